@@ -1,0 +1,253 @@
+// Package casbin is the default plugin: role-based rules in Casbin's model and storage format.
+//
+// Casbin is the language and the yardstick, not the evaluator. Its Enforce interprets every rule of every
+// tenant; here each tenant's rows are compiled once into an index, and the tests hold the index against
+// Casbin's own answers. See model.conf for the model and parse.go for the grammar of conditions.
+package casbin
+
+import (
+	"context"
+	_ "embed" // for Model
+	"errors"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/lethe-crm/lethe/authz"
+)
+
+// Model is the Casbin model that the rows are written for.
+//
+//go:embed model.conf
+var Model string
+
+// name is how the plugin calls itself in reasons.
+const name = "casbin"
+
+// Options are what a Plugin needs.
+type Options struct {
+	Source Source
+	Vocabulary
+	// Poll is how often Run looks for changes; zero is a second.
+	Poll time.Duration
+	// OnLoad is told of every policy that was loaded, with what is wrong with it, and of every failure of Run.
+	// A finding that is an error, or an error, deserves an alert.
+	OnLoad func(tenant string, version uint64, findings []Finding, err error)
+}
+
+// Plugin decides by the policies of a Source. It implements authz.Planner, Explainer, Versioned and Pinner.
+type Plugin struct {
+	source     Source
+	vocabulary Vocabulary
+	poll       time.Duration
+	onLoad     func(string, uint64, []Finding, error)
+	tenants    atomic.Pointer[map[string]*tenantPolicy]
+}
+
+var _ interface {
+	authz.Plugin
+	authz.Planner
+	authz.Explainer
+	authz.Versioned
+	authz.Pinner
+} = (*Plugin)(nil)
+
+// New returns a plugin. It loads each tenant's policy when it is first needed.
+func New(o Options) (*Plugin, error) {
+	if o.Source == nil || len(o.Schema) == 0 {
+		return nil, errors.New("casbin: a source and a schema are required")
+	}
+	p := &Plugin{source: o.Source, vocabulary: o.Vocabulary, poll: o.Poll, onLoad: o.OnLoad}
+	if p.poll <= 0 {
+		p.poll = time.Second
+	}
+	if p.onLoad == nil {
+		p.onLoad = func(string, uint64, []Finding, error) {}
+	}
+	p.tenants.Store(&map[string]*tenantPolicy{})
+	return p, nil
+}
+
+// Validate judges rows before they are stored.
+func (p *Plugin) Validate(tenant string, rules []Rule) []Finding {
+	return p.vocabulary.Validate(tenant, rules)
+}
+
+// Decide implements authz.Plugin.
+func (p *Plugin) Decide(ctx context.Context, reqs []authz.Request) ([]authz.Decision, error) {
+	out := make([]authz.Decision, len(reqs))
+	for i := range reqs {
+		out[i] = p.decide(ctx, &reqs[i])
+	}
+	return out, nil
+}
+
+func (p *Plugin) decide(ctx context.Context, r *authz.Request) authz.Decision {
+	subject, s, refusal := p.prepare(ctx, r)
+	if refusal != nil {
+		return *refusal
+	}
+	in := s.input(r)
+	effect, rule := s.decide(subject, &in)
+	reason := authz.Reason{Plugin: name, Code: authz.CodeNoMatchingRule, Version: s.version}
+	switch effect {
+	case authz.Permit:
+		reason.Code, reason.Rule = authz.CodeRulePermit, s.rules[rule].String()
+	case authz.Deny:
+		reason.Code, reason.Rule = authz.CodeRuleDeny, s.rules[rule].String()
+	}
+	return authz.Decision{Effect: effect, Reasons: []authz.Reason{reason}}
+}
+
+// prepare finds the subject and the policy that a request is about, or says why there can be no answer.
+func (p *Plugin) prepare(ctx context.Context, r *authz.Request) (string, *snapshot, *authz.Decision) {
+	refuse := func(effect authz.Effect, code authz.Code, version uint64, detail string) *authz.Decision {
+		return &authz.Decision{Effect: effect, Reasons: []authz.Reason{
+			{Plugin: name, Code: code, Version: version, Detail: detail},
+		}}
+	}
+	subject := subjectOf(r.Subject)
+	if r.Tenant == "" || subject == "" || r.Action == "" || r.Resource.Type == "" {
+		return "", nil, refuse(authz.Deny, authz.CodeIncomplete, 0, "tenant, subject (a user or role), action and type are required")
+	}
+	// The wildcard is a pattern in rules; as a request it would match them literally. A dot would make a type
+	// of a field.
+	if r.Action == wildcard || strings.ContainsAny(r.Resource.Type, "*.") {
+		return "", nil, refuse(authz.Deny, authz.CodeIncomplete, 0, "a request names one action and one type")
+	}
+	s, err := p.current(ctx, r.Tenant)
+	if err != nil {
+		return "", nil, refuse(authz.Indeterminate, authz.CodePluginError, 0, err.Error())
+	}
+	if len(s.invalid) > 0 {
+		return "", nil, refuse(authz.Deny, authz.CodePolicyInvalid, s.version, s.invalid[0].String())
+	}
+	return subject, s, nil
+}
+
+// subjectOf is how policies name a subject; empty when they have no name for it.
+func subjectOf(e authz.Entity) string {
+	switch {
+	case e.ID == "":
+		return ""
+	case e.Type == "user":
+		return UserSubject(e.ID)
+	case e.Type == "role": // to ask what a role may do, whoever has it
+		return RoleSubject(e.ID)
+	}
+	return ""
+}
+
+func (s *snapshot) input(r *authz.Request) input {
+	return input{req: r, teams: teamsOf(r.Subject), attributes: s.schema[r.Resource.Type]}
+}
+
+// Plan implements authz.Planner.
+func (p *Plugin) Plan(ctx context.Context, q authz.Query) (authz.Plan, error) {
+	subject, s, refusal := p.prepare(ctx, &q)
+	if refusal != nil {
+		if refusal.Effect == authz.Indeterminate {
+			return authz.Plan{}, errors.New(refusal.Reasons[0].Detail)
+		}
+		return authz.Plan{Deny: authz.True{}, Reasons: refusal.Reasons}, nil
+	}
+	in := s.input(&q)
+	permit, deny := authz.Or{}, authz.Or{}
+	s.each(subject, q.Resource.Type, q.Field, q.Action, func(g grant, denies bool) {
+		if denies {
+			deny = append(deny, g.condition.plan(&in))
+		} else {
+			permit = append(permit, g.condition.plan(&in))
+		}
+	})
+	plan := authz.Plan{Permit: authz.Simplify(permit), Deny: authz.Simplify(deny)}
+	if authz.Same(plan.Permit, authz.False{}) {
+		plan.Reasons = []authz.Reason{{Plugin: name, Code: authz.CodeNoMatchingRule, Version: s.version}}
+	} else {
+		plan.Reasons = []authz.Reason{{Plugin: name, Code: authz.CodeRulePermit, Version: s.version}}
+	}
+	return plan, nil
+}
+
+// Explain implements authz.Explainer: every rule the subject has on the object and action, how it came by the
+// rule, and whether the condition holds.
+func (p *Plugin) Explain(ctx context.Context, r authz.Request) ([]authz.Reason, error) {
+	subject, s, refusal := p.prepare(ctx, &r)
+	if refusal != nil {
+		return refusal.Reasons, nil
+	}
+	in := s.input(&r)
+	var out []authz.Reason
+	s.each(subject, r.Resource.Type, r.Field, r.Action, func(g grant, denies bool) {
+		reason := authz.Reason{Plugin: name, Code: authz.CodeConditionFailed, Version: s.version, Rule: s.rules[g.rule].String()}
+		held := g.condition.eval(&in)
+		switch {
+		case denies && held != isFalse:
+			reason.Code = authz.CodeRuleDeny
+		case !denies && held == isTrue:
+			reason.Code = authz.CodeRulePermit
+		}
+		reason.Detail = strings.Join(s.path(subject, s.rules[g.rule].V[0]), " > ")
+		if values := g.condition.describe(&in); values != "" {
+			reason.Detail += "; " + values
+		}
+		out = append(out, reason)
+	})
+	if len(out) == 0 {
+		out = []authz.Reason{{Plugin: name, Code: authz.CodeNoMatchingRule, Version: s.version}}
+	}
+	return out, nil
+}
+
+// Version implements authz.Versioned. It does not load anything.
+func (p *Plugin) Version(ctx context.Context, tenant string) uint64 {
+	if pinned, ok := ctx.Value(pinKey{p, tenant}).(*snapshot); ok {
+		return pinned.version
+	}
+	if t, ok := (*p.tenants.Load())[tenant]; ok {
+		if s := t.snapshot.Load(); s != nil {
+			return s.version
+		}
+	}
+	return 0
+}
+
+// RolesOf returns the names of the roles that a subject has, by itself or through other roles, nearest first.
+func (p *Plugin) RolesOf(ctx context.Context, tenant string, subject authz.Entity) ([]string, error) {
+	s, err := p.usable(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	var roles []string
+	for _, n := range s.reachable(subjectOf(subject))[1:] {
+		roles = append(roles, strings.TrimPrefix(n, rolePrefix))
+	}
+	return roles, nil
+}
+
+// CouldEver reports whether the subject may do this to some thing of the type: a rule allows it for some
+// record, and none denies it for every record. It is for telling "you may never" from "there is no such record".
+func (p *Plugin) CouldEver(ctx context.Context, tenant string, subject authz.Entity, action authz.Action, typ string) (bool, error) {
+	s, err := p.usable(ctx, tenant)
+	if err != nil {
+		return false, err
+	}
+	allowed, denied := false, false
+	s.each(subjectOf(subject), typ, "", action, func(g grant, denies bool) {
+		canBeTrue, canBeFalse := g.condition.possible(s.schema[typ])
+		if denies {
+			denied = denied || !canBeFalse
+		} else {
+			allowed = allowed || canBeTrue
+		}
+	})
+	return allowed && !denied, nil
+}
+
+func (p *Plugin) usable(ctx context.Context, tenant string) (*snapshot, error) {
+	s, err := p.current(ctx, tenant)
+	if err == nil && len(s.invalid) > 0 {
+		err = errInvalid
+	}
+	return s, err
+}

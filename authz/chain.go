@@ -1,0 +1,287 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// DefaultTimeout is how long a member without a timeout of its own may take. There is no way to wait forever.
+const DefaultTimeout = 2 * time.Second
+
+// Member is a plugin and its place in a chain.
+type Member struct {
+	Name    string
+	Plugin  Plugin
+	Role    Role
+	OnError Fallback      // when it fails, times out, or answers Indeterminate
+	NoPlan  Fallback      // when rows are asked for and it is no Planner
+	Timeout time.Duration // zero is DefaultTimeout
+}
+
+// Sink is told of every decision: the request, what the chain made of it, and each member's answer in order.
+type Sink func(ctx context.Context, r Request, final Decision, each []Decision)
+
+// Chain combines plugins: any Deny wins; a member that gave no answer counts as Deny unless it may be skipped;
+// otherwise one Permit of a granting member permits; otherwise the answer is Deny.
+type Chain struct {
+	members []Member
+	sink    Sink
+}
+
+// NewChain refuses a chain that could permit nothing. The sink may be nil.
+func NewChain(sink Sink, members ...Member) (*Chain, error) {
+	names := map[string]bool{}
+	grants := false
+	for _, m := range members {
+		switch {
+		case m.Name == "" || names[m.Name]:
+			return nil, fmt.Errorf("authz: member name %q is empty or used twice", m.Name)
+		case m.Plugin == nil:
+			return nil, fmt.Errorf("authz: member %q has no plugin", m.Name)
+		case m.Role > Shadow || m.OnError > FallbackSkip || m.NoPlan > FallbackSkip || m.Timeout < 0:
+			return nil, fmt.Errorf("authz: member %q: role, fallback or timeout out of range", m.Name)
+		}
+		names[m.Name] = true
+		grants = grants || m.Role == Grant
+	}
+	if !grants {
+		return nil, errors.New("authz: no member grants, so every request would be denied")
+	}
+	return &Chain{members: slices.Clone(members), sink: sink}, nil
+}
+
+// Decide answers each request with Permit or Deny, in their order.
+func (c *Chain) Decide(ctx context.Context, reqs []Request) []Decision {
+	if len(reqs) == 0 {
+		return nil
+	}
+	answers := askAll(c.members, func(m Member) []Decision { return m.decide(ctx, reqs) })
+	out := make([]Decision, len(reqs))
+	each := make([]Decision, len(c.members))
+	for i, r := range reqs {
+		for j := range c.members {
+			each[j] = answers[j][i]
+		}
+		out[i] = c.combine(each)
+		if c.sink != nil {
+			c.sink(ctx, r, out[i], slices.Clone(each))
+		}
+	}
+	return out
+}
+
+func (c *Chain) combine(each []Decision) Decision {
+	var denied, permitted, silent []Reason
+	final := NotApplicable
+	for i, m := range c.members {
+		if m.Role == Shadow {
+			continue
+		}
+		d := each[i]
+		if d.Effect == Indeterminate && m.OnError == FallbackDeny {
+			d.Effect = Deny
+		}
+		switch {
+		case d.Effect == Deny:
+			final = Deny
+			denied = append(denied, d.Reasons...)
+		case d.Effect == Permit && m.Role == Grant:
+			if final != Deny {
+				final = Permit
+			}
+			permitted = append(permitted, d.Reasons...)
+		default:
+			silent = append(silent, d.Reasons...)
+		}
+	}
+	switch {
+	case final == Permit:
+		return Decision{Permit, permitted}
+	case final == Deny:
+		return Decision{Deny, denied}
+	case len(silent) == 0:
+		silent = []Reason{{Plugin: "chain", Code: CodeNoMatchingRule}}
+	}
+	return Decision{Deny, silent}
+}
+
+// Plan answers with the rows that Decide would permit, were it asked about each.
+func (c *Chain) Plan(ctx context.Context, q Query) (Filter, []Reason) {
+	type answer struct {
+		plan Plan
+		skip bool
+	}
+	counting := slices.DeleteFunc(slices.Clone(c.members), func(m Member) bool { return m.Role == Shadow })
+	answers := askAll(counting, func(m Member) answer {
+		planner, ok := m.Plugin.(Planner)
+		if !ok {
+			why := []Reason{{Plugin: m.Name, Code: CodeNotSupported, Detail: "the plugin cannot plan"}}
+			return answer{Plan{Deny: True{}, Reasons: why}, m.NoPlan == FallbackSkip}
+		}
+		p, why := call(ctx, m, func(ctx context.Context) (Plan, error) {
+			p, err := planner.Plan(ctx, q)
+			return p, errors.Join(err, checkPlan(p))
+		})
+		if why != nil {
+			return answer{Plan{Deny: True{}, Reasons: why}, m.OnError == FallbackSkip}
+		}
+		return answer{plan: p}
+	})
+	permit, deny := Or{}, Or{}
+	var why []Reason
+	for i, m := range counting {
+		a := answers[i]
+		why = append(why, a.plan.Reasons...)
+		if a.skip {
+			continue
+		}
+		if a.plan.Deny != nil {
+			deny = append(deny, a.plan.Deny)
+		}
+		if m.Role == Grant && a.plan.Permit != nil {
+			permit = append(permit, a.plan.Permit)
+		}
+	}
+	return Simplify(And{permit, Not{deny}}), why
+}
+
+// checkPlan refuses filters with holes, which would match everything below a Not.
+func checkPlan(p Plan) error {
+	for _, f := range []Filter{p.Permit, p.Deny} {
+		if f == nil {
+			continue
+		}
+		if err := Check(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Explain collects what every member that can explain has to say about a request. A member that fails says so.
+func (c *Chain) Explain(ctx context.Context, r Request) []Reason {
+	var why []Reason
+	for _, m := range c.members {
+		e, ok := m.Plugin.(Explainer)
+		if !ok {
+			continue
+		}
+		reasons, failed := call(ctx, m, func(ctx context.Context) ([]Reason, error) { return e.Explain(ctx, r) })
+		why = append(append(why, reasons...), failed...)
+	}
+	return why
+}
+
+// Version is the policy version of the first member that has one, for the audit trail; zero when none has.
+func (c *Chain) Version(ctx context.Context, tenant string) uint64 {
+	for _, m := range c.members {
+		if v, ok := m.Plugin.(Versioned); ok {
+			return v.Version(ctx, tenant)
+		}
+	}
+	return 0
+}
+
+// Pin returns a context under which every member that can do so answers from its present policy. Members that
+// failed to load theirs are named in the error, and will deny.
+func (c *Chain) Pin(ctx context.Context, tenant string) (context.Context, error) {
+	var errs []error
+	for _, m := range c.members {
+		p, ok := m.Plugin.(Pinner)
+		if !ok {
+			continue
+		}
+		pinned, err := p.Pin(ctx, tenant)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("authz: pin %q: %w", m.Name, err))
+			continue
+		}
+		ctx = pinned
+	}
+	return ctx, errors.Join(errs...)
+}
+
+// askAll asks the members at the same time, so that a chain takes as long as its slowest member.
+func askAll[T any](members []Member, ask func(Member) T) []T {
+	out := make([]T, len(members))
+	done := make(chan struct{}, len(members))
+	for i, m := range members {
+		go func() {
+			out[i] = ask(m)
+			done <- struct{}{}
+		}()
+	}
+	for range members {
+		<-done
+	}
+	return out
+}
+
+// decide returns one decision per request whatever the plugin does.
+func (m Member) decide(ctx context.Context, reqs []Request) []Decision {
+	own := slices.Clone(reqs) // a plugin that outlives its timeout must not see what the caller does next
+	ds, why := call(ctx, m, func(ctx context.Context) ([]Decision, error) {
+		ds, err := m.Plugin.Decide(ctx, own)
+		if err == nil && len(ds) != len(own) {
+			err = fmt.Errorf("%d decisions for %d requests", len(ds), len(own))
+		}
+		return slices.Clone(ds), err
+	})
+	if why != nil {
+		return slices.Repeat([]Decision{{Indeterminate, why}}, len(reqs))
+	}
+	for i := range ds {
+		if ds[i].Effect > Indeterminate {
+			ds[i].Effect = Indeterminate
+		}
+	}
+	return ds
+}
+
+// call runs a plugin's method. An error, a panic and a timeout become a reason; a method that ignores its
+// context is left behind.
+func call[T any](ctx context.Context, m Member, f func(context.Context) (T, error)) (T, []Reason) {
+	type result struct {
+		v   T
+		err error
+	}
+	timeout := m.Timeout
+	if timeout == 0 {
+		timeout = DefaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	done := make(chan result, 1)
+	go func() {
+		var r result
+		returned := false
+		defer func() {
+			if p := recover(); p != nil {
+				r.err = fmt.Errorf("panic: %v", p)
+			} else if !returned {
+				r.err = errors.New("the plugin ended its goroutine")
+			}
+			done <- r
+		}()
+		r.v, r.err = f(ctx)
+		returned = true
+	}()
+	var r result
+	select {
+	case r = <-done:
+	case <-ctx.Done():
+		r.err = ctx.Err()
+	}
+	if r.err == nil {
+		return r.v, nil
+	}
+	code := CodePluginError
+	if errors.Is(r.err, context.DeadlineExceeded) {
+		code = CodePluginTimeout
+	}
+	var zero T
+	return zero, []Reason{{Plugin: m.Name, Code: code, Detail: r.err.Error()}}
+}

@@ -1,0 +1,50 @@
+package authz
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+)
+
+// Factory builds a plugin from its part of the configuration, and refuses what it does not understand.
+type Factory func(ctx context.Context, name string, config json.RawMessage) (Plugin, error)
+
+var registry = struct {
+	sync.RWMutex
+	kinds map[string]Factory
+}{kinds: map[string]Factory{}}
+
+// Register makes a kind of plugin known. It is called from init, and panics when the kind is taken.
+func Register(kind string, f Factory) {
+	registry.Lock()
+	defer registry.Unlock()
+	if _, taken := registry.kinds[kind]; taken || kind == "" || f == nil {
+		panic(fmt.Sprintf("authz: plugin kind %q is empty, has no factory, or is registered twice", kind))
+	}
+	registry.kinds[kind] = f
+}
+
+// Kinds returns the registered kinds, sorted.
+func Kinds() []string {
+	registry.RLock()
+	defer registry.RUnlock()
+	return slices.Sorted(maps.Keys(registry.kinds))
+}
+
+// New builds a plugin of a registered kind.
+func New(ctx context.Context, kind, name string, config json.RawMessage) (Plugin, error) {
+	registry.RLock()
+	f, ok := registry.kinds[kind]
+	registry.RUnlock()
+	if !ok {
+		return nil, fmt.Errorf("authz: plugin %q: unknown kind %q, known are %v", name, kind, Kinds())
+	}
+	p, err := f(ctx, name, config)
+	if err != nil {
+		return nil, fmt.Errorf("authz: plugin %q of kind %q: %w", name, kind, err)
+	}
+	return p, nil
+}
