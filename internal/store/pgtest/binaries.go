@@ -29,8 +29,8 @@ var installed = []string{
 // PATH, else the newest installed.
 func binaries() (string, error) {
 	if path, err := exec.LookPath("postgres"); err == nil {
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			if dir := filepath.Dir(real); version(dir) >= oldestVersion {
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			if dir := filepath.Dir(target); version(dir) >= oldestVersion {
 				return dir, nil
 			}
 		}

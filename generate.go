@@ -1,0 +1,8 @@
+// Package lethe holds the generation chain; the server is in cmd/lethe.
+package lethe
+
+// ent writes the entities and graph/ent.graphql, gqlgen the executable schema,
+// and the last step the contract that is served and compared in CI.
+//go:generate go run -mod=mod ./ent/entc.go
+//go:generate go run -mod=mod github.com/99designs/gqlgen generate
+//go:generate go run ./cmd/lethe schema -o graph/contract.graphql

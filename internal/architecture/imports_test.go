@@ -1,0 +1,189 @@
+// Package architecture tests what no single package can: which package may
+// import which.
+package architecture
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/lethe-crm/lethe"
+
+// layer is a part of the tree and what of ours its packages import. A package
+// belongs to the row with the longest matching path; a path that ends in a
+// slash means what is below only. Packages of one row may import each other.
+type layer struct {
+	path string
+	may  []string
+	why  string
+}
+
+var (
+	leaves   = []string{"internal/gid", "internal/lifecycle"}
+	entities = concat(leaves, "ent", "ent/schema", "ent/mixin")
+	services = []string{
+		"internal/actor", "internal/audit", "internal/blob", "internal/jobs", "internal/notify", "internal/search",
+	}
+	policy   = []string{"authz", "authz/"}
+	anything = []string{"*"}
+)
+
+// layers is §4 of the design, lowest first. Only direct imports are looked at:
+// when every row holds, what is reached through others holds as well.
+var layers = []layer{
+	{"internal/gid", nil, "ids are read without knowing what they identify"},
+	{"internal/lifecycle", nil, "the state machine is values and can be tested alone"},
+	{"authz", nil, "a plugin written elsewhere compiles against this package only"},
+	{"authz/", []string{"authz"}, "a plugin knows requests and decisions, not how records are kept"},
+
+	{"internal/store", leaves, "it opens databases; what is stored is the generated code's affair"},
+
+	{"ent/mixin", leaves, "a mixin is columns and annotations"},
+	{"ent/schema", concat(leaves, "ent/mixin"), "a schema is declarations; rules are in internal/record"},
+	{"ent", entities, "generated code; what is imported here is dragged into everything"},
+
+	{"internal/record", concat(concat(concat(entities, services...), policy...), "internal/store"),
+		"the pipeline serves every caller and knows none"},
+
+	{"graph", concat(concat(concat(entities, services...), policy...), "internal/record"),
+		"resolvers hand on; they reach the database through internal/record and ent"},
+
+	{"internal/server", anything, "it ties together what is served"},
+	{"cmd", anything, "it ties everything together"},
+	{"bench", anything, "it measures the whole from outside"},
+	{"e2e", anything, "it tests the whole from outside"},
+	{"internal/architecture", anything, "this test"},
+}
+
+// upper are the rows that packages without a row of their own stay away from.
+var upper = []string{"cmd", "internal/server", "graph", "internal/store"}
+
+func TestImportsGoOneWay(t *testing.T) {
+	t.Parallel()
+	packages := list(t)
+	require.Contains(t, packages, "internal/architecture", "go list sees this package")
+	for name, imports := range packages {
+		for _, imported := range imports {
+			if why, ok := allowed(name, imported); !ok {
+				t.Errorf("%s imports %s: %s", name, imported, why)
+			}
+		}
+	}
+}
+
+func TestRules(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		from, to string
+		ok       bool
+	}{
+		{"cmd/lethe", "internal/server", true},
+		{"internal/server", "graph", true},
+		{"graph", "internal/record", true},
+		{"graph/model", "graph", true},
+		{"internal/record", "ent", true},
+		{"internal/record", "ent/customer", true},
+		{"internal/record", "authz/entfilter", true},
+		{"internal/record", "internal/store", true},
+		{"ent", "ent/schema", true},
+		{"ent/runtime", "ent/mixin", true},
+		{"ent/schema", "ent/mixin", true},
+		{"ent/mixin", "internal/lifecycle", true},
+		{"authz/casbin", "authz", true},
+		{"internal/audit", "ent", true},
+		{"internal/audit", "internal/gid", true},
+
+		{"internal/server", "cmd/lethe", true}, // Go refuses to import a main package
+		{"graph", "internal/server", false},
+		{"graph", "internal/store", false},
+		{"internal/record", "graph", false},
+		{"internal/record", "internal/server/transport", false},
+		{"ent", "internal/record", false},
+		{"ent/schema", "ent", false},
+		{"ent/mixin", "ent/schema", false},
+		{"internal/store", "ent", false},
+		{"internal/lifecycle", "internal/gid", false},
+		{"internal/gid", "internal/lifecycle", false},
+		{"authz", "authz/casbin", false},
+		{"authz/casbin", "internal/lifecycle", false},
+		{"internal/audit", "internal/store", false},
+		{"internal/audit", "graph/model", false},
+	} {
+		_, ok := allowed(test.from, test.to)
+		require.Equal(t, test.ok, ok, "%s -> %s", test.from, test.to)
+	}
+}
+
+// allowed reports whether a package may import another, and why not.
+func allowed(from, to string) (why string, ok bool) {
+	target := layerOf(to)
+	own := layerOf(from)
+	switch {
+	case own == nil && target == nil:
+		return "", true
+	case own == nil:
+		return "a package without a row in this table stays away from the upper layers", !slices.Contains(upper, target.path)
+	case target != nil && target.path == own.path:
+		return "", true
+	case slices.Equal(own.may, anything):
+		return "", true
+	case target != nil && slices.Contains(own.may, target.path):
+		return "", true
+	default:
+		return own.why, slices.Contains(own.may, to)
+	}
+}
+
+// layerOf is the row to which a package belongs, nil when there is none.
+func layerOf(name string) *layer {
+	var longest *layer
+	for i, l := range layers {
+		below := strings.HasPrefix(name, strings.TrimSuffix(l.path, "/")+"/")
+		exact := name == l.path
+		if (below || exact) && (longest == nil || len(l.path) > len(longest.path)) {
+			longest = &layers[i]
+		}
+	}
+	return longest
+}
+
+// list returns the packages of the module, each with what it imports of ours.
+// Tests are left out: they may reach for a helper of any layer.
+func list(t *testing.T) map[string][]string {
+	t.Helper()
+	// -e: a package that does not build is somebody else's failure.
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Imports", module+"/...")
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	packages := map[string][]string{}
+	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		err := decoder.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return packages
+		}
+		require.NoError(t, err)
+		ours := []string{}
+		for _, imported := range p.Imports {
+			if name, ok := strings.CutPrefix(imported, module+"/"); ok {
+				ours = append(ours, name)
+			}
+		}
+		packages[strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")] = ours
+	}
+}
+
+func concat(base []string, more ...string) []string {
+	return append(slices.Clone(base), more...)
+}
