@@ -118,7 +118,9 @@ func lowerNot(x authz.Not, m Mapper, depth int) (writer, error) {
 	return func(t table) *sql.Predicate {
 		p := of(t)
 		return sql.P(func(b *sql.Builder) {
-			b.Wrap(func(b *sql.Builder) { b.Join(p) }).WriteString(" IS NOT TRUE")
+			b.Wrap(func(b *sql.Builder) {
+				b.Wrap(func(b *sql.Builder) { b.Join(p) }).WriteString(" IS NOT TRUE")
+			})
 		})
 	}, err
 }
