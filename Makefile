@@ -1,0 +1,36 @@
+# Every target is one line of what it runs; .ci/run has the reasons.
+.DEFAULT_GOAL := help
+.PHONY: help generate test race lint ci demo long bench
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+generate: ## Write the generated code anew: entities, GraphQL, contract.graphql
+	go generate ./...
+
+# go test ./... shows nothing of a package that passed, so whether PostgreSQL
+# was there is asked once more at the end.
+test: ## Run all tests on SQLite, and on PostgreSQL where it is installed
+	go test ./...
+	@if go test -v -run TestEveryTestHasADatabaseOfItsOwn ./internal/store/pgtest | grep -q '^pgtest: .* skipped'; then \
+		echo 'PostgreSQL tests were skipped: install PostgreSQL 15 or newer, or set LETHE_TEST_POSTGRES'; fi
+
+race: ## Run the tests of the concurrent packages under the race detector
+	.ci/run install race
+
+lint: ## Run golangci-lint, in the version pinned in .ci/run
+	.ci/run lint
+
+ci: ## Run everything CI runs, in the same way
+	.ci/run
+
+demo: ## Serve sample data at http://127.0.0.1:8080 and print sign-in links
+	go run ./cmd/lethe serve --demo
+
+# The packages with properties, each on 100 times the usual number of cases.
+long: ## Run the property tests for long
+	go test -count=1 -timeout 60m -rapid.checks=10000 \
+		$$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/pgregory.net\/rapid/ { print $$1 }')
+
+bench: ## Run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
