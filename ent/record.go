@@ -46,7 +46,7 @@ type RecordType struct {
 	Numbered bool
 	Columns  []string
 	Fields   []RecordField
-	Edges    []RecordEdge
+	Edges    []RecordReference
 	Parts    []RecordPart
 	Uniques  []RecordUnique
 }
@@ -59,8 +59,8 @@ type RecordField struct {
 	ReadOnly  bool
 }
 
-// RecordEdge is a reference from one record type to another.
-type RecordEdge struct {
+// RecordReference is a reference from one record type to another.
+type RecordReference struct {
 	Name    string
 	Column  string
 	GraphQL string // of the reference in inputs and errors
@@ -101,7 +101,7 @@ var RecordTypes = []*RecordType{
 			{Name: "title", GraphQL: "title"},
 			{Name: "customer_id", GraphQL: "customerID"},
 		},
-		Edges: []RecordEdge{
+		Edges: []RecordReference{
 			{Name: "customer", Column: "customer_id", GraphQL: "customerID", Target: TypeCustomer, Class: lifecycle.Class("OWNED")},
 		},
 		Uniques: []RecordUnique{
@@ -126,7 +126,7 @@ var RecordTypes = []*RecordType{
 			{Name: "last_activity_at", GraphQL: "lastActivityAt"},
 			{Name: "ended_at", GraphQL: "endedAt"},
 		},
-		Edges: []RecordEdge{},
+		Edges: []RecordReference{},
 		Uniques: []RecordUnique{
 			{Field: "email", GraphQL: "email", Key: "email_key", Fold: lifecycle.Fold("email"), Within: ""},
 			{Field: "domain", GraphQL: "domain", Key: "domain_key", Fold: lifecycle.Fold("domain"), Within: ""},
@@ -147,7 +147,7 @@ var RecordTypes = []*RecordType{
 			{Name: "customer_id", GraphQL: "customerID"},
 			{Name: "primary_contact_id", GraphQL: "primaryContactID"},
 		},
-		Edges: []RecordEdge{
+		Edges: []RecordReference{
 			{Name: "customer", Column: "customer_id", GraphQL: "customerID", Target: TypeCustomer, Class: lifecycle.Class("BLOCKING")},
 			{Name: "primary_contact", Column: "primary_contact_id", GraphQL: "primaryContactID", Target: TypeContact, Class: lifecycle.Class("WEAK")},
 		},
@@ -175,7 +175,7 @@ var RecordTypes = []*RecordType{
 			{Name: "deal_id", GraphQL: "dealID"},
 			{Name: "in_reply_to_id", GraphQL: "inReplyToID"},
 		},
-		Edges: []RecordEdge{
+		Edges: []RecordReference{
 			{Name: "customer", Column: "customer_id", GraphQL: "customerID", Target: TypeCustomer, Class: lifecycle.Class("OWNED")},
 			{Name: "contact", Column: "contact_id", GraphQL: "contactID", Target: TypeContact, Class: lifecycle.Class("WEAK")},
 			{Name: "deal", Column: "deal_id", GraphQL: "dealID", Target: TypeDeal, Class: lifecycle.Class("WEAK")},

@@ -1,0 +1,70 @@
+//go:build ignore
+
+// Command main writes the migrations that bring databases to the entities as
+// they are now: go run ./ent/migration/main.go NAME. It needs SQLite, which is
+// built in, and an empty PostgreSQL database in LETHE_DEV_POSTGRES.
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+
+	atlas "ariga.io/atlas/sql/migrate"
+	"ariga.io/atlas/sql/sqltool"
+	"entgo.io/ent/dialect"
+	entsql "entgo.io/ent/dialect/sql"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	_ "modernc.org/sqlite"
+
+	"github.com/lethe-crm/lethe/ent/migration"
+)
+
+func main() {
+	if len(os.Args) != 2 || os.Getenv("LETHE_DEV_POSTGRES") == "" {
+		log.Fatal("usage: LETHE_DEV_POSTGRES=postgres://... go run ./ent/migration/main.go NAME")
+	}
+	dev, err := os.MkdirTemp("", "lethe-migration-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dev)
+	for _, t := range []struct{ dialect, driver, dsn, dir string }{
+		{dialect.SQLite, "sqlite", "file:" + filepath.Join(dev, "dev.db") + "?_pragma=foreign_keys(1)", "sqlite"},
+		{dialect.Postgres, "pgx", os.Getenv("LETHE_DEV_POSTGRES"), "postgres"},
+	} {
+		if err := write(t.dialect, t.driver, t.dsn, filepath.Join("internal/store/migrations", t.dir), os.Args[1]); err != nil {
+			log.Fatalf("%s: %v", t.dialect, err)
+		}
+	}
+}
+
+func write(d, driver, dsn, path, name string) error {
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	dir, err := sqltool.NewGooseDir(path)
+	if err != nil {
+		return err
+	}
+	// Hand-written migrations, such as the triggers, change the sum as well.
+	sum, err := dir.Checksum()
+	if err != nil {
+		return err
+	}
+	if err := atlas.WriteSumFile(dir, sum); err != nil {
+		return err
+	}
+	err = migration.Diff(context.Background(), entsql.OpenDB(d, db), dir, name, sqltool.GooseFormatter)
+	if errors.Is(err, atlas.ErrNoPlan) {
+		fmt.Println(d, "needs nothing")
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,211 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"entgo.io/ent/dialect"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/lethe-crm/lethe/internal/gid"
+)
+
+// SQL builds one statement for either database: text, and arguments that are
+// numbered as the database wants them.
+type SQL struct {
+	dialect string
+	text    strings.Builder
+	args    []any
+}
+
+// Build starts a statement for q's database.
+func Build(q Querier) *SQL { return &SQL{dialect: q.Dialect()} }
+
+// Add appends text, in which each ? stands for the next of args.
+func (s *SQL) Add(text string, args ...any) *SQL {
+	for _, arg := range args {
+		before, after, ok := strings.Cut(text, "?")
+		if !ok {
+			panic("store: more arguments than question marks in " + text)
+		}
+		s.text.WriteString(before)
+		s.arg(arg)
+		text = after
+	}
+	s.text.WriteString(text)
+	return s
+}
+
+func (s *SQL) arg(v any) {
+	s.args = append(s.args, v)
+	if s.dialect == dialect.Postgres {
+		s.text.WriteByte('$')
+		s.text.WriteString(strconv.Itoa(len(s.args)))
+		return
+	}
+	s.text.WriteByte('?')
+}
+
+// IDs appends "column IN ids" with one argument, so that the text, and with it
+// the prepared statement, is the same for any number of ids.
+func (s *SQL) IDs(column string, ids []gid.ID) *SQL {
+	if s.dialect == dialect.Postgres {
+		var b strings.Builder
+		b.Grow(len(ids)*37 + 2)
+		b.WriteByte('{')
+		for i, id := range ids {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			b.WriteString(id.UUID())
+		}
+		b.WriteByte('}')
+		s.text.WriteString(column + " = ANY(")
+		s.arg(b.String())
+		s.text.WriteString("::uuid[])")
+		return s
+	}
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.UUID()
+	}
+	return s.strings(column, texts)
+}
+
+// Strings appends "column IN values" with one argument.
+func (s *SQL) Strings(column string, values []string) *SQL {
+	if s.dialect == dialect.Postgres {
+		s.text.WriteString(column + " = ANY(")
+		s.arg(values)
+		s.text.WriteString("::text[])")
+		return s
+	}
+	return s.strings(column, values)
+}
+
+func (s *SQL) strings(column string, values []string) *SQL {
+	list, err := json.Marshal(values)
+	if err != nil {
+		panic("store: strings that are no JSON: " + err.Error())
+	}
+	s.text.WriteString(column + " IN (SELECT value FROM json_each(")
+	s.arg(string(list))
+	s.text.WriteString("))")
+	return s
+}
+
+// ForUpdate appends the row lock of PostgreSQL. SQLite's transactions take the
+// database at once and need none.
+func (s *SQL) ForUpdate() *SQL { return s.lock(" FOR UPDATE") }
+
+// ForShare appends the lock that keeps a row from being changed.
+func (s *SQL) ForShare() *SQL { return s.lock(" FOR SHARE") }
+
+func (s *SQL) lock(text string) *SQL {
+	if s.dialect == dialect.Postgres {
+		s.text.WriteString(text)
+	}
+	return s
+}
+
+// Exec runs the statement and answers the number of rows it changed.
+func (s *SQL) Exec(ctx context.Context, q Querier) (int64, error) {
+	res, err := q.ExecContext(ctx, s.text.String(), s.args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// Query runs the statement and calls scan for each row.
+func (s *SQL) Query(ctx context.Context, q Querier, scan func(*sql.Rows) error) (err error) {
+	rows, err := q.QueryContext(ctx, s.text.String(), s.args...)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := rows.Close(); err == nil {
+			err = e
+		}
+	}()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// One runs the statement and scans its only row; ok is false when there is none.
+func (s *SQL) One(ctx context.Context, q Querier, dest ...any) (ok bool, err error) {
+	err = s.Query(ctx, q, func(rows *sql.Rows) error {
+		ok = true
+		return rows.Scan(dest...)
+	})
+	return ok, err
+}
+
+// maxSQLiteArgs is SQLITE_MAX_VARIABLE_NUMBER.
+const maxSQLiteArgs = 32_766
+
+// Insert adds rows to a table: by COPY on PostgreSQL, by one statement for
+// every few thousand values on SQLite.
+func (tx *Tx) Insert(ctx context.Context, table string, columns []string, rows [][]any) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if tx.db.dialect == dialect.Postgres {
+		return tx.copy(ctx, table, columns, rows)
+	}
+	group := "(" + strings.TrimSuffix(strings.Repeat("?,", len(columns)), ",") + ")"
+	for size := maxSQLiteArgs / len(columns); len(rows) > 0; {
+		n := min(size, len(rows))
+		args := make([]any, 0, n*len(columns))
+		for _, row := range rows[:n] {
+			args = append(args, row...)
+		}
+		query := fmt.Sprintf(`INSERT INTO "%s" ("%s") VALUES %s`, table, strings.Join(columns, `","`),
+			strings.TrimSuffix(strings.Repeat(group+",", n), ","))
+		if _, err := tx.ExecContext(ctx, query, args...); err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
+
+func (tx *Tx) copy(ctx context.Context, table string, columns []string, rows [][]any) error {
+	tx.db.trace(fmt.Sprintf(`COPY "%s" ("%s") FROM STDIN`, table, strings.Join(columns, `","`)))
+	return tx.conn.Raw(func(dc any) error {
+		conn := dc.(*stdlib.Conn).Conn()
+		_, err := conn.CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
+			row := make([]any, len(rows[i]))
+			for j, v := range rows[i] {
+				switch v := v.(type) {
+				case gid.ID:
+					row[j] = [16]byte(v)
+				case *gid.ID:
+					if v != nil {
+						row[j] = [16]byte(*v)
+					}
+				case driver.Valuer:
+					value, err := v.Value()
+					if err != nil {
+						return nil, err
+					}
+					row[j] = value
+				default:
+					row[j] = v
+				}
+			}
+			return row, nil
+		}))
+		return err
+	})
+}
