@@ -163,30 +163,37 @@ func TestTheDatabaseFindsTheRowsThatMatchInOneTenant(t *testing.T) {
 	rows := deals()
 	db := open(t, rows)
 	rapid.Check(t, func(rt *rapid.T) {
-		f := genFilter(3, "notes", "parent").Draw(rt, "filter")
-		predicate, err := entfilter.Lower(f, mapper())
-		require.NoError(rt, err)
-		s := sql.Dialect(dialect.SQLite).Select("id").From(sql.Table("deals")).OrderBy("id")
-		s.Where(sql.EQ(s.C("tenant"), "t1"))
-		s.Where(predicate(s))
-		query, args := s.Query()
-		found, err := db.QueryContext(t.Context(), query, args...)
-		require.NoError(rt, err, query)
-		var got, want []int
-		for found.Next() {
-			var id int
-			require.NoError(rt, found.Scan(&id))
-			got = append(got, id)
+		for _, f := range rapid.SliceOfN(genFilter(3, "notes", "parent"), 1, 20).Draw(rt, "filters") {
+			requireSameRows(rt, db, rows, f)
+			requireSameRows(rt, db, rows, authz.Not{Of: f})
 		}
-		require.NoError(rt, found.Err())
-		require.NoError(rt, found.Close())
-		for _, r := range rows {
-			if r["tenant"] == "t1" && authz.Match(f, r) {
-				want = append(want, r["id"].(int))
-			}
-		}
-		require.Equal(rt, want, got, "%s %v\n%#v", query, args, f)
 	})
+}
+
+func requireSameRows(t *rapid.T, db *stdsql.DB, rows []map[string]any, f authz.Filter) {
+	t.Helper()
+	predicate, err := entfilter.Lower(f, mapper())
+	require.NoError(t, err)
+	s := sql.Dialect(dialect.SQLite).Select("id").From(sql.Table("deals")).OrderBy("id")
+	s.Where(sql.EQ(s.C("tenant"), "t1"))
+	s.Where(predicate(s))
+	query, args := s.Query()
+	found, err := db.QueryContext(t.Context(), query, args...)
+	require.NoError(t, err, query)
+	var got, want []int
+	for found.Next() {
+		var id int
+		require.NoError(t, found.Scan(&id))
+		got = append(got, id)
+	}
+	require.NoError(t, found.Err())
+	require.NoError(t, found.Close())
+	for _, r := range rows {
+		if r["tenant"] == "t1" && authz.Match(f, r) {
+			want = append(want, r["id"].(int))
+		}
+	}
+	require.Equal(t, want, got, "%s %v\n%#v", query, args, f)
 }
 
 func TestWhatCannotBeLoweredIsAnError(t *testing.T) {
