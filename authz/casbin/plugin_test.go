@@ -247,6 +247,8 @@ func TestARecordWithoutAnAttributeItsTypeHasIsDenied(t *testing.T) {
 		require.False(t, ask(t, p, q).Permitted())
 		q.Resource = record("deal", nil)
 		require.False(t, ask(t, p, q).Permitted())
+		q.Resource = authz.Entity{Type: "deal"}
+		require.True(t, ask(t, p, q).Permitted(), "the type as a whole has no amount")
 	}
 }
 
