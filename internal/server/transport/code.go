@@ -23,7 +23,7 @@ const (
 
 // requestErrorStatus is the HTTP status of a request error by its code, for
 // clients that accept application/graphql-response+json. Codes that are not
-// here are the client's fault and get unprocessable's answer.
+// here are the client's fault: 400, or 422 by the draft.
 var requestErrorStatus = map[string]int{
 	errcode.ParseFailed:                http.StatusBadRequest,
 	CodeUnauthenticated:                http.StatusUnauthorized,

@@ -12,10 +12,9 @@ import (
 // input is what the value of an argument comes to.
 type input struct{ depth, nodes, ids int }
 
-func (i *input) add(j input) {
-	i.depth = max(i.depth, j.depth)
-	i.nodes = sum(i.nodes, j.nodes)
-	i.ids = sum(i.ids, j.ids)
+// and is both, side by side.
+func (i input) and(j input) input {
+	return input{depth: max(i.depth, j.depth), nodes: sum(i.nodes, j.nodes), ids: sum(i.ids, j.ids)}
 }
 
 // maxReferenceValues is how many plain values an object with one id may have
@@ -88,7 +87,7 @@ func (s *inputSurvey) selections(set ast.SelectionSet) (total input, err *gqlerr
 		if err != nil {
 			return total, err
 		}
-		total.add(one)
+		total = total.and(one)
 	}
 	return total, nil
 }
@@ -123,7 +122,7 @@ func (s *inputSurvey) field(field *ast.Field) (input, *gqlerror.Error) {
 			// A plain argument is no more than the field, which is counted.
 			continue
 		}
-		total.add(one)
+		total = total.and(one)
 	}
 	return total, nil
 }
@@ -164,13 +163,13 @@ func (s *inputSurvey) literal(t *ast.Type, value *ast.Value) (found input) {
 		return s.variable(value)
 	case ast.ListValue:
 		for _, child := range value.Children {
-			found.add(s.literal(elementType(t), child.Value))
+			found = found.and(s.literal(elementType(t), child.Value))
 		}
 		return found.inList(t)
 	case ast.ObjectValue:
 		definition := inputObject(s.schema, t)
 		for _, child := range value.Children {
-			found.add(s.literal(fieldType(definition, child.Name), child.Value))
+			found = found.and(s.literal(fieldType(definition, child.Name), child.Value))
 		}
 		return found.inObject()
 	default:
@@ -191,7 +190,7 @@ func (s *inputSurvey) value(t *ast.Type, value any) (found input) {
 	if object, ok := value.(map[string]any); ok {
 		definition := inputObject(s.schema, t)
 		for name, field := range object {
-			found.add(s.value(fieldType(definition, name), field))
+			found = found.and(s.value(fieldType(definition, name), field))
 		}
 		return found.inObject()
 	}
@@ -200,7 +199,7 @@ func (s *inputSurvey) value(t *ast.Type, value any) (found input) {
 		return plain(t)
 	}
 	for _, element := range elements {
-		found.add(s.value(elementType(t), element))
+		found = found.and(s.value(elementType(t), element))
 	}
 	return found.inList(t)
 }

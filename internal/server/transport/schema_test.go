@@ -123,3 +123,9 @@ func ask(t *testing.T, h http.Handler, query, variables string) reply {
 	}
 	return send(t, h, post(`{"query":`+string(quoted)+`,"variables":`+variables+`}`, "application/graphql-response+json"))
 }
+
+// handlerWith is a server with that transport first.
+func handlerWith(t *testing.T, answer answer, first graphql.Transport) *handler.Server {
+	t.Helper()
+	return newServer(t, answer, func(s *handler.Server) { s.AddTransport(first) })
+}

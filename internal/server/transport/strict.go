@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -121,10 +122,5 @@ func hasNUL(value any) bool {
 		return false
 	}
 	elements, _ := list(value)
-	for _, element := range elements {
-		if hasNUL(element) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(elements, hasNUL)
 }
