@@ -13482,6 +13482,7 @@ type OperationMutation struct {
 	cascade             *bool
 	reason              *string
 	selection           *[]byte
+	team_id             *gid.ID
 	undoes_id           *gid.ID
 	duplicate_of_id     *gid.ID
 	idempotency_key     *string
@@ -13930,6 +13931,55 @@ func (m *OperationMutation) ActorIDCleared() bool {
 func (m *OperationMutation) ResetActorID() {
 	m.actor = nil
 	delete(m.clearedFields, operation.FieldActorID)
+}
+
+// SetTeamID sets the "team_id" field.
+func (m *OperationMutation) SetTeamID(gi gid.ID) {
+	m.team_id = &gi
+}
+
+// TeamID returns the value of the "team_id" field in the mutation.
+func (m *OperationMutation) TeamID() (r gid.ID, exists bool) {
+	v := m.team_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTeamID returns the old "team_id" field's value of the Operation entity.
+// If the Operation object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *OperationMutation) OldTeamID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTeamID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTeamID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTeamID: %w", err)
+	}
+	return oldValue.TeamID, nil
+}
+
+// ClearTeamID clears the value of the "team_id" field.
+func (m *OperationMutation) ClearTeamID() {
+	m.team_id = nil
+	m.clearedFields[operation.FieldTeamID] = struct{}{}
+}
+
+// TeamIDCleared returns if the "team_id" field was cleared in this mutation.
+func (m *OperationMutation) TeamIDCleared() bool {
+	_, ok := m.clearedFields[operation.FieldTeamID]
+	return ok
+}
+
+// ResetTeamID resets all changes to the "team_id" field.
+func (m *OperationMutation) ResetTeamID() {
+	m.team_id = nil
+	delete(m.clearedFields, operation.FieldTeamID)
 }
 
 // SetOnBehalfOfID sets the "on_behalf_of_id" field.
@@ -14809,7 +14859,7 @@ func (m *OperationMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *OperationMutation) Fields() []string {
-	fields := make([]string, 0, 22)
+	fields := make([]string, 0, 23)
 	if m.tenant_id != nil {
 		fields = append(fields, operation.FieldTenantID)
 	}
@@ -14833,6 +14883,9 @@ func (m *OperationMutation) Fields() []string {
 	}
 	if m.actor != nil {
 		fields = append(fields, operation.FieldActorID)
+	}
+	if m.team_id != nil {
+		fields = append(fields, operation.FieldTeamID)
 	}
 	if m.on_behalf_of != nil {
 		fields = append(fields, operation.FieldOnBehalfOfID)
@@ -14900,6 +14953,8 @@ func (m *OperationMutation) Field(name string) (ent.Value, bool) {
 		return m.Selection()
 	case operation.FieldActorID:
 		return m.ActorID()
+	case operation.FieldTeamID:
+		return m.TeamID()
 	case operation.FieldOnBehalfOfID:
 		return m.OnBehalfOfID()
 	case operation.FieldUndoneByID:
@@ -14953,6 +15008,8 @@ func (m *OperationMutation) OldField(ctx context.Context, name string) (ent.Valu
 		return m.OldSelection(ctx)
 	case operation.FieldActorID:
 		return m.OldActorID(ctx)
+	case operation.FieldTeamID:
+		return m.OldTeamID(ctx)
 	case operation.FieldOnBehalfOfID:
 		return m.OldOnBehalfOfID(ctx)
 	case operation.FieldUndoneByID:
@@ -15045,6 +15102,13 @@ func (m *OperationMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetActorID(v)
+		return nil
+	case operation.FieldTeamID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTeamID(v)
 		return nil
 	case operation.FieldOnBehalfOfID:
 		v, ok := value.(gid.ID)
@@ -15243,6 +15307,9 @@ func (m *OperationMutation) ClearedFields() []string {
 	if m.FieldCleared(operation.FieldActorID) {
 		fields = append(fields, operation.FieldActorID)
 	}
+	if m.FieldCleared(operation.FieldTeamID) {
+		fields = append(fields, operation.FieldTeamID)
+	}
 	if m.FieldCleared(operation.FieldOnBehalfOfID) {
 		fields = append(fields, operation.FieldOnBehalfOfID)
 	}
@@ -15286,6 +15353,9 @@ func (m *OperationMutation) ClearField(name string) error {
 		return nil
 	case operation.FieldActorID:
 		m.ClearActorID()
+		return nil
+	case operation.FieldTeamID:
+		m.ClearTeamID()
 		return nil
 	case operation.FieldOnBehalfOfID:
 		m.ClearOnBehalfOfID()
@@ -15342,6 +15412,9 @@ func (m *OperationMutation) ResetField(name string) error {
 		return nil
 	case operation.FieldActorID:
 		m.ResetActorID()
+		return nil
+	case operation.FieldTeamID:
+		m.ResetTeamID()
 		return nil
 	case operation.FieldOnBehalfOfID:
 		m.ResetOnBehalfOfID()

@@ -36,6 +36,8 @@ type Operation struct {
 	Selection []byte `json:"selection,omitempty"`
 	// ActorID holds the value of the "actor_id" field.
 	ActorID *gid.ID `json:"actor_id,omitempty"`
+	// The actor's first team, for row policies.
+	TeamID *gid.ID `json:"team_id,omitempty"`
 	// OnBehalfOfID holds the value of the "on_behalf_of_id" field.
 	OnBehalfOfID *gid.ID `json:"on_behalf_of_id,omitempty"`
 	// UndoneByID holds the value of the "undone_by_id" field.
@@ -136,7 +138,7 @@ func (*Operation) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case operation.FieldActorID, operation.FieldOnBehalfOfID, operation.FieldUndoneByID, operation.FieldUndoesID, operation.FieldDuplicateOfID:
+		case operation.FieldActorID, operation.FieldTeamID, operation.FieldOnBehalfOfID, operation.FieldUndoneByID, operation.FieldUndoesID, operation.FieldDuplicateOfID:
 			values[i] = &sql.NullScanner{S: new(gid.ID)}
 		case operation.FieldSelection, operation.FieldPayloadHash:
 			values[i] = new([]byte)
@@ -220,6 +222,13 @@ func (_m *Operation) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.ActorID = new(gid.ID)
 				*_m.ActorID = *value.S.(*gid.ID)
+			}
+		case operation.FieldTeamID:
+			if value, ok := values[i].(*sql.NullScanner); !ok {
+				return fmt.Errorf("unexpected type %T for field team_id", values[i])
+			} else if value.Valid {
+				_m.TeamID = new(gid.ID)
+				*_m.TeamID = *value.S.(*gid.ID)
 			}
 		case operation.FieldOnBehalfOfID:
 			if value, ok := values[i].(*sql.NullScanner); !ok {
@@ -393,6 +402,11 @@ func (_m *Operation) String() string {
 	builder.WriteString(", ")
 	if v := _m.ActorID; v != nil {
 		builder.WriteString("actor_id=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	if v := _m.TeamID; v != nil {
+		builder.WriteString("team_id=")
 		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
 	builder.WriteString(", ")

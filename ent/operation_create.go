@@ -96,6 +96,20 @@ func (_c *OperationCreate) SetNillableActorID(v *gid.ID) *OperationCreate {
 	return _c
 }
 
+// SetTeamID sets the "team_id" field.
+func (_c *OperationCreate) SetTeamID(v gid.ID) *OperationCreate {
+	_c.mutation.SetTeamID(v)
+	return _c
+}
+
+// SetNillableTeamID sets the "team_id" field if the given value is not nil.
+func (_c *OperationCreate) SetNillableTeamID(v *gid.ID) *OperationCreate {
+	if v != nil {
+		_c.SetTeamID(*v)
+	}
+	return _c
+}
+
 // SetOnBehalfOfID sets the "on_behalf_of_id" field.
 func (_c *OperationCreate) SetOnBehalfOfID(v gid.ID) *OperationCreate {
 	_c.mutation.SetOnBehalfOfID(v)
@@ -500,6 +514,10 @@ func (_c *OperationCreate) createSpec() (*Operation, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Selection(); ok {
 		_spec.SetField(operation.FieldSelection, field.TypeBytes, value)
 		_node.Selection = value
+	}
+	if value, ok := _c.mutation.TeamID(); ok {
+		_spec.SetField(operation.FieldTeamID, field.TypeString, value)
+		_node.TeamID = &value
 	}
 	if value, ok := _c.mutation.UndoesID(); ok {
 		_spec.SetField(operation.FieldUndoesID, field.TypeString, value)

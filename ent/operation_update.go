@@ -134,6 +134,26 @@ func (_u *OperationUpdate) ClearActorID() *OperationUpdate {
 	return _u
 }
 
+// SetTeamID sets the "team_id" field.
+func (_u *OperationUpdate) SetTeamID(v gid.ID) *OperationUpdate {
+	_u.mutation.SetTeamID(v)
+	return _u
+}
+
+// SetNillableTeamID sets the "team_id" field if the given value is not nil.
+func (_u *OperationUpdate) SetNillableTeamID(v *gid.ID) *OperationUpdate {
+	if v != nil {
+		_u.SetTeamID(*v)
+	}
+	return _u
+}
+
+// ClearTeamID clears the value of the "team_id" field.
+func (_u *OperationUpdate) ClearTeamID() *OperationUpdate {
+	_u.mutation.ClearTeamID()
+	return _u
+}
+
 // SetOnBehalfOfID sets the "on_behalf_of_id" field.
 func (_u *OperationUpdate) SetOnBehalfOfID(v gid.ID) *OperationUpdate {
 	_u.mutation.SetOnBehalfOfID(v)
@@ -545,6 +565,12 @@ func (_u *OperationUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.Selection(); ok {
 		_spec.SetField(operation.FieldSelection, field.TypeBytes, value)
 	}
+	if value, ok := _u.mutation.TeamID(); ok {
+		_spec.SetField(operation.FieldTeamID, field.TypeString, value)
+	}
+	if _u.mutation.TeamIDCleared() {
+		_spec.ClearField(operation.FieldTeamID, field.TypeString)
+	}
 	if value, ok := _u.mutation.UndoesID(); ok {
 		_spec.SetField(operation.FieldUndoesID, field.TypeString, value)
 	}
@@ -862,6 +888,26 @@ func (_u *OperationUpdateOne) SetNillableActorID(v *gid.ID) *OperationUpdateOne 
 // ClearActorID clears the value of the "actor_id" field.
 func (_u *OperationUpdateOne) ClearActorID() *OperationUpdateOne {
 	_u.mutation.ClearActorID()
+	return _u
+}
+
+// SetTeamID sets the "team_id" field.
+func (_u *OperationUpdateOne) SetTeamID(v gid.ID) *OperationUpdateOne {
+	_u.mutation.SetTeamID(v)
+	return _u
+}
+
+// SetNillableTeamID sets the "team_id" field if the given value is not nil.
+func (_u *OperationUpdateOne) SetNillableTeamID(v *gid.ID) *OperationUpdateOne {
+	if v != nil {
+		_u.SetTeamID(*v)
+	}
+	return _u
+}
+
+// ClearTeamID clears the value of the "team_id" field.
+func (_u *OperationUpdateOne) ClearTeamID() *OperationUpdateOne {
+	_u.mutation.ClearTeamID()
 	return _u
 }
 
@@ -1305,6 +1351,12 @@ func (_u *OperationUpdateOne) sqlSave(ctx context.Context) (_node *Operation, er
 	}
 	if value, ok := _u.mutation.Selection(); ok {
 		_spec.SetField(operation.FieldSelection, field.TypeBytes, value)
+	}
+	if value, ok := _u.mutation.TeamID(); ok {
+		_spec.SetField(operation.FieldTeamID, field.TypeString, value)
+	}
+	if _u.mutation.TeamIDCleared() {
+		_spec.ClearField(operation.FieldTeamID, field.TypeString)
 	}
 	if value, ok := _u.mutation.UndoesID(); ok {
 		_spec.SetField(operation.FieldUndoesID, field.TypeString, value)

@@ -35,6 +35,8 @@ const (
 	FieldSelection = "selection"
 	// FieldActorID holds the string denoting the actor_id field in the database.
 	FieldActorID = "actor_id"
+	// FieldTeamID holds the string denoting the team_id field in the database.
+	FieldTeamID = "team_id"
 	// FieldOnBehalfOfID holds the string denoting the on_behalf_of_id field in the database.
 	FieldOnBehalfOfID = "on_behalf_of_id"
 	// FieldUndoneByID holds the string denoting the undone_by_id field in the database.
@@ -111,6 +113,7 @@ var Columns = []string{
 	FieldReason,
 	FieldSelection,
 	FieldActorID,
+	FieldTeamID,
 	FieldOnBehalfOfID,
 	FieldUndoneByID,
 	FieldUndoesID,
@@ -261,6 +264,11 @@ func ByReason(opts ...sql.OrderTermOption) OrderOption {
 // ByActorID orders the results by the actor_id field.
 func ByActorID(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldActorID, opts...).ToFunc()
+}
+
+// ByTeamID orders the results by the team_id field.
+func ByTeamID(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldTeamID, opts...).ToFunc()
 }
 
 // ByOnBehalfOfID orders the results by the on_behalf_of_id field.

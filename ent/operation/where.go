@@ -84,6 +84,11 @@ func ActorID(v gid.ID) predicate.Operation {
 	return predicate.Operation(sql.FieldEQ(FieldActorID, v))
 }
 
+// TeamID applies equality check predicate on the "team_id" field. It's identical to TeamIDEQ.
+func TeamID(v gid.ID) predicate.Operation {
+	return predicate.Operation(sql.FieldEQ(FieldTeamID, v))
+}
+
 // OnBehalfOfID applies equality check predicate on the "on_behalf_of_id" field. It's identical to OnBehalfOfIDEQ.
 func OnBehalfOfID(v gid.ID) predicate.Operation {
 	return predicate.Operation(sql.FieldEQ(FieldOnBehalfOfID, v))
@@ -497,6 +502,86 @@ func ActorIDEqualFold(v gid.ID) predicate.Operation {
 func ActorIDContainsFold(v gid.ID) predicate.Operation {
 	vc := v.String()
 	return predicate.Operation(sql.FieldContainsFold(FieldActorID, vc))
+}
+
+// TeamIDEQ applies the EQ predicate on the "team_id" field.
+func TeamIDEQ(v gid.ID) predicate.Operation {
+	return predicate.Operation(sql.FieldEQ(FieldTeamID, v))
+}
+
+// TeamIDNEQ applies the NEQ predicate on the "team_id" field.
+func TeamIDNEQ(v gid.ID) predicate.Operation {
+	return predicate.Operation(sql.FieldNEQ(FieldTeamID, v))
+}
+
+// TeamIDIn applies the In predicate on the "team_id" field.
+func TeamIDIn(vs ...gid.ID) predicate.Operation {
+	return predicate.Operation(sql.FieldIn(FieldTeamID, vs...))
+}
+
+// TeamIDNotIn applies the NotIn predicate on the "team_id" field.
+func TeamIDNotIn(vs ...gid.ID) predicate.Operation {
+	return predicate.Operation(sql.FieldNotIn(FieldTeamID, vs...))
+}
+
+// TeamIDGT applies the GT predicate on the "team_id" field.
+func TeamIDGT(v gid.ID) predicate.Operation {
+	return predicate.Operation(sql.FieldGT(FieldTeamID, v))
+}
+
+// TeamIDGTE applies the GTE predicate on the "team_id" field.
+func TeamIDGTE(v gid.ID) predicate.Operation {
+	return predicate.Operation(sql.FieldGTE(FieldTeamID, v))
+}
+
+// TeamIDLT applies the LT predicate on the "team_id" field.
+func TeamIDLT(v gid.ID) predicate.Operation {
+	return predicate.Operation(sql.FieldLT(FieldTeamID, v))
+}
+
+// TeamIDLTE applies the LTE predicate on the "team_id" field.
+func TeamIDLTE(v gid.ID) predicate.Operation {
+	return predicate.Operation(sql.FieldLTE(FieldTeamID, v))
+}
+
+// TeamIDContains applies the Contains predicate on the "team_id" field.
+func TeamIDContains(v gid.ID) predicate.Operation {
+	vc := v.String()
+	return predicate.Operation(sql.FieldContains(FieldTeamID, vc))
+}
+
+// TeamIDHasPrefix applies the HasPrefix predicate on the "team_id" field.
+func TeamIDHasPrefix(v gid.ID) predicate.Operation {
+	vc := v.String()
+	return predicate.Operation(sql.FieldHasPrefix(FieldTeamID, vc))
+}
+
+// TeamIDHasSuffix applies the HasSuffix predicate on the "team_id" field.
+func TeamIDHasSuffix(v gid.ID) predicate.Operation {
+	vc := v.String()
+	return predicate.Operation(sql.FieldHasSuffix(FieldTeamID, vc))
+}
+
+// TeamIDIsNil applies the IsNil predicate on the "team_id" field.
+func TeamIDIsNil() predicate.Operation {
+	return predicate.Operation(sql.FieldIsNull(FieldTeamID))
+}
+
+// TeamIDNotNil applies the NotNil predicate on the "team_id" field.
+func TeamIDNotNil() predicate.Operation {
+	return predicate.Operation(sql.FieldNotNull(FieldTeamID))
+}
+
+// TeamIDEqualFold applies the EqualFold predicate on the "team_id" field.
+func TeamIDEqualFold(v gid.ID) predicate.Operation {
+	vc := v.String()
+	return predicate.Operation(sql.FieldEqualFold(FieldTeamID, vc))
+}
+
+// TeamIDContainsFold applies the ContainsFold predicate on the "team_id" field.
+func TeamIDContainsFold(v gid.ID) predicate.Operation {
+	vc := v.String()
+	return predicate.Operation(sql.FieldContainsFold(FieldTeamID, vc))
 }
 
 // OnBehalfOfIDEQ applies the EQ predicate on the "on_behalf_of_id" field.

@@ -40,6 +40,7 @@ func (Operation) Fields() []ent.Field {
 		field.Text("reason").Optional().Nillable().Comment("The reason given."),
 		field.Bytes("selection").Annotations(mixin.Hidden()).Comment("The selection as it was given, as JSON."),
 		mixin.Ref("actor_id").Annotations(mixin.Hidden()),
+		mixin.Ref("team_id").Annotations(mixin.Hidden()).Comment("The actor's first team, for row policies."),
 		mixin.Ref("on_behalf_of_id").Annotations(mixin.Hidden()),
 		mixin.Ref("undone_by_id").Annotations(mixin.Hidden()),
 		mixin.Ref("undoes_id").Annotations(mixin.Hidden()),

@@ -1,0 +1,214 @@
+// Package access asks the chain of plugins on behalf of an actor: what he may
+// do to a record, and which rows he may see.
+package access
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/lethe-crm/lethe/authz"
+	"github.com/lethe-crm/lethe/authz/casbin"
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/internal/actor"
+	"github.com/lethe-crm/lethe/internal/gid"
+)
+
+// Control answers for one process.
+type Control struct {
+	chain  *authz.Chain
+	policy *casbin.Plugin
+}
+
+// New builds the chain over the policies stored in the database.
+func New(source casbin.Source, onLoad func(tenant string, version uint64, findings []casbin.Finding, err error)) (*Control, error) {
+	policy, err := casbin.New(casbin.Options{Source: source, Vocabulary: Vocabulary(), OnLoad: onLoad})
+	if err != nil {
+		return nil, fmt.Errorf("building the Casbin plugin: %w", err)
+	}
+	chain, err := authz.NewChain(nil, authz.Member{Name: "casbin", Plugin: policy, Role: authz.Grant, Timeout: 5 * time.Second})
+	if err != nil {
+		return nil, fmt.Errorf("building the chain: %w", err)
+	}
+	return &Control{chain, policy}, nil
+}
+
+// Run watches for policy changes until the context ends.
+func (c *Control) Run(ctx context.Context) error { return c.policy.Run(ctx) }
+
+// Refresh reads a tenant's policy again if it changed.
+func (c *Control) Refresh(ctx context.Context, tenant gid.ID) error {
+	return c.policy.Refresh(ctx, tenant.String())
+}
+
+// Pin makes everything under the returned context be judged by one version of
+// the tenant's policy.
+func (c *Control) Pin(ctx context.Context, tenant gid.ID) (context.Context, error) {
+	return c.chain.Pin(ctx, tenant.String())
+}
+
+// Version is the version of the policy that judges under ctx.
+func (c *Control) Version(ctx context.Context, tenant gid.ID) uint64 {
+	return c.chain.Version(ctx, tenant.String())
+}
+
+// Roles lists the actor's roles, inherited ones included.
+func (c *Control) Roles(ctx context.Context, a *actor.Actor) ([]string, error) {
+	return c.policy.RolesOf(ctx, a.Tenant.String(), a.Subject())
+}
+
+// CouldEver reports whether the policy might permit the actor the action on
+// some record of the type.
+func (c *Control) CouldEver(ctx context.Context, a *actor.Actor, action authz.Action, object string) (bool, error) {
+	return c.policy.CouldEver(ctx, a.Tenant.String(), a.Subject(), action, object)
+}
+
+// Question is what an actor wants to do to one thing.
+type Question struct {
+	Action authz.Action
+	// Type is a record type, or another object of policies such as "AuditEvent".
+	Type string
+	// ID is zero for the type as a whole, and for what is not there yet.
+	ID    gid.ID
+	Props map[string]any
+}
+
+// Decision is the answer to a Question.
+type Decision struct {
+	Permit bool
+	// Unavailable says that it was refused because a plugin could not answer.
+	Unavailable bool
+	// Rule and Version are what decided, for the audit log.
+	Rule    string
+	Version uint64
+}
+
+// Decide answers questions, all at once.
+func (c *Control) Decide(ctx context.Context, a *actor.Actor, questions []Question) []Decision {
+	if len(questions) == 0 {
+		return nil
+	}
+	subject, tenant := a.Subject(), a.Tenant.String()
+	requests := make([]authz.Request, len(questions))
+	for i, q := range questions {
+		requests[i] = authz.Request{
+			Tenant: tenant, Subject: subject, Action: q.Action,
+			Resource: authz.Entity{Type: q.Type, ID: q.ID.String(), Props: q.Props},
+		}
+	}
+	answers := c.chain.Decide(ctx, requests)
+	out := make([]Decision, len(answers))
+	for i, answer := range answers {
+		out[i].Permit = answer.Effect == authz.Permit
+		for _, r := range answer.Reasons {
+			if r.Rule != "" && out[i].Rule == "" {
+				out[i].Rule = r.Rule
+			}
+			out[i].Version = max(out[i].Version, r.Version)
+			if r.Code == authz.CodePluginError || r.Code == authz.CodePluginTimeout {
+				out[i].Unavailable = !out[i].Permit
+			}
+		}
+	}
+	return out
+}
+
+// May answers one question.
+func (c *Control) May(ctx context.Context, a *actor.Actor, q Question) bool {
+	return c.Decide(ctx, a, []Question{q})[0].Permit
+}
+
+// Props are the attributes policies may speak of, of a record that is read from
+// its columns by get.
+func Props(t *ent.RecordType, get func(column string) any) map[string]any {
+	props := make(map[string]any, len(t.Fields)+3)
+	for _, attr := range attributes[t.Name] {
+		props[attr.name] = attr.read(get(attr.column))
+	}
+	return props
+}
+
+// RecordProps are the attributes of a loaded record.
+func RecordProps(r ent.Record) map[string]any { return Props(r.RecordType(), r.Column) }
+
+type attribute struct {
+	name, column string
+	kind         casbin.Kind
+}
+
+// read turns a column's value into what policies compare: ids as clients see
+// them, enums as text.
+func (a attribute) read(v any) any {
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case gid.ID:
+		return v.String()
+	case *gid.ID:
+		if v == nil {
+			return nil
+		}
+		return v.String()
+	case []byte:
+		return string(v)
+	case int:
+		return int64(v)
+	case string, int64, float64, bool, time.Time:
+		return v
+	case fmt.Stringer:
+		return v.String()
+	}
+	return fmt.Sprint(v)
+}
+
+// attributes are what policies may speak of, by record type.
+var attributes = func() map[string][]attribute {
+	kinds := map[string]casbin.Kind{
+		"string": casbin.String, "enum": casbin.String, "int": casbin.Int, "float": casbin.Float,
+		"bool": casbin.Bool, "time": casbin.Time, "id": casbin.ID,
+	}
+	out := map[string][]attribute{}
+	for _, t := range ent.RecordTypes {
+		attrs := []attribute{
+			{"owner", "owner_id", casbin.ID}, {"team", "team_id", casbin.ID}, {"state", "state", casbin.String},
+		}
+		for _, f := range t.Fields {
+			if strings.HasSuffix(f.Name, "_key") || f.Name == "owner_id" || f.Name == "team_id" {
+				continue
+			}
+			name := f.GraphQL
+			if f.Kind == "id" {
+				name = strings.TrimSuffix(name, "ID")
+			}
+			attrs = append(attrs, attribute{name, f.Name, kinds[f.Kind]})
+		}
+		out[t.Name] = attrs
+	}
+	// Operations belong to their actor; events to the record they speak of.
+	out["Operation"] = []attribute{{"owner", "actor_id", casbin.ID}, {"team", "team_id", casbin.ID}}
+	return out
+}()
+
+// Vocabulary is what policies may name.
+func Vocabulary() casbin.Vocabulary {
+	v := casbin.Vocabulary{Schema: casbin.Schema{}, Fields: map[string][]string{}}
+	for _, object := range []string{"AuditEvent", "Policy", "User", "Team", "Token", "Webhook", "Alert", "Settings", "LegalHold", "RetentionRule", "Statistics", "Export"} {
+		v.Schema[object] = map[string]casbin.Kind{}
+	}
+	for object, attrs := range attributes {
+		kinds := map[string]casbin.Kind{}
+		for _, a := range attrs {
+			kinds[a.name] = a.kind
+		}
+		v.Schema[object] = kinds
+	}
+	for _, t := range ent.RecordTypes {
+		for _, f := range t.Fields {
+			if f.Sensitive {
+				v.Fields[t.Name] = append(v.Fields[t.Name], f.GraphQL)
+			}
+		}
+	}
+	return v
+}

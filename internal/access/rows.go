@@ -1,0 +1,162 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"entgo.io/ent/dialect/sql"
+
+	"github.com/lethe-crm/lethe/authz"
+	"github.com/lethe-crm/lethe/authz/entfilter"
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/internal/actor"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/visible"
+)
+
+// Rows is what one actor may see, planned once for each type. It serves one
+// request, so that one version of the policy judges all of it.
+func (c *Control) Rows(ctx context.Context, a *actor.Actor) visible.Rows {
+	return &rows{ctx: ctx, control: c, actor: a, plans: map[string]plan{}}
+}
+
+type rows struct {
+	ctx     context.Context // carries the pinned policy; the request's own
+	control *Control
+	actor   *actor.Actor
+
+	mu    sync.Mutex
+	plans map[string]plan
+}
+
+// plan is a planned filter; a nil predicate lets every row through.
+type plan struct {
+	filter    authz.Filter
+	predicate entfilter.Predicate
+}
+
+var nothing = plan{authz.False{}, func(*sql.Selector) *sql.Predicate { return sql.ExprP("1 = 0") }}
+
+// Where implements visible.Rows.
+func (r *rows) Where(s *sql.Selector, typ string) {
+	preds := []*sql.Predicate{sql.EQ(s.C("tenant_id"), r.actor.Tenant)}
+	switch {
+	case ent.RecordTypeNamed(typ) != nil:
+		live, retired := r.plan(typ, authz.Read, mapper(typ)), r.plan(typ, authz.ReadRetired, mapper(typ))
+		if !authz.Same(live.filter, retired.filter) {
+			preds = append(preds, either(
+				join(" AND ", append(predicates(s, live), sql.IsNull(s.C("retired_at")))),
+				join(" AND ", append(predicates(s, retired), sql.NotNull(s.C("retired_at")))),
+			))
+		} else {
+			preds = append(preds, predicates(s, live)...)
+		}
+	case typ == ent.TypeAuditEvent:
+		preds = append(preds, r.events(s)...)
+	case typ == ent.TypeOperation:
+		// Everyone reads what he asked for himself.
+		if p := r.plan(typ, authz.OperationRead, mapper(typ)); p.predicate != nil {
+			mine := sql.ExprP("1 = 0")
+			if !r.actor.User.IsZero() {
+				mine = sql.EQ(s.C("actor_id"), r.actor.User)
+			}
+			preds = append(preds, either(mine, p.predicate(s)))
+		}
+	}
+	s.Where(join(" AND ", preds))
+}
+
+// events are filtered by the type, owner and team of what they speak of, at
+// the time they speak of it.
+func (r *rows) events(s *sql.Selector) []*sql.Predicate {
+	var alternatives []*sql.Predicate
+	general := r.plan(ent.TypeAuditEvent, authz.AuditRead, entfilter.Mapper{})
+	all := general.predicate == nil
+	if general.predicate == nil {
+		alternatives = append(alternatives, sql.IsNull(s.C("record_type")))
+	}
+	for _, t := range ent.RecordTypes {
+		p := r.plan(t.Name, authz.AuditRead, entfilter.Mapper{Cols: map[string]entfilter.Column{"owner": idColumn("owner_id"), "team": idColumn("team_id")}})
+		all = all && p.predicate == nil
+		alternatives = append(alternatives, join(" AND ", append(predicates(s, p), sql.EQ(s.C("record_type"), t.Name))))
+	}
+	if all {
+		return nil
+	}
+	return []*sql.Predicate{join(" OR ", alternatives)}
+}
+
+// plan asks the chain for the rows of a type, once. What cannot be said in
+// columns shows nothing.
+func (r *rows) plan(typ string, action authz.Action, m entfilter.Mapper) plan {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := typ + " " + string(action)
+	if p, ok := r.plans[key]; ok {
+		return p
+	}
+	filter, _ := r.control.chain.Plan(r.ctx, authz.Query{
+		Tenant: r.actor.Tenant.String(), Subject: r.actor.Subject(), Action: action, Resource: authz.Entity{Type: typ},
+	})
+	p := plan{filter: filter}
+	if _, all := filter.(authz.True); !all {
+		var err error
+		if p.predicate, err = entfilter.Lower(filter, m); err != nil {
+			p = nothing
+		}
+	}
+	r.plans[key] = p
+	return p
+}
+
+func predicates(s *sql.Selector, p plan) []*sql.Predicate {
+	if p.predicate == nil {
+		return nil
+	}
+	return []*sql.Predicate{p.predicate(s)}
+}
+
+func either(a, b *sql.Predicate) *sql.Predicate { return join(" OR ", []*sql.Predicate{a, b}) }
+
+// join puts parentheses around everything: ent's own And prints "a OR b AND c"
+// where an Or comes first.
+func join(op string, preds []*sql.Predicate) *sql.Predicate {
+	return sql.P(func(b *sql.Builder) {
+		b.WriteByte('(')
+		for i, p := range preds {
+			if i > 0 {
+				b.WriteString(op)
+			}
+			b.WriteByte('(').Join(p).WriteByte(')')
+		}
+		b.WriteByte(')')
+	})
+}
+
+var mappers = func() map[string]entfilter.Mapper {
+	out := map[string]entfilter.Mapper{}
+	for typ, attrs := range attributes {
+		m := entfilter.Mapper{Cols: map[string]entfilter.Column{}}
+		for _, a := range attrs {
+			m.Cols[a.name] = entfilter.Column{Name: a.column}
+			if a.kind.String() == "id" {
+				m.Cols[a.name] = idColumn(a.column)
+			}
+		}
+		out[typ] = m
+	}
+	return out
+}()
+
+func mapper(typ string) entfilter.Mapper { return mappers[typ] }
+
+func idColumn(name string) entfilter.Column {
+	return entfilter.Column{Name: name, Value: func(v any) (any, error) {
+		s, ok := v.(string)
+		if !ok {
+			return nil, fmt.Errorf("an id is text, not %T", v)
+		}
+		return gid.Parse(s)
+	}}
+}

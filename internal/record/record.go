@@ -1,0 +1,106 @@
+// Package record is the only code that moves a record through its life. One
+// pipeline serves every verb and every caller: select, authorize, guard, apply,
+// audit; create and update go through the same guards.
+package record
+
+import (
+	"encoding/json"
+	"log/slog"
+
+	"entgo.io/ent/dialect/sql"
+
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/internal/access"
+	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/store"
+)
+
+// MaxRows is how many records, those that come along included, one operation
+// may be about.
+const MaxRows = 1_000
+
+// Service applies the verbs.
+type Service struct {
+	db      *store.DB
+	control *access.Control
+	audit   *audit.Log
+	log     *slog.Logger
+}
+
+// New returns a service over a database.
+func New(db *store.DB, control *access.Control, log *audit.Log, logger *slog.Logger) *Service {
+	return &Service{db: db, control: control, audit: log, log: logger}
+}
+
+// Request asks for an operation.
+type Request struct {
+	Verb   lifecycle.Verb
+	Select Selection
+	// States narrows a filter to records in these states.
+	States []lifecycle.State
+	Reason string
+	// Mode is ALL_OR_NOTHING or BEST_EFFORT; empty is ALL_OR_NOTHING.
+	Mode          string
+	ExpectedCount *int
+	// IdempotencyKey, with Payload, makes repeating the request safe. Payload is
+	// the request as given, canonical JSON without the key.
+	IdempotencyKey string
+	Payload        json.RawMessage
+
+	Cascade       bool                         // delete, void
+	DuplicateOf   *gid.ID                      // void
+	Overrides     map[gid.ID]map[string]string // restore: by record and GraphQL field name
+	WithAncestors bool                         // restore
+	NewParentID   *gid.ID                      // restore
+}
+
+// Selection says which records; exactly one field is set.
+type Selection struct {
+	IDs      []gid.ID
+	Versions []Version
+	Filter   *Filter
+	// Operation selects what that operation changed.
+	Operation *gid.ID
+}
+
+// Version is a record as the caller saw it.
+type Version struct {
+	ID      gid.ID
+	Version int
+}
+
+// Filter selects the records of one type that match.
+type Filter struct {
+	Type string
+	// Where narrows the query; it comes from a where-input.
+	Where func(*sql.Selector)
+	// Comparisons counts the leaf comparisons in the where-input. A filter
+	// without any would select everything.
+	Comparisons int
+}
+
+// Values are the fields of a create or an update, by GraphQL name. A value of
+// nil clears the field. Parts, such as recipients, are []map[string]any.
+type Values map[string]any
+
+// Error is a refusal as the API shows it.
+type Error struct {
+	Code    lifecycle.Code
+	Message string
+	// Fields are the input fields it is about.
+	Fields []string
+	// Extensions are further particulars: expected, actual, state, version.
+	Extensions map[string]any
+}
+
+func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+
+// Refuse makes an Error.
+func Refuse(code lifecycle.Code, message string, fields ...string) *Error {
+	return &Error{Code: code, Message: message, Fields: fields}
+}
+
+// Typed is the record type an id or name stands for.
+func typeOf(id gid.ID) *ent.RecordType { return ent.RecordTypeOf(id) }
