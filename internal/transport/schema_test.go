@@ -15,7 +15,7 @@ import (
 	"github.com/vektah/gqlparser/v2"
 	"github.com/vektah/gqlparser/v2/ast"
 
-	"github.com/lethe-crm/lethe/internal/server/transport"
+	"github.com/lethe-crm/lethe/internal/transport"
 )
 
 // tiny has one example of every shape the extensions look at.

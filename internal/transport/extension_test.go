@@ -12,7 +12,7 @@ import (
 	"github.com/vektah/gqlparser/v2/gqlerror"
 	"github.com/vektah/gqlparser/v2/validator/rules"
 
-	"github.com/lethe-crm/lethe/internal/server/transport"
+	"github.com/lethe-crm/lethe/internal/transport"
 )
 
 func TestVariablesAreHeldToOneOf(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
-	"github.com/lethe-crm/lethe/internal/server/transport"
+	"github.com/lethe-crm/lethe/internal/transport"
 )
 
 const responseJSON = "application/graphql-response+json"
