@@ -84,6 +84,9 @@ type Log struct {
 // New returns a log that seals under keys.
 func New(keys *Keys) *Log { return &Log{keys} }
 
+// Keys are the keys the log seals under.
+func (l *Log) Keys() *Keys { return l.keys }
+
 // columns are those of audit_events, in the order of row.
 var columns = []string{
 	"id", "tenant_id", "at", "action", "outcome", "code", "actor_id", "token_id", "record_id", "record_type", "owner_id", "team_id",

@@ -9,7 +9,6 @@ import (
 
 	"entgo.io/ent/dialect/sql"
 
-	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -27,11 +26,12 @@ type Service struct {
 	control *access.Control
 	audit   *audit.Log
 	log     *slog.Logger
+	numbers numbers
 }
 
 // New returns a service over a database.
 func New(db *store.DB, control *access.Control, log *audit.Log, logger *slog.Logger) *Service {
-	return &Service{db: db, control: control, audit: log, log: logger}
+	return &Service{db: db, control: control, audit: log, log: logger, numbers: numbers{blocks: map[string]block{}}}
 }
 
 // Request asks for an operation.
@@ -101,6 +101,3 @@ func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
 func Refuse(code lifecycle.Code, message string, fields ...string) *Error {
 	return &Error{Code: code, Message: message, Fields: fields}
 }
-
-// Typed is the record type an id or name stands for.
-func typeOf(id gid.ID) *ent.RecordType { return ent.RecordTypeOf(id) }

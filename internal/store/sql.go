@@ -56,26 +56,35 @@ func (s *SQL) arg(v any) {
 // the prepared statement, is the same for any number of ids.
 func (s *SQL) IDs(column string, ids []gid.ID) *SQL {
 	if s.dialect == dialect.Postgres {
-		var b strings.Builder
-		b.Grow(len(ids)*37 + 2)
-		b.WriteByte('{')
-		for i, id := range ids {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			b.WriteString(id.UUID())
-		}
-		b.WriteByte('}')
 		s.text.WriteString(column + " = ANY(")
-		s.arg(b.String())
+		s.arg(Array(ids))
 		s.text.WriteString("::uuid[])")
 		return s
 	}
-	texts := make([]string, len(ids))
+	s.text.WriteString(column + " IN (SELECT value FROM json_each(")
+	s.arg(JSONArray(ids))
+	s.text.WriteString("))")
+	return s
+}
+
+// Array is ids as the text of a PostgreSQL array.
+func Array(ids []gid.ID) string { return idList(ids, '{', "", '}') }
+
+// JSONArray is ids as JSON.
+func JSONArray(ids []gid.ID) string { return idList(ids, '[', `"`, ']') }
+
+func idList(ids []gid.ID, start byte, quote string, end byte) string {
+	var b strings.Builder
+	b.Grow(len(ids)*39 + 2)
+	b.WriteByte(start)
 	for i, id := range ids {
-		texts[i] = id.UUID()
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(quote + id.UUID() + quote)
 	}
-	return s.strings(column, texts)
+	b.WriteByte(end)
+	return b.String()
 }
 
 // Strings appends "column IN values" with one argument.

@@ -1,0 +1,140 @@
+package record
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+)
+
+// Blocker is a parameter of an item's code, as it is kept with the item: ids
+// and names of fields, never values.
+type Blocker struct {
+	Code      lifecycle.Code   `json:"code"`
+	Type      string           `json:"type,omitempty"`
+	Count     int              `json:"count,omitempty"`
+	Record    string           `json:"record,omitempty"` // UUID
+	Field     string           `json:"field,omitempty"`
+	State     lifecycle.State  `json:"state,omitempty"`
+	Version   int              `json:"version,omitempty"`
+	Allowed   []lifecycle.Verb `json:"allowed,omitempty"`
+	Operation string           `json:"operation,omitempty"` // UUID
+	Until     *time.Time       `json:"until,omitempty"`
+	Hidden    bool             `json:"hidden,omitempty"`
+}
+
+// item is what becomes of one id that was picked.
+type item struct {
+	id     gid.ID
+	typ    *ent.RecordType // nil for an id of no record type
+	expect int             // the version the caller saw; zero for any
+	node   *node           // nil while nothing is to be done to it
+
+	outcome  string
+	code     lifecycle.Code
+	blockers []Blocker
+}
+
+func (it *item) fail(code lifecycle.Code, blockers ...Blocker) {
+	it.outcome, it.code, it.node = failed, code, nil
+	it.blockers = blockers
+	for i := range it.blockers {
+		if it.blockers[i].Code == "" {
+			it.blockers[i].Code = code
+		}
+	}
+}
+
+// node is one record in the reach of the operation.
+type node struct {
+	row   ent.Record
+	item  *item // the pick it stems from; nil when it comes along
+	depth int
+	above []*node // what brings it along, nearest first
+	below []*node
+
+	// problem is why the verb cannot be applied to it.
+	problem  lifecycle.Code
+	blockers []Blocker
+
+	// to is the state it goes to; empty when the row goes.
+	to lifecycle.State
+	// pop is what it goes back to, when restored.
+	pop *prior
+
+	included bool
+	cameWith *gid.ID
+}
+
+// prior is what an item keeps of its record.
+type prior struct {
+	state      lifecycle.State
+	operation  *gid.ID
+	purgeAfter *time.Time
+	retiredAt  *time.Time
+	changedAt  *time.Time
+	changedBy  *gid.ID
+	reason     *string
+}
+
+func priorOf(row ent.Record) prior {
+	p := prior{state: row.RecordState(), operation: refOf(row, "operation_id"), changedBy: refOf(row, "state_changed_by_id")}
+	p.purgeAfter, p.retiredAt, p.changedAt = timeOf(row, "purge_after"), timeOf(row, "retired_at"), timeOf(row, "state_changed_at")
+	if reason, ok := row.Column("state_reason").(string); ok {
+		p.reason = &reason
+	}
+	return p
+}
+
+func timeOf(row ent.Record, column string) *time.Time {
+	t, ok := row.Column(column).(time.Time)
+	if !ok {
+		return nil
+	}
+	return &t
+}
+
+// asItem is the item of a record that came along.
+func (n *node) asItem() *item {
+	return &item{id: n.row.RecordID(), typ: n.row.RecordType(), node: n, outcome: changed}
+}
+
+// itemColumns are those of operation_items, in the order of columns.
+var itemColumns = []string{
+	"id", "tenant_id", "operation_id", "record_id", "direct", "depth", "came_with", "outcome", "code", "params",
+	"prior_state", "prior_operation_id", "prior_purge_after", "prior_retired_at", "prior_changed_at", "prior_changed_by", "prior_reason", "version",
+}
+
+func (it *item) columns(r *run) ([]any, error) {
+	var params any
+	if len(it.blockers) > 0 {
+		b, err := json.Marshal(it.blockers)
+		if err != nil {
+			return nil, fmt.Errorf("encoding blockers: %w", err)
+		}
+		params = b
+	}
+	row := []any{
+		gid.New(gid.OperationItem), r.a.Tenant, r.id, it.id, true, 0, nil, it.outcome, nullText(string(it.code)), params,
+		nil, nil, nil, nil, nil, nil, nil, 0,
+	}
+	n := it.node
+	if n == nil {
+		return row, nil
+	}
+	row[4], row[5] = n.item != nil, n.depth
+	if it.outcome == changed {
+		row[6] = nullID(n.cameWith)
+		p := priorOf(n.row)
+		row[10], row[11], row[12], row[13] = string(p.state), nullID(p.operation), nullTime(p.purgeAfter), nullTime(p.retiredAt)
+		row[14], row[15] = nullTime(p.changedAt), nullID(p.changedBy)
+		if p.reason != nil {
+			row[16] = *p.reason
+		}
+		row[17] = n.row.RecordVersion()
+	}
+	return row, nil
+}

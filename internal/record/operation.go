@@ -1,0 +1,349 @@
+package record
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"entgo.io/ent/dialect"
+
+	"github.com/lethe-crm/lethe/authz"
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/ent/mixin"
+	"github.com/lethe-crm/lethe/internal/actor"
+	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/visible"
+)
+
+// The modes of an operation.
+const (
+	AllOrNothing = "ALL_OR_NOTHING"
+	BestEffort   = "BEST_EFFORT"
+)
+
+// The outcomes of an item.
+const (
+	changed      = "CHANGED"
+	unchanged    = "UNCHANGED"
+	failed       = "FAILED"
+	notProcessed = "NOT_PROCESSED"
+)
+
+// idempotencyWindow is how long a key is kept.
+const idempotencyWindow = 7 * 24 * time.Hour
+
+// actions are what policies must allow for each verb.
+var actions = map[lifecycle.Verb]authz.Action{
+	lifecycle.Delete: authz.Delete, lifecycle.Void: authz.Void, lifecycle.Archive: authz.Archive,
+	lifecycle.Restore: authz.Restore, lifecycle.Purge: authz.Purge, lifecycle.Undo: authz.Restore,
+}
+
+// run is one operation under way.
+type run struct {
+	*Service
+	tx  *store.Tx
+	a   *actor.Actor
+	req Request
+	id  gid.ID
+
+	// undo is the operation that is taken back, if the verb is UNDO.
+	undo *ent.Operation
+	// due restricts a purge to records whose clock ran out by then.
+	due *time.Time
+
+	items []*item
+	nodes map[gid.ID]*node
+}
+
+// Run carries an operation out in the transaction of the context, or in one of
+// its own. What becomes of each record is in the operation's items; an error
+// means that nothing was done, not even the operation written down.
+func (s *Service) Run(ctx context.Context, req Request) (*ent.Operation, error) {
+	return s.start(ctx, &run{req: req})
+}
+
+// Undo takes an operation back: it restores exactly the records that are still
+// where that operation put them.
+func (s *Service) Undo(ctx context.Context, operation gid.ID, req Request) (*ent.Operation, error) {
+	req.Verb, req.Select = lifecycle.Undo, Selection{Operation: &operation}
+	return s.start(ctx, &run{req: req})
+}
+
+func (s *Service) start(ctx context.Context, r *run) (op *ent.Operation, err error) {
+	r.Service, r.a, r.id = s, actor.From(ctx), gid.New(gid.Operation)
+	if r.a == nil {
+		return nil, errors.New("record: an operation by nobody")
+	}
+	r.nodes = map[gid.ID]*node{}
+	err = s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
+		r.tx = tx
+		op, err = r.do(ctx)
+		var refused *Error
+		if errors.As(err, &refused) {
+			e := audit.Event{Action: string(r.req.Verb), Code: refused.Code, Count: len(r.items)}
+			for _, it := range r.items {
+				e.IDs = append(e.IDs, it.id.String())
+			}
+			s.logRefusal(ctx, tx, e)
+		}
+		return err
+	})
+	return op, err
+}
+
+func (r *run) do(ctx context.Context) (*ent.Operation, error) {
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	if earlier, err := r.repeated(ctx); earlier != nil || err != nil {
+		return earlier, err
+	}
+	if r.req.Verb == lifecycle.Purge {
+		// What cannot be undone is judged by the policy as it is now.
+		if err := r.control.Refresh(ctx, r.a.Tenant); err != nil {
+			return nil, Refuse(lifecycle.AuthzUnavailable, "the policy could not be read; try again")
+		}
+	}
+	ctx, err := r.control.Pin(ctx, r.a.Tenant)
+	if err != nil {
+		return nil, Refuse(lifecycle.AuthzUnavailable, "the policy could not be read; try again")
+	}
+	ctx = visible.With(ctx, r.control.Rows(ctx, r.a))
+	if err := r.pick(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.couldEver(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.judge(ctx); err != nil {
+		return nil, err
+	}
+	switch r.req.Verb {
+	case lifecycle.Delete, lifecycle.Void, lifecycle.Archive:
+		err = r.retire(ctx)
+	case lifecycle.Restore, lifecycle.Undo:
+		err = r.restore(ctx)
+	case lifecycle.Purge:
+		err = r.purge(ctx)
+	default:
+		err = Refuse(lifecycle.BadUserInput, "this verb is not available")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.Client(ctx).Operation.Get(visible.With(ctx, visible.Tenant(r.a.Tenant)), r.id)
+}
+
+func (r *run) check() error {
+	req := &r.req
+	switch req.Mode {
+	case "":
+		req.Mode = AllOrNothing
+	case AllOrNothing, BestEffort:
+	default:
+		return Refuse(lifecycle.BadUserInput, "there is no such mode", "mode")
+	}
+	if req.Verb == lifecycle.Void && req.Reason == "" {
+		return Refuse(lifecycle.BadUserInput, "voiding needs a reason", "reason")
+	}
+	if err := mixin.Characters(mixin.MaxReason)(req.Reason); err != nil {
+		return Refuse(lifecycle.BadUserInput, err.Error(), "reason")
+	}
+	if len(req.IdempotencyKey) > 255 {
+		return Refuse(lifecycle.BadUserInput, "is longer than 255 bytes", "idempotencyKey")
+	}
+	if f := req.Select.Filter; f != nil {
+		if f.Comparisons == 0 {
+			return Refuse(lifecycle.InvalidFilter, "the filter compares nothing and would select everything", "select")
+		}
+		if req.ExpectedCount == nil {
+			return Refuse(lifecycle.BadUserInput, "a filter needs expectedCount", "expectedCount")
+		}
+	} else if req.States != nil {
+		return Refuse(lifecycle.BadUserInput, "states narrow a filter only", "states")
+	}
+	if len(req.Select.IDs) > MaxRows || len(req.Select.Versions) > MaxRows {
+		return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records at once", MaxRows), "select")
+	}
+	if req.Payload == nil {
+		payload, err := json.Marshal(req.Select.IDs)
+		if err != nil {
+			return fmt.Errorf("encoding the selection: %w", err)
+		}
+		req.Payload = payload
+	}
+	return nil
+}
+
+// repeated answers the operation that the same request under the same key made
+// before. A second request waits here until the first has ended.
+func (r *run) repeated(ctx context.Context) (*ent.Operation, error) {
+	if r.req.IdempotencyKey == "" {
+		return nil, nil
+	}
+	if r.tx.Dialect() == dialect.Postgres {
+		name := r.a.Tenant.UUID() + r.a.User.UUID() + r.req.IdempotencyKey
+		if _, err := store.Build(r.tx).Add(`SELECT pg_advisory_xact_lock(hashtextextended(?, 0))`, name).Exec(ctx, r.tx); err != nil {
+			return nil, fmt.Errorf("waiting for the same idempotency key: %w", err)
+		}
+	}
+	var id gid.ID
+	var hash []byte
+	var at time.Time
+	found, err := store.Build(r.tx).Add(`SELECT id, payload_hash, created_at FROM operations WHERE tenant_id = ? AND actor_id = ? AND idempotency_key = ?`,
+		r.a.Tenant, r.a.User, r.req.IdempotencyKey).One(ctx, r.tx, &id, &hash, &at)
+	if err != nil || !found {
+		return nil, err
+	}
+	if r.tx.Now().Sub(at) > idempotencyWindow {
+		_, err := store.Build(r.tx).Add(`UPDATE operations SET idempotency_key = NULL, payload_hash = NULL WHERE id = ?`, id).Exec(ctx, r.tx)
+		return nil, err
+	}
+	mine, err := r.payloadHash()
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(hash, mine) {
+		return nil, Refuse(lifecycle.IdempotencyMismatch, "the key was used for another request", "idempotencyKey")
+	}
+	return r.Client(ctx).Operation.Get(visible.With(ctx, visible.Tenant(r.a.Tenant)), id)
+}
+
+// payloadHash is keyed, because a plain hash of a short reason or address is
+// guessed in seconds.
+func (r *run) payloadHash() ([]byte, error) {
+	key, err := r.audit.Keys().Tenant(r.a.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(r.req.Verb))
+	mac.Write(r.req.Payload)
+	return mac.Sum(nil), nil
+}
+
+// couldEver refuses at the top level what the policy would never allow on any
+// of the selected types.
+func (r *run) couldEver(ctx context.Context) error {
+	types := map[string]bool{}
+	for _, it := range r.items {
+		if it.typ != nil {
+			types[it.typ.Name] = true
+		}
+	}
+	if f := r.req.Select.Filter; f != nil {
+		types[f.Type] = true
+	}
+	if len(types) == 0 {
+		return nil
+	}
+	for name := range types {
+		could, err := r.control.CouldEver(ctx, r.a, actions[r.req.Verb], name)
+		if err != nil {
+			return Refuse(lifecycle.AuthzUnavailable, "access could not be decided; try again")
+		}
+		if could {
+			return nil
+		}
+	}
+	return Refuse(lifecycle.Forbidden, "the policy does not allow this on any of these records")
+}
+
+// finish writes the operation and its items; what changed is written by then,
+// or will be in the same transaction.
+func (r *run) finish(ctx context.Context, along []*node) error {
+	all := slices.Clone(r.items)
+	for _, n := range along {
+		all = append(all, n.asItem())
+	}
+	if len(all) > MaxRows {
+		return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records, those that come along included", MaxRows), "select")
+	}
+	counts := map[string]int{}
+	var refused audit.Event
+	for _, it := range all {
+		counts[it.outcome]++
+		if it.outcome == failed {
+			if refused.Code == "" {
+				refused.Code = it.code
+			}
+			refused.IDs = append(refused.IDs, it.id.String())
+		}
+	}
+	status := "SUCCEEDED"
+	switch {
+	case counts[failed] > 0 && counts[changed] > 0:
+		status = "PARTIAL"
+	case counts[failed] > 0:
+		status = "FAILED"
+	}
+	var hash any
+	var key any
+	if r.req.IdempotencyKey != "" {
+		h, err := r.payloadHash()
+		if err != nil {
+			return err
+		}
+		hash, key = h, r.req.IdempotencyKey
+	}
+	now := r.tx.Now()
+	_, err := store.Build(r.tx).Add(`INSERT INTO operations (id, tenant_id, verb, status, mode, cascade, reason, selection, actor_id, team_id,
+		undoes_id, duplicate_of_id, idempotency_key, payload_hash, total, processed, changed, unchanged, failed, created_at, finished_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		r.id, r.a.Tenant, string(r.req.Verb), status, r.req.Mode, r.req.Cascade, nullText(r.req.Reason), []byte(r.req.Payload), nullID(r.a.UserRef()), nullID(r.a.FirstTeam()),
+		nullID(r.undone()), nullID(r.req.DuplicateOf), key, hash, len(all), len(all), counts[changed], counts[unchanged], counts[failed], now, now).Exec(ctx, r.tx)
+	if err != nil {
+		return fmt.Errorf("writing the operation: %w", err)
+	}
+	rows := make([][]any, len(all))
+	for i, it := range all {
+		if rows[i], err = it.columns(r); err != nil {
+			return err
+		}
+	}
+	if err := r.tx.Insert(ctx, "operation_items", itemColumns, rows); err != nil {
+		return fmt.Errorf("writing the items: %w", err)
+	}
+	if counts[failed] > 0 {
+		refused.Action, refused.Operation, refused.Count = string(r.req.Verb), &r.id, counts[failed]
+		r.logRefusal(ctx, r.tx, refused)
+	}
+	return nil
+}
+
+func (r *run) undone() *gid.ID {
+	if r.undo == nil {
+		return nil
+	}
+	return &r.undo.ID
+}
+
+func nullText(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func nullID(id *gid.ID) any {
+	if id == nil || id.IsZero() {
+		return nil
+	}
+	return *id
+}
+
+func nullTime(t *time.Time) any {
+	if t == nil {
+		return nil
+	}
+	return *t
+}

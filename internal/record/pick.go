@@ -1,0 +1,295 @@
+package record
+
+import (
+	"context"
+	stdsql "database/sql"
+	"fmt"
+	"slices"
+
+	"entgo.io/ent/dialect/sql"
+
+	"github.com/lethe-crm/lethe/authz"
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/internal/access"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/store"
+)
+
+// pick freezes the selection as items, in the order it was given.
+func (r *run) pick(ctx context.Context) error {
+	sel := r.req.Select
+	add := func(id gid.ID, version int) {
+		r.items = append(r.items, &item{id: id, typ: ent.RecordTypeOf(id), expect: version})
+	}
+	switch {
+	case sel.Filter != nil:
+		ids, err := r.filtered(ctx, sel.Filter)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			add(id, 0)
+		}
+	case sel.Operation != nil:
+		if err := r.ofOperation(ctx, *sel.Operation, add); err != nil {
+			return err
+		}
+	case sel.Versions != nil:
+		for _, v := range sel.Versions {
+			add(v.ID, v.Version)
+		}
+	default:
+		for _, id := range sel.IDs {
+			add(id, 0)
+		}
+	}
+	if len(r.items) > MaxRows {
+		return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records at once", MaxRows), "select")
+	}
+	if want := r.req.ExpectedCount; want != nil && *want != len(r.items) {
+		return &Error{
+			Code: lifecycle.Conflict, Message: "the selection does not have the expected number of records", Fields: []string{"expectedCount"},
+			Extensions: map[string]any{"expected": *want, "actual": len(r.items)},
+		}
+	}
+	seen := map[gid.ID]bool{}
+	for _, it := range r.items {
+		if seen[it.id] {
+			it.outcome, it.code = unchanged, lifecycle.DuplicateInput
+		}
+		seen[it.id] = true
+	}
+	return nil
+}
+
+// filtered answers the ids a filter selects, one more than may be at most.
+func (r *run) filtered(ctx context.Context, f *Filter) ([]gid.ID, error) {
+	t := ent.RecordTypeNamed(f.Type)
+	if t == nil {
+		return nil, Refuse(lifecycle.BadUserInput, "there is no such type", "select")
+	}
+	states := r.req.States
+	if states == nil {
+		states = lifecycle.ChangedBy(r.req.Verb)
+	}
+	names := make([]any, len(states))
+	for i, state := range states {
+		names[i] = string(state)
+	}
+	var ids []gid.ID
+	rows, err := r.Client(ctx).QueryRecords(ctx, t.Name, f.Where, func(s *sql.Selector) {
+		s.Where(sql.In(s.C("state"), names...))
+		s.OrderBy(s.C("id"))
+		s.Limit(MaxRows + 1)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("selecting %s: %w", t.Table, err)
+	}
+	for _, row := range rows {
+		ids = append(ids, row.RecordID())
+	}
+	return ids, nil
+}
+
+// ofOperation selects what an operation changed that the caller may know of.
+func (r *run) ofOperation(ctx context.Context, id gid.ID, add func(gid.ID, int)) error {
+	op, err := r.Client(ctx).Operation.Get(ctx, id)
+	if ent.IsNotFound(err) {
+		return Refuse(lifecycle.NotFound, "there is no such operation", "id")
+	}
+	if err != nil {
+		return fmt.Errorf("reading the operation: %w", err)
+	}
+	if r.req.Verb == lifecycle.Undo {
+		switch op.Verb {
+		case lifecycle.Delete, lifecycle.Void, lifecycle.Archive, lifecycle.Suspend:
+		default:
+			return Refuse(lifecycle.IllegalTransition, "this operation cannot be undone", "id")
+		}
+		r.undo = op
+	}
+	err = store.Build(r.tx).Add(`SELECT record_id FROM operation_items WHERE operation_id = ? AND outcome = ? ORDER BY id`, id, changed).
+		Query(ctx, r.tx, scanIDs(func(record gid.ID) { add(record, 0) }))
+	if err != nil {
+		return fmt.Errorf("reading the operation's items: %w", err)
+	}
+	return nil
+}
+
+// judge locks the picked records and says of each whether the verb applies.
+func (r *run) judge(ctx context.Context) error {
+	ids := map[string][]gid.ID{}
+	var all []gid.ID
+	for _, it := range r.items {
+		if it.outcome == "" && it.typ != nil {
+			ids[it.typ.Name] = append(ids[it.typ.Name], it.id)
+			all = append(all, it.id)
+		}
+	}
+	if r.req.Verb == lifecycle.Restore || r.req.Verb == lifecycle.Undo {
+		// Owners are locked before what they own, here as in every other verb.
+		if err := r.lockOwners(ctx, ids); err != nil {
+			return err
+		}
+	}
+	rows := map[gid.ID]ent.Record{}
+	for _, t := range typeOrder {
+		found, err := r.load(ctx, r.tx, t, ids[t.Name], update)
+		if err != nil {
+			return err
+		}
+		for _, row := range found {
+			rows[row.RecordID()] = row
+		}
+	}
+	gone, err := r.purged(ctx, slices.DeleteFunc(all, func(id gid.ID) bool { return rows[id] != nil }))
+	if err != nil {
+		return err
+	}
+	var present []*item
+	var questions []access.Question
+	for _, it := range r.items {
+		switch row := rows[it.id]; {
+		case it.outcome != "":
+		case row != nil:
+			it.node = &node{row: row, item: it}
+			present = append(present, it)
+			questions = append(questions, r.question(row))
+		case gone[it.id] && r.req.Verb == lifecycle.Purge:
+			it.outcome = unchanged
+		case gone[it.id]:
+			it.fail(lifecycle.Gone)
+		default:
+			it.fail(lifecycle.NotFound)
+		}
+	}
+	for i, answer := range r.control.Decide(ctx, r.a, questions) {
+		it := present[i]
+		if !answer.Permit {
+			it.fail(refusal(answer).Code)
+			continue
+		}
+		r.judgeState(it)
+		if it.node != nil {
+			r.nodes[it.id] = it.node
+		}
+	}
+	return nil
+}
+
+func (r *run) question(row ent.Record) access.Question {
+	return access.Question{Action: actions[r.req.Verb], Type: row.RecordType().Name, ID: row.RecordID(), Props: access.RecordProps(row)}
+}
+
+// judgeState applies the state table to a picked record.
+func (r *run) judgeState(it *item) {
+	row := it.node.row
+	state := row.RecordState()
+	if r.undo != nil {
+		if op := refOf(row, "operation_id"); op == nil || *op != r.undo.ID {
+			it.outcome, it.node = unchanged, nil // restored or changed since
+			return
+		}
+	}
+	if r.due != nil {
+		if at := timeOf(row, "purge_after"); at == nil || at.After(*r.due) {
+			it.outcome, it.node = unchanged, nil
+			return
+		}
+	}
+	verb := r.req.Verb
+	if verb == lifecycle.Undo {
+		verb = lifecycle.Restore
+	}
+	switch move := lifecycle.Next(state, verb); {
+	case move.Unchanged:
+		it.outcome, it.node = unchanged, nil
+	case it.expect != 0 && it.expect != row.RecordVersion():
+		it.fail(lifecycle.Conflict, Blocker{State: state, Version: row.RecordVersion()})
+	case move.Code != "":
+		it.fail(move.Code, Blocker{State: state, Allowed: lifecycle.Allowed(state)})
+	default:
+		it.node.to = move.To
+	}
+}
+
+// lockOwners keeps the owners of records from being retired while these are
+// restored below them.
+func (r *run) lockOwners(ctx context.Context, ids map[string][]gid.ID) error {
+	owners := map[string][]gid.ID{}
+	for _, t := range typeOrder {
+		for _, e := range t.Edges {
+			if e.Class == lifecycle.Weak || len(ids[t.Name]) == 0 {
+				continue
+			}
+			err := store.Build(r.tx).Add(`SELECT DISTINCT `+e.Column+` FROM `+t.Table+` WHERE tenant_id = ? AND `+e.Column+` IS NOT NULL AND `, r.a.Tenant).
+				IDs("id", ids[t.Name]).Query(ctx, r.tx, scanIDs(func(id gid.ID) { owners[e.Target] = append(owners[e.Target], id) }))
+			if err != nil {
+				return fmt.Errorf("reading owners: %w", err)
+			}
+		}
+	}
+	if p := r.req.NewParentID; p != nil {
+		if t := ent.RecordTypeOf(*p); t != nil {
+			owners[t.Name] = append(owners[t.Name], *p)
+		}
+	}
+	for _, t := range typeOrder {
+		if len(owners[t.Name]) == 0 {
+			continue
+		}
+		err := store.Build(r.tx).Add(`SELECT id FROM `+t.Table+` WHERE tenant_id = ? AND `, r.a.Tenant).IDs("id", owners[t.Name]).
+			Add(` ORDER BY id`).ForShare().Query(ctx, r.tx, scanIDs(func(gid.ID) {}))
+		if err != nil {
+			return fmt.Errorf("locking owners: %w", err)
+		}
+	}
+	return nil
+}
+
+// purged says which of the ids were purged, to callers who may know it: those
+// who may purge such records or read their audit events.
+func (r *run) purged(ctx context.Context, ids []gid.ID) (map[gid.ID]bool, error) {
+	out := map[gid.ID]bool{}
+	if len(ids) == 0 {
+		return out, nil
+	}
+	var questions []access.Question
+	var records []gid.ID
+	err := store.Build(r.tx).Add(`SELECT record_id, record_type, owner_id, team_id FROM tombstones WHERE tenant_id = ? AND `, r.a.Tenant).
+		IDs("record_id", ids).Query(ctx, r.tx, func(rows *stdsql.Rows) error {
+		var id, owner, team gid.ID
+		var typ string
+		if err := rows.Scan(&id, &typ, &owner, &team); err != nil {
+			return err
+		}
+		t := ent.RecordTypeNamed(typ)
+		if t == nil {
+			return nil
+		}
+		props := access.Props(t, func(column string) any {
+			switch column {
+			case "owner_id":
+				return owner
+			case "team_id":
+				return team
+			}
+			return nil
+		})
+		records = append(records, id)
+		for _, action := range []authz.Action{authz.Purge, authz.AuditRead} {
+			questions = append(questions, access.Question{Action: action, Type: typ, ID: id, Props: props})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading tombstones: %w", err)
+	}
+	for i, answer := range r.control.Decide(ctx, r.a, questions) {
+		if answer.Permit {
+			out[records[i/2]] = true
+		}
+	}
+	return out, nil
+}

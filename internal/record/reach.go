@@ -1,0 +1,339 @@
+package record
+
+import (
+	"bytes"
+	"context"
+	stdsql "database/sql"
+	"fmt"
+	"slices"
+	"sort"
+
+	"entgo.io/ent/dialect/sql"
+
+	"github.com/lethe-crm/lethe/authz"
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/internal/access"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/visible"
+)
+
+// reach finds what comes along with the picked records, level by level: live
+// dependants as far as brings says so, and the tree each record is the root of
+// in its present operation. Every row is locked before the next level is read,
+// so nothing new can be attached below it.
+func (r *run) reach(ctx context.Context, brings func(lifecycle.Class) bool) error {
+	all := visible.With(ctx, visible.Tenant(r.a.Tenant))
+	level := make([]*node, 0, len(r.nodes))
+	for _, it := range r.items {
+		if it.node != nil {
+			level = append(level, it.node)
+		}
+	}
+	for depth := 1; len(level) > 0; depth++ {
+		byType := map[string][]gid.ID{}
+		for _, n := range level {
+			byType[n.row.RecordType().Name] = append(byType[n.row.RecordType().Name], n.row.RecordID())
+		}
+		var next []*node
+		attach := func(parent *node, row ent.Record) {
+			n := r.nodes[row.RecordID()]
+			if n == nil {
+				n = &node{row: row, depth: depth}
+				r.nodes[row.RecordID()] = n
+				next = append(next, n)
+			}
+			if n != parent && !slices.Contains(parent.below, n) {
+				parent.below = append(parent.below, n)
+				n.above = append(n.above, parent)
+			}
+		}
+		if err := r.attachTree(all, level, attach); err != nil {
+			return err
+		}
+		for _, target := range typeOrder {
+			for _, d := range dependants[target.Name] {
+				ids := byType[target.Name]
+				if len(ids) == 0 || !brings(d.edge.Class) {
+					continue
+				}
+				rows, err := r.query(all, d.holder, update, func(s *sql.Selector) {
+					s.Where(inIDs(s.C(d.edge.Column), ids))
+					s.Where(sql.IsNull(s.C("retired_at")))
+				})
+				if err != nil {
+					return err
+				}
+				for _, row := range rows {
+					attach(r.nodes[*refOf(row, d.edge.Column)], row)
+				}
+			}
+		}
+		if len(r.nodes) > MaxRows {
+			return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records, those that come along included", MaxRows), "select")
+		}
+		level = next
+	}
+	return nil
+}
+
+// attachTree attaches to each record of a level the records that came with it
+// in the operation that put it into its state and are still where that left them.
+func (r *run) attachTree(ctx context.Context, level []*node, attach func(*node, ent.Record)) error {
+	var roots, operations []gid.ID
+	for _, n := range level {
+		if op := refOf(n.row, "operation_id"); op != nil {
+			roots = append(roots, n.row.RecordID())
+			if !slices.Contains(operations, *op) {
+				operations = append(operations, *op)
+			}
+		}
+	}
+	if len(roots) == 0 {
+		return nil
+	}
+	type link struct{ with, operation gid.ID }
+	links := map[gid.ID][]link{}
+	ids := map[string][]gid.ID{}
+	err := store.Build(r.tx).Add(`SELECT record_id, came_with, operation_id FROM operation_items WHERE outcome = ? AND `, changed).
+		IDs("operation_id", operations).Add(` AND `).IDs("came_with", roots).Add(` ORDER BY id`).
+		Query(ctx, r.tx, func(rows *stdsql.Rows) error {
+			var id gid.ID
+			var l link
+			if err := rows.Scan(&id, &l.with, &l.operation); err != nil {
+				return err
+			}
+			if t := ent.RecordTypeOf(id); t != nil {
+				if links[id] == nil {
+					ids[t.Name] = append(ids[t.Name], id)
+				}
+				links[id] = append(links[id], l)
+			}
+			return nil
+		})
+	if err != nil {
+		return fmt.Errorf("reading what came along: %w", err)
+	}
+	for _, t := range typeOrder {
+		rows, err := r.load(ctx, r.tx, t, ids[t.Name], update)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			op := refOf(row, "operation_id")
+			for _, l := range links[row.RecordID()] {
+				parent := r.nodes[l.with]
+				of := refOf(parent.row, "operation_id")
+				if op != nil && of != nil && *op == l.operation && *of == l.operation {
+					attach(parent, row)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// authorizeAlong asks for everything that comes along at once: the verb on each
+// row, and whether the caller may read it at all.
+func (r *run) authorizeAlong(ctx context.Context) {
+	var along []*node
+	var questions []access.Question
+	for _, n := range r.sorted() {
+		if n.item != nil {
+			continue
+		}
+		along = append(along, n)
+		q := r.question(n.row)
+		questions = append(questions, q)
+		q.Action = authz.Read
+		if n.row.RecordState().Retired() {
+			q.Action = authz.ReadRetired
+		}
+		questions = append(questions, q)
+	}
+	answers := r.control.Decide(ctx, r.a, questions)
+	for i, n := range along {
+		may, reads := answers[2*i], answers[2*i+1]
+		if may.Permit && reads.Permit {
+			continue
+		}
+		n.problem = lifecycle.Forbidden
+		if may.Unavailable || reads.Unavailable {
+			n.problem = lifecycle.AuthzUnavailable
+		}
+		if !reads.Permit {
+			n.blockers = []Blocker{{Code: n.problem, Hidden: true}}
+		} else {
+			n.blockers = []Blocker{{Code: n.problem, Type: n.row.RecordType().Name, Count: 1}}
+		}
+	}
+}
+
+// sorted lists the nodes by depth and id.
+func (r *run) sorted() []*node {
+	out := make([]*node, 0, len(r.nodes))
+	for _, n := range r.nodes {
+		out = append(out, n)
+	}
+	sort.Slice(out, func(i, j int) bool {
+		a, b := out[i].row.RecordID(), out[j].row.RecordID()
+		if out[i].depth != out[j].depth {
+			return out[i].depth < out[j].depth
+		}
+		return bytes.Compare(a[:], b[:]) < 0
+	})
+	return out
+}
+
+// settle decides which picked records go ahead. A record fails with everything
+// that brings it along; in ALL_OR_NOTHING one failure stops all. check, if
+// given, looks at a node that is included and may set its problem. The answer
+// lists what comes along, by depth and id.
+func (r *run) settle(check func(*node)) []*node {
+	for again := true; again; {
+		again = false
+		r.include()
+		if check != nil {
+			for _, n := range r.nodes {
+				if n.included && n.problem == "" {
+					check(n)
+				}
+			}
+		}
+		for _, it := range r.items {
+			if it.node == nil {
+				continue
+			}
+			if bad := problems(it.node); len(bad) > 0 {
+				r.reject(it, bad)
+				again = true
+			}
+		}
+	}
+	if r.req.Mode == AllOrNothing && slices.ContainsFunc(r.items, func(it *item) bool { return it.outcome == failed }) {
+		for _, it := range r.items {
+			if it.outcome != failed {
+				it.outcome, it.code, it.node = notProcessed, "", nil
+			}
+		}
+		r.include()
+	}
+	var along []*node
+	for _, n := range r.sorted() {
+		if !n.included {
+			continue
+		}
+		for _, above := range n.above {
+			if above.included {
+				id := above.row.RecordID()
+				n.cameWith = &id
+				break
+			}
+		}
+		if n.item != nil && n.item.node == n {
+			n.item.outcome, n.depth = changed, 0
+		} else {
+			n.item = nil // a pick that was refused comes along no more
+			along = append(along, n)
+		}
+	}
+	return along
+}
+
+// include marks what is reached from the picks that still go ahead.
+func (r *run) include() {
+	for _, n := range r.nodes {
+		n.included = false
+	}
+	var visit func(*node)
+	visit = func(n *node) {
+		if n.included {
+			return
+		}
+		n.included = true
+		for _, b := range n.below {
+			visit(b)
+		}
+	}
+	for _, it := range r.items {
+		if it.node != nil {
+			visit(it.node)
+		}
+	}
+}
+
+// problems lists the nodes below n, itself included, that cannot be changed.
+func problems(n *node) []*node {
+	var out []*node
+	seen := map[*node]bool{}
+	var visit func(*node)
+	visit = func(n *node) {
+		if seen[n] {
+			return
+		}
+		seen[n] = true
+		if n.problem != "" || n.item != nil && n.item.outcome == failed && n.item.node == nil {
+			out = append(out, n)
+		}
+		for _, b := range n.below {
+			visit(b)
+		}
+	}
+	visit(n)
+	return out
+}
+
+// reject fails a pick for what is wrong below it. Of what the caller may not
+// read nothing is told but that there is something.
+func (r *run) reject(it *item, bad []*node) {
+	sort.Slice(bad, func(i, j int) bool { return bad[i].depth < bad[j].depth })
+	code := lifecycle.Code("")
+	var blockers []Blocker
+	hidden := false
+	for _, n := range bad {
+		c, list := n.problem, n.blockers
+		if c == "" {
+			c, list = n.item.code, n.item.blockers
+		}
+		if code == "" {
+			code = c
+		}
+		for _, b := range list {
+			hidden = hidden || b.Hidden
+			blockers = merge(blockers, b)
+		}
+	}
+	if hidden {
+		blockers = []Blocker{{Code: code, Hidden: true}}
+	}
+	it.fail(code, blockers...)
+}
+
+// merge adds a blocker to a list; those that only count a type are added up.
+func merge(list []Blocker, b Blocker) []Blocker {
+	for i := range list {
+		if list[i].Code == b.Code && list[i].Type == b.Type && b.Record == "" && list[i].Record == "" && b.Field == "" && b.Count > 0 {
+			list[i].Count += b.Count
+			return list
+		}
+	}
+	return append(list, b)
+}
+
+// readable says which rows the caller may read in the state they are in.
+func (r *run) readable(ctx context.Context, rows []ent.Record) []bool {
+	questions := make([]access.Question, len(rows))
+	for i, row := range rows {
+		questions[i] = r.question(row)
+		questions[i].Action = authz.Read
+		if row.RecordState().Retired() {
+			questions[i].Action = authz.ReadRetired
+		}
+	}
+	out := make([]bool, len(rows))
+	for i, answer := range r.control.Decide(ctx, r.a, questions) {
+		out[i] = answer.Permit
+	}
+	return out
+}

@@ -1,0 +1,487 @@
+package record
+
+import (
+	"context"
+	stdsql "database/sql"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/ent/mixin"
+	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/visible"
+)
+
+// restore carries out restore and undo: every row goes back to what the item of
+// its present operation kept. Restore takes the tree of each pick along; undo
+// takes exactly what the operation changed.
+func (r *run) restore(ctx context.Context) error {
+	if r.undo == nil {
+		if err := r.reach(ctx, func(lifecycle.Class) bool { return false }); err != nil {
+			return err
+		}
+	} else {
+		r.linkUndone()
+	}
+	if err := r.pops(ctx, slices.Collect(maps.Values(r.nodes))); err != nil {
+		return err
+	}
+	parent, err := r.newParent(ctx)
+	if err != nil {
+		return err
+	}
+	if r.req.WithAncestors {
+		if err := r.ancestors(ctx, parent); err != nil {
+			return err
+		}
+	}
+	r.authorizeAlong(ctx)
+	overrides, err := r.overrides()
+	if err != nil {
+		return err
+	}
+	owners, err := r.owners(ctx)
+	if err != nil {
+		return err
+	}
+	twins, err := r.twins(ctx, overrides, parent)
+	if err != nil {
+		return err
+	}
+	along := r.settle(func(n *node) {
+		if n.to.Retired() {
+			return // it stays out of business: below a retired owner, beside a twin
+		}
+		r.checkOwner(n, owners, parent)
+		if n.problem == "" {
+			r.checkTwin(n, twins, overrides, parent)
+		}
+	})
+	if err := r.finish(ctx, along); err != nil {
+		return err
+	}
+	changes, err := r.mend(ctx, overrides, parent)
+	if err != nil {
+		return err
+	}
+	if err := r.popRows(ctx); err != nil {
+		return err
+	}
+	if r.undo != nil {
+		if _, err := store.Build(r.tx).Add(`UPDATE operations SET undone_by_id = ? WHERE id = ? AND undone_by_id IS NULL`, r.id, r.undo.ID).Exec(ctx, r.tx); err != nil {
+			return fmt.Errorf("marking the operation as undone: %w", err)
+		}
+	}
+	version := r.control.Version(ctx, r.a.Tenant)
+	var events []audit.Event
+	for _, n := range r.sorted() {
+		if !n.included {
+			continue
+		}
+		e := event(string(r.req.Verb), n.row, changes[n.row.RecordID()])
+		e.From, e.To, e.Version = n.row.RecordState(), n.to, n.row.RecordVersion()+1
+		e.Operation, e.PolicyVersion, e.Personal.Reason = &r.id, version, r.req.Reason
+		events = append(events, e)
+	}
+	return r.audit.Append(ctx, r.tx, events...)
+}
+
+// linkUndone connects the rows of an undone operation by their owners, so that
+// a row is not restored below an owner that cannot be.
+func (r *run) linkUndone() {
+	for _, n := range r.nodes {
+		for _, e := range n.row.RecordType().Edges {
+			if e.Class == lifecycle.Weak {
+				continue
+			}
+			if id := refOf(n.row, e.Column); id != nil && r.nodes[*id] != nil {
+				n.above = append(n.above, r.nodes[*id])
+			}
+		}
+	}
+}
+
+// pops reads what each row goes back to.
+func (r *run) pops(ctx context.Context, nodes []*node) error {
+	var ids, operations []gid.ID
+	byID := map[gid.ID]*node{}
+	for _, n := range nodes {
+		byID[n.row.RecordID()] = n
+		if op := refOf(n.row, "operation_id"); op != nil {
+			ids = append(ids, n.row.RecordID())
+			if !slices.Contains(operations, *op) {
+				operations = append(operations, *op)
+			}
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	err := store.Build(r.tx).Add(`SELECT record_id, operation_id, prior_state FROM operation_items WHERE outcome = ? AND `, changed).
+		IDs("operation_id", operations).Add(` AND `).IDs("record_id", ids).Query(ctx, r.tx, func(rows *stdsql.Rows) error {
+		var id, op gid.ID
+		var state string
+		if err := rows.Scan(&id, &op, &state); err != nil {
+			return err
+		}
+		if n := byID[id]; n != nil && *refOf(n.row, "operation_id") == op {
+			n.pop = &prior{state: lifecycle.State(state)}
+			n.to = n.pop.state
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("reading prior states: %w", err)
+	}
+	for _, n := range nodes {
+		if n.pop == nil {
+			return fmt.Errorf("record %s has no item in its operation", n.row.RecordID())
+		}
+	}
+	return nil
+}
+
+// newParent loads the owner to restore below.
+func (r *run) newParent(ctx context.Context) (ent.Record, error) {
+	id := r.req.NewParentID
+	if id == nil {
+		return nil, nil
+	}
+	t := ent.RecordTypeOf(*id)
+	if t == nil {
+		return nil, Refuse(lifecycle.BadUserInput, "is no record", "newParentID")
+	}
+	rows, err := r.load(ctx, r.tx, t, []gid.ID{*id}, share)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, Refuse(lifecycle.BadUserInput, "there is no such record", "newParentID")
+	}
+	if rows[0].RecordState().Retired() {
+		return nil, &Error{Code: lifecycle.ParentRetired, Message: "the new owner is retired", Fields: []string{"newParentID"}, Extensions: map[string]any{"state": string(rows[0].RecordState())}}
+	}
+	for _, it := range r.items {
+		if it.node != nil && ownerEdge(it.typ, t) == nil {
+			return nil, Refuse(lifecycle.BadUserInput, "cannot own a record of that type", "newParentID")
+		}
+	}
+	return rows[0], nil
+}
+
+// ownerEdge is the edge by which a record of type t belongs to one of type owner.
+func ownerEdge(t, owner *ent.RecordType) *ent.RecordReference {
+	for i, e := range t.Edges {
+		if e.Class != lifecycle.Weak && e.Target == owner.Name {
+			return &t.Edges[i]
+		}
+	}
+	return nil
+}
+
+// ancestors adds the chain of retired owners of what is picked, and nothing
+// else of theirs.
+func (r *run) ancestors(ctx context.Context, parent ent.Record) error {
+	all := visible.With(ctx, visible.Tenant(r.a.Tenant))
+	level := slices.Collect(maps.Values(r.nodes))
+	for len(level) > 0 {
+		ids := map[string][]gid.ID{}
+		below := map[gid.ID][]*node{}
+		for _, n := range level {
+			if n.to.Retired() || n.item != nil && parent != nil {
+				continue
+			}
+			for _, e := range n.row.RecordType().Edges {
+				id := refOf(n.row, e.Column)
+				if e.Class == lifecycle.Weak || id == nil || r.nodes[*id] != nil {
+					continue
+				}
+				ids[e.Target] = append(ids[e.Target], *id)
+				below[*id] = append(below[*id], n)
+			}
+		}
+		level = nil
+		for _, t := range typeOrder {
+			rows, err := r.load(all, r.tx, t, ids[t.Name], update)
+			if err != nil {
+				return err
+			}
+			for _, row := range rows {
+				if !row.RecordState().Retired() {
+					continue
+				}
+				n := &node{row: row}
+				r.nodes[row.RecordID()] = n
+				// It comes along with what it owns: without it that is refused.
+				for _, b := range below[row.RecordID()] {
+					b.below = append(b.below, n)
+				}
+				level = append(level, n)
+			}
+		}
+		if err := r.pops(ctx, level); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// overrides are new values by record and column.
+func (r *run) overrides() (map[gid.ID]map[string]string, error) {
+	out := map[gid.ID]map[string]string{}
+	for id, values := range r.req.Overrides {
+		n := r.nodes[id]
+		if n == nil {
+			continue // refused already, or not picked: nothing to mend
+		}
+		t := n.row.RecordType()
+		out[id] = map[string]string{}
+		for name, v := range values {
+			i := slices.IndexFunc(t.Uniques, func(u ent.RecordUnique) bool { return u.GraphQL == name })
+			if i < 0 || mixin.Characters(mixin.MaxName)(v) != nil {
+				return nil, Refuse(lifecycle.BadUserInput, "cannot be mended with this value", "overrides", name)
+			}
+			out[id][t.Uniques[i].Field] = v
+		}
+	}
+	return out, nil
+}
+
+// owners loads what the rows belong to, in any state, as far as it is not
+// restored with them.
+func (r *run) owners(ctx context.Context) (map[gid.ID]blocker, error) {
+	ids := map[string][]gid.ID{}
+	for _, n := range r.nodes {
+		for _, e := range n.row.RecordType().Edges {
+			if id := refOf(n.row, e.Column); id != nil && e.Class != lifecycle.Weak {
+				ids[e.Target] = append(ids[e.Target], *id)
+			}
+		}
+	}
+	out := map[gid.ID]blocker{}
+	all := visible.With(ctx, visible.Tenant(r.a.Tenant))
+	for _, t := range typeOrder {
+		rows, err := r.load(all, r.tx, t, ids[t.Name], share)
+		if err != nil {
+			return nil, err
+		}
+		for i, ok := range r.readable(ctx, rows) {
+			out[rows[i].RecordID()] = blocker{rows[i], ok}
+		}
+	}
+	return out, nil
+}
+
+func (r *run) checkOwner(n *node, owners map[gid.ID]blocker, parent ent.Record) {
+	if n.item != nil && parent != nil {
+		return // it gets another owner
+	}
+	if timeOf(n.row, "orphaned_at") != nil {
+		n.problem, n.blockers = lifecycle.ParentRetired, []Blocker{{Code: lifecycle.ParentRetired, Field: "newParentID"}}
+		return
+	}
+	for _, e := range n.row.RecordType().Edges {
+		id := refOf(n.row, e.Column)
+		if e.Class == lifecycle.Weak || id == nil {
+			continue
+		}
+		if with := r.nodes[*id]; with != nil && with.included && !with.to.Retired() {
+			continue
+		}
+		owner, ok := owners[*id]
+		if ok && !owner.row.RecordState().Retired() {
+			continue
+		}
+		b := Blocker{Code: lifecycle.ParentRetired, Hidden: true}
+		if ok && owner.readable {
+			b = Blocker{Code: lifecycle.ParentRetired, Type: e.Target, Record: id.UUID(), State: owner.row.RecordState(), Count: 1}
+			if op := refOf(owner.row, "operation_id"); op != nil {
+				b.Operation = op.UUID()
+			}
+		}
+		n.problem, n.blockers = lifecycle.ParentRetired, []Blocker{b}
+		return
+	}
+}
+
+// valueOf is a column of a row as it will be when restored.
+func valueOf(n *node, column string, overrides map[gid.ID]map[string]string, parent ent.Record) any {
+	if v, ok := overrides[n.row.RecordID()][column]; ok {
+		return v
+	}
+	if parent != nil && n.item != nil {
+		if e := ownerEdge(n.row.RecordType(), parent.RecordType()); e != nil && e.Column == column {
+			return parent.RecordID()
+		}
+	}
+	return n.row.Column(column)
+}
+
+// scope is under which key and scope a row's value is unique; empty for none.
+func scope(n *node, u ent.RecordUnique, overrides map[gid.ID]map[string]string, parent ent.Record) (key, within string) {
+	text, _ := valueOf(n, u.Field, overrides, parent).(string)
+	if key = Fold(text, u.Fold); key == "" || u.Within == "" {
+		return key, key
+	}
+	id, ok := valueOf(n, u.Within, overrides, parent).(gid.ID)
+	if !ok {
+		return "", ""
+	}
+	return key, key + " " + id.String()
+}
+
+// twins finds the live records that have the values of what is restored, by
+// type, field and scope.
+func (r *run) twins(ctx context.Context, overrides map[gid.ID]map[string]string, parent ent.Record) (map[string]blocker, error) {
+	out := map[string]blocker{}
+	for _, t := range typeOrder {
+		for _, u := range t.Uniques {
+			var keys []string
+			for _, n := range r.nodes {
+				if n.row.RecordType() == t && !n.to.Retired() && n.row.RecordState().Retired() {
+					if key, _ := scope(n, u, overrides, parent); key != "" {
+						keys = append(keys, key)
+					}
+				}
+			}
+			if len(keys) == 0 {
+				continue
+			}
+			taken, err := r.taken(ctx, r.tx, r.a, t, u, keys)
+			if err != nil {
+				return nil, err
+			}
+			if len(taken) == 0 {
+				continue
+			}
+			rows, err := r.load(visible.With(ctx, visible.Tenant(r.a.Tenant)), r.tx, t, slices.Collect(maps.Values(taken)), none)
+			if err != nil {
+				return nil, err
+			}
+			readable := map[gid.ID]bool{}
+			byID := map[gid.ID]ent.Record{}
+			for i, ok := range r.readable(ctx, rows) {
+				readable[rows[i].RecordID()], byID[rows[i].RecordID()] = ok, rows[i]
+			}
+			for within, id := range taken {
+				out[t.Name+u.Field+within] = blocker{byID[id], readable[id]}
+			}
+		}
+	}
+	return out, nil
+}
+
+func (r *run) checkTwin(n *node, twins map[string]blocker, overrides map[gid.ID]map[string]string, parent ent.Record) {
+	if !n.row.RecordState().Retired() {
+		return
+	}
+	t := n.row.RecordType()
+	for _, u := range t.Uniques {
+		_, within := scope(n, u, overrides, parent)
+		if within == "" {
+			continue
+		}
+		b := Blocker{Code: lifecycle.UniqueConflict, Type: t.Name, Field: u.GraphQL}
+		twin, taken := twins[t.Name+u.Field+within]
+		if taken && twin.readable && twin.row != nil {
+			b.Record = twin.row.RecordID().UUID()
+		}
+		for _, other := range r.nodes { // of two among its own rows the later fails
+			if taken || other == n || !other.included || other.problem != "" || other.to.Retired() || other.row.RecordType() != t {
+				continue
+			}
+			if _, theirs := scope(other, u, overrides, parent); theirs == within && other.row.RecordID().UUID() < n.row.RecordID().UUID() {
+				taken = true
+			}
+		}
+		if taken {
+			n.problem, n.blockers = lifecycle.UniqueConflict, []Blocker{b}
+			return
+		}
+	}
+}
+
+// mend writes new values and the new owner, before the rows come back to life
+// and their indexes with them.
+func (r *run) mend(ctx context.Context, overrides map[gid.ID]map[string]string, parent ent.Record) (map[gid.ID][]audit.Change, error) {
+	changes := map[gid.ID][]audit.Change{}
+	for id, values := range overrides {
+		n := r.nodes[id]
+		if !n.included || len(values) == 0 {
+			continue
+		}
+		t := n.row.RecordType()
+		stmt := store.Build(r.tx).Add(`UPDATE `+t.Table+` SET updated_at = ?`, r.tx.Now())
+		for column, v := range values {
+			stmt.Add(`, `+column+` = ?`, nullText(v))
+			for key, fold := range keyColumns(t, column) {
+				stmt.Add(`, `+key+` = ?`, nullText(Fold(v, fold)))
+			}
+			changes[id] = append(changes[id], audit.Change{Field: graphQLName(t, column), Old: n.row.Column(column), New: v})
+		}
+		if err := r.exec(ctx, t, stmt, []gid.ID{id}); err != nil {
+			return nil, err
+		}
+	}
+	if parent == nil {
+		return changes, nil
+	}
+	moved := map[*ent.RecordType][]gid.ID{}
+	for _, it := range r.items {
+		if it.node != nil && it.node.included {
+			e := ownerEdge(it.typ, parent.RecordType())
+			moved[it.typ] = append(moved[it.typ], it.id)
+			changes[it.id] = append(changes[it.id], audit.Change{Field: e.GraphQL, Old: it.node.row.Column(e.Column), New: parent.RecordID()})
+		}
+	}
+	for t, ids := range moved {
+		stmt := store.Build(r.tx).Add(`UPDATE `+t.Table+` SET `+ownerEdge(t, parent.RecordType()).Column+` = ?, orphaned_at = NULL`, parent.RecordID())
+		if err := r.exec(ctx, t, stmt, ids); err != nil {
+			return nil, err
+		}
+	}
+	return changes, nil
+}
+
+// popRows takes the top off the stack of each row: one statement a type.
+func (r *run) popRows(ctx context.Context) error {
+	now := r.tx.Now()
+	for _, t := range typeOrder {
+		ids := r.changedIDs(t)
+		if len(ids) == 0 {
+			continue
+		}
+		// Back in ACTIVE it says who restored it; in any other state who put it
+		// there first.
+		n, err := store.Build(r.tx).Add(`UPDATE `+t.Table+` SET state = i.prior_state, operation_id = i.prior_operation_id,
+			prior_state = (SELECT p.prior_state FROM operation_items p WHERE p.operation_id = i.prior_operation_id AND p.record_id = i.record_id AND p.outcome = 'CHANGED'),
+			purge_after = i.prior_purge_after, retired_at = i.prior_retired_at,
+			state_changed_at = CASE WHEN i.prior_state = 'ACTIVE' THEN ? ELSE i.prior_changed_at END,`, now).
+			Add(` state_changed_by_id = CASE WHEN i.prior_state = 'ACTIVE' THEN ?`, nullID(r.a.UserRef())).Add(r.uuidCast()+` ELSE i.prior_changed_by END,
+			state_reason = i.prior_reason, updated_at = ?, version = `+t.Table+`.version + 1
+			FROM operation_items i WHERE i.record_id = `+t.Table+`.id AND i.operation_id = `+t.Table+`.operation_id AND i.outcome = 'CHANGED'
+			AND `+t.Table+`.tenant_id = ? AND `, now, r.a.Tenant).IDs(t.Table+".id", ids).Exec(ctx, r.tx)
+		if c, ok := store.Constraint(err); ok && c.Kind == store.UniqueViolation {
+			return mapWriteError(t, err) // a twin slipped in between
+		}
+		if err != nil {
+			return fmt.Errorf("restoring %s: %w", t.Table, err)
+		}
+		if n != int64(len(ids)) {
+			return fmt.Errorf("restoring %s: %d rows instead of %d", t.Table, n, len(ids))
+		}
+	}
+	return nil
+}
+
+// uuidCast tells PostgreSQL the type of a parameter it cannot infer.
+func (r *run) uuidCast() string {
+	if r.tx.Dialect() == "postgres" {
+		return "::uuid"
+	}
+	return ""
+}

@@ -1,0 +1,231 @@
+package record
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"entgo.io/ent/dialect/sql"
+
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/visible"
+)
+
+// retire carries out delete, void and archive.
+func (r *run) retire(ctx context.Context) error {
+	verb := r.req.Verb
+	if err := r.reach(ctx, func(c lifecycle.Class) bool { return lifecycle.Brings(verb, c, r.req.Cascade) }); err != nil {
+		return err
+	}
+	for _, n := range r.nodes {
+		if n.to == "" {
+			n.to = lifecycle.Next(n.row.RecordState(), verb).To
+		}
+		if n.to == "" && n.item == nil { // for example archived already: it stays as it is
+			n.detach()
+			delete(r.nodes, n.row.RecordID())
+		}
+	}
+	r.authorizeAlong(ctx)
+	blocking, err := r.blockingDependants(ctx)
+	if err != nil {
+		return err
+	}
+	along := r.settle(func(n *node) {
+		for _, d := range blocking[n.row.RecordID()] {
+			if other := r.nodes[d.row.RecordID()]; other != nil && other.included {
+				continue
+			}
+			n.problem = lifecycle.HasDependents
+			b := Blocker{Code: lifecycle.HasDependents, Type: d.row.RecordType().Name, Count: 1}
+			if !d.readable {
+				b = Blocker{Code: lifecycle.HasDependents, Hidden: true}
+			}
+			n.blockers = merge(n.blockers, b)
+		}
+	})
+	if err := r.finish(ctx, along); err != nil {
+		return err
+	}
+	var purgeAfter any
+	if verb == lifecycle.Delete {
+		days, err := r.binDays(ctx)
+		if err != nil {
+			return err
+		}
+		purgeAfter = r.tx.Now().Add(time.Duration(days) * 24 * time.Hour)
+	}
+	now := r.tx.Now()
+	for _, t := range typeOrder {
+		ids := r.changedIDs(t)
+		if len(ids) == 0 {
+			continue
+		}
+		stmt := store.Build(r.tx).Add(`UPDATE `+t.Table+` SET prior_state = state, state = ?, state_changed_at = ?, state_changed_by_id = ?, state_reason = ?,
+			operation_id = ?, purge_after = ?, updated_at = ?, version = version + 1`,
+			string(lifecycle.Next(lifecycle.Active, verb).To), now, nullID(r.a.UserRef()), nullText(r.req.Reason), r.id, purgeAfter, now)
+		if verb != lifecycle.Archive {
+			stmt.Add(`, retired_at = COALESCE(retired_at, ?)`, now)
+		}
+		if err := r.exec(ctx, t, stmt, ids); err != nil {
+			return err
+		}
+	}
+	return r.auditChanged(ctx, true)
+}
+
+// detach takes a node out of the graph.
+func (n *node) detach() {
+	for _, p := range n.above {
+		p.below = without(p.below, n)
+		for _, b := range n.below {
+			p.below = append(p.below, b)
+			b.above = append(b.above, p)
+		}
+	}
+	for _, b := range n.below {
+		b.above = without(b.above, n)
+	}
+}
+
+func without(list []*node, n *node) []*node {
+	out := make([]*node, 0, len(list))
+	for _, m := range list {
+		if m != n {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// blocker is a live record that keeps another from being retired.
+type blocker struct {
+	row      ent.Record
+	readable bool
+}
+
+// blockingDependants finds, for everything in reach, the live records that
+// point to it by a BLOCKING edge.
+func (r *run) blockingDependants(ctx context.Context) (map[gid.ID][]blocker, error) {
+	out := map[gid.ID][]blocker{}
+	if r.req.Verb == lifecycle.Archive {
+		return out, nil
+	}
+	all := visible.With(ctx, visible.Tenant(r.a.Tenant))
+	for _, target := range typeOrder {
+		var ids []gid.ID
+		for id, n := range r.nodes {
+			if n.row.RecordType() == target {
+				ids = append(ids, id)
+			}
+		}
+		for _, d := range dependants[target.Name] {
+			if d.edge.Class != lifecycle.Blocking || len(ids) == 0 {
+				continue
+			}
+			rows, err := r.query(all, d.holder, none, func(s *sql.Selector) {
+				s.Where(inIDs(s.C(d.edge.Column), ids))
+				s.Where(sql.IsNull(s.C("retired_at")))
+			})
+			if err != nil {
+				return nil, err
+			}
+			for i, ok := range r.readable(ctx, rows) {
+				of := *refOf(rows[i], d.edge.Column)
+				out[of] = append(out[of], blocker{rows[i], ok})
+			}
+		}
+	}
+	return out, nil
+}
+
+func (r *run) binDays(ctx context.Context) (days int, err error) {
+	_, err = store.Build(r.tx).Add(`SELECT bin_days FROM tenants WHERE id = ?`, r.a.Tenant).One(ctx, r.tx, &days)
+	if err != nil {
+		return 0, fmt.Errorf("reading the retention window: %w", err)
+	}
+	return days, nil
+}
+
+// changedIDs are the records of a type that the operation changes.
+func (r *run) changedIDs(t *ent.RecordType) []gid.ID {
+	var ids []gid.ID
+	for _, n := range r.sorted() {
+		if n.included && n.row.RecordType() == t {
+			ids = append(ids, n.row.RecordID())
+		}
+	}
+	return ids
+}
+
+// exec runs an update over locked rows and insists that it met all of them.
+func (r *run) exec(ctx context.Context, t *ent.RecordType, stmt *store.SQL, ids []gid.ID) error {
+	n, err := stmt.Add(` WHERE tenant_id = ? AND `, r.a.Tenant).IDs(t.Table+".id", ids).Exec(ctx, r.tx)
+	if err != nil {
+		return fmt.Errorf("changing %s: %w", t.Table, err)
+	}
+	if n != int64(len(ids)) {
+		return fmt.Errorf("changing %s: %d rows instead of %d", t.Table, n, len(ids))
+	}
+	return nil
+}
+
+// auditChanged writes one event for each record that changed; last says that
+// they carry the record's last values.
+func (r *run) auditChanged(ctx context.Context, last bool) error {
+	parts := map[string]map[gid.ID][]part{}
+	if last {
+		for _, t := range typeOrder {
+			ids := r.changedIDs(t)
+			for _, p := range t.Parts {
+				if len(ids) == 0 {
+					continue
+				}
+				rows, err := r.partsOf(ctx, r.tx, p, ids)
+				if err != nil {
+					return err
+				}
+				parts[t.Name+p.Name] = rows
+			}
+		}
+	}
+	version := r.control.Version(ctx, r.a.Tenant)
+	var events []audit.Event
+	for _, n := range r.sorted() {
+		if !n.included {
+			continue
+		}
+		t := n.row.RecordType()
+		var changes []audit.Change
+		if last {
+			changes = lastValues(n.row)
+			for _, p := range t.Parts {
+				if rows := parts[t.Name+p.Name][n.row.RecordID()]; len(rows) > 0 {
+					changes = append(changes, audit.Change{Field: p.GraphQL, Old: rows})
+				}
+			}
+		}
+		e := event(string(r.req.Verb), n.row, changes)
+		e.From, e.To, e.Version = n.row.RecordState(), n.to, n.row.RecordVersion()+1
+		e.Operation, e.PolicyVersion = &r.id, version
+		e.Personal.Reason = r.req.Reason
+		events = append(events, e)
+	}
+	return r.audit.Append(ctx, r.tx, events...)
+}
+
+// lastValues are the values a record had when it was retired.
+func lastValues(row ent.Record) []audit.Change {
+	t := row.RecordType()
+	changes := make([]audit.Change, 0, len(t.Fields))
+	for _, f := range t.Fields {
+		if v := row.Column(f.Name); v != nil && !isKey(f.Name) {
+			changes = append(changes, audit.Change{Field: f.GraphQL, Old: v})
+		}
+	}
+	return changes
+}
