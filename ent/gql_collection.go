@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql/driver"
-	"errors"
 
 	"entgo.io/contrib/entgql"
 	"entgo.io/ent/dialect/sql"
@@ -2255,11 +2254,11 @@ func fieldArgs(ctx context.Context, field graphql.CollectedField, whereInput any
 	}
 	for _, k := range []string{beforeField, afterField} {
 		if v, ok := args[k]; ok && v != nil {
-			c := &Cursor{}
-			if err := c.UnmarshalGQL(v); err != nil {
-				return nil, badInput(k, errors.New("is not a cursor"))
+			c, err := UnmarshalCursor(v)
+			if err != nil {
+				return nil, badInput(k, err)
 			}
-			args[k] = c
+			args[k] = &c
 		}
 	}
 	if v, ok := args[whereField]; ok && v != nil && whereInput != nil {

@@ -9,7 +9,9 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"entgo.io/contrib/entgql"
 	"entgo.io/ent"
@@ -68,6 +70,24 @@ func validateFirstLast(first, last *int) error {
 		return badInput(lastField, fmt.Errorf("must be 1 to %d", MaxPage))
 	}
 	return nil
+}
+
+// maxCursor is how long a cursor may be. The longest that is given out holds a name of 500 characters.
+const maxCursor = 4_096
+
+// MarshalCursor writes a cursor, for gqlgen.
+func MarshalCursor(c Cursor) graphql.Marshaler { return c }
+
+// UnmarshalCursor reads a cursor, which may be anything a client made up.
+func UnmarshalCursor(v any) (c Cursor, err error) {
+	if s, ok := v.(string); !ok || len(s) > maxCursor || c.UnmarshalGQL(s) != nil {
+		return Cursor{}, errors.New("is not a cursor")
+	}
+	text, ok := c.Value.(string)
+	if ok && (strings.ContainsRune(text, 0) || !utf8.ValidString(text)) {
+		return Cursor{}, errors.New("is not a cursor")
+	}
+	return c, nil
 }
 
 // sameKind reports whether a cursor's value is of the kind its order field has,

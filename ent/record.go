@@ -1077,11 +1077,28 @@ func (c *Client) UseRecords(h func(t *RecordType) Hook) {
 
 // QueryRecords loads the records of one type that match where, all columns.
 func (c *Client) QueryRecords(ctx context.Context, typ string, where ...func(*sql.Selector)) ([]Record, error) {
+	return c.CollectRecords(ctx, typ, nil, nil, where...)
+}
+
+// CollectRecords loads the records of one type that match where: what field selects of them,
+// with their edges, and these columns. Field is nil outside of a GraphQL request; without any
+// column named either, all are read.
+func (c *Client) CollectRecords(ctx context.Context, typ string, field *graphql.CollectedField, columns []string, where ...func(*sql.Selector)) ([]Record, error) {
 	switch typ {
 	case TypeContact:
 		q := c.Contact.Query()
 		for _, p := range where {
 			q.Where(p)
+		}
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		if field == nil || len(q.ctx.Fields) > 0 {
+			for _, column := range columns {
+				q.ctx.AppendFieldOnce(column)
+			}
 		}
 		rows, err := q.All(ctx)
 		if err != nil {
@@ -1097,6 +1114,16 @@ func (c *Client) QueryRecords(ctx context.Context, typ string, where ...func(*sq
 		for _, p := range where {
 			q.Where(p)
 		}
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		if field == nil || len(q.ctx.Fields) > 0 {
+			for _, column := range columns {
+				q.ctx.AppendFieldOnce(column)
+			}
+		}
 		rows, err := q.All(ctx)
 		if err != nil {
 			return nil, err
@@ -1110,6 +1137,16 @@ func (c *Client) QueryRecords(ctx context.Context, typ string, where ...func(*sq
 		q := c.Deal.Query()
 		for _, p := range where {
 			q.Where(p)
+		}
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		if field == nil || len(q.ctx.Fields) > 0 {
+			for _, column := range columns {
+				q.ctx.AppendFieldOnce(column)
+			}
 		}
 		rows, err := q.All(ctx)
 		if err != nil {
@@ -1125,6 +1162,16 @@ func (c *Client) QueryRecords(ctx context.Context, typ string, where ...func(*sq
 		for _, p := range where {
 			q.Where(p)
 		}
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		if field == nil || len(q.ctx.Fields) > 0 {
+			for _, column := range columns {
+				q.ctx.AppendFieldOnce(column)
+			}
+		}
 		rows, err := q.All(ctx)
 		if err != nil {
 			return nil, err
@@ -1136,6 +1183,37 @@ func (c *Client) QueryRecords(ctx context.Context, typ string, where ...func(*sq
 		return out, nil
 	}
 	return nil, fmt.Errorf("ent: no record type %q", typ)
+}
+
+// CountRecords counts the records of one type that match where.
+func (c *Client) CountRecords(ctx context.Context, typ string, where ...func(*sql.Selector)) (int, error) {
+	switch typ {
+	case TypeContact:
+		q := c.Contact.Query()
+		for _, p := range where {
+			q.Where(p)
+		}
+		return q.Count(ctx)
+	case TypeCustomer:
+		q := c.Customer.Query()
+		for _, p := range where {
+			q.Where(p)
+		}
+		return q.Count(ctx)
+	case TypeDeal:
+		q := c.Deal.Query()
+		for _, p := range where {
+			q.Where(p)
+		}
+		return q.Count(ctx)
+	case TypeMessage:
+		q := c.Message.Query()
+		for _, p := range where {
+			q.Where(p)
+		}
+		return q.Count(ctx)
+	}
+	return 0, fmt.Errorf("ent: no record type %q", typ)
 }
 
 // NodesByID loads what the reader may see of ids, one query a type, with the

@@ -47,7 +47,6 @@ type ResolverRoot interface {
 	Operation() OperationResolver
 	OperationItem() OperationItemResolver
 	Query() QueryResolver
-	RecordEdge() RecordEdgeResolver
 }
 
 type DirectiveRoot struct {
@@ -251,10 +250,9 @@ type ComplexityRoot struct {
 	}
 
 	FieldChange struct {
-		Erased func(childComplexity int) int
-		Field  func(childComplexity int) int
-		New    func(childComplexity int) int
-		Old    func(childComplexity int) int
+		Field func(childComplexity int) int
+		New   func(childComplexity int) int
+		Old   func(childComplexity int) int
 	}
 
 	Message struct {
@@ -511,10 +509,6 @@ type QueryResolver interface {
 	Viewer(ctx context.Context) (*model.Viewer, error)
 	Operation(ctx context.Context, id gid.ID) (*ent.Operation, error)
 	Bin(ctx context.Context, types []ent.RecordKind, deletedBy *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error)
-}
-type RecordEdgeResolver interface {
-	Node(ctx context.Context, obj *ent.RecordEdge) (ent.Record, error)
-	Cursor(ctx context.Context, obj *ent.RecordEdge) (*entgql.Cursor[gid.ID], error)
 }
 
 // endregion ************************** generated!.gotpl **************************
@@ -1445,12 +1439,6 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.DealPayload.Deal(childComplexity), true
 
-	case "FieldChange.erased":
-		if e.ComplexityRoot.FieldChange.Erased == nil {
-			break
-		}
-
-		return e.ComplexityRoot.FieldChange.Erased(childComplexity), true
 	case "FieldChange.field":
 		if e.ComplexityRoot.FieldChange.Field == nil {
 			break
@@ -2766,7 +2754,7 @@ enum ActorKind {
   SYSTEM
 }
 
-"""A changed field with its values before and after; null where they are masked or erased."""
+"""A changed field with its values before and after."""
 type FieldChange {
   """The field."""
   field: String!
@@ -2774,8 +2762,6 @@ type FieldChange {
   old: String
   """Its value after, as JSON."""
   new: String
-  """Whether the values were erased with the record."""
-  erased: Boolean!
 }
 
 extend type AuditEvent {
@@ -2789,7 +2775,7 @@ extend type AuditEvent {
   reason: String
   """The operation it was part of."""
   operation: Operation
-  """What changed."""
+  """What changed. Empty once the record is purged."""
   changes: [FieldChange!]!
 }
 
@@ -3399,8 +3385,6 @@ func (ec *executionContext) childFields_FieldChange(ctx context.Context, field g
 		return ec.fieldContext_FieldChange_old(ctx, field)
 	case "new":
 		return ec.fieldContext_FieldChange_new(ctx, field)
-	case "erased":
-		return ec.fieldContext_FieldChange_erased(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type FieldChange", field.Name)
 }
@@ -8899,29 +8883,6 @@ func (ec *executionContext) fieldContext_FieldChange_new(_ context.Context, fiel
 	return graphql.NewScalarFieldContext("FieldChange", field, false, false, "String")
 }
 
-func (ec *executionContext) _FieldChange_erased(ctx context.Context, field graphql.CollectedField, obj *model.FieldChange) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
-		ctx,
-		ec.OperationContext,
-		field,
-		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_FieldChange_erased(ctx, field)
-		},
-		func(ctx context.Context) (any, error) {
-			return obj.Erased, nil
-		},
-		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
-			return ec.marshalNBoolean2bool(ctx, selections, v)
-		},
-		true,
-		true,
-	)
-}
-func (ec *executionContext) fieldContext_FieldChange_erased(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("FieldChange", field, false, false, "Boolean")
-}
-
 func (ec *executionContext) _Message_id(ctx context.Context, field graphql.CollectedField, obj *ent.Message) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -13075,8 +13036,8 @@ func (ec *executionContext) _RecordConnection_edges(ctx context.Context, field g
 			return obj.Edges, nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v []*ent.RecordEdge) graphql.Marshaler {
-			return ec.marshalNRecordEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordEdgeᚄ(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.RecordEdge) graphql.Marshaler {
+			return ec.marshalNRecordEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordEdgeᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -13182,7 +13143,7 @@ func (ec *executionContext) fieldContext_RecordConnection_totalCount(_ context.C
 	return graphql.NewScalarFieldContext("RecordConnection", field, false, false, "Int")
 }
 
-func (ec *executionContext) _RecordEdge_node(ctx context.Context, field graphql.CollectedField, obj *ent.RecordEdge) (ret graphql.Marshaler) {
+func (ec *executionContext) _RecordEdge_node(ctx context.Context, field graphql.CollectedField, obj *model.RecordEdge) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -13191,7 +13152,7 @@ func (ec *executionContext) _RecordEdge_node(ctx context.Context, field graphql.
 			return ec.fieldContext_RecordEdge_node(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.RecordEdge().Node(ctx, obj)
+			return obj.Node, nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v ent.Record) graphql.Marshaler {
@@ -13205,8 +13166,8 @@ func (ec *executionContext) fieldContext_RecordEdge_node(_ context.Context, fiel
 	fc = &graphql.FieldContext{
 		Object:     "RecordEdge",
 		Field:      field,
-		IsMethod:   true,
-		IsResolver: true,
+		IsMethod:   false,
+		IsResolver: false,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return nil, errors.New("FieldContext.Child cannot be called on type INTERFACE")
 		},
@@ -13214,7 +13175,7 @@ func (ec *executionContext) fieldContext_RecordEdge_node(_ context.Context, fiel
 	return fc, nil
 }
 
-func (ec *executionContext) _RecordEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *ent.RecordEdge) (ret graphql.Marshaler) {
+func (ec *executionContext) _RecordEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *model.RecordEdge) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -13223,18 +13184,18 @@ func (ec *executionContext) _RecordEdge_cursor(ctx context.Context, field graphq
 			return ec.fieldContext_RecordEdge_cursor(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.RecordEdge().Cursor(ctx, obj)
+			return obj.Cursor, nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v *entgql.Cursor[gid.ID]) graphql.Marshaler {
-			return ec.marshalNCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v entgql.Cursor[gid.ID]) graphql.Marshaler {
+			return ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, selections, v)
 		},
 		true,
 		true,
 	)
 }
 func (ec *executionContext) fieldContext_RecordEdge_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("RecordEdge", field, true, true, "Cursor")
+	return graphql.NewScalarFieldContext("RecordEdge", field, false, false, "Cursor")
 }
 
 func (ec *executionContext) _RecordRef_id(ctx context.Context, field graphql.CollectedField, obj *ent.RecordRef) (ret graphql.Marshaler) {
@@ -24411,11 +24372,6 @@ func (ec *executionContext) _FieldChange(ctx context.Context, sel ast.SelectionS
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
-		case "erased":
-			out.Values[i] = ec._FieldChange_erased(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
-			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -25596,7 +25552,7 @@ func (ec *executionContext) _RecordConnection(ctx context.Context, sel ast.Selec
 
 var recordEdgeImplementors = []string{"RecordEdge"}
 
-func (ec *executionContext) _RecordEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.RecordEdge) graphql.Marshaler {
+func (ec *executionContext) _RecordEdge(ctx context.Context, sel ast.SelectionSet, obj *model.RecordEdge) graphql.Marshaler {
 	fields := graphql.CollectFields(ec.OperationContext, sel, recordEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -25606,17 +25562,15 @@ func (ec *executionContext) _RecordEdge(ctx context.Context, sel ast.SelectionSe
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("RecordEdge")
 		case "node":
-			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
-				true, true,
-				func(ctx context.Context) graphql.Marshaler {
-					return ec._RecordEdge_node(ctx, field, obj)
-				})
+			out.Values[i] = ec._RecordEdge_node(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "cursor":
-			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
-				true, true,
-				func(ctx context.Context) graphql.Marshaler {
-					return ec._RecordEdge_cursor(ctx, field, obj)
-				})
+			out.Values[i] = ec._RecordEdge_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -26460,27 +26414,17 @@ func (ec *executionContext) unmarshalNCreateMessageInput2githubᚗcomᚋletheᚑ
 }
 
 func (ec *executionContext) unmarshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx context.Context, v any) (entgql.Cursor[gid.ID], error) {
-	var res entgql.Cursor[gid.ID]
-	err := res.UnmarshalGQL(v)
+	res, err := ent.UnmarshalCursor(v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
 func (ec *executionContext) marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx context.Context, sel ast.SelectionSet, v entgql.Cursor[gid.ID]) graphql.Marshaler {
-	return v
-}
-
-func (ec *executionContext) unmarshalNCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
-	var res = new(entgql.Cursor[gid.ID])
-	err := res.UnmarshalGQL(v)
-	return res, graphql.ErrorOnPath(ctx, err)
-}
-
-func (ec *executionContext) marshalNCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx context.Context, sel ast.SelectionSet, v *entgql.Cursor[gid.ID]) graphql.Marshaler {
-	if v == nil {
-		graphql.AddInvalidNullError(ctx, "Cursor!")
-		return graphql.Null
+	_ = sel
+	res := ent.MarshalCursor(v)
+	if res == graphql.Null {
+		graphql.AddInvalidNullFromMarshaler(ctx, "Cursor!")
 	}
-	return v
+	return res
 }
 
 func (ec *executionContext) marshalNCustomer2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCustomerᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Customer) graphql.Marshaler {
@@ -27149,11 +27093,11 @@ func (ec *executionContext) marshalNRecordConnection2ᚖgithubᚗcomᚋletheᚑc
 	return ec._RecordConnection(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNRecordEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.RecordEdge) graphql.Marshaler {
+func (ec *executionContext) marshalNRecordEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.RecordEdge) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNRecordEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordEdge(ctx, sel, v[i])
+		return ec.marshalNRecordEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordEdge(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -27165,7 +27109,7 @@ func (ec *executionContext) marshalNRecordEdge2ᚕᚖgithubᚗcomᚋletheᚑcrm�
 	return ret
 }
 
-func (ec *executionContext) marshalNRecordEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordEdge(ctx context.Context, sel ast.SelectionSet, v *ent.RecordEdge) graphql.Marshaler {
+func (ec *executionContext) marshalNRecordEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordEdge(ctx context.Context, sel ast.SelectionSet, v *model.RecordEdge) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "RecordEdge!")
 		return graphql.Null
@@ -27689,16 +27633,18 @@ func (ec *executionContext) unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐ
 	if v == nil {
 		return nil, nil
 	}
-	var res = new(entgql.Cursor[gid.ID])
-	err := res.UnmarshalGQL(v)
-	return res, graphql.ErrorOnPath(ctx, err)
+	res, err := ent.UnmarshalCursor(v)
+	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
 func (ec *executionContext) marshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx context.Context, sel ast.SelectionSet, v *entgql.Cursor[gid.ID]) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
-	return v
+	_ = sel
+	_ = ctx
+	res := ent.MarshalCursor(*v)
+	return res
 }
 
 func (ec *executionContext) marshalOCustomer2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCustomer(ctx context.Context, sel ast.SelectionSet, v *ent.Customer) graphql.Marshaler {

@@ -100,19 +100,6 @@ func (r *queryResolver) Bin(ctx context.Context, types []ent.RecordKind, deleted
 	panic(fmt.Errorf("not implemented: Bin - bin"))
 }
 
-func (r *recordEdgeResolver) Node(ctx context.Context, obj *ent.RecordEdge) (ent.Record, error) {
-	panic(fmt.Errorf("not implemented: Node - node"))
-}
-
-func (r *recordEdgeResolver) Cursor(ctx context.Context, obj *ent.RecordEdge) (*entgql.Cursor[gid.ID], error) {
-	panic(fmt.Errorf("not implemented: Cursor - cursor"))
-}
-
 func (r *Resolver) Mutation() MutationResolver { return &mutationResolver{r} }
 
-func (r *Resolver) RecordEdge() RecordEdgeResolver { return &recordEdgeResolver{r} }
-
-type (
-	mutationResolver   struct{ *Resolver }
-	recordEdgeResolver struct{ *Resolver }
-)
+type mutationResolver struct{ *Resolver }

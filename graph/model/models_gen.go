@@ -198,7 +198,7 @@ type DeleteRecordsInput struct {
 	Cascade bool `json:"cascade"`
 }
 
-// A changed field with its values before and after; null where they are masked or erased.
+// A changed field with its values before and after.
 type FieldChange struct {
 	// The field.
 	Field string `json:"field"`
@@ -206,8 +206,6 @@ type FieldChange struct {
 	Old *string `json:"old,omitempty"`
 	// Its value after, as JSON.
 	New *string `json:"new,omitempty"`
-	// Whether the values were erased with the record.
-	Erased bool `json:"erased"`
 }
 
 // What a write of a Message answers.
@@ -251,13 +249,21 @@ type RecipientInput struct {
 // A page of records of any type.
 type RecordConnection struct {
 	// The page, with cursors.
-	Edges []*ent.RecordEdge `json:"edges"`
+	Edges []*RecordEdge `json:"edges"`
 	// The records of the page. Select them here or below edges, not both.
 	Nodes []ent.Record `json:"nodes"`
 	// Where the page stands.
 	PageInfo *entgql.PageInfo[gid.ID] `json:"pageInfo"`
 	// How many there are on all pages. Costs a COUNT when asked for.
 	TotalCount int32 `json:"totalCount"`
+}
+
+// A record and its place in a list.
+type RecordEdge struct {
+	// The record.
+	Node ent.Record `json:"node"`
+	// Its place.
+	Cursor entgql.Cursor[gid.ID] `json:"cursor"`
 }
 
 // Which records a verb is about; exactly one of the fields. The selection is frozen when the operation is accepted.
