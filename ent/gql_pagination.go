@@ -149,6 +149,17 @@ func selectedNodes(opCtx *graphql.OperationContext, conn graphql.CollectedField)
 	return nodes, rows, nil
 }
 
+// PageOf checks the arguments of a page that is put together outside of this package, and says what is
+// selected of it: of its nodes, whether its rows are needed at all, and its total.
+func PageOf(ctx context.Context, first, last *int) (nodes *graphql.CollectedField, rows, total bool, err error) {
+	if err := validateFirstLast(first, last); err != nil {
+		return nil, false, false, err
+	}
+	opCtx, field := graphql.GetOperationContext(ctx), graphql.GetFieldContext(ctx).Field
+	nodes, rows, err = selectedNodes(opCtx, field)
+	return nodes, rows, selectedField(opCtx, field, totalCountField) != nil, err
+}
+
 const (
 	edgesField      = "edges"
 	nodeField       = "node"
