@@ -44,6 +44,11 @@ func (s *Service) Client(ctx context.Context) *ent.Client {
 	return c
 }
 
+// Rows is what the actor in the context may see.
+func (s *Service) Rows(ctx context.Context) visible.Rows {
+	return s.control.Rows(ctx, actor.From(ctx))
+}
+
 // ErrGuarded reports a write that would go around the pipeline: a lifecycle
 // column, a bulk update, a delete, an edge to many. It is a programming error.
 var ErrGuarded = errors.New("record: this write belongs to the lifecycle pipeline")

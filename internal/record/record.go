@@ -5,6 +5,7 @@ package record
 
 import (
 	"encoding/json"
+	"fmt"
 	"log/slog"
 
 	"entgo.io/ent/dialect/sql"
@@ -95,7 +96,7 @@ type Error struct {
 	Extensions map[string]any
 }
 
-func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+func (e *Error) Error() string { return fmt.Sprintf("%s: %s %v", e.Code, e.Message, e.Fields) }
 
 // Refuse makes an Error.
 func Refuse(code lifecycle.Code, message string, fields ...string) *Error {

@@ -1,0 +1,341 @@
+package record_test
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lethe-crm/lethe/authz/casbin"
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/internal/access"
+	"github.com/lethe-crm/lethe/internal/actor"
+	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/store/pgtest"
+	"github.com/lethe-crm/lethe/internal/visible"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// clock is a clock that tests turn.
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(time.Millisecond)
+	return c.at
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+// statements counts what is sent to the database.
+type statements struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (s *statements) add(q string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = append(s.list, q)
+}
+
+func (s *statements) reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = nil
+}
+
+func (s *statements) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.list)
+}
+
+// source is a policy kept in memory.
+type source struct {
+	mu    sync.Mutex
+	rules map[string][]casbin.Rule
+	v     uint64
+}
+
+func (s *source) Head(context.Context, string) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.v, nil
+}
+
+func (s *source) Load(_ context.Context, tenant string) (uint64, []casbin.Rule, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.v, s.rules[tenant], nil
+}
+
+// world is one tenant with the demo's users, and another tenant beside it.
+type world struct {
+	t      *testing.T
+	db     *store.DB
+	svc    *record.Service
+	log    *audit.Log
+	policy *source
+	clock  *clock
+	sql    *statements
+
+	tenant, other  gid.ID
+	sales, support gid.ID
+	users          map[string]gid.ID // by role name; agent2 is in Support
+}
+
+// each runs a test on both databases.
+func each(t *testing.T, test func(w *world)) {
+	t.Helper()
+	t.Parallel()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		test(newWorld(t, "sqlite:"+filepath.Join(t.TempDir(), "lethe.db")))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		test(newWorld(t, pgtest.Template(t, "record", func(url string) error {
+			db, err := store.Open(t.Context(), url)
+			if err != nil {
+				return err
+			}
+			defer db.Close()
+			return db.Migrate(t.Context())
+		})))
+	})
+}
+
+func newWorld(t *testing.T, url string) *world {
+	t.Helper()
+	w := &world{
+		t: t, clock: &clock{at: time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)}, sql: &statements{}, users: map[string]gid.ID{},
+		policy: &source{rules: map[string][]casbin.Rule{}, v: 1},
+	}
+	db, err := store.Open(t.Context(), url, store.WithClock(w.clock.now), store.WithTrace(w.sql.add))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	require.NoError(t, db.Migrate(t.Context()))
+	w.db = db
+	keys, err := audit.NewKeys([]byte(strings.Repeat("k", audit.KeySize)))
+	require.NoError(t, err)
+	w.log = audit.New(keys)
+	control, err := access.New(w.policy, func(_ string, _ uint64, findings []casbin.Finding, err error) {
+		require.NoError(t, err)
+		for _, f := range findings {
+			require.NotEqual(t, casbin.Error, f.Severity, f.Message)
+		}
+	})
+	require.NoError(t, err)
+	w.svc = record.New(db, control, w.log, slog.New(slog.DiscardHandler))
+
+	w.tenant, w.other = w.newTenant("acme"), w.newTenant("other")
+	w.sales, w.support = w.insertTeam(w.tenant, "Sales"), w.insertTeam(w.tenant, "Support")
+	rules := casbin.DefaultRules(w.tenant.String())
+	for _, role := range []string{"viewer", "agent", "agent2", "manager", "compliance", "purger", "admin"} {
+		team, grant := w.sales, role
+		if role == "agent2" {
+			team, grant = w.support, "agent"
+		}
+		id := w.insertUser(w.tenant, role, team)
+		w.users[role] = id
+		rules = append(rules, casbin.Grant(casbin.UserSubject(id.String()), casbin.RoleSubject(grant), w.tenant.String()))
+	}
+	w.policy.rules[w.tenant.String()] = rules
+	stranger := w.insertUser(w.other, "stranger", w.insertTeam(w.other, "All"))
+	w.users["stranger"] = stranger
+	w.policy.rules[w.other.String()] = append(casbin.DefaultRules(w.other.String()), casbin.Grant(casbin.UserSubject(stranger.String()), casbin.RoleSubject("admin"), w.other.String()))
+	return w
+}
+
+func (w *world) exec(query string, args ...any) {
+	w.t.Helper()
+	_, err := store.Build(w.db).Add(query, args...).Exec(w.t.Context(), w.db)
+	require.NoError(w.t, err)
+}
+
+func (w *world) newTenant(name string) gid.ID {
+	id := gid.New(gid.Tenant)
+	w.exec(`INSERT INTO tenants (id, name, bin_days, created_at) VALUES (?, ?, 30, ?)`, id, name, w.db.Now())
+	return id
+}
+
+func (w *world) insertTeam(tenant gid.ID, name string) gid.ID {
+	id := gid.New(gid.Team)
+	w.exec(`INSERT INTO teams (id, tenant_id, name) VALUES (?, ?, ?)`, id, tenant, name)
+	return id
+}
+
+func (w *world) insertUser(tenant gid.ID, name string, team gid.ID) gid.ID {
+	id := gid.New(gid.User)
+	w.exec(`INSERT INTO users (id, tenant_id, email, email_key, name, active, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		id, tenant, name+"@acme.example", name+"@acme.example", name, true, w.db.Now())
+	w.exec(`INSERT INTO user_teams (user_id, team_id) VALUES (?, ?)`, id, team)
+	return id
+}
+
+// as returns a context in which a user acts and reads.
+func (w *world) as(name string) context.Context {
+	a := &actor.Actor{Kind: actor.Token, Tenant: w.tenant, User: w.users[name], Credential: gid.New(gid.Token), RequestID: "r-1", Teams: []gid.ID{w.sales}}
+	switch name {
+	case "agent2":
+		a.Teams = []gid.ID{w.support}
+	case "stranger":
+		a.Tenant, a.Teams = w.other, nil
+	case "system":
+		a = actor.ForSystem(w.tenant)
+	}
+	ctx := actor.With(w.t.Context(), a)
+	return visible.With(ctx, w.svc.Rows(ctx))
+}
+
+func (w *world) create(as, typ string, values record.Values) ent.Record {
+	w.t.Helper()
+	r, err := w.svc.Create(w.as(as), typ, values)
+	require.NoError(w.t, err)
+	return r
+}
+
+func (w *world) customer(as, name string) gid.ID {
+	w.t.Helper()
+	return w.create(as, "Customer", record.Values{"name": name, "email": name + "@example.com"}).RecordID()
+}
+
+func (w *world) contact(as string, customer gid.ID, name string) gid.ID {
+	w.t.Helper()
+	return w.create(as, "Contact", record.Values{"name": name, "email": name + "@example.com", "customerID": customer}).RecordID()
+}
+
+func (w *world) message(as string, customer gid.ID, subject string) gid.ID {
+	w.t.Helper()
+	return w.create(as, "Message", record.Values{
+		"subject": subject, "body": "text", "sentAt": w.db.Now(), "customerID": customer, "sender": "someone@example.com",
+		"recipients": []map[string]any{{"address": "a@example.com", "kind": "TO"}},
+	}).RecordID()
+}
+
+func (w *world) deal(as string, customer gid.ID, name string) gid.ID {
+	w.t.Helper()
+	return w.create(as, "Deal", record.Values{"name": name, "amount": 100.5, "customerID": customer}).RecordID()
+}
+
+// run carries an operation out and insists that it was written down.
+func (w *world) run(as string, req record.Request) *ent.Operation {
+	w.t.Helper()
+	op, err := w.svc.Run(w.as(as), req)
+	require.NoError(w.t, err)
+	return op
+}
+
+func (w *world) delete(as string, ids ...gid.ID) *ent.Operation {
+	w.t.Helper()
+	return w.run(as, record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: ids}})
+}
+
+func (w *world) restore(as string, ids ...gid.ID) *ent.Operation {
+	w.t.Helper()
+	return w.run(as, record.Request{Verb: lifecycle.Restore, Select: record.Selection{IDs: ids}})
+}
+
+func (w *world) void(as string, ids ...gid.ID) *ent.Operation {
+	w.t.Helper()
+	return w.run(as, record.Request{Verb: lifecycle.Void, Reason: "out of business", Select: record.Selection{IDs: ids}})
+}
+
+func (w *world) purge(as string, ids ...gid.ID) *ent.Operation {
+	w.t.Helper()
+	return w.run(as, record.Request{Verb: lifecycle.Purge, Select: record.Selection{IDs: ids}})
+}
+
+// get reads a record past every filter; nil when there is no row.
+func (w *world) get(id gid.ID) ent.Record {
+	w.t.Helper()
+	ctx := visible.With(w.t.Context(), visible.Everything)
+	nodes, err := w.svc.Client(ctx).NodesByID(ctx, []gid.ID{id}, nil)
+	require.NoError(w.t, err)
+	r, _ := nodes[id].(ent.Record)
+	return r
+}
+
+// state is "" for a row that is gone.
+func (w *world) state(id gid.ID) lifecycle.State {
+	w.t.Helper()
+	if r := w.get(id); r != nil {
+		return r.RecordState()
+	}
+	return ""
+}
+
+func (w *world) states(ids ...gid.ID) []lifecycle.State {
+	w.t.Helper()
+	var out []lifecycle.State
+	for _, id := range ids {
+		out = append(out, w.state(id))
+	}
+	return out
+}
+
+// outcome is one item of an operation in short: CHANGED, or FAILED CODE.
+func (w *world) outcomes(op *ent.Operation) map[gid.ID]string {
+	w.t.Helper()
+	ctx := visible.With(w.t.Context(), visible.Everything)
+	items, err := w.svc.Client(ctx).Operation.QueryItems(op).All(ctx)
+	require.NoError(w.t, err)
+	out := map[gid.ID]string{}
+	for _, it := range items {
+		s := string(it.Outcome)
+		if it.Code != nil {
+			s += " " + *it.Code
+		}
+		if !it.Direct {
+			s += " along"
+		}
+		out[it.RecordID] = s
+	}
+	return out
+}
+
+// rows reads one column of a query.
+func (w *world) rows(query string, args ...any) []string {
+	w.t.Helper()
+	var out []string
+	err := store.Build(w.db).Add(query, args...).Query(w.t.Context(), w.db, func(rows *sql.Rows) error {
+		var s sql.NullString
+		if err := rows.Scan(&s); err != nil {
+			return err
+		}
+		out = append(out, s.String)
+		return nil
+	})
+	require.NoError(w.t, err)
+	return out
+}
+
+// eventsMatchChanges checks that the log has one event for every version of
+// every record.
+func (w *world) eventsMatchChanges() {
+	w.t.Helper()
+	for _, t := range ent.RecordTypes {
+		require.Empty(w.t, w.rows(`SELECT r.id FROM `+t.Table+` r WHERE r.version <> (SELECT COUNT(*) FROM audit_events e WHERE e.record_id = r.id AND e.outcome = 'SUCCEEDED')`),
+			"%s whose versions are not one event each", t.Table)
+	}
+}
