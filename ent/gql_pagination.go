@@ -302,18 +302,20 @@ func (p *auditeventPager) toCursor(_m *AuditEvent) Cursor {
 }
 
 func (p *auditeventPager) applyCursors(query *AuditEventQuery, after, before *Cursor) (*AuditEventQuery, error) {
-	direction := p.order.Direction
-	if p.reverse {
-		direction = direction.Reverse()
-	}
 	sample := p.order.Field.toCursor(&AuditEvent{}).Value
-	for arg, cursor := range map[string]*Cursor{afterField: after, beforeField: before} {
-		if cursor != nil && !sameKind(cursor.Value, sample) {
-			return nil, badInput(arg, errors.New("is a cursor of another order"))
+	for _, cut := range []struct {
+		arg       string
+		cursor    *Cursor
+		direction OrderDirection
+	}{
+		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
+	} {
+		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
 		}
-	}
-	for _, predicate := range entgql.CursorsPredicate(after, before, DefaultAuditEventOrder.Field.column, p.order.Field.column, direction) {
-		query = query.Where(predicate)
+		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultAuditEventOrder.Field.column, p.order.Field.column, cut.direction) {
+			query = query.Where(predicate)
+		}
 	}
 	return query, nil
 }
@@ -588,18 +590,20 @@ func (p *contactPager) toCursor(_m *Contact) Cursor {
 }
 
 func (p *contactPager) applyCursors(query *ContactQuery, after, before *Cursor) (*ContactQuery, error) {
-	direction := p.order.Direction
-	if p.reverse {
-		direction = direction.Reverse()
-	}
 	sample := p.order.Field.toCursor(&Contact{}).Value
-	for arg, cursor := range map[string]*Cursor{afterField: after, beforeField: before} {
-		if cursor != nil && !sameKind(cursor.Value, sample) {
-			return nil, badInput(arg, errors.New("is a cursor of another order"))
+	for _, cut := range []struct {
+		arg       string
+		cursor    *Cursor
+		direction OrderDirection
+	}{
+		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
+	} {
+		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
 		}
-	}
-	for _, predicate := range entgql.CursorsPredicate(after, before, DefaultContactOrder.Field.column, p.order.Field.column, direction) {
-		query = query.Where(predicate)
+		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultContactOrder.Field.column, p.order.Field.column, cut.direction) {
+			query = query.Where(predicate)
+		}
 	}
 	return query, nil
 }
@@ -975,18 +979,20 @@ func (p *customerPager) toCursor(_m *Customer) Cursor {
 }
 
 func (p *customerPager) applyCursors(query *CustomerQuery, after, before *Cursor) (*CustomerQuery, error) {
-	direction := p.order.Direction
-	if p.reverse {
-		direction = direction.Reverse()
-	}
 	sample := p.order.Field.toCursor(&Customer{}).Value
-	for arg, cursor := range map[string]*Cursor{afterField: after, beforeField: before} {
-		if cursor != nil && !sameKind(cursor.Value, sample) {
-			return nil, badInput(arg, errors.New("is a cursor of another order"))
+	for _, cut := range []struct {
+		arg       string
+		cursor    *Cursor
+		direction OrderDirection
+	}{
+		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
+	} {
+		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
 		}
-	}
-	for _, predicate := range entgql.CursorsPredicate(after, before, DefaultCustomerOrder.Field.column, p.order.Field.column, direction) {
-		query = query.Where(predicate)
+		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultCustomerOrder.Field.column, p.order.Field.column, cut.direction) {
+			query = query.Where(predicate)
+		}
 	}
 	return query, nil
 }
@@ -1380,18 +1386,20 @@ func (p *dealPager) toCursor(_m *Deal) Cursor {
 }
 
 func (p *dealPager) applyCursors(query *DealQuery, after, before *Cursor) (*DealQuery, error) {
-	direction := p.order.Direction
-	if p.reverse {
-		direction = direction.Reverse()
-	}
 	sample := p.order.Field.toCursor(&Deal{}).Value
-	for arg, cursor := range map[string]*Cursor{afterField: after, beforeField: before} {
-		if cursor != nil && !sameKind(cursor.Value, sample) {
-			return nil, badInput(arg, errors.New("is a cursor of another order"))
+	for _, cut := range []struct {
+		arg       string
+		cursor    *Cursor
+		direction OrderDirection
+	}{
+		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
+	} {
+		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
 		}
-	}
-	for _, predicate := range entgql.CursorsPredicate(after, before, DefaultDealOrder.Field.column, p.order.Field.column, direction) {
-		query = query.Where(predicate)
+		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultDealOrder.Field.column, p.order.Field.column, cut.direction) {
+			query = query.Where(predicate)
+		}
 	}
 	return query, nil
 }
@@ -1785,18 +1793,20 @@ func (p *messagePager) toCursor(_m *Message) Cursor {
 }
 
 func (p *messagePager) applyCursors(query *MessageQuery, after, before *Cursor) (*MessageQuery, error) {
-	direction := p.order.Direction
-	if p.reverse {
-		direction = direction.Reverse()
-	}
 	sample := p.order.Field.toCursor(&Message{}).Value
-	for arg, cursor := range map[string]*Cursor{afterField: after, beforeField: before} {
-		if cursor != nil && !sameKind(cursor.Value, sample) {
-			return nil, badInput(arg, errors.New("is a cursor of another order"))
+	for _, cut := range []struct {
+		arg       string
+		cursor    *Cursor
+		direction OrderDirection
+	}{
+		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
+	} {
+		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
 		}
-	}
-	for _, predicate := range entgql.CursorsPredicate(after, before, DefaultMessageOrder.Field.column, p.order.Field.column, direction) {
-		query = query.Where(predicate)
+		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultMessageOrder.Field.column, p.order.Field.column, cut.direction) {
+			query = query.Where(predicate)
+		}
 	}
 	return query, nil
 }
@@ -2151,18 +2161,20 @@ func (p *operationPager) toCursor(_m *Operation) Cursor {
 }
 
 func (p *operationPager) applyCursors(query *OperationQuery, after, before *Cursor) (*OperationQuery, error) {
-	direction := p.order.Direction
-	if p.reverse {
-		direction = direction.Reverse()
-	}
 	sample := p.order.Field.toCursor(&Operation{}).Value
-	for arg, cursor := range map[string]*Cursor{afterField: after, beforeField: before} {
-		if cursor != nil && !sameKind(cursor.Value, sample) {
-			return nil, badInput(arg, errors.New("is a cursor of another order"))
+	for _, cut := range []struct {
+		arg       string
+		cursor    *Cursor
+		direction OrderDirection
+	}{
+		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
+	} {
+		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
 		}
-	}
-	for _, predicate := range entgql.CursorsPredicate(after, before, DefaultOperationOrder.Field.column, p.order.Field.column, direction) {
-		query = query.Where(predicate)
+		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultOperationOrder.Field.column, p.order.Field.column, cut.direction) {
+			query = query.Where(predicate)
+		}
 	}
 	return query, nil
 }
@@ -2416,18 +2428,20 @@ func (p *operationitemPager) toCursor(_m *OperationItem) Cursor {
 }
 
 func (p *operationitemPager) applyCursors(query *OperationItemQuery, after, before *Cursor) (*OperationItemQuery, error) {
-	direction := p.order.Direction
-	if p.reverse {
-		direction = direction.Reverse()
-	}
 	sample := p.order.Field.toCursor(&OperationItem{}).Value
-	for arg, cursor := range map[string]*Cursor{afterField: after, beforeField: before} {
-		if cursor != nil && !sameKind(cursor.Value, sample) {
-			return nil, badInput(arg, errors.New("is a cursor of another order"))
+	for _, cut := range []struct {
+		arg       string
+		cursor    *Cursor
+		direction OrderDirection
+	}{
+		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
+	} {
+		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
 		}
-	}
-	for _, predicate := range entgql.CursorsPredicate(after, before, DefaultOperationItemOrder.Field.column, p.order.Field.column, direction) {
-		query = query.Where(predicate)
+		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultOperationItemOrder.Field.column, p.order.Field.column, cut.direction) {
+			query = query.Where(predicate)
+		}
 	}
 	return query, nil
 }
@@ -2681,18 +2695,20 @@ func (p *recipientPager) toCursor(_m *Recipient) Cursor {
 }
 
 func (p *recipientPager) applyCursors(query *RecipientQuery, after, before *Cursor) (*RecipientQuery, error) {
-	direction := p.order.Direction
-	if p.reverse {
-		direction = direction.Reverse()
-	}
 	sample := p.order.Field.toCursor(&Recipient{}).Value
-	for arg, cursor := range map[string]*Cursor{afterField: after, beforeField: before} {
-		if cursor != nil && !sameKind(cursor.Value, sample) {
-			return nil, badInput(arg, errors.New("is a cursor of another order"))
+	for _, cut := range []struct {
+		arg       string
+		cursor    *Cursor
+		direction OrderDirection
+	}{
+		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
+	} {
+		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
 		}
-	}
-	for _, predicate := range entgql.CursorsPredicate(after, before, DefaultRecipientOrder.Field.column, p.order.Field.column, direction) {
-		query = query.Where(predicate)
+		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultRecipientOrder.Field.column, p.order.Field.column, cut.direction) {
+			query = query.Where(predicate)
+		}
 	}
 	return query, nil
 }
@@ -2946,18 +2962,20 @@ func (p *teamPager) toCursor(_m *Team) Cursor {
 }
 
 func (p *teamPager) applyCursors(query *TeamQuery, after, before *Cursor) (*TeamQuery, error) {
-	direction := p.order.Direction
-	if p.reverse {
-		direction = direction.Reverse()
-	}
 	sample := p.order.Field.toCursor(&Team{}).Value
-	for arg, cursor := range map[string]*Cursor{afterField: after, beforeField: before} {
-		if cursor != nil && !sameKind(cursor.Value, sample) {
-			return nil, badInput(arg, errors.New("is a cursor of another order"))
+	for _, cut := range []struct {
+		arg       string
+		cursor    *Cursor
+		direction OrderDirection
+	}{
+		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
+	} {
+		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
 		}
-	}
-	for _, predicate := range entgql.CursorsPredicate(after, before, DefaultTeamOrder.Field.column, p.order.Field.column, direction) {
-		query = query.Where(predicate)
+		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultTeamOrder.Field.column, p.order.Field.column, cut.direction) {
+			query = query.Where(predicate)
+		}
 	}
 	return query, nil
 }
@@ -3211,18 +3229,20 @@ func (p *userPager) toCursor(_m *User) Cursor {
 }
 
 func (p *userPager) applyCursors(query *UserQuery, after, before *Cursor) (*UserQuery, error) {
-	direction := p.order.Direction
-	if p.reverse {
-		direction = direction.Reverse()
-	}
 	sample := p.order.Field.toCursor(&User{}).Value
-	for arg, cursor := range map[string]*Cursor{afterField: after, beforeField: before} {
-		if cursor != nil && !sameKind(cursor.Value, sample) {
-			return nil, badInput(arg, errors.New("is a cursor of another order"))
+	for _, cut := range []struct {
+		arg       string
+		cursor    *Cursor
+		direction OrderDirection
+	}{
+		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
+	} {
+		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
 		}
-	}
-	for _, predicate := range entgql.CursorsPredicate(after, before, DefaultUserOrder.Field.column, p.order.Field.column, direction) {
-		query = query.Where(predicate)
+		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultUserOrder.Field.column, p.order.Field.column, cut.direction) {
+			query = query.Where(predicate)
+		}
 	}
 	return query, nil
 }
