@@ -7,15 +7,17 @@ package graph
 
 import (
 	"context"
-	"fmt"
 
+	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/graph/model"
 )
 
 func (r *mutationResolver) CreateContact(ctx context.Context, input model.CreateContactInput) (*model.ContactPayload, error) {
-	panic(fmt.Errorf("not implemented: CreateContact - createContact"))
+	contact, err := create[*ent.Contact](ctx, r.Resolver, ent.TypeContact, input)
+	return &model.ContactPayload{Contact: contact}, err
 }
 
 func (r *mutationResolver) UpdateContact(ctx context.Context, input model.UpdateContactInput) (*model.ContactPayload, error) {
-	panic(fmt.Errorf("not implemented: UpdateContact - updateContact"))
+	contact, err := update[*ent.Contact](ctx, r.Resolver, ent.TypeContact, input.ID, input.Version, input)
+	return &model.ContactPayload{Contact: contact}, err
 }

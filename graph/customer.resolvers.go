@@ -7,15 +7,17 @@ package graph
 
 import (
 	"context"
-	"fmt"
 
+	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/graph/model"
 )
 
 func (r *mutationResolver) CreateCustomer(ctx context.Context, input model.CreateCustomerInput) (*model.CustomerPayload, error) {
-	panic(fmt.Errorf("not implemented: CreateCustomer - createCustomer"))
+	customer, err := create[*ent.Customer](ctx, r.Resolver, ent.TypeCustomer, input)
+	return &model.CustomerPayload{Customer: customer}, err
 }
 
 func (r *mutationResolver) UpdateCustomer(ctx context.Context, input model.UpdateCustomerInput) (*model.CustomerPayload, error) {
-	panic(fmt.Errorf("not implemented: UpdateCustomer - updateCustomer"))
+	customer, err := update[*ent.Customer](ctx, r.Resolver, ent.TypeCustomer, input.ID, input.Version, input)
+	return &model.CustomerPayload{Customer: customer}, err
 }

@@ -7,15 +7,17 @@ package graph
 
 import (
 	"context"
-	"fmt"
 
+	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/graph/model"
 )
 
 func (r *mutationResolver) CreateDeal(ctx context.Context, input model.CreateDealInput) (*model.DealPayload, error) {
-	panic(fmt.Errorf("not implemented: CreateDeal - createDeal"))
+	deal, err := create[*ent.Deal](ctx, r.Resolver, ent.TypeDeal, input)
+	return &model.DealPayload{Deal: deal}, err
 }
 
 func (r *mutationResolver) UpdateDeal(ctx context.Context, input model.UpdateDealInput) (*model.DealPayload, error) {
-	panic(fmt.Errorf("not implemented: UpdateDeal - updateDeal"))
+	deal, err := update[*ent.Deal](ctx, r.Resolver, ent.TypeDeal, input.ID, input.Version, input)
+	return &model.DealPayload{Deal: deal}, err
 }

@@ -7,53 +7,58 @@ package graph
 
 import (
 	"context"
-	"fmt"
 
 	"entgo.io/contrib/entgql"
 	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/graph/generated"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 )
 
 func (r *queryResolver) Node(ctx context.Context, id gid.ID) (ent.Noder, error) {
-	panic(fmt.Errorf("not implemented: Node - node"))
+	return r.node(ctx, id)
 }
 
 func (r *queryResolver) Nodes(ctx context.Context, ids []gid.ID) ([]ent.Noder, error) {
-	panic(fmt.Errorf("not implemented: Nodes - nodes"))
+	return r.nodes(ctx, ids)
 }
 
 func (r *queryResolver) AuditEvents(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, where *ent.AuditEventWhereInput) (*ent.AuditEventConnection, error) {
-	panic(fmt.Errorf("not implemented: AuditEvents - auditEvents"))
+	return r.client(ctx).AuditEvent.Query().
+		Paginate(ctx, after, number(first), before, number(last), ent.WithAuditEventFilter(where.Filter))
 }
 
 func (r *queryResolver) Contacts(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State) (*ent.ContactConnection, error) {
-	panic(fmt.Errorf("not implemented: Contacts - contacts"))
+	return r.client(ctx).Contact.Query().Paginate(ctx, after, number(first), before, number(last),
+		ent.WithContactOrder(orderBy), ent.WithContactFilter(where.Filter), ent.WithContactStates(states))
 }
 
 func (r *queryResolver) Customers(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CustomerOrder, where *ent.CustomerWhereInput, states []lifecycle.State) (*ent.CustomerConnection, error) {
-	panic(fmt.Errorf("not implemented: Customers - customers"))
+	return r.client(ctx).Customer.Query().Paginate(ctx, after, number(first), before, number(last),
+		ent.WithCustomerOrder(orderBy), ent.WithCustomerFilter(where.Filter), ent.WithCustomerStates(states))
 }
 
 func (r *queryResolver) Deals(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.DealOrder, where *ent.DealWhereInput, states []lifecycle.State) (*ent.DealConnection, error) {
-	panic(fmt.Errorf("not implemented: Deals - deals"))
+	return r.client(ctx).Deal.Query().Paginate(ctx, after, number(first), before, number(last),
+		ent.WithDealOrder(orderBy), ent.WithDealFilter(where.Filter), ent.WithDealStates(states))
 }
 
 func (r *queryResolver) Messages(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State) (*ent.MessageConnection, error) {
-	panic(fmt.Errorf("not implemented: Messages - messages"))
+	return r.client(ctx).Message.Query().Paginate(ctx, after, number(first), before, number(last),
+		ent.WithMessageOrder(orderBy), ent.WithMessageFilter(where.Filter), ent.WithMessageStates(states))
 }
 
 func (r *queryResolver) Operations(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.OperationConnection, error) {
-	panic(fmt.Errorf("not implemented: Operations - operations"))
+	return r.client(ctx).Operation.Query().Paginate(ctx, after, number(first), before, number(last))
 }
 
-func (r *Resolver) AuditEvent() AuditEventResolver { return &auditEventResolver{r} }
+func (r *Resolver) AuditEvent() generated.AuditEventResolver { return &auditEventResolver{r} }
 
-func (r *Resolver) Operation() OperationResolver { return &operationResolver{r} }
+func (r *Resolver) Operation() generated.OperationResolver { return &operationResolver{r} }
 
-func (r *Resolver) OperationItem() OperationItemResolver { return &operationItemResolver{r} }
+func (r *Resolver) OperationItem() generated.OperationItemResolver { return &operationItemResolver{r} }
 
-func (r *Resolver) Query() QueryResolver { return &queryResolver{r} }
+func (r *Resolver) Query() generated.QueryResolver { return &queryResolver{r} }
 
 type (
 	auditEventResolver    struct{ *Resolver }

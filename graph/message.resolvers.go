@@ -7,15 +7,17 @@ package graph
 
 import (
 	"context"
-	"fmt"
 
+	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/graph/model"
 )
 
 func (r *mutationResolver) CreateMessage(ctx context.Context, input model.CreateMessageInput) (*model.MessagePayload, error) {
-	panic(fmt.Errorf("not implemented: CreateMessage - createMessage"))
+	message, err := create[*ent.Message](ctx, r.Resolver, ent.TypeMessage, input)
+	return &model.MessagePayload{Message: message}, err
 }
 
 func (r *mutationResolver) UpdateMessage(ctx context.Context, input model.UpdateMessageInput) (*model.MessagePayload, error) {
-	panic(fmt.Errorf("not implemented: UpdateMessage - updateMessage"))
+	message, err := update[*ent.Message](ctx, r.Resolver, ent.TypeMessage, input.ID, input.Version, input)
+	return &model.MessagePayload{Message: message}, err
 }

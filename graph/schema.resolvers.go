@@ -7,99 +7,113 @@ package graph
 
 import (
 	"context"
-	"fmt"
 
 	"entgo.io/contrib/entgql"
 	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/graph/generated"
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
 )
 
 func (r *auditEventResolver) Code(ctx context.Context, obj *ent.AuditEvent) (*lifecycle.Code, error) {
-	panic(fmt.Errorf("not implemented: Code - code"))
+	return codeOf(obj.Code), nil
 }
 
 func (r *auditEventResolver) Actor(ctx context.Context, obj *ent.AuditEvent) (*model.Actor, error) {
-	panic(fmt.Errorf("not implemented: Actor - actor"))
+	return r.eventActor(ctx, obj)
 }
 
 func (r *auditEventResolver) RecordType(ctx context.Context, obj *ent.AuditEvent) (*ent.RecordKind, error) {
-	panic(fmt.Errorf("not implemented: RecordType - recordType"))
+	return eventType(obj), nil
 }
 
 func (r *auditEventResolver) Reason(ctx context.Context, obj *ent.AuditEvent) (*string, error) {
-	panic(fmt.Errorf("not implemented: Reason - reason"))
+	return r.eventReason(ctx, obj)
 }
 
 func (r *auditEventResolver) Operation(ctx context.Context, obj *ent.AuditEvent) (*ent.Operation, error) {
-	panic(fmt.Errorf("not implemented: Operation - operation"))
+	return r.eventOperation(ctx, obj)
 }
 
 func (r *auditEventResolver) Changes(ctx context.Context, obj *ent.AuditEvent) ([]*model.FieldChange, error) {
-	panic(fmt.Errorf("not implemented: Changes - changes"))
+	return r.eventChanges(ctx, obj)
 }
 
 func (r *mutationResolver) DeleteRecords(ctx context.Context, input model.DeleteRecordsInput) (*model.OperationPayload, error) {
-	panic(fmt.Errorf("not implemented: DeleteRecords - deleteRecords"))
+	c := common{input.Select, input.States, input.Reason.Value(), input.Mode.Value(), input.ExpectedCount.Value(), input.IdempotencyKey.Value()}
+	return r.run(ctx, lifecycle.Delete, c, func(req *record.Request) error {
+		req.Cascade = input.Cascade
+		return nil
+	})
 }
 
 func (r *mutationResolver) VoidRecords(ctx context.Context, input model.VoidRecordsInput) (*model.OperationPayload, error) {
-	panic(fmt.Errorf("not implemented: VoidRecords - voidRecords"))
+	c := common{input.Select, input.States, &input.Reason, input.Mode.Value(), input.ExpectedCount.Value(), input.IdempotencyKey.Value()}
+	return r.run(ctx, lifecycle.Void, c, func(req *record.Request) error {
+		req.Cascade, req.DuplicateOf = input.Cascade, input.DuplicateOf.Value()
+		return recordRef(req.DuplicateOf, "duplicateOf")
+	})
 }
 
 func (r *mutationResolver) RestoreRecords(ctx context.Context, input model.RestoreRecordsInput) (*model.OperationPayload, error) {
-	panic(fmt.Errorf("not implemented: RestoreRecords - restoreRecords"))
+	c := common{input.Select, input.States, input.Reason.Value(), input.Mode.Value(), input.ExpectedCount.Value(), input.IdempotencyKey.Value()}
+	return r.run(ctx, lifecycle.Restore, c, func(req *record.Request) error {
+		req.Overrides, req.WithAncestors, req.NewParentID = overridesOf(input.Overrides.Value()), input.WithAncestors, input.NewParentID.Value()
+		return recordRef(req.NewParentID, "newParentID")
+	})
 }
 
 func (r *mutationResolver) PurgeRecords(ctx context.Context, input model.PurgeRecordsInput) (*model.OperationPayload, error) {
-	panic(fmt.Errorf("not implemented: PurgeRecords - purgeRecords"))
+	c := common{input.Select, input.States, input.Reason.Value(), input.Mode.Value(), input.ExpectedCount.Value(), input.IdempotencyKey.Value()}
+	return r.run(ctx, lifecycle.Purge, c, nil)
 }
 
 func (r *mutationResolver) UndoOperation(ctx context.Context, input model.UndoOperationInput) (*model.OperationPayload, error) {
-	panic(fmt.Errorf("not implemented: UndoOperation - undoOperation"))
+	return r.undo(ctx, input)
 }
 
 func (r *operationResolver) CanUndo(ctx context.Context, obj *ent.Operation) (bool, error) {
-	panic(fmt.Errorf("not implemented: CanUndo - canUndo"))
+	return r.canUndo(ctx, obj)
 }
 
 func (r *operationItemResolver) Record(ctx context.Context, obj *ent.OperationItem) (ent.Record, error) {
-	panic(fmt.Errorf("not implemented: Record - record"))
+	return r.itemRecord(ctx, obj)
 }
 
 func (r *operationItemResolver) Type(ctx context.Context, obj *ent.OperationItem) (*ent.RecordKind, error) {
-	panic(fmt.Errorf("not implemented: Type - type"))
+	return itemType(obj), nil
 }
 
 func (r *operationItemResolver) Label(ctx context.Context, obj *ent.OperationItem) (*string, error) {
-	panic(fmt.Errorf("not implemented: Label - label"))
+	return r.itemLabel(ctx, obj)
 }
 
 func (r *operationItemResolver) Code(ctx context.Context, obj *ent.OperationItem) (*lifecycle.Code, error) {
-	panic(fmt.Errorf("not implemented: Code - code"))
+	return codeOf(obj.Code), nil
 }
 
 func (r *operationItemResolver) Message(ctx context.Context, obj *ent.OperationItem) (*string, error) {
-	panic(fmt.Errorf("not implemented: Message - message"))
+	return itemMessage(obj), nil
 }
 
 func (r *operationItemResolver) Blockers(ctx context.Context, obj *ent.OperationItem) ([]*model.Blocker, error) {
-	panic(fmt.Errorf("not implemented: Blockers - blockers"))
+	return r.itemBlockers(ctx, obj)
 }
 
 func (r *queryResolver) Viewer(ctx context.Context) (*model.Viewer, error) {
-	panic(fmt.Errorf("not implemented: Viewer - viewer"))
+	return r.viewer(ctx)
 }
 
 func (r *queryResolver) Operation(ctx context.Context, id gid.ID) (*ent.Operation, error) {
-	panic(fmt.Errorf("not implemented: Operation - operation"))
+	return r.operation(ctx, id)
 }
 
 func (r *queryResolver) Bin(ctx context.Context, types []ent.RecordKind, deletedBy *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error) {
-	panic(fmt.Errorf("not implemented: Bin - bin"))
+	return r.bin(ctx, types, deletedBy, after, number(first), before, number(last))
 }
 
-func (r *Resolver) Mutation() MutationResolver { return &mutationResolver{r} }
+func (r *Resolver) Mutation() generated.MutationResolver { return &mutationResolver{r} }
 
 type mutationResolver struct{ *Resolver }

@@ -1,0 +1,97 @@
+package graph
+
+import (
+	"context"
+	"sync"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/internal/actor"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/transport"
+	"github.com/lethe-crm/lethe/internal/visible"
+)
+
+// admission lets in who is signed in, and gives his operation the rows he may
+// see under one version of the policy.
+type admission struct{ Config }
+
+var _ interface {
+	graphql.OperationParameterMutator
+	graphql.OperationContextMutator
+	graphql.OperationInterceptor
+} = admission{}
+
+// ExtensionName implements graphql.HandlerExtension.
+func (admission) ExtensionName() string { return "Admission" }
+
+// Validate implements graphql.HandlerExtension.
+func (admission) Validate(graphql.ExecutableSchema) error { return nil }
+
+// MutateOperationParameters implements graphql.OperationParameterMutator.
+func (admission) MutateOperationParameters(ctx context.Context, _ *graphql.RawParams) *gqlerror.Error {
+	if actor.From(ctx) != nil {
+		return nil
+	}
+	return &gqlerror.Error{Message: "Sign in first.", Extensions: map[string]any{"code": transport.CodeUnauthenticated}}
+}
+
+// MutateOperationContext implements graphql.OperationContextMutator.
+func (a admission) MutateOperationContext(ctx context.Context, op *graphql.OperationContext) *gqlerror.Error {
+	op.DisableIntrospection = !a.mayIntrospect(ctx)
+	return nil
+}
+
+// InterceptOperation implements graphql.OperationInterceptor.
+func (a admission) InterceptOperation(ctx context.Context, next graphql.OperationHandler) graphql.ResponseHandler {
+	who := actor.From(ctx)
+	pinned, err := a.Control.Pin(ctx, who.Tenant)
+	if err != nil {
+		a.Log.ErrorContext(ctx, "the policy could not be read", "error", err)
+		return graphql.OneShot(a.refusal(ctx, record.Refuse(lifecycle.AuthzUnavailable, "Access could not be decided; try again.")))
+	}
+	ctx = visible.With(pinned, a.Control.Rows(pinned, who))
+	ctx = ent.WithRecordHost(ctx, host{a.Config})
+	ctx = context.WithValue(ctx, sharedKey{}, &shared{loads: map[any]*load{}, together: map[*ent.AuditEvent]*events{}})
+	return next(ctx)
+}
+
+// refusal is an answer without data.
+func (c Config) refusal(ctx context.Context, err error) *graphql.Response {
+	return &graphql.Response{Errors: gqlerror.List{c.present(ctx, err)}}
+}
+
+// shared is what the resolvers of one operation know together, so that what all
+// rows of a list need is read once.
+type shared struct {
+	mu       sync.Mutex
+	loads    map[any]*load
+	together map[*ent.AuditEvent]*events
+}
+
+type sharedKey struct{}
+
+type load struct {
+	once  sync.Once
+	value any
+	err   error
+}
+
+// once reads something for the first resolver that asks for key, and answers
+// the others the same.
+func once[T any](ctx context.Context, key any, read func() (T, error)) (T, error) {
+	s := ctx.Value(sharedKey{}).(*shared) //nolint:forcetypeassert // set for every operation, above
+	s.mu.Lock()
+	l := s.loads[key]
+	if l == nil {
+		l = &load{}
+		s.loads[key] = l
+	}
+	s.mu.Unlock()
+	l.once.Do(func() { l.value, l.err = read() })
+	v, _ := l.value.(T)
+	return v, l.err
+}

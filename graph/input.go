@@ -1,0 +1,323 @@
+package graph
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"strings"
+
+	"entgo.io/ent/dialect/sql"
+	"github.com/99designs/gqlgen/graphql"
+
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/ent/operation"
+	"github.com/lethe-crm/lethe/graph/model"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
+)
+
+// create makes a record of the type from an input of gqlgen's.
+func create[T ent.Record](ctx context.Context, r *Resolver, typ string, input any) (T, error) {
+	return write[T](ctx, r, typ, input, func(values record.Values) (ent.Record, error) { return r.Records.Create(ctx, typ, values) })
+}
+
+// update changes a record of the type.
+func update[T ent.Record](ctx context.Context, r *Resolver, typ string, id gid.ID, version int32, input any) (T, error) {
+	if err := checkID(id, "id", ent.RecordTypeNamed(typ).Type); err != nil {
+		var none T
+		return none, err
+	}
+	return write[T](ctx, r, typ, input, func(values record.Values) (ent.Record, error) {
+		return r.Records.Update(ctx, id, int(version), values)
+	})
+}
+
+// write saves what an input gives.
+func write[T ent.Record](ctx context.Context, r *Resolver, typ string, input any, save func(record.Values) (ent.Record, error)) (T, error) {
+	var none T
+	values, err := valuesOf(ent.RecordTypeNamed(typ), input)
+	if err != nil {
+		return none, err
+	}
+	rec, err := save(values)
+	if err != nil {
+		return none, err
+	}
+	saved, ok := rec.(T)
+	if !ok {
+		return none, fmt.Errorf("a %s was saved as a %T", typ, rec)
+	}
+	return saved, nil
+}
+
+// valuesOf are the fields of an input that were given, by their names.
+func valuesOf(t *ent.RecordType, input any) (record.Values, error) {
+	values := record.Values(given(reflect.ValueOf(input)))
+	delete(values, "id")
+	delete(values, "version")
+	for name, v := range values {
+		id, ok := v.(gid.ID)
+		if !ok {
+			continue
+		}
+		target := map[string]gid.Type{"ownerID": gid.User, "teamID": gid.Team}
+		for _, e := range t.Edges {
+			target[e.GraphQL] = ent.RecordTypeNamed(e.Target).Type
+		}
+		if want, ok := target[name]; ok {
+			if err := checkID(id, name, want); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return values, nil
+}
+
+// given reads an input of gqlgen's: what was absent is absent, null is nil.
+func given(input reflect.Value) map[string]any {
+	values := map[string]any{}
+	for i := range input.NumField() {
+		name, _, _ := strings.Cut(input.Type().Field(i).Tag.Get("json"), ",")
+		v := input.Field(i)
+		if o, ok := v.Interface().(interface{ IsSet() bool }); ok {
+			if !o.IsSet() {
+				continue
+			}
+			v = v.MethodByName("Value").Call(nil)[0]
+		}
+		values[name] = plain(v)
+	}
+	return values
+}
+
+// plain turns pointers into what they point to, and lists of inputs into lists
+// of their values.
+func plain(v reflect.Value) any {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() {
+			return nil
+		}
+		return plain(v.Elem())
+	case reflect.Slice:
+		if v.IsNil() {
+			return nil
+		}
+		if v.Type().Elem().Kind() != reflect.Pointer {
+			return v.Interface()
+		}
+		parts := make([]map[string]any, v.Len())
+		for i := range parts {
+			parts[i] = given(v.Index(i).Elem())
+		}
+		return parts
+	}
+	return v.Interface()
+}
+
+// common are the fields that the inputs of all verbs have.
+type common struct {
+	selection      *model.RecordSelector
+	states         graphql.Omittable[[]lifecycle.State]
+	reason         *string
+	mode           *operation.Mode
+	expectedCount  *int32
+	idempotencyKey *string
+}
+
+// request puts the fields that all verbs share into the pipeline's form.
+func (r *Resolver) request(ctx context.Context, verb lifecycle.Verb, c common) (record.Request, error) {
+	req := record.Request{Verb: verb, ExpectedCount: number(c.expectedCount), States: c.states.Value()}
+	if c.reason != nil {
+		req.Reason = *c.reason
+	}
+	if c.mode != nil {
+		req.Mode = c.mode.String()
+	}
+	if c.idempotencyKey != nil {
+		req.IdempotencyKey = *c.idempotencyKey
+	}
+	var err error
+	if req.Payload, err = payload(ctx); err != nil {
+		return req, err
+	}
+	if c.selection != nil {
+		req.Select, err = selectionOf(c.selection)
+	}
+	return req, err
+}
+
+// run carries a verb out.
+func (r *Resolver) run(ctx context.Context, verb lifecycle.Verb, c common, more func(*record.Request) error) (*model.OperationPayload, error) {
+	req, err := r.request(ctx, verb, c)
+	if err != nil {
+		return nil, err
+	}
+	if more != nil {
+		if err := more(&req); err != nil {
+			return nil, err
+		}
+	}
+	op, err := r.Records.Run(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return &model.OperationPayload{Operation: op}, nil
+}
+
+// undo takes an operation back.
+func (r *Resolver) undo(ctx context.Context, input model.UndoOperationInput) (*model.OperationPayload, error) {
+	if err := checkID(input.ID, "id", gid.Operation); err != nil {
+		return nil, err
+	}
+	req, err := r.request(ctx, lifecycle.Undo, common{reason: input.Reason.Value(), mode: input.Mode.Value(), idempotencyKey: input.IdempotencyKey.Value()})
+	if err != nil {
+		return nil, err
+	}
+	op, err := r.Records.Undo(ctx, input.ID, req)
+	if err != nil {
+		return nil, err
+	}
+	return &model.OperationPayload{Operation: op}, nil
+}
+
+// payload is the request as it was given, canonical and without its key, by
+// which a repetition is known.
+func payload(ctx context.Context) (json.RawMessage, error) {
+	field := graphql.GetFieldContext(ctx).Field
+	args := field.ArgumentMap(graphql.GetOperationContext(ctx).Variables)
+	input, _ := args["input"].(map[string]any)
+	input = maps.Clone(input)
+	delete(input, "idempotencyKey")
+	b, err := json.Marshal(map[string]any{field.Name: input}) // keys come out sorted
+	if err != nil {
+		return nil, fmt.Errorf("encoding the request: %w", err)
+	}
+	return b, nil
+}
+
+// selectionOf reads the one field of a selector that is set.
+func selectionOf(s *model.RecordSelector) (record.Selection, error) {
+	var out record.Selection
+	for name, v := range setOf(s) {
+		switch v := v.(type) {
+		case []gid.ID:
+			out.IDs = v
+			if v == nil {
+				out.IDs = []gid.ID{}
+			}
+		case []*model.RecordVersionInput:
+			out.Versions = make([]record.Version, len(v))
+			for i, rv := range v {
+				out.Versions[i] = record.Version{ID: rv.ID, Version: int(rv.Version)}
+			}
+		case *gid.ID:
+			if v == nil {
+				return out, badInput("must not be null", "select."+name)
+			}
+			if err := checkID(*v, "select."+name, gid.Operation); err != nil {
+				return out, err
+			}
+			out.Operation = v
+		default:
+			var err error
+			if out.Filter, err = filterOf(v); err != nil {
+				return out, err
+			}
+		}
+	}
+	return out, nil
+}
+
+// setOf are the fields of a selector that are set, by name.
+func setOf(s *model.RecordSelector) map[string]any {
+	out := map[string]any{}
+	v := reflect.ValueOf(s).Elem()
+	for i := range v.NumField() {
+		f := v.Field(i)
+		if o, ok := f.Interface().(interface{ IsSet() bool }); !ok || !o.IsSet() {
+			continue
+		}
+		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+		out[name] = f.MethodByName("Value").Call(nil)[0].Interface()
+	}
+	return out
+}
+
+// filterOf reads a where-input of ent's: CustomerWhereInput filters customers.
+func filterOf(where any) (*record.Filter, error) {
+	v := reflect.ValueOf(where)
+	typ, ok := strings.CutSuffix(v.Type().Elem().Name(), "WhereInput")
+	if !ok || ent.RecordTypeNamed(typ) == nil {
+		return nil, fmt.Errorf("a selector by a %T", where)
+	}
+	if v.IsNil() {
+		return nil, badInput("must not be null", "select")
+	}
+	f := &record.Filter{Type: typ, Comparisons: comparisons(v.Elem())}
+	if f.Comparisons == 0 {
+		return f, nil // refused by the pipeline, whoever calls it
+	}
+	answer := v.MethodByName("P").Call(nil)
+	if err, _ := answer[1].Interface().(error); err != nil {
+		return nil, record.Refuse(lifecycle.InvalidFilter, "A part of the filter is empty.", "select")
+	}
+	f.Where, ok = answer[0].Convert(reflect.TypeFor[func(*sql.Selector)]()).Interface().(func(*sql.Selector))
+	if !ok {
+		return nil, fmt.Errorf("a filter of %T", answer[0].Interface())
+	}
+	return f, nil
+}
+
+// comparisons counts what a where-input compares: leaves that are set, anywhere
+// in it. An empty list is none.
+func comparisons(where reflect.Value) int {
+	n := 0
+	for i := range where.NumField() {
+		f := where.Field(i)
+		switch {
+		case where.Type().Field(i).Tag.Get("json") == "-" || f.IsZero():
+		case f.Kind() == reflect.Pointer && f.Type().Elem().Kind() == reflect.Struct && isWhereInput(f.Type().Elem()):
+			n += comparisons(f.Elem())
+		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Pointer && isWhereInput(f.Type().Elem().Elem()):
+			for j := range f.Len() {
+				if !f.Index(j).IsNil() {
+					n += comparisons(f.Index(j).Elem())
+				}
+			}
+		case f.Kind() == reflect.Slice && f.Len() == 0:
+		default:
+			n++
+		}
+	}
+	return n
+}
+
+func isWhereInput(t reflect.Type) bool { return strings.HasSuffix(t.Name(), "WhereInput") }
+
+// overridesOf are the values that mend a restore, by record and field.
+func overridesOf(list []*model.RestoreOverrideInput) map[gid.ID]map[string]string {
+	out := map[gid.ID]map[string]string{}
+	for _, o := range list {
+		values := given(reflect.ValueOf(*o))
+		delete(values, "id")
+		if out[o.ID] == nil {
+			out[o.ID] = map[string]string{}
+		}
+		for name, v := range values {
+			out[o.ID][name], _ = v.(string) // null is empty, which is stored as NULL
+		}
+	}
+	return out
+}
+
+// recordRef refuses a reference to what is no record.
+func recordRef(id *gid.ID, field string) error {
+	if id != nil && ent.RecordTypeOf(*id) == nil {
+		return badInput("is no id of a record", field)
+	}
+	return nil
+}
