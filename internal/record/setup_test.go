@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -21,11 +20,11 @@ import (
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
-	"github.com/lethe-crm/lethe/internal/store/pgtest"
+	"github.com/lethe-crm/lethe/internal/store/storetest"
 	"github.com/lethe-crm/lethe/internal/visible"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { storetest.Main(m) }
 
 // clock is a clock that tests turn.
 type clock struct {
@@ -110,31 +109,21 @@ func each(t *testing.T, test func(w *world)) {
 	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
-		test(newWorld(t, "sqlite:"+filepath.Join(t.TempDir(), "lethe.db")))
+		test(newWorld(t, storetest.SQLite))
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
-		test(newWorld(t, pgtest.Template(t, "record", func(url string) error {
-			db, err := store.Open(t.Context(), url)
-			if err != nil {
-				return err
-			}
-			defer db.Close()
-			return db.Migrate(t.Context())
-		})))
+		test(newWorld(t, storetest.Postgres))
 	})
 }
 
-func newWorld(t *testing.T, url string) *world {
+func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *world {
 	t.Helper()
 	w := &world{
 		t: t, clock: &clock{at: time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)}, sql: &statements{}, users: map[string]gid.ID{},
 		policy: &source{rules: map[string][]casbin.Rule{}, v: 1},
 	}
-	db, err := store.Open(t.Context(), url, store.WithClock(w.clock.now), store.WithTrace(w.sql.add))
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	require.NoError(t, db.Migrate(t.Context()))
+	db := open(t, store.WithClock(w.clock.now), store.WithTrace(w.sql.add))
 	w.db = db
 	keys, err := audit.NewKeys([]byte(strings.Repeat("k", audit.KeySize)))
 	require.NoError(t, err)

@@ -56,7 +56,14 @@ func Constraint(err error) (ConstraintError, bool) {
 			return ConstraintError{UniqueViolation, text}, true
 		case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
 			return ConstraintError{ReferenceViolation, ""}, true
-		case sqlite3.SQLITE_CONSTRAINT_NOTNULL, sqlite3.SQLITE_CONSTRAINT_CHECK, sqlite3.SQLITE_CONSTRAINT_TRIGGER:
+		case sqlite3.SQLITE_CONSTRAINT_TRIGGER:
+			// A RESTRICT reference is a trigger to SQLite; its text is the only
+			// thing that tells it from one of ours.
+			if strings.Contains(lite.Error(), "FOREIGN KEY") {
+				return ConstraintError{ReferenceViolation, ""}, true
+			}
+			return ConstraintError{OtherViolation, ""}, true
+		case sqlite3.SQLITE_CONSTRAINT_NOTNULL, sqlite3.SQLITE_CONSTRAINT_CHECK:
 			return ConstraintError{OtherViolation, ""}, true
 		}
 	}
