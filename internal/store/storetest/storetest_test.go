@@ -25,3 +25,13 @@ func TestEachDatabaseIsMigratedAndOfItsOwn(t *testing.T) {
 		})
 	}
 }
+
+func TestSQLite(t *testing.T) {
+	t.Parallel()
+	storetest.Conformance(t, storetest.SQLite)
+}
+
+func TestPostgres(t *testing.T) {
+	t.Parallel()
+	storetest.Conformance(t, storetest.Postgres)
+}
