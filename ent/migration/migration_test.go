@@ -25,7 +25,9 @@ func TestMigrationsMakeTheDatabaseTheEntitiesWant(t *testing.T) {
 		dialect, driver string
 		url             func(testing.TB) string
 	}{
-		{dialect.SQLite, "sqlite", func(tb testing.TB) string { return "file:" + storetest.SQLiteURL(tb)[len("sqlite:"):] + "?_pragma=foreign_keys(1)" }},
+		{dialect.SQLite, "sqlite", func(tb testing.TB) string {
+			return "file:" + storetest.SQLiteURL(tb)[len("sqlite:"):] + "?_pragma=foreign_keys(1)"
+		}},
 		{dialect.Postgres, "pgx", storetest.PostgresURL},
 	} {
 		t.Run(test.dialect, func(t *testing.T) {

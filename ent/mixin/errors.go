@@ -2,10 +2,10 @@ package mixin
 
 import "fmt"
 
-// TooLong reports text over its limit.
-type TooLong struct {
+// TooLongError reports text over its limit.
+type TooLongError struct {
 	Max  int
 	Unit string
 }
 
-func (e TooLong) Error() string { return fmt.Sprintf("is longer than %d %s", e.Max, e.Unit) }
+func (e TooLongError) Error() string { return fmt.Sprintf("is longer than %d %s", e.Max, e.Unit) }

@@ -119,7 +119,7 @@ func Shown() schema.Annotation { return entgql.Skip(entgql.SkipWhereInput) }
 func Characters(n int) func(string) error {
 	return func(s string) error {
 		if utf8.RuneCountInString(s) > n {
-			return TooLong{Max: n, Unit: "characters"}
+			return TooLongError{Max: n, Unit: "characters"}
 		}
 		return nil
 	}
@@ -129,7 +129,7 @@ func Characters(n int) func(string) error {
 func Bytes(n int) func(string) error {
 	return func(s string) error {
 		if len(s) > n {
-			return TooLong{Max: n, Unit: "bytes"}
+			return TooLongError{Max: n, Unit: "bytes"}
 		}
 		return nil
 	}

@@ -22,7 +22,7 @@ func (c *Control) Rows(ctx context.Context, a *actor.Actor) visible.Rows {
 }
 
 type rows struct {
-	ctx     context.Context // carries the pinned policy; the request's own
+	ctx     context.Context //nolint:containedctx // predicates are built without one, and this serves one request only
 	control *Control
 	actor   *actor.Actor
 

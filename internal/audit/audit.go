@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/lethe-crm/lethe/internal/actor"
@@ -104,7 +105,7 @@ func (l *Log) Append(ctx context.Context, tx *store.Tx, events ...Event) error {
 	if a == nil {
 		return errors.New("audit: nobody acts in this context")
 	}
-	buffer := tx.Get(pendingKey{}, func() any {
+	buffer := store.Get(tx, pendingKey{}, func() *pending {
 		p := &pending{}
 		tx.BeforeCommit(func(ctx context.Context) error {
 			if err := tx.Insert(ctx, "audit_events", columns, p.rows); err != nil {
@@ -114,7 +115,7 @@ func (l *Log) Append(ctx context.Context, tx *store.Tx, events ...Event) error {
 			return nil
 		})
 		return p
-	}).(*pending)
+	})
 	for i := range events {
 		row, err := l.row(tx, a, &events[i])
 		if err != nil {
@@ -164,7 +165,7 @@ func (l *Log) row(tx *store.Tx, a *actor.Actor, e *Event) ([]any, error) {
 	return []any{
 		id, a.Tenant, tx.Now(), e.Action, string(outcome), text(string(e.Code)), ref(a.UserRef()), ref(token), ref(e.RecordID), text(e.RecordType),
 		ref(e.Owner), ref(e.Team), text(string(e.From)), text(string(e.To)), number(e.Version), ref(e.Operation), text(a.RequestID), text(e.Rule),
-		number(int(e.PolicyVersion)), number(e.Count), ids, detail, sealed,
+		number(int(e.PolicyVersion & math.MaxInt32)), number(e.Count), ids, detail, sealed,
 	}, nil
 }
 

@@ -2,6 +2,7 @@ package lifecycle_test
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,16 +74,7 @@ func TestAllowedAndChangedByAgree(t *testing.T) {
 	t.Parallel()
 	for _, state := range lifecycle.States() {
 		for _, verb := range lifecycle.Verbs() {
-			require.Equal(t, contains(lifecycle.Allowed(state), verb), contains(lifecycle.ChangedBy(verb), state))
+			require.Equal(t, slices.Contains(lifecycle.Allowed(state), verb), slices.Contains(lifecycle.ChangedBy(verb), state))
 		}
 	}
-}
-
-func contains[T comparable](list []T, v T) bool {
-	for _, x := range list {
-		if x == v {
-			return true
-		}
-	}
-	return false
 }

@@ -115,7 +115,10 @@ func (s *Service) guard(t *ent.RecordType) ent.Hook {
 			if extra, ok := ctx.Value(partsKey{}).(map[ent.Mutation][]audit.Change); ok {
 				changes = append(changes, extra[m]...)
 			}
-			r := v.(ent.Record)
+			r, ok := v.(ent.Record)
+			if !ok {
+				return nil, fmt.Errorf("record: %T is no record", v)
+			}
 			action := "UPDATE"
 			if create {
 				action = "CREATE"
@@ -189,7 +192,8 @@ type partsKey struct{}
 
 // event is an audit event about a record as it is now.
 func event(action string, r ent.Record, changes []audit.Change) audit.Event {
-	id, seal := r.RecordID(), r.Column("seal").([]byte)
+	id := r.RecordID()
+	seal, _ := r.Column("seal").([]byte)
 	return audit.Event{
 		Action: action, RecordID: &id, RecordType: r.RecordType().Name, Owner: refOf(r, "owner_id"), Team: refOf(r, "team_id"),
 		Seal: seal, Personal: audit.Personal{Changes: changes},

@@ -39,7 +39,7 @@ func (l lock) apply(s *sql.Selector) {
 
 // load reads records of one type as the reader in the context may see them, in
 // the order of their ids, which is the order in which they are locked.
-func (s *Service) load(ctx context.Context, tx *store.Tx, t *ent.RecordType, ids []gid.ID, l lock) ([]ent.Record, error) {
+func (s *Service) load(ctx context.Context, t *ent.RecordType, ids []gid.ID, l lock) ([]ent.Record, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}

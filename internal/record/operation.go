@@ -87,8 +87,7 @@ func (s *Service) start(ctx context.Context, r *run) (op *ent.Operation, err err
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		r.tx = tx
 		op, err = r.do(ctx)
-		var refused *Error
-		if errors.As(err, &refused) {
+		if refused, ok := errors.AsType[*Error](err); ok {
 			e := audit.Event{Action: string(r.req.Verb), Code: refused.Code, Count: len(r.items)}
 			for _, it := range r.items {
 				e.IDs = append(e.IDs, it.id.String())

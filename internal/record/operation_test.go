@@ -13,8 +13,7 @@ import (
 )
 
 func code(err error) lifecycle.Code {
-	var e *record.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*record.Error](err); ok {
 		return e.Code
 	}
 	return ""
@@ -116,7 +115,7 @@ func TestACallerNeedsTheActionOnEverythingThatComesAlong(t *testing.T) {
 		m := w.message("admin", hidden, "secret")
 		w.exec(`UPDATE messages SET owner_id = ?, team_id = ? WHERE id = ?`, w.users["agent2"], w.support, m)
 		op = w.delete("agent", hidden)
-		require.Equal(w.t, `[{"code":"FORBIDDEN","hidden":true}]`, w.rows(`SELECT params FROM operation_items WHERE operation_id = ?`, op.ID)[0])
+		require.JSONEq(w.t, `[{"code":"FORBIDDEN","hidden":true}]`, w.rows(`SELECT params FROM operation_items WHERE operation_id = ?`, op.ID)[0])
 	})
 }
 
@@ -318,7 +317,7 @@ func TestTheSweeperPurgesWhatIsDue(t *testing.T) {
 
 func TestAnOperationOnAThousandRecordsIsAHandfulOfStatements(t *testing.T) {
 	each(t, func(w *world) {
-		count := func(n int) (delete, restore, purge int) {
+		count := func(n int) (deleting, restoring, purging int) {
 			c := w.create("admin", "Customer", record.Values{"name": "big"}).RecordID()
 			rows := make([]record.Values, n)
 			for i := range rows {
@@ -328,14 +327,14 @@ func TestAnOperationOnAThousandRecordsIsAHandfulOfStatements(t *testing.T) {
 			require.NoError(w.t, err)
 			w.sql.reset()
 			require.Equal(w.t, n+1, w.delete("admin", c).Changed)
-			delete = w.sql.count()
+			deleting = w.sql.count()
 			w.sql.reset()
 			require.Equal(w.t, n+1, w.restore("admin", c).Changed)
-			restore = w.sql.count()
+			restoring = w.sql.count()
 			w.delete("admin", c)
 			w.sql.reset()
 			require.Equal(w.t, n+1, w.purge("purger", c).Changed)
-			return delete, restore, w.sql.count()
+			return deleting, restoring, w.sql.count()
 		}
 		d1, r1, p1 := count(1)
 		d2, r2, p2 := count(999)

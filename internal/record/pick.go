@@ -135,7 +135,7 @@ func (r *run) judge(ctx context.Context) error {
 	}
 	rows := map[gid.ID]ent.Record{}
 	for _, t := range typeOrder {
-		found, err := r.load(ctx, r.tx, t, ids[t.Name], update)
+		found, err := r.load(ctx, t, ids[t.Name], update)
 		if err != nil {
 			return err
 		}

@@ -116,7 +116,7 @@ func (r *run) attachTree(ctx context.Context, level []*node, attach func(*node, 
 		return fmt.Errorf("reading what came along: %w", err)
 	}
 	for _, t := range typeOrder {
-		rows, err := r.load(ctx, r.tx, t, ids[t.Name], update)
+		rows, err := r.load(ctx, t, ids[t.Name], update)
 		if err != nil {
 			return err
 		}

@@ -155,7 +155,7 @@ func (r *run) newParent(ctx context.Context) (ent.Record, error) {
 	if t == nil {
 		return nil, Refuse(lifecycle.BadUserInput, "is no record", "newParentID")
 	}
-	rows, err := r.load(ctx, r.tx, t, []gid.ID{*id}, share)
+	rows, err := r.load(ctx, t, []gid.ID{*id}, share)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +206,7 @@ func (r *run) ancestors(ctx context.Context, parent ent.Record) error {
 		}
 		level = nil
 		for _, t := range typeOrder {
-			rows, err := r.load(all, r.tx, t, ids[t.Name], update)
+			rows, err := r.load(all, t, ids[t.Name], update)
 			if err != nil {
 				return err
 			}
@@ -265,7 +265,7 @@ func (r *run) owners(ctx context.Context) (map[gid.ID]blocker, error) {
 	out := map[gid.ID]blocker{}
 	all := visible.With(ctx, visible.Tenant(r.a.Tenant))
 	for _, t := range typeOrder {
-		rows, err := r.load(all, r.tx, t, ids[t.Name], share)
+		rows, err := r.load(all, t, ids[t.Name], share)
 		if err != nil {
 			return nil, err
 		}
@@ -358,7 +358,7 @@ func (r *run) twins(ctx context.Context, overrides map[gid.ID]map[string]string,
 			if len(taken) == 0 {
 				continue
 			}
-			rows, err := r.load(visible.With(ctx, visible.Tenant(r.a.Tenant)), r.tx, t, slices.Collect(maps.Values(taken)), none)
+			rows, err := r.load(visible.With(ctx, visible.Tenant(r.a.Tenant)), t, slices.Collect(maps.Values(taken)), none)
 			if err != nil {
 				return nil, err
 			}

@@ -151,7 +151,7 @@ func readParts(p ent.RecordPart, v any) ([]part, *Error) {
 // and gives drafts without an owner or team those of their owner row, else the
 // actor's.
 func (s *Service) settleOwners(ctx context.Context, tx *store.Tx, a *actor.Actor, t *ent.RecordType, drafts []*draft) error {
-	targets, err := s.lockTargets(ctx, tx, t, drafts)
+	targets, err := s.lockTargets(ctx, t, drafts)
 	if err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func (s *Service) settleOwners(ctx context.Context, tx *store.Tx, a *actor.Actor
 
 // lockTargets loads the records that drafts point to, as far as the caller may
 // read them, and keeps them from being retired until the transaction ends.
-func (s *Service) lockTargets(ctx context.Context, tx *store.Tx, t *ent.RecordType, drafts []*draft) (map[gid.ID]ent.Record, error) {
+func (s *Service) lockTargets(ctx context.Context, t *ent.RecordType, drafts []*draft) (map[gid.ID]ent.Record, error) {
 	ids := map[string][]gid.ID{}
 	for _, d := range drafts {
 		for _, e := range t.Edges {
@@ -196,7 +196,7 @@ func (s *Service) lockTargets(ctx context.Context, tx *store.Tx, t *ent.RecordTy
 	}
 	out := map[gid.ID]ent.Record{}
 	for _, target := range typeOrder {
-		rows, err := s.load(ctx, tx, target, ids[target.Name], share)
+		rows, err := s.load(ctx, target, ids[target.Name], share)
 		if err != nil {
 			return nil, err
 		}
@@ -315,7 +315,7 @@ func (s *Service) checkUnique(ctx context.Context, tx *store.Tx, a *actor.Actor,
 					conflict = false
 				}
 				if conflict || seen[scope] {
-					d.err = s.uniqueError(ctx, tx, t, u, holder)
+					d.err = s.uniqueError(ctx, t, u, holder)
 				}
 				seen[scope] = true
 			}
@@ -351,13 +351,13 @@ func (s *Service) taken(ctx context.Context, q store.Querier, a *actor.Actor, t 
 }
 
 // uniqueError names the record that has the value to those who may read it.
-func (s *Service) uniqueError(ctx context.Context, tx *store.Tx, t *ent.RecordType, u ent.RecordUnique, holder gid.ID) *Error {
+func (s *Service) uniqueError(ctx context.Context, t *ent.RecordType, u ent.RecordUnique, holder gid.ID) *Error {
 	e := &Error{
 		Code: lifecycle.UniqueConflict, Message: "another live record has this value", Fields: []string{u.GraphQL},
 		Extensions: map[string]any{"field": u.GraphQL},
 	}
 	if !holder.IsZero() {
-		if rows, err := s.load(ctx, tx, t, []gid.ID{holder}, none); err == nil && len(rows) == 1 {
+		if rows, err := s.load(ctx, t, []gid.ID{holder}, none); err == nil && len(rows) == 1 {
 			e.Extensions["record"] = holder.String()
 		}
 	}
@@ -481,11 +481,9 @@ func graphQLName(t *ent.RecordType, column string) string {
 // mapWriteError turns what ent and the database say about a write into what the
 // API says about a field.
 func mapWriteError(t *ent.RecordType, err error) error {
-	var invalid *ent.ValidationError
-	if errors.As(err, &invalid) {
+	if invalid, ok := errors.AsType[*ent.ValidationError](err); ok {
 		reason := "is not valid"
-		var long mixin.TooLong
-		if errors.As(invalid, &long) {
+		if long, ok := errors.AsType[mixin.TooLongError](invalid); ok {
 			reason = long.Error()
 		} else if strings.Contains(invalid.Error(), "missing required") || strings.Contains(invalid.Error(), "less than the required") {
 			reason = "is required"
@@ -524,8 +522,7 @@ func (s *Service) Update(ctx context.Context, id gid.ID, version int, values Val
 	var out ent.Record
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
 		out, err = s.update(ctx, tx, a, t, id, version, values)
-		var refused *Error
-		if errors.As(err, &refused) && refused.Code == lifecycle.Forbidden {
+		if refused, ok := errors.AsType[*Error](err); ok && refused.Code == lifecycle.Forbidden {
 			s.logRefusal(ctx, tx, audit.Event{Action: "UPDATE", Code: refused.Code, RecordType: t.Name, Count: 1, IDs: []string{id.String()}})
 		}
 		return err
@@ -539,11 +536,11 @@ func (s *Service) update(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 		return nil, d.err
 	}
 	// What it will point to is locked first: owners before what they own.
-	targets, err := s.lockTargets(ctx, tx, t, []*draft{d})
+	targets, err := s.lockTargets(ctx, t, []*draft{d})
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.load(ctx, tx, t, []gid.ID{id}, update)
+	rows, err := s.load(ctx, t, []gid.ID{id}, update)
 	if err != nil {
 		return nil, err
 	}

@@ -36,8 +36,7 @@ func (c ConstraintError) Concerns(column string) bool {
 // Constraint reads a constraint violation out of a driver's error, by its code
 // and not by its text; only the names of columns are taken from there.
 func Constraint(err error) (ConstraintError, bool) {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch pg.Code {
 		case "23505":
 			return ConstraintError{UniqueViolation, pg.ConstraintName}, true
@@ -48,8 +47,7 @@ func Constraint(err error) (ConstraintError, bool) {
 		}
 		return ConstraintError{}, false
 	}
-	var lite *sqlite.Error
-	if errors.As(err, &lite) {
+	if lite, ok := errors.AsType[*sqlite.Error](err); ok {
 		switch lite.Code() {
 		case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
 			text, _, _ := strings.Cut(lite.Error(), " (")
@@ -73,10 +71,9 @@ func Constraint(err error) (ConstraintError, bool) {
 // Busy reports whether a statement failed for want of a lock and may be tried
 // again: a deadlock, a serialization failure, or SQLite's busy database.
 func Busy(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Code == "40P01" || pg.Code == "40001" || pg.Code == "55P03"
 	}
-	var lite *sqlite.Error
-	return errors.As(err, &lite) && lite.Code()&0xff == sqlite3.SQLITE_BUSY
+	lite, ok := errors.AsType[*sqlite.Error](err)
+	return ok && lite.Code()&0xff == sqlite3.SQLITE_BUSY
 }

@@ -192,8 +192,11 @@ func (tx *Tx) Insert(ctx context.Context, table string, columns []string, rows [
 func (tx *Tx) copy(ctx context.Context, table string, columns []string, rows [][]any) error {
 	tx.db.trace(fmt.Sprintf(`COPY "%s" ("%s") FROM STDIN`, table, strings.Join(columns, `","`)))
 	return tx.conn.Raw(func(dc any) error {
-		conn := dc.(*stdlib.Conn).Conn()
-		_, err := conn.CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
+		conn, ok := dc.(*stdlib.Conn)
+		if !ok {
+			return fmt.Errorf("store: %T is no PostgreSQL connection", dc)
+		}
+		_, err := conn.Conn().CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
 			row := make([]any, len(rows[i]))
 			for j, v := range rows[i] {
 				switch v := v.(type) {

@@ -98,12 +98,12 @@ func (tx *Tx) Dialect() string { return tx.db.dialect }
 func (tx *Tx) Now() time.Time { return tx.now }
 
 // Get returns what the transaction carries under key, made by init on first use.
-func (tx *Tx) Get(key any, init func() any) any {
-	v, ok := tx.values[key]
-	if !ok {
-		v = init()
-		tx.values[key] = v
+func Get[T any](tx *Tx, key any, init func() T) T {
+	if v, ok := tx.values[key].(T); ok {
+		return v
 	}
+	v := init()
+	tx.values[key] = v
 	return v
 }
 
