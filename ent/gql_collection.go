@@ -406,6 +406,12 @@ func (_q *ContactQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 			}
 		case "id":
 		case "__typename":
+		case "type", "history":
+		case "label":
+			if _, ok := fieldSeen[contact.FieldName]; !ok {
+				selectedFields = append(selectedFields, contact.FieldName)
+				fieldSeen[contact.FieldName] = struct{}{}
+			}
 		default:
 			unknownSeen = true
 		}
@@ -893,6 +899,12 @@ func (_q *CustomerQuery) collectField(ctx context.Context, oneNode bool, opCtx *
 			}
 		case "id":
 		case "__typename":
+		case "type", "history":
+		case "label":
+			if _, ok := fieldSeen[customer.FieldName]; !ok {
+				selectedFields = append(selectedFields, customer.FieldName)
+				fieldSeen[customer.FieldName] = struct{}{}
+			}
 		default:
 			unknownSeen = true
 		}
@@ -1179,6 +1191,12 @@ func (_q *DealQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 			}
 		case "id":
 		case "__typename":
+		case "type", "history":
+		case "label":
+			if _, ok := fieldSeen[deal.FieldName]; !ok {
+				selectedFields = append(selectedFields, deal.FieldName)
+				fieldSeen[deal.FieldName] = struct{}{}
+			}
 		default:
 			unknownSeen = true
 		}
@@ -1551,6 +1569,12 @@ func (_q *MessageQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 			}
 		case "id":
 		case "__typename":
+		case "type", "history":
+		case "label":
+			if _, ok := fieldSeen[message.FieldSubject]; !ok {
+				selectedFields = append(selectedFields, message.FieldSubject)
+				fieldSeen[message.FieldSubject] = struct{}{}
+			}
 		default:
 			unknownSeen = true
 		}

@@ -69,7 +69,7 @@ func (_m *Contact) Messages(
 		conn.build(nodes, pager, after, first, before, last)
 		return conn, nil
 	}
-	return _m.QueryMessages().Paginate(ctx, after, first, before, last, opts...)
+	return _m.QueryMessages().Unique(false).Paginate(ctx, after, first, before, last, opts...)
 }
 
 func (_m *Customer) Owner(ctx context.Context) (*User, error) {
@@ -124,7 +124,7 @@ func (_m *Customer) Contacts(
 		conn.build(nodes, pager, after, first, before, last)
 		return conn, nil
 	}
-	return _m.QueryContacts().Paginate(ctx, after, first, before, last, opts...)
+	return _m.QueryContacts().Unique(false).Paginate(ctx, after, first, before, last, opts...)
 }
 
 func (_m *Customer) Deals(
@@ -147,7 +147,7 @@ func (_m *Customer) Deals(
 		conn.build(nodes, pager, after, first, before, last)
 		return conn, nil
 	}
-	return _m.QueryDeals().Paginate(ctx, after, first, before, last, opts...)
+	return _m.QueryDeals().Unique(false).Paginate(ctx, after, first, before, last, opts...)
 }
 
 func (_m *Customer) Messages(
@@ -170,7 +170,7 @@ func (_m *Customer) Messages(
 		conn.build(nodes, pager, after, first, before, last)
 		return conn, nil
 	}
-	return _m.QueryMessages().Paginate(ctx, after, first, before, last, opts...)
+	return _m.QueryMessages().Unique(false).Paginate(ctx, after, first, before, last, opts...)
 }
 
 func (_m *Deal) Owner(ctx context.Context) (*User, error) {
@@ -397,7 +397,7 @@ func (_m *Operation) Items(
 		conn.build(nodes, pager, after, first, before, last)
 		return conn, nil
 	}
-	return _m.QueryItems().Paginate(ctx, after, first, before, last, opts...)
+	return _m.QueryItems().Unique(false).Paginate(ctx, after, first, before, last, opts...)
 }
 
 func (_m *User) Teams(ctx context.Context) (result []*Team, err error) {

@@ -150,23 +150,23 @@ func (h host) readEvents(ctx context.Context, records []ent.Record, w window) (m
 	}
 	err := eventsOf(ctx, records, func(ctx context.Context, ids []any) error {
 		rows, err := h.Records.Client(ctx).AuditEvent.Query().Where(func(s *sql.Selector) {
-			ranked := sql.Dialect(s.Dialect()).Select().From(sql.Table(auditevent.Table).As("ranked")).WithContext(ctx)
-			ranked.Select(ranked.C(auditevent.FieldID)).AppendSelectExprAs(
-				sql.RowNumber().PartitionBy(ranked.C(auditevent.FieldRecordID)).OrderExpr(sql.ExprFunc(func(b *sql.Builder) {
-					b.Ident(ranked.C(auditevent.FieldID)).Pad().WriteString(string(order))
-				})), "place")
-			ranked.Where(sql.In(ranked.C(auditevent.FieldRecordID), ids...))
+			table := sql.Table(auditevent.Table).As("ranked")
+			id, by := table.C(auditevent.FieldID), table.C(auditevent.FieldRecordID)
+			inOrder := func(b *sql.Builder) { b.Ident(id).Pad().WriteString(string(order)) }
+			ranked := sql.Dialect(s.Dialect()).Select(id).From(table).WithContext(ctx)
+			ranked.AppendSelectExprAs(sql.RowNumber().PartitionBy(by).OrderExpr(sql.ExprFunc(inOrder)), "place")
+			ranked.Where(sql.In(by, ids...))
 			visible.WhereContext(ctx, ranked, ent.TypeAuditEvent)
 			if w.after != nil {
-				ranked.Where(sql.GT(ranked.C(auditevent.FieldID), w.after.ID))
+				ranked.Where(sql.GT(id, w.after.ID))
 			}
 			if w.before != nil {
-				ranked.Where(sql.LT(ranked.C(auditevent.FieldID), w.before.ID))
+				ranked.Where(sql.LT(id, w.before.ID))
 			}
 			places := sql.Dialect(s.Dialect()).Select("id").From(ranked.As("places"))
 			places.Where(sql.LTE("place", w.size+1))
 			s.Where(sql.In(s.C(auditevent.FieldID), places))
-			s.OrderExpr(sql.ExprFunc(func(b *sql.Builder) { b.Ident(s.C(auditevent.FieldID)).Pad().WriteString(string(order)) }))
+			s.OrderBy(s.C(auditevent.FieldID) + " " + string(order))
 		}).All(ctx)
 		for _, e := range rows {
 			pages[*e.RecordID] = append(pages[*e.RecordID], e)
