@@ -19,6 +19,13 @@ func code(err error) lifecycle.Code {
 	return ""
 }
 
+func fields(err error) []string {
+	if e, ok := errors.AsType[*record.Error](err); ok {
+		return e.Fields
+	}
+	return nil
+}
+
 func TestRestoringACustomerLeavesWhatWasDeletedBeforeInTheBin(t *testing.T) {
 	each(t, func(w *world) {
 		c := w.customer("agent", "a")

@@ -328,3 +328,23 @@ func (w *world) eventsMatchChanges() {
 			"%s whose versions are not one event each", t.Table)
 	}
 }
+
+// everything is a context that reads past every filter.
+func (w *world) everything() context.Context {
+	return visible.With(w.t.Context(), visible.Everything)
+}
+
+// columns are the columns of a table.
+func (w *world) columns(table string) []string {
+	w.t.Helper()
+	rows, err := w.db.QueryContext(w.t.Context(), `SELECT * FROM `+table+` LIMIT 0`)
+	require.NoError(w.t, err)
+	defer rows.Close()
+	names, err := rows.Columns()
+	require.NoError(w.t, err)
+	require.NoError(w.t, rows.Err())
+	for i, n := range names {
+		names[i] = `"` + n + `"`
+	}
+	return names
+}

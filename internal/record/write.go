@@ -29,7 +29,7 @@ func (s *Service) Create(ctx context.Context, typ string, values Values) (ent.Re
 	if err != nil {
 		return nil, err
 	}
-	return records[0], nil
+	return records[0], s.hint(ctx, records[0])
 }
 
 // draft is a record that is about to be created.
