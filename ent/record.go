@@ -937,23 +937,39 @@ func (_m *Message) Column(name string) any {
 	return nil
 }
 
-// NewRecordMutation starts the creation of a record of a type by its name.
-func (c *Client) NewRecordMutation(typ string) (m Mutation, save func(context.Context) (Record, error)) {
+// CheckRecord says what is wrong with a record that set would make, without making it.
+func (c *Client) CheckRecord(typ string, set func(m Mutation) error) error {
 	switch typ {
 	case TypeContact:
 		b := c.Contact.Create()
-		return b.Mutation(), func(ctx context.Context) (Record, error) { return recordOrErr(b.Save(ctx)) }
+		if err := set(b.Mutation()); err != nil {
+			return err
+		}
+		b.defaults()
+		return b.check()
 	case TypeCustomer:
 		b := c.Customer.Create()
-		return b.Mutation(), func(ctx context.Context) (Record, error) { return recordOrErr(b.Save(ctx)) }
+		if err := set(b.Mutation()); err != nil {
+			return err
+		}
+		b.defaults()
+		return b.check()
 	case TypeDeal:
 		b := c.Deal.Create()
-		return b.Mutation(), func(ctx context.Context) (Record, error) { return recordOrErr(b.Save(ctx)) }
+		if err := set(b.Mutation()); err != nil {
+			return err
+		}
+		b.defaults()
+		return b.check()
 	case TypeMessage:
 		b := c.Message.Create()
-		return b.Mutation(), func(ctx context.Context) (Record, error) { return recordOrErr(b.Save(ctx)) }
+		if err := set(b.Mutation()); err != nil {
+			return err
+		}
+		b.defaults()
+		return b.check()
 	}
-	return nil, nil
+	return fmt.Errorf("ent: no record type %q", typ)
 }
 
 // CreateRecords inserts n records of a type with one statement; set fills in the mutation of each.

@@ -83,8 +83,21 @@ func (s *Service) start(ctx context.Context, r *run) (op *ent.Operation, err err
 	if r.a == nil {
 		return nil, errors.New("record: an operation by nobody")
 	}
-	r.nodes = map[gid.ID]*node{}
-	err = s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
+	for try := 1; ; try++ {
+		op, err = r.once(ctx)
+		// In a transaction of the caller's only he can try again.
+		if err == nil || try == tries || store.TxFrom(ctx) != nil || !store.Busy(err) {
+			return op, err
+		}
+	}
+}
+
+// tries is how often an operation is tried that lost a deadlock.
+const tries = 3
+
+func (r *run) once(ctx context.Context) (op *ent.Operation, err error) {
+	r.items, r.nodes, r.undo = nil, map[gid.ID]*node{}, nil
+	err = r.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		r.tx = tx
 		op, err = r.do(ctx)
 		if refused, ok := errors.AsType[*Error](err); ok {
@@ -92,7 +105,7 @@ func (s *Service) start(ctx context.Context, r *run) (op *ent.Operation, err err
 			for _, it := range r.items {
 				e.IDs = append(e.IDs, it.id.String())
 			}
-			s.logRefusal(ctx, tx, e)
+			r.logRefusal(ctx, tx, e)
 		}
 		return err
 	})

@@ -368,6 +368,9 @@ func (s *Service) insert(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 	var index []int
 	for i, d := range drafts {
 		if d.err == nil {
+			d.err = s.valid(ctx, tx, a, t, d)
+		}
+		if d.err == nil {
 			index = append(index, i)
 		}
 	}
@@ -411,6 +414,30 @@ func (s *Service) insert(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 		return mapWriteError(t, err)
 	}
 	return nil
+}
+
+// valid refuses a draft that the schema would refuse, so that one bad row does
+// not take a batch down with it.
+func (s *Service) valid(ctx context.Context, tx *store.Tx, a *actor.Actor, t *ent.RecordType, d *draft) *Error {
+	err := s.Client(ctx).CheckRecord(t.Name, func(m ent.Mutation) error {
+		for _, name := range []string{"created_at", "updated_at", "state_changed_at"} {
+			if err := m.SetField(name, tx.Now()); err != nil {
+				return err
+			}
+		}
+		if err := m.SetField("tenant_id", a.Tenant); err != nil {
+			return err
+		}
+		return setFields(t, m, d)
+	})
+	if err == nil {
+		return nil
+	}
+	err = mapWriteError(t, err)
+	if refused, ok := errors.AsType[*Error](err); ok {
+		return refused
+	}
+	return Refuse(lifecycle.BadUserInput, err.Error())
 }
 
 func partRows(a *actor.Actor, p ent.RecordPart, record gid.ID, parts []part) [][]any {

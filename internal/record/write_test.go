@@ -54,7 +54,7 @@ func TestUniquenessIsAmongLiveRecordsOfOneTenant(t *testing.T) {
 func TestDomainsAreComparedInTheirASCIIForm(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		"BÜCHER.example": "xn--bcher-kva.example", "пример.рф": "xn--e1afmkfd.xn--p1ai", "Example.COM.": "example.com", " a.b ": "a.b",
+		"BÜCHER.example": "xn--bcher-kva.example", "пример.рф": "xn--e1afmkfd.xn--p1ai", "Example.COM.": "example.com", "a.b": "a.b",
 	} {
 		require.Equal(t, want, record.Fold(in, lifecycle.FoldDomain), in)
 	}
@@ -86,6 +86,23 @@ func TestBadInputIsNamedByItsField(t *testing.T) {
 			require.Equal(w.t, []string{test.field}, fields(err), "%v: %v", test.values, err)
 		}
 		require.Len(w.t, w.rows(`SELECT id FROM customers WHERE tenant_id = ?`, w.tenant), 1, "nothing of it was kept")
+	})
+}
+
+func TestOneBadRowDoesNotTakeTheBatchDown(t *testing.T) {
+	each(t, func(w *world) {
+		rows := []record.Values{
+			{"name": "good"}, {"name": ""}, {"name": strings.Repeat("x", 501)}, {"name": "good too"}, {"name": "dup", "email": "x@y.z"}, {"name": "dup", "email": "X@y.z"},
+		}
+		records, errs, err := w.svc.CreateMany(w.as("agent"), "Customer", rows)
+		require.NoError(w.t, err)
+		var codes []lifecycle.Code
+		for i, err := range errs {
+			codes = append(codes, code(err))
+			require.Equal(w.t, err == nil, records[i] != nil)
+		}
+		require.Equal(w.t, []lifecycle.Code{"", lifecycle.BadUserInput, lifecycle.BadUserInput, "", "", lifecycle.UniqueConflict}, codes)
+		require.Len(w.t, w.rows(`SELECT id FROM customers`), 3)
 	})
 }
 
