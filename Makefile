@@ -1,6 +1,6 @@
 # Every target is one line of what it runs; .ci/run has the reasons.
 .DEFAULT_GOAL := help
-.PHONY: help generate test race lint ci demo long bench
+.PHONY: help generate test race lint ci demo long bench migration
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,3 +34,6 @@ long: ## Run the property tests for long
 
 bench: ## Run the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
+
+migration: ## Write the migrations the entities need: make migration NAME=... with LETHE_DEV_POSTGRES=postgres://... (an empty database)
+	go run ./ent/migration/main.go $(NAME)
