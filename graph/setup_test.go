@@ -1,0 +1,329 @@
+package graph_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lethe-crm/lethe/authz/casbin"
+	"github.com/lethe-crm/lethe/graph"
+	"github.com/lethe-crm/lethe/internal/access"
+	"github.com/lethe-crm/lethe/internal/actor"
+	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/store/storetest"
+	"github.com/lethe-crm/lethe/internal/visible"
+)
+
+func TestMain(m *testing.M) { storetest.Main(m) }
+
+// statements are what was sent to the database.
+type statements struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (s *statements) add(q string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = append(s.list, q)
+}
+
+func (s *statements) take() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.list
+	s.list = nil
+	return list
+}
+
+// policies are kept in memory.
+type policies struct {
+	mu    sync.Mutex
+	rules map[string][]casbin.Rule
+	fails error
+}
+
+func (p *policies) Head(context.Context, string) (uint64, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return 1, p.fails
+}
+
+func (p *policies) Load(_ context.Context, tenant string) (uint64, []casbin.Rule, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return 1, p.rules[tenant], p.fails
+}
+
+// world is a tenant with a user of each role, another tenant beside it, and
+// the API over them.
+type world struct {
+	*require.Assertions
+
+	t       *testing.T
+	db      *store.DB
+	records *record.Service
+	policy  *policies
+	handler http.Handler
+	sql     *statements
+	log     *logged
+
+	tenant, other  gid.ID
+	sales, support gid.ID
+	users          map[string]gid.ID // by role; agent2 is in Support
+}
+
+// logged is what went to the log.
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// each runs a test on both databases.
+func each(t *testing.T, test func(w *world)) {
+	t.Helper()
+	t.Parallel()
+	for name, open := range map[string]func(testing.TB, ...store.Option) *store.DB{"sqlite": storetest.SQLite, "postgres": storetest.Postgres} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(newWorld(t, open))
+		})
+	}
+}
+
+func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *world {
+	t.Helper()
+	w := &world{
+		Assertions: require.New(t), t: t, sql: &statements{}, log: &logged{},
+		users: map[string]gid.ID{}, policy: &policies{rules: map[string][]casbin.Rule{}},
+	}
+	clock, step := time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC), sync.Mutex{}
+	w.db = open(t, store.WithTrace(w.sql.add), store.WithClock(func() time.Time {
+		step.Lock()
+		defer step.Unlock()
+		clock = clock.Add(time.Millisecond)
+		return clock
+	}))
+	keys, err := audit.NewKeys([]byte(strings.Repeat("k", audit.KeySize)))
+	w.NoError(err)
+	control, err := access.New(w.policy, func(string, uint64, []casbin.Finding, error) {})
+	w.NoError(err)
+	logger, log := slog.New(slog.NewTextHandler(w.log, nil)), audit.New(keys)
+	w.records = record.New(w.db, control, log, logger)
+	w.handler, err = graph.NewHandler(graph.Config{DB: w.db, Control: control, Records: w.records, Audit: log, Log: logger})
+	w.NoError(err)
+
+	w.tenant, w.other = w.newTenant("acme"), w.newTenant("other")
+	w.sales, w.support = w.newTeam(w.tenant, "Sales"), w.newTeam(w.tenant, "Support")
+	rules := casbin.DefaultRules(w.tenant.String())
+	for _, role := range []string{"viewer", "agent", "agent2", "manager", "compliance", "purger", "admin", "nobody"} {
+		team, grant := w.sales, strings.TrimSuffix(role, "2")
+		if role == "agent2" {
+			team = w.support
+		}
+		id := w.newUser(w.tenant, role, team)
+		w.users[role] = id
+		if role != "nobody" {
+			rules = append(rules, casbin.Grant(casbin.UserSubject(id.String()), casbin.RoleSubject(grant), w.tenant.String()))
+		}
+	}
+	w.policy.rules[w.tenant.String()] = rules
+	stranger := w.newUser(w.other, "stranger", w.newTeam(w.other, "All"))
+	w.users["stranger"] = stranger
+	w.policy.rules[w.other.String()] = append(casbin.DefaultRules(w.other.String()),
+		casbin.Grant(casbin.UserSubject(stranger.String()), casbin.RoleSubject("admin"), w.other.String()))
+	return w
+}
+
+func (w *world) exec(query string, args ...any) {
+	w.t.Helper()
+	_, err := store.Build(w.db).Add(query, args...).Exec(w.t.Context(), w.db)
+	w.NoError(err)
+}
+
+func (w *world) newTenant(name string) gid.ID {
+	id := gid.New(gid.Tenant)
+	w.exec(`INSERT INTO tenants (id, name, bin_days, created_at) VALUES (?, ?, 30, ?)`, id, name, w.db.Now())
+	return id
+}
+
+func (w *world) newTeam(tenant gid.ID, name string) gid.ID {
+	id := gid.New(gid.Team)
+	w.exec(`INSERT INTO teams (id, tenant_id, name) VALUES (?, ?, ?)`, id, tenant, name)
+	return id
+}
+
+func (w *world) newUser(tenant gid.ID, name string, team gid.ID) gid.ID {
+	id := gid.New(gid.User)
+	w.exec(`INSERT INTO users (id, tenant_id, email, email_key, name, active, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		id, tenant, name+"@acme.example", name+"@acme.example", name, true, w.db.Now())
+	w.exec(`INSERT INTO user_teams (user_id, team_id) VALUES (?, ?)`, id, team)
+	return id
+}
+
+func (w *world) actor(name string) *actor.Actor {
+	a := &actor.Actor{Kind: actor.Token, Tenant: w.tenant, TenantName: "acme", User: w.users[name], Credential: gid.New(gid.Token), RequestID: "r-1", Teams: []gid.ID{w.sales}}
+	switch name {
+	case "agent2":
+		a.Teams = []gid.ID{w.support}
+	case "stranger":
+		a.Tenant, a.TenantName, a.Teams = w.other, "other", nil
+	}
+	return a
+}
+
+// create makes a record past the API.
+func (w *world) create(as, typ string, values record.Values) gid.ID {
+	w.t.Helper()
+	a := w.actor(as)
+	ctx := visible.With(actor.With(w.t.Context(), a), visible.Tenant(a.Tenant))
+	r, err := w.records.Create(ctx, typ, values)
+	w.NoError(err)
+	return r.RecordID()
+}
+
+func (w *world) customer(as, name string) gid.ID {
+	w.t.Helper()
+	return w.create(as, "Customer", record.Values{"name": name})
+}
+
+func (w *world) contact(as string, customer gid.ID, name string) gid.ID {
+	w.t.Helper()
+	return w.create(as, "Contact", record.Values{"name": name, "customerID": customer})
+}
+
+func (w *world) message(as string, customer gid.ID, subject string, sent time.Time) gid.ID {
+	w.t.Helper()
+	values := record.Values{"subject": subject, "body": "text", "sentAt": sent}
+	if !customer.IsZero() {
+		values["customerID"] = customer
+	}
+	return w.create(as, "Message", values)
+}
+
+// answer is what the API answered.
+type answer struct {
+	w      *world
+	Status int
+	Data   json.RawMessage `json:"data"`
+	Errors []struct {
+		Message    string         `json:"message"`
+		Path       []any          `json:"path"`
+		Extensions map[string]any `json:"extensions"`
+	} `json:"errors"`
+	raw string
+}
+
+type vars map[string]any
+
+// ask sends a document as a user; "" is nobody.
+func (w *world) ask(as, document string, variables ...vars) answer {
+	w.t.Helper()
+	body := map[string]any{"query": document}
+	if len(variables) > 0 {
+		body["variables"] = variables[0]
+	}
+	b, err := json.Marshal(body)
+	w.NoError(err)
+	ctx := w.t.Context()
+	if as != "" {
+		ctx = actor.With(ctx, w.actor(as))
+	}
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/graphql", bytes.NewReader(b))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept", "application/json")
+	out := httptest.NewRecorder()
+	w.handler.ServeHTTP(out, r)
+	a := answer{w: w, Status: out.Code, raw: out.Body.String()}
+	w.NoError(json.Unmarshal(out.Body.Bytes(), &a), a.raw)
+	return a
+}
+
+// get asks, insists that there are no errors, and decodes the data.
+func get[T any](w *world, as, document string, variables ...vars) T {
+	w.t.Helper()
+	a := w.ask(as, document, variables...)
+	w.Empty(a.Errors, "%s\n%s", a.raw, w.log)
+	var v T
+	w.NoError(json.Unmarshal(a.Data, &v), a.raw)
+	return v
+}
+
+// code is the code of the first error.
+func (a answer) code() string {
+	a.w.t.Helper()
+	a.w.NotEmpty(a.Errors, a.raw)
+	code, _ := a.Errors[0].Extensions["code"].(string)
+	return code
+}
+
+type object = map[string]any
+
+// at walks into decoded JSON.
+func at(v any, path ...any) any {
+	for _, step := range path {
+		switch step := step.(type) {
+		case string:
+			m, _ := v.(object)
+			v = m[step]
+		case int:
+			l, _ := v.([]any)
+			if step >= len(l) {
+				return nil
+			}
+			v = l[step]
+		}
+	}
+	return v
+}
+
+// each of a list, by one field.
+func column(v any, name string) []any {
+	list, _ := v.([]any)
+	out := make([]any, len(list))
+	for i := range list {
+		out[i] = at(list[i], name)
+	}
+	return out
+}
+
+func ids(list ...gid.ID) []any {
+	out := make([]any, len(list))
+	for i, id := range list {
+		out[i] = id.String()
+	}
+	return out
+}
+
+// deleted puts a record into the bin through the API, and answers the operation.
+func (w *world) deleted(as string, list ...gid.ID) string {
+	w.t.Helper()
+	got := get[object](w, as, `mutation($ids: [ID!]!) { deleteRecords(input: {select: {ids: $ids}, reason: "test"}) { operation { id status } } }`, vars{"ids": ids(list...)})
+	w.Equal("SUCCEEDED", at(got, "deleteRecords", "operation", "status"))
+	id, _ := at(got, "deleteRecords", "operation", "id").(string)
+	return id
+}
