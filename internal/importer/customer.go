@@ -1,0 +1,130 @@
+package importer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/table"
+)
+
+// readTable reads the rows of a table.
+func (r *run) readTable(ctx context.Context) (err error) {
+	t, err := table.Open(r.Path, table.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	r.progress = func() (int64, int64) { return t.Consumed(), t.Total() }
+	columns, err := r.columns(t.Header())
+	if err != nil {
+		return err
+	}
+	for {
+		line, err := t.Next()
+		var unreadable *table.RowError
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.As(err, &unreadable):
+			r.report.add(ReportItem{Line: unreadable.Line, Outcome: Failed, Code: Unreadable, Reason: unreadable.Err.Error()})
+			continue
+		case err != nil:
+			return fmt.Errorf("reading %s: %w", r.Path, err)
+		}
+		row := &row{item: ReportItem{Line: line.Line}, given: maps.Clone(r.set.values), owner: r.set.owner}
+		if err := row.fill(columns, line.Values); err != nil {
+			row.item.fail(string(lifecycle.BadUserInput), err.Error())
+			r.report.add(row.item)
+			continue
+		}
+		if err := r.add(ctx, row); err != nil {
+			return err
+		}
+	}
+}
+
+// column is a column of a table that fills a field.
+type column struct {
+	name, field string
+	parse       func(string) (any, error)
+}
+
+// columns finds out which columns fill which fields, by the mapping or else by
+// their names.
+func (r *run) columns(header []string) ([]column, error) {
+	known := fields(r.typ)
+	var out []column
+	if len(r.Map) == 0 {
+		for _, name := range header {
+			for field, parse := range known {
+				_, set := r.Set[field]
+				if strings.EqualFold(name, field) && !set {
+					out = append(out, column{name, field, parse})
+				}
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Map)) {
+		field := r.Map[name]
+		i := slices.IndexFunc(header, func(h string) bool { return h == name })
+		if i < 0 {
+			i = slices.IndexFunc(header, func(h string) bool { return strings.EqualFold(h, name) })
+		}
+		switch {
+		case i < 0:
+			return nil, usage("there is no column %q; there are: %s", name, strings.Join(header, ", "))
+		case known[field] == nil:
+			return nil, unknownField(field, known)
+		}
+		if _, set := r.Set[field]; set {
+			return nil, usage("the field %q is both mapped and set", field)
+		}
+		out = append(out, column{header[i], field, known[field]})
+	}
+	filled := map[string]string{}
+	for _, c := range out {
+		field := c.field
+		if field == ownerField {
+			field = "ownerID"
+		}
+		if other, twice := filled[field]; twice {
+			return nil, usage("the columns %q and %q both fill %s", other, c.name, c.field)
+		}
+		filled[field] = c.name
+	}
+	if _, named := filled["name"]; !named && r.set.values["name"] == nil {
+		return nil, usage("no column fills the name; map one of: %s", strings.Join(header, ", "))
+	}
+	return out, nil
+}
+
+// fill reads the fields of a row. An empty one is not set.
+func (row *row) fill(columns []column, values map[string]string) error {
+	for _, c := range columns {
+		text := values[c.name]
+		if text == "" {
+			continue
+		}
+		v, err := c.parse(text)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.field, err)
+		}
+		row.size += len(text)
+		if c.field == ownerField {
+			row.owner = record.Fold(text, lifecycle.FoldEmail)
+			continue
+		}
+		row.given[c.field] = v
+	}
+	if name, _ := row.given["name"].(string); name == "" {
+		return errors.New("name: is required")
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+// Package importer turns stored mail and tables into records.
+//
+// It reads one item at a time, writes 500 at a time, each 500 in a transaction
+// of its own, and leaves out what cannot be read, what is refused and what is
+// there already, saying so. An import that is stopped keeps what it wrote;
+// running it again goes on, since what is there is left out.
+package importer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lethe-crm/lethe/authz"
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/internal/access"
+	"github.com/lethe-crm/lethe/internal/actor"
+	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/store"
+)
+
+// What can be imported, the values of Config.As.
+const (
+	Messages  = "messages"
+	Customers = "customers"
+)
+
+// Config says what to import, from where and how.
+type Config struct {
+	DB      *store.DB
+	Records *record.Service
+	Control *access.Control
+	Audit   *audit.Log
+
+	// As is what the items become: Messages or Customers.
+	As string
+	// Path is mail in any form internal/mail knows, or a table.
+	Path string
+	// Map says which column of a table fills which field. Without it a column
+	// fills the field of the same name, in upper or lower case.
+	Map map[string]string
+	// Set gives fields a value in every record.
+	Set map[string]string
+	// DryRun does everything but keep it.
+	DryRun bool
+	// Progress, if set, is told after every batch how many of the bytes at Path
+	// are done with.
+	Progress func(done, total int64)
+	// Now is the clock; mail without any time is sent then.
+	Now func() time.Time
+}
+
+// UsageError reports a Config that cannot be carried out whatever is at Path.
+type UsageError struct{ message string }
+
+func (e *UsageError) Error() string { return e.message }
+
+func usage(format string, args ...any) error { return &UsageError{fmt.Sprintf(format, args...)} }
+
+// Run imports on behalf of the actor in the context, who needs the rights to
+// import and to create each record. The report says what became of everything
+// that was read; with an error it says how far the import came.
+//
+// The error is a *UsageError, a *record.Error when the policy allows the actor
+// no import of this type at all, or what kept Path from being read.
+func Run(ctx context.Context, config Config) (Report, error) {
+	r := &run{Config: config, actor: actor.From(ctx), report: Report{DryRun: config.DryRun}, seen: seen{}}
+	if r.actor == nil {
+		return r.report, errors.New("importer: importing for nobody")
+	}
+	err := r.run(ctx)
+	if r.forbidden > 0 {
+		err = errors.Join(err, r.logRefusal(ctx, r.forbidden))
+	}
+	return r.report, err
+}
+
+// run is one import under way.
+type run struct {
+	Config
+	actor  *actor.Actor
+	typ    *ent.RecordType
+	set    settings
+	report Report
+
+	batch []*row
+	bytes int
+	// progress is how far the source is read.
+	progress func() (done, total int64)
+	// seen stands in for the records that a dry run does not keep.
+	seen seen
+	// forbidden counts the rows that the policy did not let in.
+	forbidden int
+}
+
+func (r *run) run(ctx context.Context) error {
+	var read func(context.Context) error
+	switch r.As {
+	case Messages:
+		r.typ, read = ent.RecordTypeNamed(ent.TypeMessage), r.readMail
+	case Customers:
+		r.typ, read = ent.RecordTypeNamed(ent.TypeCustomer), r.readTable
+	default:
+		return usage("nothing can be imported as %q; there are: %s, %s", r.As, Customers, Messages)
+	}
+	var err error
+	if r.set, err = r.settings(); err != nil {
+		return err
+	}
+	could, err := r.Control.CouldEver(ctx, r.actor, authz.Import, r.typ.Name)
+	if err != nil {
+		return record.Refuse(lifecycle.AuthzUnavailable, "access could not be decided; try again")
+	}
+	if !could {
+		return errors.Join(record.Refuse(lifecycle.Forbidden, "the policy does not allow importing "+r.As), r.logRefusal(ctx, 0))
+	}
+	if err := read(ctx); err != nil {
+		return err
+	}
+	for len(r.batch) > 0 {
+		if err := r.flush(ctx); err != nil {
+			return err
+		}
+	}
+	r.tell()
+	return nil
+}
+
+func (r *run) tell() {
+	if r.Progress != nil && r.progress != nil {
+		r.Progress(r.progress())
+	}
+}
+
+func (r *run) logRefusal(ctx context.Context, count int) error {
+	err := r.Audit.Write(context.WithoutCancel(ctx), r.DB, audit.Event{
+		Action: "IMPORT", Outcome: audit.Refused, Code: lifecycle.Forbidden, RecordType: r.typ.Name,
+		Count: count, PolicyVersion: r.Control.Version(ctx, r.actor.Tenant),
+	})
+	if err != nil {
+		return fmt.Errorf("writing the refusal to the audit log: %w", err)
+	}
+	return nil
+}
+
+// reason is what a person is told about a refusal.
+func reason(e *record.Error) string {
+	fields := slices.Clone(e.Fields)
+	if len(fields) == 0 {
+		return e.Message
+	}
+	return strings.Join(fields, ", ") + ": " + e.Message
+}

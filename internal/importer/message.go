@@ -1,0 +1,81 @@
+package importer
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"unicode/utf8"
+
+	"github.com/lethe-crm/lethe/ent/message"
+	"github.com/lethe-crm/lethe/ent/mixin"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/mail"
+	"github.com/lethe-crm/lethe/internal/record"
+)
+
+// readMail reads the mail of a folder, a maildir, an mbox or a file.
+func (r *run) readMail(ctx context.Context) error {
+	source, err := mail.Open(r.Path, mail.Options{})
+	if err != nil {
+		return err
+	}
+	r.progress = func() (int64, int64) { return source.Consumed(), source.Total() }
+	r.report.Ignored, r.report.SentAt = source.Ignored(), map[string]int{}
+	return source.Walk(ctx, func(item mail.Item) error {
+		if row := r.parse(item); row != nil {
+			return r.add(ctx, row)
+		}
+		return nil
+	})
+}
+
+// parse answers nil for a mail that cannot be read, and takes that down.
+func (r *run) parse(item mail.Item) *row {
+	m, err := item.Parse(r.Now())
+	if err != nil {
+		r.report.add(ReportItem{Name: item.Name, Outcome: Failed, Code: Unreadable, Reason: err.Error()})
+		return nil
+	}
+	return r.mailRow(item.Name, m)
+}
+
+func (r *run) mailRow(name string, m mail.Message) *row {
+	out := &row{
+		item:   ReportItem{Name: name, Attachments: m.Attachments, Warnings: m.Warnings},
+		sentAt: m.SentAtSource, replyTo: record.Fold(m.InReplyTo, lifecycle.FoldNone), owner: r.set.owner,
+		size: len(m.Subject) + len(m.Body),
+	}
+	cut := func(name string) string {
+		if utf8.RuneCountInString(name) <= mixin.MaxName {
+			return name
+		}
+		out.item.Warnings = append(out.item.Warnings, fmt.Sprintf("a name was cut to %d characters", mixin.MaxName))
+		return string([]rune(name)[:mixin.MaxName])
+	}
+	values := record.Values{
+		"channel": message.ChannelEMAIL, "category": message.Category(m.Category), "direction": message.DirectionINBOUND,
+		"subject": m.Subject, "body": m.Body, "sentAt": m.SentAt, "messageID": m.MessageID, "threadKey": m.ThreadKey,
+	}
+	if m.Sender != nil {
+		values["sender"], values["senderName"] = m.Sender.Address, cut(m.Sender.Name)
+		out.sender = record.Fold(m.Sender.Address, lifecycle.FoldEmail)
+	}
+	recipients := make([]map[string]any, 0, len(m.Recipients))
+	for _, to := range m.Recipients {
+		address, name := to.Address.Address, cut(to.Name)
+		if address == "" {
+			// "To: Recipient-List" names whom it went to by no other address.
+			address, name = name, ""
+		}
+		if address == "" {
+			continue
+		}
+		recipients = append(recipients, map[string]any{"kind": to.Kind, "address": address, "name": name})
+		out.recipients = append(out.recipients, record.Fold(address, lifecycle.FoldEmail))
+		out.size += len(address) + len(name)
+	}
+	values["recipients"] = recipients
+	maps.Copy(values, r.set.values)
+	out.given = values
+	return out
+}

@@ -1,0 +1,86 @@
+package importer
+
+// Outcome is what became of one mail or row.
+type Outcome string
+
+// The outcomes.
+const (
+	Created   Outcome = "CREATED"
+	Duplicate Outcome = "DUPLICATE" // a live record, or an earlier item, is the same
+	InBin     Outcome = "IN_BIN"    // the same record is deleted or voided; an import never revives it
+	Failed    Outcome = "FAILED"
+)
+
+// Unreadable is the code of what could not be read; other codes are those of
+// the API.
+const Unreadable = "UNREADABLE"
+
+// MaxItems is how many of the items that failed, and how many of all others
+// worth a line, a report holds.
+const MaxItems = 1_000
+
+// Report says what an import did. Read is the sum of the four outcomes.
+type Report struct {
+	DryRun    bool `json:"dryRun"`
+	Read      int  `json:"read"`
+	Created   int  `json:"created"`
+	Duplicate int  `json:"duplicate"`
+	InBin     int  `json:"inBin"`
+	Failed    int  `json:"failed"`
+	// Attachments counts the attachments of created messages, which are not
+	// kept.
+	Attachments int `json:"attachments"`
+	// Ignored counts files in a folder that are no mail by their names.
+	Ignored int `json:"ignored"`
+	// SentAt counts the created messages by where their time came from.
+	SentAt map[string]int `json:"sentAt,omitempty"`
+	// Items are those that were not created, and those created otherwise than
+	// they were stored, in the order in which they were done with.
+	Items []ReportItem `json:"items"`
+	// Omitted counts the items left out because of MaxItems.
+	Omitted int `json:"omitted"`
+
+	others int // of Items, those that did not fail
+}
+
+// ReportItem is one mail or row.
+type ReportItem struct {
+	Name        string  `json:"name,omitempty"` // of a mail
+	Line        int     `json:"line,omitempty"` // of a row
+	Outcome     Outcome `json:"outcome"`
+	Code        string  `json:"code,omitempty"`
+	Reason      string  `json:"reason,omitempty"`
+	Attachments int     `json:"attachments,omitempty"`
+	// Warnings say what was guessed, cut or dropped.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+func (r *Report) add(item ReportItem) {
+	r.Read++
+	switch item.Outcome {
+	case Created:
+		r.Created++
+		r.Attachments += item.Attachments
+	case Duplicate:
+		r.Duplicate++
+	case InBin:
+		r.InBin++
+	case Failed:
+		r.Failed++
+	}
+	if item.Outcome == Created && item.Attachments == 0 && len(item.Warnings) == 0 {
+		return
+	}
+	kept := r.others
+	if item.Outcome == Failed {
+		kept = len(r.Items) - r.others
+	}
+	if kept >= MaxItems {
+		r.Omitted++
+		return
+	}
+	if item.Outcome != Failed {
+		r.others++
+	}
+	r.Items = append(r.Items, item)
+}
