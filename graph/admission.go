@@ -54,7 +54,7 @@ func (a admission) InterceptOperation(ctx context.Context, next graphql.Operatio
 		return graphql.OneShot(a.refusal(ctx, record.Refuse(lifecycle.AuthzUnavailable, "Access could not be decided; try again.")))
 	}
 	ctx = visible.With(pinned, a.Control.Rows(pinned, who))
-	ctx = ent.WithRecordHost(ctx, host{a.Config})
+	ctx = ent.WithRecordHost(ctx, host(a))
 	ctx = context.WithValue(ctx, sharedKey{}, &shared{loads: map[any]*load{}, together: map[*ent.AuditEvent]*events{}})
 	return next(ctx)
 }

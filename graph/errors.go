@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"strings"
 
@@ -48,17 +49,13 @@ func (c Config) present(ctx context.Context, err error) *gqlerror.Error {
 	argument, isArgument := argumentOf(ctx, out.Path)
 	switch code, _ := coded(located); {
 	case errors.As(err, &refused):
-		for k, v := range refused.Extensions {
-			extensions[k] = v
-		}
+		maps.Copy(extensions, refused.Extensions)
 		out.Message, extensions["code"] = refused.Message, string(refused.Code)
 		if len(refused.Fields) > 0 {
 			extensions["fields"] = refused.Fields
 		}
 	case code != "":
-		for k, v := range located.Extensions {
-			extensions[k] = v
-		}
+		maps.Copy(extensions, located.Extensions)
 		out.Message = located.Message
 	case isArgument:
 		out.Message, out.Path = "is not a valid value", graphql.GetPath(ctx)

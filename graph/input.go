@@ -21,7 +21,7 @@ import (
 
 // create makes a record of the type from an input of gqlgen's.
 func create[T ent.Record](ctx context.Context, r *Resolver, typ string, input any) (T, error) {
-	return write[T](ctx, r, typ, input, func(values record.Values) (ent.Record, error) { return r.Records.Create(ctx, typ, values) })
+	return write[T](typ, input, func(values record.Values) (ent.Record, error) { return r.Records.Create(ctx, typ, values) })
 }
 
 // update changes a record of the type.
@@ -30,13 +30,13 @@ func update[T ent.Record](ctx context.Context, r *Resolver, typ string, id gid.I
 		var none T
 		return none, err
 	}
-	return write[T](ctx, r, typ, input, func(values record.Values) (ent.Record, error) {
+	return write[T](typ, input, func(values record.Values) (ent.Record, error) {
 		return r.Records.Update(ctx, id, int(version), values)
 	})
 }
 
 // write saves what an input gives.
-func write[T ent.Record](ctx context.Context, r *Resolver, typ string, input any, save func(record.Values) (ent.Record, error)) (T, error) {
+func write[T ent.Record](typ string, input any, save func(record.Values) (ent.Record, error)) (T, error) {
 	var none T
 	values, err := valuesOf(ent.RecordTypeNamed(typ), input)
 	if err != nil {
@@ -76,13 +76,16 @@ func valuesOf(t *ent.RecordType, input any) (record.Values, error) {
 	return values, nil
 }
 
+// omittable is a field of an input that knows whether it was given.
+type omittable interface{ IsSet() bool }
+
 // given reads an input of gqlgen's: what was absent is absent, null is nil.
 func given(input reflect.Value) map[string]any {
 	values := map[string]any{}
 	for i := range input.NumField() {
 		name, _, _ := strings.Cut(input.Type().Field(i).Tag.Get("json"), ",")
 		v := input.Field(i)
-		if o, ok := v.Interface().(interface{ IsSet() bool }); ok {
+		if o, ok := reflect.TypeAssert[omittable](v); ok {
 			if !o.IsSet() {
 				continue
 			}
@@ -238,7 +241,7 @@ func setOf(s *model.RecordSelector) map[string]any {
 	v := reflect.ValueOf(s).Elem()
 	for i := range v.NumField() {
 		f := v.Field(i)
-		if o, ok := f.Interface().(interface{ IsSet() bool }); !ok || !o.IsSet() {
+		if o, ok := reflect.TypeAssert[omittable](f); !ok || !o.IsSet() {
 			continue
 		}
 		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
@@ -262,10 +265,10 @@ func filterOf(where any) (*record.Filter, error) {
 		return f, nil // refused by the pipeline, whoever calls it
 	}
 	answer := v.MethodByName("P").Call(nil)
-	if err, _ := answer[1].Interface().(error); err != nil {
+	if err, _ := reflect.TypeAssert[error](answer[1]); err != nil {
 		return nil, record.Refuse(lifecycle.InvalidFilter, "A part of the filter is empty.", "select")
 	}
-	f.Where, ok = answer[0].Convert(reflect.TypeFor[func(*sql.Selector)]()).Interface().(func(*sql.Selector))
+	f.Where, ok = reflect.TypeAssert[func(*sql.Selector)](answer[0].Convert(reflect.TypeFor[func(*sql.Selector)]()))
 	if !ok {
 		return nil, fmt.Errorf("a filter of %T", answer[0].Interface())
 	}

@@ -52,13 +52,12 @@ func listOf[T comparable](ctx context.Context, row T) ([]T, *graphql.FieldContex
 
 // nodeOf is an element of a list, or the node of an element that is an edge.
 func nodeOf[T any](v reflect.Value) (T, bool) {
-	if node, ok := v.Interface().(T); ok {
+	if node, ok := reflect.TypeAssert[T](v); ok {
 		return node, true
 	}
 	if v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct {
 		if f := v.Elem().FieldByName("Node"); f.IsValid() {
-			node, ok := f.Interface().(T)
-			return node, ok
+			return reflect.TypeAssert[T](f)
 		}
 	}
 	var none T

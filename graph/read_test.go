@@ -107,7 +107,9 @@ func TestNodeFindsWhatTheReaderMaySeeAndNothingElse(t *testing.T) {
 		event := at(get[object](w, "compliance", `{ auditEvents(first: 1) { nodes { id } } }`), "auditEvents", "nodes", 0, "id")
 		all := []any{c.String(), w.users["agent"].String(), w.sales.String(), op, event, item, gid.New(gid.Customer).String(), w.tenant.String(), c.String()}
 		document := `query($ids: [ID!]!) { nodes(ids: $ids) { __typename id ... on Customer { state name } ... on Operation { verb } ... on User { email teams { name } } } }`
-		names := func(as string) []any { return column(at(get[object](w, as, document, vars{"ids": all}), "nodes"), "__typename") }
+		names := func(as string) []any {
+			return column(at(get[object](w, as, document, vars{"ids": all}), "nodes"), "__typename")
+		}
 		w.Equal([]any{"Customer", "User", "Team", "Operation", nil, nil, nil, nil, "Customer"}, names("agent"))
 		w.Equal([]any{nil, "User", "Team", nil, nil, nil, nil, nil, nil}, names("agent2"))
 		w.Equal([]any{"Customer", "User", "Team", "Operation", "AuditEvent", nil, nil, nil, "Customer"}, names("compliance"))
