@@ -111,7 +111,15 @@ func TestTheDatabaseRefusesWhatTheCodeNeverDoes(t *testing.T) {
 			require.True(w.t, ok, "%s: %v", query, err)
 			require.Equal(w.t, store.OtherViolation, c.Kind, query)
 		}
-		w.delete("agent", id)
+		w.contact("agent", id, "p")
+		w.deal("agent", id, "d")
+		for _, t := range ent.RecordTypes {
+			_, err := store.Build(w.db).Add(`DELETE FROM `+t.Table).Exec(w.t.Context(), w.db)
+			c, ok := store.Constraint(err)
+			require.True(w.t, ok, "%s: %v", t.Table, err)
+			require.Equal(w.t, store.OtherViolation, c.Kind, t.Table)
+		}
+		w.run("agent", record.Request{Verb: lifecycle.Delete, Cascade: true, Select: record.Selection{IDs: []gid.ID{id}}})
 		// References are restricted: an owner does not go before what it owns.
 		_, err := store.Build(w.db).Add(`DELETE FROM customers WHERE id = ?`, id).Exec(w.t.Context(), w.db)
 		c, _ := store.Constraint(err)
