@@ -1,0 +1,206 @@
+// Package server serves the API over HTTP: who is asking, signing in and out,
+// health, and what every answer carries.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/lethe-crm/lethe/internal/actor"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/server/graphiql"
+)
+
+// Limits on what a client may take of the server's time.
+const (
+	headerTimeout  = 10 * time.Second
+	bodyTimeout    = 30 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 64 << 10
+	// grace is how long requests may take to finish when the server stops. The
+	// promise is 10 s, and closing what is left takes some.
+	grace = 8 * time.Second
+)
+
+// Identity is what of identity.Service is needed to let people in and out.
+type Identity interface {
+	identity.Authenticator
+	RedeemLink(ctx context.Context, secret, requestID string) (identity.Credential, error)
+	RevokeSession(ctx context.Context, tenant, session gid.ID) error
+}
+
+// Database is what of store.DB says whether requests can be served.
+type Database interface {
+	Ping(ctx context.Context) error
+	Ready(ctx context.Context) error
+}
+
+// Config is what a Server is made of.
+type Config struct {
+	// GraphQL finds the actor in the context (actor.From), none when the caller
+	// is not signed in, and the name of the request by RequestID.
+	GraphQL  http.Handler
+	Identity Identity
+	DB       Database
+	Log      *slog.Logger
+	// PublicURL is where people reach the server. When it begins with https,
+	// cookies are for TLS only, whatever a proxy speaks to the server.
+	PublicURL string
+}
+
+// Server is an http.Handler that can be run.
+type Server struct {
+	Config
+	handler  http.Handler
+	grace    time.Duration
+	migrated atomic.Bool
+	draining atomic.Bool
+}
+
+// New returns a server.
+func New(c Config) *Server {
+	s := &Server{Config: c, grace: grace}
+	sameOrigin := http.NewCrossOriginProtection() // a form elsewhere signs nobody in or out
+
+	mux := http.NewServeMux()
+	mux.Handle("/graphql", s.authenticated(c.GraphQL))
+	mux.HandleFunc("GET /signin", s.showSignIn)
+	mux.Handle("POST /signin", sameOrigin.Handler(http.HandlerFunc(s.signIn)))
+	mux.Handle("POST /signout", sameOrigin.Handler(s.authenticated(http.HandlerFunc(s.signOut))))
+	mux.Handle("/graphiql/", http.StripPrefix("/graphiql", graphiql.Handler("/graphql")))
+	mux.Handle("GET /{$}", http.RedirectHandler("/graphiql/", http.StatusFound))
+	mux.HandleFunc("GET /healthz", s.healthy)
+	mux.HandleFunc("GET /readyz", s.ready)
+
+	s.handler = s.named(s.logged(headers(s.recovered(impatient(mux)))))
+	return s
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Run serves until the context ends. Then it takes no more requests, lets those
+// that run finish, and returns within 10 s.
+func (s *Server) Run(ctx context.Context, listener net.Listener) error {
+	// The end of ctx is where draining begins, not where requests are cut off.
+	base, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	srv := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return base },
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serving: %w", err)
+	case <-ctx.Done():
+	}
+	s.draining.Store(true)
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
+	defer cancel()
+	if err := srv.Shutdown(stop); err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			s.Log.WarnContext(stop, "requests were cut off because they did not end in time", "grace", s.grace)
+			err = nil
+		}
+		cut()
+		return errors.Join(err, srv.Close())
+	}
+	return nil
+}
+
+func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") }
+
+// ready says whether to send requests here. That migrations are there is asked
+// until they are.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	if s.draining.Load() {
+		answer(w, http.StatusServiceUnavailable, "stopping")
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	defer cancel()
+	err := s.DB.Ping(ctx)
+	if err == nil && !s.migrated.Load() {
+		if err = s.DB.Ready(ctx); err == nil {
+			s.migrated.Store(true)
+		}
+	}
+	if err != nil {
+		s.Log.WarnContext(ctx, "not ready", "error", err)
+		answer(w, http.StatusServiceUnavailable, "not ready")
+		return
+	}
+	answer(w, http.StatusOK, "ready")
+}
+
+func answer(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintln(w, text) // the client may have gone
+}
+
+// authenticated adds to the context who is asking, if he may.
+func (s *Server) authenticated(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a, err := s.actor(r)
+		if err != nil {
+			s.Log.ErrorContext(r.Context(), "authenticating failed", "error", err, "requestID", RequestID(r.Context()))
+			refuse(w, r, http.StatusServiceUnavailable, "The server cannot tell who you are just now; try again.")
+			return
+		}
+		if a != nil {
+			a.RequestID = RequestID(r.Context())
+			r = r.WithContext(actor.With(r.Context(), a))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// actor is who the request's credential belongs to, nil without a good one. Who
+// shows a bearer token means to use it: a cookie beside it is not looked at.
+func (s *Server) actor(r *http.Request) (*actor.Actor, error) {
+	secret, given := bearer(r)
+	if !given {
+		for _, cookie := range r.CookiesNamed(cookieName) {
+			secret = cookie.Value
+		}
+	}
+	if secret == "" {
+		return nil, nil
+	}
+	a, err := s.Identity.Authenticate(r.Context(), secret)
+	if errors.Is(err, identity.ErrUnauthenticated) {
+		return nil, nil
+	}
+	return a, err
+}
+
+// bearer is the token of the Authorization header. Another scheme is meant for a
+// proxy and none of ours; several headers are nobody's token.
+func bearer(r *http.Request) (secret string, given bool) {
+	for _, header := range r.Header.Values("Authorization") {
+		scheme, rest, _ := strings.Cut(strings.TrimSpace(header), " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			continue
+		}
+		if given {
+			return "", true
+		}
+		secret, given = strings.TrimSpace(rest), true
+	}
+	return secret, given
+}
