@@ -3,6 +3,7 @@ package graph
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/gqlerror"
@@ -55,8 +56,7 @@ func (a admission) InterceptOperation(ctx context.Context, next graphql.Operatio
 	}
 	ctx = visible.With(pinned, a.Control.Rows(pinned, who))
 	ctx = ent.WithRecordHost(ctx, host(a))
-	ctx = context.WithValue(ctx, sharedKey{}, &shared{loads: map[any]*load{}, together: map[*ent.AuditEvent]*events{}})
-	return next(ctx)
+	return next(withShared(ctx))
 }
 
 // refusal is an answer without data.
@@ -70,9 +70,21 @@ type shared struct {
 	mu       sync.Mutex
 	loads    map[any]*load
 	together map[*ent.AuditEvent]*events
+	// busy says that a statement failed for want of a lock.
+	busy atomic.Bool
 }
 
 type sharedKey struct{}
+
+func withShared(ctx context.Context) context.Context {
+	return context.WithValue(ctx, sharedKey{}, &shared{loads: map[any]*load{}, together: map[*ent.AuditEvent]*events{}})
+}
+
+// sharedOf is nil outside of operations.
+func sharedOf(ctx context.Context) *shared {
+	s, _ := ctx.Value(sharedKey{}).(*shared)
+	return s
+}
 
 type load struct {
 	once  sync.Once
@@ -83,7 +95,7 @@ type load struct {
 // once reads something for the first resolver that asks for key, and answers
 // the others the same.
 func once[T any](ctx context.Context, key any, read func() (T, error)) (T, error) {
-	s := ctx.Value(sharedKey{}).(*shared) //nolint:forcetypeassert // set for every operation, above
+	s := sharedOf(ctx)
 	s.mu.Lock()
 	l := s.loads[key]
 	if l == nil {

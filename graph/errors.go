@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"runtime/debug"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/store"
 	"github.com/lethe-crm/lethe/internal/transport"
 )
 
@@ -67,9 +69,14 @@ func (c Config) present(ctx context.Context, err error) *gqlerror.Error {
 	case errors.Is(err, context.DeadlineExceeded):
 		out.Message, extensions["code"] = "The operation took too long.", transport.CodeQueryLimit
 	default:
+		level := slog.LevelError
+		if s := sharedOf(ctx); s != nil && store.Busy(err) {
+			s.busy.Store(true)
+			level = slog.LevelWarn // it is tried again
+		}
 		out.Message, extensions["code"] = "Something went wrong on our side.", string(lifecycle.Internal)
 		if !errors.Is(err, context.Canceled) { // the client has gone
-			c.Log.ErrorContext(ctx, "a request failed", "error", err, "path", out.Path.String(), "requestID", c.requestID(ctx))
+			c.Log.Log(ctx, level, "a request failed", "error", err, "path", out.Path.String(), "requestID", c.requestID(ctx))
 		}
 	}
 	if id := c.requestID(ctx); id != "" {

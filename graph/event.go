@@ -26,7 +26,7 @@ type events struct{ rows []*ent.AuditEvent }
 // remember lets the resolvers of each event find the others, when they stand
 // in many short lists: the histories of a list of records.
 func (es *events) remember(ctx context.Context) {
-	s := ctx.Value(sharedKey{}).(*shared) //nolint:forcetypeassert // set for every operation
+	s := sharedOf(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range es.rows {
@@ -41,7 +41,7 @@ type eventsKey struct {
 
 // eventsWith answers the events that were read with e, and what stands for them.
 func eventsWith(ctx context.Context, e *ent.AuditEvent) ([]*ent.AuditEvent, any, error) {
-	s := ctx.Value(sharedKey{}).(*shared) //nolint:forcetypeassert // set for every operation
+	s := sharedOf(ctx)
 	s.mu.Lock()
 	es := s.together[e]
 	s.mu.Unlock()

@@ -198,3 +198,31 @@ func gidOf(w *world, list string) gid.ID {
 	w.NoError(err)
 	return id
 }
+
+func TestADocumentThatLostADeadlockIsTriedAgain(t *testing.T) {
+	each(t, func(w *world) {
+		a, b := w.customer("manager", "a"), w.customer("manager", "b")
+		document := `mutation($x: ID!, $y: ID!) { x: voidRecords(input: {select: {ids: [$x]}, reason: "r"}) { operation { id } } y: voidRecords(input: {select: {ids: [$y]}, reason: "r"}) { operation { id } } }`
+		for range 10 { // each locks what the other wants next
+			answers := make(chan answer)
+			for _, v := range []vars{{"x": a.String(), "y": b.String()}, {"x": b.String(), "y": a.String()}} {
+				go func() { answers <- w.ask("manager", document, v) }()
+			}
+			for range 2 {
+				got := <-answers
+				w.Empty(got.Errors, "%s\n%s", got.raw, w.log)
+			}
+			get[object](w, "manager", `mutation($ids: [ID!]!) { restoreRecords(input: {select: {ids: $ids}}) { operation { changed } } }`, vars{"ids": ids(a, b)})
+		}
+	})
+}
+
+func TestCreatingOverADeletedTwinHintsAtIt(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.create("agent", "Customer", record.Values{"name": "a", "email": "a@example.com"})
+		w.deleted("agent", c)
+		a := w.ask("agent", `mutation { createCustomer(input: {name: "b", email: "A@example.com"}) { customer { id } } }`)
+		w.Empty(a.Errors)
+		w.Contains(a.raw, `"extensions":{"hints":[{"code":"IN_BIN","field":"email","record":"`+c.String()+`"}]}`)
+	})
+}

@@ -168,3 +168,47 @@ func TestEveryActionAndVerbIsInTheSchema(t *testing.T) {
 	}
 	require.Len(t, types["RecordType"].EnumValues, len(ent.RecordTypes))
 }
+func TestEverythingIsDescribed(t *testing.T) {
+	t.Parallel()
+	var missing []string
+	for name, def := range newSchema(Config{}).Schema().Types {
+		if def.BuiltIn || strings.HasPrefix(name, "__") {
+			continue
+		}
+		say := func(path, description string) {
+			if description == "" {
+				missing = append(missing, path)
+			}
+		}
+		say(name, def.Description)
+		for _, v := range def.EnumValues {
+			say(name+"."+v.Name, v.Description)
+		}
+		for _, f := range def.Fields {
+			if strings.HasPrefix(f.Name, "__") {
+				continue
+			}
+			say(name+"."+f.Name, f.Description)
+			for _, a := range f.Arguments {
+				say(name+"."+f.Name+"("+a.Name+":)", a.Description)
+			}
+		}
+	}
+	slices.Sort(missing)
+	require.Empty(t, missing)
+}
+
+func TestFiltersCompareAlikeOnBothDatabases(t *testing.T) {
+	t.Parallel()
+	for name, def := range newSchema(Config{}).Schema().Types {
+		for _, f := range def.Fields {
+			if !strings.HasSuffix(name, "WhereInput") {
+				continue
+			}
+			require.False(t, strings.HasSuffix(f.Name, "Fold"), "%s.%s: SQLite folds ASCII only", name, f.Name)
+			for _, text := range []string{"Contains", "HasPrefix", "HasSuffix"} {
+				require.False(t, f.Type.Name() == "ID" && strings.HasSuffix(f.Name, text), "%s.%s: PostgreSQL compares no uuid with a pattern", name, f.Name)
+			}
+		}
+	}
+}

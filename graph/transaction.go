@@ -10,7 +10,8 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
-	"github.com/lethe-crm/lethe/internal/actor"
+	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/store"
 )
 
 // transactions runs each mutation document in one transaction: all of it
@@ -19,7 +20,7 @@ type transactions struct{ Config }
 
 var _ interface {
 	graphql.OperationContextMutator
-	graphql.ResponseInterceptor
+	graphql.OperationInterceptor
 } = transactions{}
 
 // errRolledBack ends the transaction of a document that has errors.
@@ -47,14 +48,36 @@ func (transactions) MutateOperationContext(_ context.Context, op *graphql.Operat
 	return nil
 }
 
-// InterceptResponse implements graphql.ResponseInterceptor.
-func (t transactions) InterceptResponse(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
-	if !executes(ctx, ast.Mutation) {
+// tries is how often a document is executed that lost a deadlock. All of it is
+// executed again: what it had read may have changed.
+const tries = 3
+
+// InterceptOperation implements graphql.OperationInterceptor.
+func (t transactions) InterceptOperation(ctx context.Context, next graphql.OperationHandler) graphql.ResponseHandler {
+	if graphql.GetOperationContext(ctx).Operation.Operation != ast.Mutation {
 		return next(ctx)
 	}
+	answered := false
+	return func(context.Context) *graphql.Response {
+		if answered { // one response, then the end
+			return nil
+		}
+		answered = true
+		for try := 1; ; try++ {
+			response, again := t.execute(withShared(ctx), next)
+			if !again || try == tries {
+				return response
+			}
+		}
+	}
+}
+
+// execute runs a document in a transaction, and says whether it may succeed
+// when it is run again.
+func (t transactions) execute(ctx context.Context, next graphql.OperationHandler) (response *graphql.Response, again bool) {
 	ctx, tx, err := t.DB.Begin(ctx)
 	if err != nil {
-		return t.refusal(ctx, err)
+		return t.refusal(ctx, err), false
 	}
 	ended := false
 	defer func() {
@@ -62,7 +85,9 @@ func (t transactions) InterceptResponse(ctx context.Context, next graphql.Respon
 			_ = tx.End(context.WithoutCancel(ctx), errRolledBack)
 		}
 	}()
-	response := next(ctx)
+	hints := &record.Hints{}
+	ctx = record.WithHints(ctx, hints)
+	response = next(ctx)(ctx)
 	if response == nil || len(response.Errors) > 0 {
 		ended = true
 		if err := tx.End(context.WithoutCancel(ctx), errRolledBack); err != errRolledBack { //nolint:errorlint // rolling back joins an error of its own to it
@@ -71,22 +96,18 @@ func (t transactions) InterceptResponse(ctx context.Context, next graphql.Respon
 		if response != nil {
 			response.Data = json.RawMessage("null") // nothing of it has happened
 		}
-		return response
+		return response, sharedOf(ctx).busy.Load()
 	}
 	err = tx.End(ctx, nil)
 	ended = true
 	if err != nil {
-		return t.refusal(ctx, err)
+		return t.refusal(ctx, err), store.Busy(err)
 	}
-	return response
-}
-
-// executes reports whether the response is that of an operation of the kind
-// that is under way, rather than of a request that was refused before.
-func executes(ctx context.Context, kind ast.Operation) bool {
-	if actor.From(ctx) == nil || ctx.Value(sharedKey{}) == nil {
-		return false
+	if list := hints.List(); len(list) > 0 {
+		if response.Extensions == nil {
+			response.Extensions = map[string]any{}
+		}
+		response.Extensions["hints"] = list
 	}
-	op := graphql.GetOperationContext(ctx).Operation
-	return op != nil && op.Operation == kind
+	return response, false
 }

@@ -60,7 +60,9 @@ func Schema(g *gen.Graph, s *ast.Schema) error {
 			connections(g, def)
 		}
 	}
+	comparisons(s)
 	query(s.Types["Query"])
+	describe(g, s)
 	return nil
 }
 

@@ -2639,9 +2639,68 @@ enum Code {
 
 """Something a policy allows or denies."""
 enum Action {
-  READ READ_RETIRED CREATE UPDATE DELETE VOID ARCHIVE SUSPEND RESTORE PURGE ERASE EXPORT IMPORT
-  HOLD_PLACE HOLD_RELEASE HOLD_READ RETENTION_EDIT APPROVE AUDIT_READ AUDIT_VERIFY POLICY_READ POLICY_EDIT
-  USER_EDIT TEAM_EDIT TOKEN_EDIT WEBHOOK_EDIT ALERT_EDIT SETTINGS_EDIT OPERATION_READ STATISTICS_READ AUTHZ_EVALUATE
+  """Read live records."""
+  READ
+  """Read voided and deleted records."""
+  READ_RETIRED
+  """Create records."""
+  CREATE
+  """Change fields of live records; none of the verbs."""
+  UPDATE
+  """Put records into the bin."""
+  DELETE
+  """Declare records void."""
+  VOID
+  """Archive records."""
+  ARCHIVE
+  """Suspend records."""
+  SUSPEND
+  """Bring records back, and take operations back."""
+  RESTORE
+  """Remove retired records for good."""
+  PURGE
+  """Remove a person's data."""
+  ERASE
+  """Export records."""
+  EXPORT
+  """Import records."""
+  IMPORT
+  """Place legal holds."""
+  HOLD_PLACE
+  """Release legal holds."""
+  HOLD_RELEASE
+  """Know of legal holds."""
+  HOLD_READ
+  """Change retention rules."""
+  RETENTION_EDIT
+  """Approve what others ask for."""
+  APPROVE
+  """Read the audit log."""
+  AUDIT_READ
+  """Verify the audit log."""
+  AUDIT_VERIFY
+  """Read policies."""
+  POLICY_READ
+  """Change policies."""
+  POLICY_EDIT
+  """Change users."""
+  USER_EDIT
+  """Change teams."""
+  TEAM_EDIT
+  """Change tokens."""
+  TOKEN_EDIT
+  """Change webhooks."""
+  WEBHOOK_EDIT
+  """Change alert rules."""
+  ALERT_EDIT
+  """Change the tenant's settings."""
+  SETTINGS_EDIT
+  """Read other people's operations."""
+  OPERATION_READ
+  """Read statistics."""
+  STATISTICS_READ
+  """Ask for decisions about others."""
+  AUTHZ_EVALUATE
 }
 
 """Anything with the life of a record."""
@@ -2681,7 +2740,16 @@ interface Record implements Node {
   """What the caller may do to it now."""
   viewerCan: [Action!]!
   """What happened to it, oldest first."""
-  history(after: Cursor, first: Int, before: Cursor, last: Int): AuditEventConnection!
+  history(
+    """Events after this one."""
+    after: Cursor
+    """The first n events, 1 to 100."""
+    first: Int
+    """Events before this one."""
+    before: Cursor
+    """The last n events, 1 to 100."""
+    last: Int
+  ): AuditEventConnection!
 }
 
 """What a reference points to."""
@@ -2933,7 +3001,10 @@ extend type Query {
   """The caller."""
   viewer: Viewer! @public
   """An operation, for its actor and for those who may read others' operations."""
-  operation(id: ID!): Operation @authz(action: OPERATION_READ)
+  operation(
+    """Its id."""
+    id: ID!
+  ): Operation @authz(action: OPERATION_READ)
   """What is in the bin, newest first: deleted records that are not below one still in the bin by the same operation."""
   bin(
     """Only these types."""
@@ -2954,20 +3025,41 @@ extend type Query {
 """Every change goes through one of these."""
 type Mutation {
   """Put records into the bin, with what they own."""
-  deleteRecords(input: DeleteRecordsInput!): OperationPayload! @authz(action: DELETE)
+  deleteRecords(
+    """Which records, and how."""
+    input: DeleteRecordsInput!
+  ): OperationPayload! @authz(action: DELETE)
   """Declare records void, with what they own."""
-  voidRecords(input: VoidRecordsInput!): OperationPayload! @authz(action: VOID)
+  voidRecords(
+    """Which records, and why."""
+    input: VoidRecordsInput!
+  ): OperationPayload! @authz(action: VOID)
   """Bring records back to where the operation that took them found them."""
-  restoreRecords(input: RestoreRecordsInput!): OperationPayload! @authz(action: RESTORE)
+  restoreRecords(
+    """Which records, and what to mend."""
+    input: RestoreRecordsInput!
+  ): OperationPayload! @authz(action: RESTORE)
   """Remove retired records for good. A tombstone stays of each."""
-  purgeRecords(input: PurgeRecordsInput!): OperationPayload! @authz(action: PURGE)
+  purgeRecords(
+    """Which records."""
+    input: PurgeRecordsInput!
+  ): OperationPayload! @authz(action: PURGE)
   """Take an operation back: exactly the records it changed that are still where it put them."""
-  undoOperation(input: UndoOperationInput!): OperationPayload! @authz(action: RESTORE)
+  undoOperation(
+    """Which operation."""
+    input: UndoOperationInput!
+  ): OperationPayload! @authz(action: RESTORE)
 }
 `, BuiltIn: false},
 	{Name: "../ent.graphql", Input: `directive @goField(forceResolver: Boolean, name: String, omittable: Boolean) on FIELD_DEFINITION | INPUT_FIELD_DEFINITION
 directive @goModel(model: String, models: [String!], forceGenerate: Boolean) on OBJECT | INPUT_OBJECT | SCALAR | ENUM | INTERFACE | UNION
+"""
+Something that happened, or was refused.
+"""
 type AuditEvent implements Node {
+  """
+  Its id, unique among all things.
+  """
   id: ID!
   """
   When it happened.
@@ -3053,136 +3145,339 @@ AuditEventWhereInput is used for filtering AuditEvent objects.
 Input was generated by ent.
 """
 input AuditEventWhereInput {
+  """
+  What this filter does not match.
+  """
   not: AuditEventWhereInput
+  """
+  What all of these filters match.
+  """
   and: [AuditEventWhereInput!]
+  """
+  What one of these filters matches.
+  """
   or: [AuditEventWhereInput!]
   """
   id field predicates
   """
   id: ID
+  """
+  Its id is not the value.
+  """
   idNEQ: ID
+  """
+  Its id is one of the values.
+  """
   idIn: [ID!]
+  """
+  Its id is none of the values.
+  """
   idNotIn: [ID!]
+  """
+  Its id is more than the value.
+  """
   idGT: ID
+  """
+  Its id is the value or more.
+  """
   idGTE: ID
+  """
+  Its id is less than the value.
+  """
   idLT: ID
+  """
+  Its id is the value or less.
+  """
   idLTE: ID
   """
   at field predicates
   """
   at: Time
+  """
+  Its at is not the value.
+  """
   atNEQ: Time
+  """
+  Its at is one of the values.
+  """
   atIn: [Time!]
+  """
+  Its at is none of the values.
+  """
   atNotIn: [Time!]
+  """
+  Its at is more than the value.
+  """
   atGT: Time
+  """
+  Its at is the value or more.
+  """
   atGTE: Time
+  """
+  Its at is less than the value.
+  """
   atLT: Time
+  """
+  Its at is the value or less.
+  """
   atLTE: Time
   """
   action field predicates
   """
   action: String
+  """
+  Its action is not the value.
+  """
   actionNEQ: String
+  """
+  Its action is one of the values.
+  """
   actionIn: [String!]
+  """
+  Its action is none of the values.
+  """
   actionNotIn: [String!]
+  """
+  Its action is more than the value.
+  """
   actionGT: String
+  """
+  Its action is the value or more.
+  """
   actionGTE: String
+  """
+  Its action is less than the value.
+  """
   actionLT: String
+  """
+  Its action is the value or less.
+  """
   actionLTE: String
+  """
+  Its action contains the value.
+  """
   actionContains: String
+  """
+  Its action begins with the value.
+  """
   actionHasPrefix: String
+  """
+  Its action ends with the value.
+  """
   actionHasSuffix: String
-  actionEqualFold: String
-  actionContainsFold: String
   """
   outcome field predicates
   """
   outcome: AuditOutcome
+  """
+  Its outcome is not the value.
+  """
   outcomeNEQ: AuditOutcome
+  """
+  Its outcome is one of the values.
+  """
   outcomeIn: [AuditOutcome!]
+  """
+  Its outcome is none of the values.
+  """
   outcomeNotIn: [AuditOutcome!]
   """
   actor_id field predicates
   """
   actorID: ID
+  """
+  Its actor id is not the value.
+  """
   actorIDNEQ: ID
+  """
+  Its actor id is one of the values.
+  """
   actorIDIn: [ID!]
+  """
+  Its actor id is none of the values.
+  """
   actorIDNotIn: [ID!]
+  """
+  Its actor id is more than the value.
+  """
   actorIDGT: ID
+  """
+  Its actor id is the value or more.
+  """
   actorIDGTE: ID
+  """
+  Its actor id is less than the value.
+  """
   actorIDLT: ID
+  """
+  Its actor id is the value or less.
+  """
   actorIDLTE: ID
-  actorIDContains: ID
-  actorIDHasPrefix: ID
-  actorIDHasSuffix: ID
+  """
+  Its actor id has no value.
+  """
   actorIDIsNil: Boolean
+  """
+  Its actor id has a value.
+  """
   actorIDNotNil: Boolean
-  actorIDEqualFold: ID
-  actorIDContainsFold: ID
   """
   record_id field predicates
   """
   recordID: ID
+  """
+  Its record id is not the value.
+  """
   recordIDNEQ: ID
+  """
+  Its record id is one of the values.
+  """
   recordIDIn: [ID!]
+  """
+  Its record id is none of the values.
+  """
   recordIDNotIn: [ID!]
+  """
+  Its record id is more than the value.
+  """
   recordIDGT: ID
+  """
+  Its record id is the value or more.
+  """
   recordIDGTE: ID
+  """
+  Its record id is less than the value.
+  """
   recordIDLT: ID
+  """
+  Its record id is the value or less.
+  """
   recordIDLTE: ID
-  recordIDContains: ID
-  recordIDHasPrefix: ID
-  recordIDHasSuffix: ID
+  """
+  Its record id has no value.
+  """
   recordIDIsNil: Boolean
+  """
+  Its record id has a value.
+  """
   recordIDNotNil: Boolean
-  recordIDEqualFold: ID
-  recordIDContainsFold: ID
   """
   operation_id field predicates
   """
   operationID: ID
+  """
+  Its operation id is not the value.
+  """
   operationIDNEQ: ID
+  """
+  Its operation id is one of the values.
+  """
   operationIDIn: [ID!]
+  """
+  Its operation id is none of the values.
+  """
   operationIDNotIn: [ID!]
+  """
+  Its operation id is more than the value.
+  """
   operationIDGT: ID
+  """
+  Its operation id is the value or more.
+  """
   operationIDGTE: ID
+  """
+  Its operation id is less than the value.
+  """
   operationIDLT: ID
+  """
+  Its operation id is the value or less.
+  """
   operationIDLTE: ID
-  operationIDContains: ID
-  operationIDHasPrefix: ID
-  operationIDHasSuffix: ID
+  """
+  Its operation id has no value.
+  """
   operationIDIsNil: Boolean
+  """
+  Its operation id has a value.
+  """
   operationIDNotNil: Boolean
-  operationIDEqualFold: ID
-  operationIDContainsFold: ID
   """
   request_id field predicates
   """
   requestID: String
+  """
+  Its request id is not the value.
+  """
   requestIDNEQ: String
+  """
+  Its request id is one of the values.
+  """
   requestIDIn: [String!]
+  """
+  Its request id is none of the values.
+  """
   requestIDNotIn: [String!]
+  """
+  Its request id is more than the value.
+  """
   requestIDGT: String
+  """
+  Its request id is the value or more.
+  """
   requestIDGTE: String
+  """
+  Its request id is less than the value.
+  """
   requestIDLT: String
+  """
+  Its request id is the value or less.
+  """
   requestIDLTE: String
+  """
+  Its request id contains the value.
+  """
   requestIDContains: String
+  """
+  Its request id begins with the value.
+  """
   requestIDHasPrefix: String
+  """
+  Its request id ends with the value.
+  """
   requestIDHasSuffix: String
+  """
+  Its request id has no value.
+  """
   requestIDIsNil: Boolean
+  """
+  Its request id has a value.
+  """
   requestIDNotNil: Boolean
-  requestIDEqualFold: String
-  requestIDContainsFold: String
 }
 """
 AuditOutcome is enum for the field outcome
 """
 enum AuditOutcome @goModel(model: "github.com/lethe-crm/lethe/ent/auditevent.Outcome") {
+  """
+  It happened.
+  """
   SUCCEEDED
+  """
+  It was not allowed.
+  """
   REFUSED
+  """
+  It was allowed and could not be done.
+  """
   FAILED
 }
+"""
+A person at a customer.
+"""
 type Contact implements Node & Record {
+  """
+  Its id, unique among all things.
+  """
   id: ID!
   """
   When the record was created.
@@ -3256,6 +3551,9 @@ type Contact implements Node & Record {
   The customer the person is at.
   """
   customer: Customer
+  """
+  Messages exchanged with the person.
+  """
   messages(
     """
     Returns the elements in the list that come after the specified cursor.
@@ -3384,9 +3682,21 @@ input ContactOrder {
 Properties by which Contact connections can be ordered.
 """
 enum ContactOrderField {
+  """
+  By created at.
+  """
   CREATED_AT
+  """
+  By updated at.
+  """
   UPDATED_AT
+  """
+  By state changed at.
+  """
   STATE_CHANGED_AT
+  """
+  By name.
+  """
   NAME
 }
 """
@@ -3403,175 +3713,449 @@ ContactWhereInput is used for filtering Contact objects.
 Input was generated by ent.
 """
 input ContactWhereInput {
+  """
+  What this filter does not match.
+  """
   not: ContactWhereInput
+  """
+  What all of these filters match.
+  """
   and: [ContactWhereInput!]
+  """
+  What one of these filters matches.
+  """
   or: [ContactWhereInput!]
   """
   id field predicates
   """
   id: ID
+  """
+  Its id is not the value.
+  """
   idNEQ: ID
+  """
+  Its id is one of the values.
+  """
   idIn: [ID!]
+  """
+  Its id is none of the values.
+  """
   idNotIn: [ID!]
+  """
+  Its id is more than the value.
+  """
   idGT: ID
+  """
+  Its id is the value or more.
+  """
   idGTE: ID
+  """
+  Its id is less than the value.
+  """
   idLT: ID
+  """
+  Its id is the value or less.
+  """
   idLTE: ID
   """
   owner_id field predicates
   """
   ownerID: ID
+  """
+  Its owner id is not the value.
+  """
   ownerIDNEQ: ID
+  """
+  Its owner id is one of the values.
+  """
   ownerIDIn: [ID!]
+  """
+  Its owner id is none of the values.
+  """
   ownerIDNotIn: [ID!]
+  """
+  Its owner id is more than the value.
+  """
   ownerIDGT: ID
+  """
+  Its owner id is the value or more.
+  """
   ownerIDGTE: ID
+  """
+  Its owner id is less than the value.
+  """
   ownerIDLT: ID
+  """
+  Its owner id is the value or less.
+  """
   ownerIDLTE: ID
-  ownerIDContains: ID
-  ownerIDHasPrefix: ID
-  ownerIDHasSuffix: ID
+  """
+  Its owner id has no value.
+  """
   ownerIDIsNil: Boolean
+  """
+  Its owner id has a value.
+  """
   ownerIDNotNil: Boolean
-  ownerIDEqualFold: ID
-  ownerIDContainsFold: ID
   """
   team_id field predicates
   """
   teamID: ID
+  """
+  Its team id is not the value.
+  """
   teamIDNEQ: ID
+  """
+  Its team id is one of the values.
+  """
   teamIDIn: [ID!]
+  """
+  Its team id is none of the values.
+  """
   teamIDNotIn: [ID!]
+  """
+  Its team id is more than the value.
+  """
   teamIDGT: ID
+  """
+  Its team id is the value or more.
+  """
   teamIDGTE: ID
+  """
+  Its team id is less than the value.
+  """
   teamIDLT: ID
+  """
+  Its team id is the value or less.
+  """
   teamIDLTE: ID
-  teamIDContains: ID
-  teamIDHasPrefix: ID
-  teamIDHasSuffix: ID
+  """
+  Its team id has no value.
+  """
   teamIDIsNil: Boolean
+  """
+  Its team id has a value.
+  """
   teamIDNotNil: Boolean
-  teamIDEqualFold: ID
-  teamIDContainsFold: ID
   """
   created_at field predicates
   """
   createdAt: Time
+  """
+  Its created at is not the value.
+  """
   createdAtNEQ: Time
+  """
+  Its created at is one of the values.
+  """
   createdAtIn: [Time!]
+  """
+  Its created at is none of the values.
+  """
   createdAtNotIn: [Time!]
+  """
+  Its created at is more than the value.
+  """
   createdAtGT: Time
+  """
+  Its created at is the value or more.
+  """
   createdAtGTE: Time
+  """
+  Its created at is less than the value.
+  """
   createdAtLT: Time
+  """
+  Its created at is the value or less.
+  """
   createdAtLTE: Time
   """
   updated_at field predicates
   """
   updatedAt: Time
+  """
+  Its updated at is not the value.
+  """
   updatedAtNEQ: Time
+  """
+  Its updated at is one of the values.
+  """
   updatedAtIn: [Time!]
+  """
+  Its updated at is none of the values.
+  """
   updatedAtNotIn: [Time!]
+  """
+  Its updated at is more than the value.
+  """
   updatedAtGT: Time
+  """
+  Its updated at is the value or more.
+  """
   updatedAtGTE: Time
+  """
+  Its updated at is less than the value.
+  """
   updatedAtLT: Time
+  """
+  Its updated at is the value or less.
+  """
   updatedAtLTE: Time
   """
   name field predicates
   """
   name: String
+  """
+  Its name is not the value.
+  """
   nameNEQ: String
+  """
+  Its name is one of the values.
+  """
   nameIn: [String!]
+  """
+  Its name is none of the values.
+  """
   nameNotIn: [String!]
+  """
+  Its name is more than the value.
+  """
   nameGT: String
+  """
+  Its name is the value or more.
+  """
   nameGTE: String
+  """
+  Its name is less than the value.
+  """
   nameLT: String
+  """
+  Its name is the value or less.
+  """
   nameLTE: String
+  """
+  Its name contains the value.
+  """
   nameContains: String
+  """
+  Its name begins with the value.
+  """
   nameHasPrefix: String
+  """
+  Its name ends with the value.
+  """
   nameHasSuffix: String
-  nameEqualFold: String
-  nameContainsFold: String
   """
   email field predicates
   """
   email: String
+  """
+  Its email is not the value.
+  """
   emailNEQ: String
+  """
+  Its email is one of the values.
+  """
   emailIn: [String!]
+  """
+  Its email is none of the values.
+  """
   emailNotIn: [String!]
+  """
+  Its email is more than the value.
+  """
   emailGT: String
+  """
+  Its email is the value or more.
+  """
   emailGTE: String
+  """
+  Its email is less than the value.
+  """
   emailLT: String
+  """
+  Its email is the value or less.
+  """
   emailLTE: String
+  """
+  Its email contains the value.
+  """
   emailContains: String
+  """
+  Its email begins with the value.
+  """
   emailHasPrefix: String
+  """
+  Its email ends with the value.
+  """
   emailHasSuffix: String
+  """
+  Its email has no value.
+  """
   emailIsNil: Boolean
+  """
+  Its email has a value.
+  """
   emailNotNil: Boolean
-  emailEqualFold: String
-  emailContainsFold: String
   """
   phone field predicates
   """
   phone: String
+  """
+  Its phone is not the value.
+  """
   phoneNEQ: String
+  """
+  Its phone is one of the values.
+  """
   phoneIn: [String!]
+  """
+  Its phone is none of the values.
+  """
   phoneNotIn: [String!]
+  """
+  Its phone is more than the value.
+  """
   phoneGT: String
+  """
+  Its phone is the value or more.
+  """
   phoneGTE: String
+  """
+  Its phone is less than the value.
+  """
   phoneLT: String
+  """
+  Its phone is the value or less.
+  """
   phoneLTE: String
+  """
+  Its phone contains the value.
+  """
   phoneContains: String
+  """
+  Its phone begins with the value.
+  """
   phoneHasPrefix: String
+  """
+  Its phone ends with the value.
+  """
   phoneHasSuffix: String
+  """
+  Its phone has no value.
+  """
   phoneIsNil: Boolean
+  """
+  Its phone has a value.
+  """
   phoneNotNil: Boolean
-  phoneEqualFold: String
-  phoneContainsFold: String
   """
   title field predicates
   """
   title: String
+  """
+  Its title is not the value.
+  """
   titleNEQ: String
+  """
+  Its title is one of the values.
+  """
   titleIn: [String!]
+  """
+  Its title is none of the values.
+  """
   titleNotIn: [String!]
+  """
+  Its title is more than the value.
+  """
   titleGT: String
+  """
+  Its title is the value or more.
+  """
   titleGTE: String
+  """
+  Its title is less than the value.
+  """
   titleLT: String
+  """
+  Its title is the value or less.
+  """
   titleLTE: String
+  """
+  Its title contains the value.
+  """
   titleContains: String
+  """
+  Its title begins with the value.
+  """
   titleHasPrefix: String
+  """
+  Its title ends with the value.
+  """
   titleHasSuffix: String
+  """
+  Its title has no value.
+  """
   titleIsNil: Boolean
+  """
+  Its title has a value.
+  """
   titleNotNil: Boolean
-  titleEqualFold: String
-  titleContainsFold: String
   """
   customer_id field predicates
   """
   customerID: ID
+  """
+  Its customer id is not the value.
+  """
   customerIDNEQ: ID
+  """
+  Its customer id is one of the values.
+  """
   customerIDIn: [ID!]
+  """
+  Its customer id is none of the values.
+  """
   customerIDNotIn: [ID!]
+  """
+  Its customer id is more than the value.
+  """
   customerIDGT: ID
+  """
+  Its customer id is the value or more.
+  """
   customerIDGTE: ID
+  """
+  Its customer id is less than the value.
+  """
   customerIDLT: ID
+  """
+  Its customer id is the value or less.
+  """
   customerIDLTE: ID
-  customerIDContains: ID
-  customerIDHasPrefix: ID
-  customerIDHasSuffix: ID
+  """
+  Its customer id has no value.
+  """
   customerIDIsNil: Boolean
+  """
+  Its customer id has a value.
+  """
   customerIDNotNil: Boolean
-  customerIDEqualFold: ID
-  customerIDContainsFold: ID
   """
   customer edge predicates
   """
   hasCustomer: Boolean
+  """
+  Whether one of its customer is live, to be seen, and matches one of these filters.
+  """
   hasCustomerWith: [CustomerWhereInput!]
   """
   messages edge predicates
   """
   hasMessages: Boolean
+  """
+  Whether one of its messages is live, to be seen, and matches one of these filters.
+  """
   hasMessagesWith: [MessageWhereInput!]
 }
 """
@@ -3775,7 +4359,13 @@ Define a Relay Cursor type:
 https://relay.dev/graphql/connections.htm#sec-Cursor
 """
 scalar Cursor
+"""
+A person or company one does business with.
+"""
 type Customer implements Node & Record {
+  """
+  Its id, unique among all things.
+  """
   id: ID!
   """
   When the record was created.
@@ -3865,6 +4455,9 @@ type Customer implements Node & Record {
   The operation that put the record into its state. Null while it never left ACTIVE.
   """
   operation: Operation
+  """
+  People at the customer.
+  """
   contacts(
     """
     Returns the elements in the list that come after the specified cursor.
@@ -3901,6 +4494,9 @@ type Customer implements Node & Record {
     """
     states: [RecordState!] = [ACTIVE]
   ): ContactConnection!
+  """
+  Business under way or done with the customer.
+  """
   deals(
     """
     Returns the elements in the list that come after the specified cursor.
@@ -3937,6 +4533,9 @@ type Customer implements Node & Record {
     """
     states: [RecordState!] = [ACTIVE]
   ): DealConnection!
+  """
+  Messages exchanged with the customer.
+  """
   messages(
     """
     Returns the elements in the list that come after the specified cursor.
@@ -4052,7 +4651,13 @@ type CustomerEdge {
 CustomerKind is enum for the field kind
 """
 enum CustomerKind @goModel(model: "github.com/lethe-crm/lethe/ent/customer.Kind") {
+  """
+  A company or another organisation.
+  """
   COMPANY
+  """
+  A person.
+  """
   PERSON
 }
 """
@@ -4072,10 +4677,25 @@ input CustomerOrder {
 Properties by which Customer connections can be ordered.
 """
 enum CustomerOrderField {
+  """
+  By created at.
+  """
   CREATED_AT
+  """
+  By updated at.
+  """
   UPDATED_AT
+  """
+  By number.
+  """
   NUMBER
+  """
+  By state changed at.
+  """
   STATE_CHANGED_AT
+  """
+  By name.
+  """
   NAME
 }
 """
@@ -4091,9 +4711,21 @@ type CustomerPayload {
 CustomerStatus is enum for the field status
 """
 enum CustomerStatus @goModel(model: "github.com/lethe-crm/lethe/ent/customer.Status") {
+  """
+  Someone who might become a customer.
+  """
   LEAD
+  """
+  Someone one is talking with.
+  """
   PROSPECT
+  """
+  Someone one does business with.
+  """
   CUSTOMER
+  """
+  Someone one did business with.
+  """
   FORMER
 }
 """
@@ -4101,221 +4733,582 @@ CustomerWhereInput is used for filtering Customer objects.
 Input was generated by ent.
 """
 input CustomerWhereInput {
+  """
+  What this filter does not match.
+  """
   not: CustomerWhereInput
+  """
+  What all of these filters match.
+  """
   and: [CustomerWhereInput!]
+  """
+  What one of these filters matches.
+  """
   or: [CustomerWhereInput!]
   """
   id field predicates
   """
   id: ID
+  """
+  Its id is not the value.
+  """
   idNEQ: ID
+  """
+  Its id is one of the values.
+  """
   idIn: [ID!]
+  """
+  Its id is none of the values.
+  """
   idNotIn: [ID!]
+  """
+  Its id is more than the value.
+  """
   idGT: ID
+  """
+  Its id is the value or more.
+  """
   idGTE: ID
+  """
+  Its id is less than the value.
+  """
   idLT: ID
+  """
+  Its id is the value or less.
+  """
   idLTE: ID
   """
   owner_id field predicates
   """
   ownerID: ID
+  """
+  Its owner id is not the value.
+  """
   ownerIDNEQ: ID
+  """
+  Its owner id is one of the values.
+  """
   ownerIDIn: [ID!]
+  """
+  Its owner id is none of the values.
+  """
   ownerIDNotIn: [ID!]
+  """
+  Its owner id is more than the value.
+  """
   ownerIDGT: ID
+  """
+  Its owner id is the value or more.
+  """
   ownerIDGTE: ID
+  """
+  Its owner id is less than the value.
+  """
   ownerIDLT: ID
+  """
+  Its owner id is the value or less.
+  """
   ownerIDLTE: ID
-  ownerIDContains: ID
-  ownerIDHasPrefix: ID
-  ownerIDHasSuffix: ID
+  """
+  Its owner id has no value.
+  """
   ownerIDIsNil: Boolean
+  """
+  Its owner id has a value.
+  """
   ownerIDNotNil: Boolean
-  ownerIDEqualFold: ID
-  ownerIDContainsFold: ID
   """
   team_id field predicates
   """
   teamID: ID
+  """
+  Its team id is not the value.
+  """
   teamIDNEQ: ID
+  """
+  Its team id is one of the values.
+  """
   teamIDIn: [ID!]
+  """
+  Its team id is none of the values.
+  """
   teamIDNotIn: [ID!]
+  """
+  Its team id is more than the value.
+  """
   teamIDGT: ID
+  """
+  Its team id is the value or more.
+  """
   teamIDGTE: ID
+  """
+  Its team id is less than the value.
+  """
   teamIDLT: ID
+  """
+  Its team id is the value or less.
+  """
   teamIDLTE: ID
-  teamIDContains: ID
-  teamIDHasPrefix: ID
-  teamIDHasSuffix: ID
+  """
+  Its team id has no value.
+  """
   teamIDIsNil: Boolean
+  """
+  Its team id has a value.
+  """
   teamIDNotNil: Boolean
-  teamIDEqualFold: ID
-  teamIDContainsFold: ID
   """
   created_at field predicates
   """
   createdAt: Time
+  """
+  Its created at is not the value.
+  """
   createdAtNEQ: Time
+  """
+  Its created at is one of the values.
+  """
   createdAtIn: [Time!]
+  """
+  Its created at is none of the values.
+  """
   createdAtNotIn: [Time!]
+  """
+  Its created at is more than the value.
+  """
   createdAtGT: Time
+  """
+  Its created at is the value or more.
+  """
   createdAtGTE: Time
+  """
+  Its created at is less than the value.
+  """
   createdAtLT: Time
+  """
+  Its created at is the value or less.
+  """
   createdAtLTE: Time
   """
   updated_at field predicates
   """
   updatedAt: Time
+  """
+  Its updated at is not the value.
+  """
   updatedAtNEQ: Time
+  """
+  Its updated at is one of the values.
+  """
   updatedAtIn: [Time!]
+  """
+  Its updated at is none of the values.
+  """
   updatedAtNotIn: [Time!]
+  """
+  Its updated at is more than the value.
+  """
   updatedAtGT: Time
+  """
+  Its updated at is the value or more.
+  """
   updatedAtGTE: Time
+  """
+  Its updated at is less than the value.
+  """
   updatedAtLT: Time
+  """
+  Its updated at is the value or less.
+  """
   updatedAtLTE: Time
   """
   number field predicates
   """
   number: String
+  """
+  Its number is not the value.
+  """
   numberNEQ: String
+  """
+  Its number is one of the values.
+  """
   numberIn: [String!]
+  """
+  Its number is none of the values.
+  """
   numberNotIn: [String!]
+  """
+  Its number is more than the value.
+  """
   numberGT: String
+  """
+  Its number is the value or more.
+  """
   numberGTE: String
+  """
+  Its number is less than the value.
+  """
   numberLT: String
+  """
+  Its number is the value or less.
+  """
   numberLTE: String
+  """
+  Its number contains the value.
+  """
   numberContains: String
+  """
+  Its number begins with the value.
+  """
   numberHasPrefix: String
+  """
+  Its number ends with the value.
+  """
   numberHasSuffix: String
-  numberEqualFold: String
-  numberContainsFold: String
   """
   name field predicates
   """
   name: String
+  """
+  Its name is not the value.
+  """
   nameNEQ: String
+  """
+  Its name is one of the values.
+  """
   nameIn: [String!]
+  """
+  Its name is none of the values.
+  """
   nameNotIn: [String!]
+  """
+  Its name is more than the value.
+  """
   nameGT: String
+  """
+  Its name is the value or more.
+  """
   nameGTE: String
+  """
+  Its name is less than the value.
+  """
   nameLT: String
+  """
+  Its name is the value or less.
+  """
   nameLTE: String
+  """
+  Its name contains the value.
+  """
   nameContains: String
+  """
+  Its name begins with the value.
+  """
   nameHasPrefix: String
+  """
+  Its name ends with the value.
+  """
   nameHasSuffix: String
-  nameEqualFold: String
-  nameContainsFold: String
   """
   kind field predicates
   """
   kind: CustomerKind
+  """
+  Its kind is not the value.
+  """
   kindNEQ: CustomerKind
+  """
+  Its kind is one of the values.
+  """
   kindIn: [CustomerKind!]
+  """
+  Its kind is none of the values.
+  """
   kindNotIn: [CustomerKind!]
   """
   email field predicates
   """
   email: String
+  """
+  Its email is not the value.
+  """
   emailNEQ: String
+  """
+  Its email is one of the values.
+  """
   emailIn: [String!]
+  """
+  Its email is none of the values.
+  """
   emailNotIn: [String!]
+  """
+  Its email is more than the value.
+  """
   emailGT: String
+  """
+  Its email is the value or more.
+  """
   emailGTE: String
+  """
+  Its email is less than the value.
+  """
   emailLT: String
+  """
+  Its email is the value or less.
+  """
   emailLTE: String
+  """
+  Its email contains the value.
+  """
   emailContains: String
+  """
+  Its email begins with the value.
+  """
   emailHasPrefix: String
+  """
+  Its email ends with the value.
+  """
   emailHasSuffix: String
+  """
+  Its email has no value.
+  """
   emailIsNil: Boolean
+  """
+  Its email has a value.
+  """
   emailNotNil: Boolean
-  emailEqualFold: String
-  emailContainsFold: String
   """
   phone field predicates
   """
   phone: String
+  """
+  Its phone is not the value.
+  """
   phoneNEQ: String
+  """
+  Its phone is one of the values.
+  """
   phoneIn: [String!]
+  """
+  Its phone is none of the values.
+  """
   phoneNotIn: [String!]
+  """
+  Its phone is more than the value.
+  """
   phoneGT: String
+  """
+  Its phone is the value or more.
+  """
   phoneGTE: String
+  """
+  Its phone is less than the value.
+  """
   phoneLT: String
+  """
+  Its phone is the value or less.
+  """
   phoneLTE: String
+  """
+  Its phone contains the value.
+  """
   phoneContains: String
+  """
+  Its phone begins with the value.
+  """
   phoneHasPrefix: String
+  """
+  Its phone ends with the value.
+  """
   phoneHasSuffix: String
+  """
+  Its phone has no value.
+  """
   phoneIsNil: Boolean
+  """
+  Its phone has a value.
+  """
   phoneNotNil: Boolean
-  phoneEqualFold: String
-  phoneContainsFold: String
   """
   domain field predicates
   """
   domain: String
+  """
+  Its domain is not the value.
+  """
   domainNEQ: String
+  """
+  Its domain is one of the values.
+  """
   domainIn: [String!]
+  """
+  Its domain is none of the values.
+  """
   domainNotIn: [String!]
+  """
+  Its domain is more than the value.
+  """
   domainGT: String
+  """
+  Its domain is the value or more.
+  """
   domainGTE: String
+  """
+  Its domain is less than the value.
+  """
   domainLT: String
+  """
+  Its domain is the value or less.
+  """
   domainLTE: String
+  """
+  Its domain contains the value.
+  """
   domainContains: String
+  """
+  Its domain begins with the value.
+  """
   domainHasPrefix: String
+  """
+  Its domain ends with the value.
+  """
   domainHasSuffix: String
+  """
+  Its domain has no value.
+  """
   domainIsNil: Boolean
+  """
+  Its domain has a value.
+  """
   domainNotNil: Boolean
-  domainEqualFold: String
-  domainContainsFold: String
   """
   status field predicates
   """
   status: CustomerStatus
+  """
+  Its status is not the value.
+  """
   statusNEQ: CustomerStatus
+  """
+  Its status is one of the values.
+  """
   statusIn: [CustomerStatus!]
+  """
+  Its status is none of the values.
+  """
   statusNotIn: [CustomerStatus!]
   """
   last_activity_at field predicates
   """
   lastActivityAt: Time
+  """
+  Its last activity at is not the value.
+  """
   lastActivityAtNEQ: Time
+  """
+  Its last activity at is one of the values.
+  """
   lastActivityAtIn: [Time!]
+  """
+  Its last activity at is none of the values.
+  """
   lastActivityAtNotIn: [Time!]
+  """
+  Its last activity at is more than the value.
+  """
   lastActivityAtGT: Time
+  """
+  Its last activity at is the value or more.
+  """
   lastActivityAtGTE: Time
+  """
+  Its last activity at is less than the value.
+  """
   lastActivityAtLT: Time
+  """
+  Its last activity at is the value or less.
+  """
   lastActivityAtLTE: Time
+  """
+  Its last activity at has no value.
+  """
   lastActivityAtIsNil: Boolean
+  """
+  Its last activity at has a value.
+  """
   lastActivityAtNotNil: Boolean
   """
   ended_at field predicates
   """
   endedAt: Time
+  """
+  Its ended at is not the value.
+  """
   endedAtNEQ: Time
+  """
+  Its ended at is one of the values.
+  """
   endedAtIn: [Time!]
+  """
+  Its ended at is none of the values.
+  """
   endedAtNotIn: [Time!]
+  """
+  Its ended at is more than the value.
+  """
   endedAtGT: Time
+  """
+  Its ended at is the value or more.
+  """
   endedAtGTE: Time
+  """
+  Its ended at is less than the value.
+  """
   endedAtLT: Time
+  """
+  Its ended at is the value or less.
+  """
   endedAtLTE: Time
+  """
+  Its ended at has no value.
+  """
   endedAtIsNil: Boolean
+  """
+  Its ended at has a value.
+  """
   endedAtNotNil: Boolean
   """
   contacts edge predicates
   """
   hasContacts: Boolean
+  """
+  Whether one of its contacts is live, to be seen, and matches one of these filters.
+  """
   hasContactsWith: [ContactWhereInput!]
   """
   deals edge predicates
   """
   hasDeals: Boolean
+  """
+  Whether one of its deals is live, to be seen, and matches one of these filters.
+  """
   hasDealsWith: [DealWhereInput!]
   """
   messages edge predicates
   """
   hasMessages: Boolean
+  """
+  Whether one of its messages is live, to be seen, and matches one of these filters.
+  """
   hasMessagesWith: [MessageWhereInput!]
 }
+"""
+Business under way or done with a customer.
+"""
 type Deal implements Node & Record {
+  """
+  Its id, unique among all things.
+  """
   id: ID!
   """
   When the record was created.
@@ -4497,10 +5490,25 @@ input DealOrder {
 Properties by which Deal connections can be ordered.
 """
 enum DealOrderField {
+  """
+  By created at.
+  """
   CREATED_AT
+  """
+  By updated at.
+  """
   UPDATED_AT
+  """
+  By number.
+  """
   NUMBER
+  """
+  By state changed at.
+  """
   STATE_CHANGED_AT
+  """
+  By name.
+  """
   NAME
 }
 """
@@ -4516,10 +5524,25 @@ type DealPayload {
 DealStage is enum for the field stage
 """
 enum DealStage @goModel(model: "github.com/lethe-crm/lethe/ent/deal.Stage") {
+  """
+  Whether there is a deal is being found out.
+  """
   QUALIFICATION
+  """
+  An offer was made.
+  """
   PROPOSAL
+  """
+  Terms are being talked about.
+  """
   NEGOTIATION
+  """
+  It was agreed.
+  """
   WON
+  """
+  It will not come about.
+  """
   LOST
 }
 """
@@ -4527,218 +5550,555 @@ DealWhereInput is used for filtering Deal objects.
 Input was generated by ent.
 """
 input DealWhereInput {
+  """
+  What this filter does not match.
+  """
   not: DealWhereInput
+  """
+  What all of these filters match.
+  """
   and: [DealWhereInput!]
+  """
+  What one of these filters matches.
+  """
   or: [DealWhereInput!]
   """
   id field predicates
   """
   id: ID
+  """
+  Its id is not the value.
+  """
   idNEQ: ID
+  """
+  Its id is one of the values.
+  """
   idIn: [ID!]
+  """
+  Its id is none of the values.
+  """
   idNotIn: [ID!]
+  """
+  Its id is more than the value.
+  """
   idGT: ID
+  """
+  Its id is the value or more.
+  """
   idGTE: ID
+  """
+  Its id is less than the value.
+  """
   idLT: ID
+  """
+  Its id is the value or less.
+  """
   idLTE: ID
   """
   owner_id field predicates
   """
   ownerID: ID
+  """
+  Its owner id is not the value.
+  """
   ownerIDNEQ: ID
+  """
+  Its owner id is one of the values.
+  """
   ownerIDIn: [ID!]
+  """
+  Its owner id is none of the values.
+  """
   ownerIDNotIn: [ID!]
+  """
+  Its owner id is more than the value.
+  """
   ownerIDGT: ID
+  """
+  Its owner id is the value or more.
+  """
   ownerIDGTE: ID
+  """
+  Its owner id is less than the value.
+  """
   ownerIDLT: ID
+  """
+  Its owner id is the value or less.
+  """
   ownerIDLTE: ID
-  ownerIDContains: ID
-  ownerIDHasPrefix: ID
-  ownerIDHasSuffix: ID
+  """
+  Its owner id has no value.
+  """
   ownerIDIsNil: Boolean
+  """
+  Its owner id has a value.
+  """
   ownerIDNotNil: Boolean
-  ownerIDEqualFold: ID
-  ownerIDContainsFold: ID
   """
   team_id field predicates
   """
   teamID: ID
+  """
+  Its team id is not the value.
+  """
   teamIDNEQ: ID
+  """
+  Its team id is one of the values.
+  """
   teamIDIn: [ID!]
+  """
+  Its team id is none of the values.
+  """
   teamIDNotIn: [ID!]
+  """
+  Its team id is more than the value.
+  """
   teamIDGT: ID
+  """
+  Its team id is the value or more.
+  """
   teamIDGTE: ID
+  """
+  Its team id is less than the value.
+  """
   teamIDLT: ID
+  """
+  Its team id is the value or less.
+  """
   teamIDLTE: ID
-  teamIDContains: ID
-  teamIDHasPrefix: ID
-  teamIDHasSuffix: ID
+  """
+  Its team id has no value.
+  """
   teamIDIsNil: Boolean
+  """
+  Its team id has a value.
+  """
   teamIDNotNil: Boolean
-  teamIDEqualFold: ID
-  teamIDContainsFold: ID
   """
   created_at field predicates
   """
   createdAt: Time
+  """
+  Its created at is not the value.
+  """
   createdAtNEQ: Time
+  """
+  Its created at is one of the values.
+  """
   createdAtIn: [Time!]
+  """
+  Its created at is none of the values.
+  """
   createdAtNotIn: [Time!]
+  """
+  Its created at is more than the value.
+  """
   createdAtGT: Time
+  """
+  Its created at is the value or more.
+  """
   createdAtGTE: Time
+  """
+  Its created at is less than the value.
+  """
   createdAtLT: Time
+  """
+  Its created at is the value or less.
+  """
   createdAtLTE: Time
   """
   updated_at field predicates
   """
   updatedAt: Time
+  """
+  Its updated at is not the value.
+  """
   updatedAtNEQ: Time
+  """
+  Its updated at is one of the values.
+  """
   updatedAtIn: [Time!]
+  """
+  Its updated at is none of the values.
+  """
   updatedAtNotIn: [Time!]
+  """
+  Its updated at is more than the value.
+  """
   updatedAtGT: Time
+  """
+  Its updated at is the value or more.
+  """
   updatedAtGTE: Time
+  """
+  Its updated at is less than the value.
+  """
   updatedAtLT: Time
+  """
+  Its updated at is the value or less.
+  """
   updatedAtLTE: Time
   """
   number field predicates
   """
   number: String
+  """
+  Its number is not the value.
+  """
   numberNEQ: String
+  """
+  Its number is one of the values.
+  """
   numberIn: [String!]
+  """
+  Its number is none of the values.
+  """
   numberNotIn: [String!]
+  """
+  Its number is more than the value.
+  """
   numberGT: String
+  """
+  Its number is the value or more.
+  """
   numberGTE: String
+  """
+  Its number is less than the value.
+  """
   numberLT: String
+  """
+  Its number is the value or less.
+  """
   numberLTE: String
+  """
+  Its number contains the value.
+  """
   numberContains: String
+  """
+  Its number begins with the value.
+  """
   numberHasPrefix: String
+  """
+  Its number ends with the value.
+  """
   numberHasSuffix: String
-  numberEqualFold: String
-  numberContainsFold: String
   """
   name field predicates
   """
   name: String
+  """
+  Its name is not the value.
+  """
   nameNEQ: String
+  """
+  Its name is one of the values.
+  """
   nameIn: [String!]
+  """
+  Its name is none of the values.
+  """
   nameNotIn: [String!]
+  """
+  Its name is more than the value.
+  """
   nameGT: String
+  """
+  Its name is the value or more.
+  """
   nameGTE: String
+  """
+  Its name is less than the value.
+  """
   nameLT: String
+  """
+  Its name is the value or less.
+  """
   nameLTE: String
+  """
+  Its name contains the value.
+  """
   nameContains: String
+  """
+  Its name begins with the value.
+  """
   nameHasPrefix: String
+  """
+  Its name ends with the value.
+  """
   nameHasSuffix: String
-  nameEqualFold: String
-  nameContainsFold: String
   """
   amount field predicates
   """
   amount: Float
+  """
+  Its amount is not the value.
+  """
   amountNEQ: Float
+  """
+  Its amount is one of the values.
+  """
   amountIn: [Float!]
+  """
+  Its amount is none of the values.
+  """
   amountNotIn: [Float!]
+  """
+  Its amount is more than the value.
+  """
   amountGT: Float
+  """
+  Its amount is the value or more.
+  """
   amountGTE: Float
+  """
+  Its amount is less than the value.
+  """
   amountLT: Float
+  """
+  Its amount is the value or less.
+  """
   amountLTE: Float
+  """
+  Its amount has no value.
+  """
   amountIsNil: Boolean
+  """
+  Its amount has a value.
+  """
   amountNotNil: Boolean
   """
   currency field predicates
   """
   currency: String
+  """
+  Its currency is not the value.
+  """
   currencyNEQ: String
+  """
+  Its currency is one of the values.
+  """
   currencyIn: [String!]
+  """
+  Its currency is none of the values.
+  """
   currencyNotIn: [String!]
+  """
+  Its currency is more than the value.
+  """
   currencyGT: String
+  """
+  Its currency is the value or more.
+  """
   currencyGTE: String
+  """
+  Its currency is less than the value.
+  """
   currencyLT: String
+  """
+  Its currency is the value or less.
+  """
   currencyLTE: String
+  """
+  Its currency contains the value.
+  """
   currencyContains: String
+  """
+  Its currency begins with the value.
+  """
   currencyHasPrefix: String
+  """
+  Its currency ends with the value.
+  """
   currencyHasSuffix: String
+  """
+  Its currency has no value.
+  """
   currencyIsNil: Boolean
+  """
+  Its currency has a value.
+  """
   currencyNotNil: Boolean
-  currencyEqualFold: String
-  currencyContainsFold: String
   """
   stage field predicates
   """
   stage: DealStage
+  """
+  Its stage is not the value.
+  """
   stageNEQ: DealStage
+  """
+  Its stage is one of the values.
+  """
   stageIn: [DealStage!]
+  """
+  Its stage is none of the values.
+  """
   stageNotIn: [DealStage!]
   """
   closes_at field predicates
   """
   closesAt: Time
+  """
+  Its closes at is not the value.
+  """
   closesAtNEQ: Time
+  """
+  Its closes at is one of the values.
+  """
   closesAtIn: [Time!]
+  """
+  Its closes at is none of the values.
+  """
   closesAtNotIn: [Time!]
+  """
+  Its closes at is more than the value.
+  """
   closesAtGT: Time
+  """
+  Its closes at is the value or more.
+  """
   closesAtGTE: Time
+  """
+  Its closes at is less than the value.
+  """
   closesAtLT: Time
+  """
+  Its closes at is the value or less.
+  """
   closesAtLTE: Time
+  """
+  Its closes at has no value.
+  """
   closesAtIsNil: Boolean
+  """
+  Its closes at has a value.
+  """
   closesAtNotNil: Boolean
   """
   customer_id field predicates
   """
   customerID: ID
+  """
+  Its customer id is not the value.
+  """
   customerIDNEQ: ID
+  """
+  Its customer id is one of the values.
+  """
   customerIDIn: [ID!]
+  """
+  Its customer id is none of the values.
+  """
   customerIDNotIn: [ID!]
+  """
+  Its customer id is more than the value.
+  """
   customerIDGT: ID
+  """
+  Its customer id is the value or more.
+  """
   customerIDGTE: ID
+  """
+  Its customer id is less than the value.
+  """
   customerIDLT: ID
+  """
+  Its customer id is the value or less.
+  """
   customerIDLTE: ID
-  customerIDContains: ID
-  customerIDHasPrefix: ID
-  customerIDHasSuffix: ID
+  """
+  Its customer id has no value.
+  """
   customerIDIsNil: Boolean
+  """
+  Its customer id has a value.
+  """
   customerIDNotNil: Boolean
-  customerIDEqualFold: ID
-  customerIDContainsFold: ID
   """
   primary_contact_id field predicates
   """
   primaryContactID: ID
+  """
+  Its primary contact id is not the value.
+  """
   primaryContactIDNEQ: ID
+  """
+  Its primary contact id is one of the values.
+  """
   primaryContactIDIn: [ID!]
+  """
+  Its primary contact id is none of the values.
+  """
   primaryContactIDNotIn: [ID!]
+  """
+  Its primary contact id is more than the value.
+  """
   primaryContactIDGT: ID
+  """
+  Its primary contact id is the value or more.
+  """
   primaryContactIDGTE: ID
+  """
+  Its primary contact id is less than the value.
+  """
   primaryContactIDLT: ID
+  """
+  Its primary contact id is the value or less.
+  """
   primaryContactIDLTE: ID
-  primaryContactIDContains: ID
-  primaryContactIDHasPrefix: ID
-  primaryContactIDHasSuffix: ID
+  """
+  Its primary contact id has no value.
+  """
   primaryContactIDIsNil: Boolean
+  """
+  Its primary contact id has a value.
+  """
   primaryContactIDNotNil: Boolean
-  primaryContactIDEqualFold: ID
-  primaryContactIDContainsFold: ID
   """
   customer edge predicates
   """
   hasCustomer: Boolean
+  """
+  Whether one of its customer is live, to be seen, and matches one of these filters.
+  """
   hasCustomerWith: [CustomerWhereInput!]
   """
   primary_contact edge predicates
   """
   hasPrimaryContact: Boolean
+  """
+  Whether one of its primary contact is live, to be seen, and matches one of these filters.
+  """
   hasPrimaryContactWith: [ContactWhereInput!]
 }
 """
 ItemOutcome is enum for the field outcome
 """
 enum ItemOutcome @goModel(model: "github.com/lethe-crm/lethe/ent/operationitem.Outcome") {
+  """
+  The record changed.
+  """
   CHANGED
+  """
+  The record was there already.
+  """
   UNCHANGED
+  """
+  It was refused.
+  """
   FAILED
+  """
+  Nothing was done because another item failed.
+  """
   NOT_PROCESSED
 }
+"""
+An e-mail, chat line, text message or letter.
+"""
 type Message implements Node & Record {
+  """
+  Its id, unique among all things.
+  """
   id: ID!
   """
   When the record was created.
@@ -4909,18 +6269,42 @@ type Message implements Node & Record {
 MessageCategory is enum for the field category
 """
 enum MessageCategory @goModel(model: "github.com/lethe-crm/lethe/ent/message.Category") {
+  """
+  Written to someone.
+  """
   NORMAL
+  """
+  Unasked for.
+  """
   SPAM
+  """
+  Sent to many at once.
+  """
   MAILING
 }
 """
 MessageChannel is enum for the field channel
 """
 enum MessageChannel @goModel(model: "github.com/lethe-crm/lethe/ent/message.Channel") {
+  """
+  E-mail.
+  """
   EMAIL
+  """
+  A chat.
+  """
   CHAT
+  """
+  A text message.
+  """
   SMS
+  """
+  A letter on paper.
+  """
   LETTER
+  """
+  Another way.
+  """
   OTHER
 }
 """
@@ -4948,7 +6332,13 @@ type MessageConnection {
 MessageDirection is enum for the field direction
 """
 enum MessageDirection @goModel(model: "github.com/lethe-crm/lethe/ent/message.Direction") {
+  """
+  It came in.
+  """
   INBOUND
+  """
+  It went out.
+  """
   OUTBOUND
 }
 """
@@ -4981,9 +6371,21 @@ input MessageOrder {
 Properties by which Message connections can be ordered.
 """
 enum MessageOrderField {
+  """
+  By created at.
+  """
   CREATED_AT
+  """
+  By updated at.
+  """
   UPDATED_AT
+  """
+  By state changed at.
+  """
   STATE_CHANGED_AT
+  """
+  By sent at.
+  """
   SENT_AT
 }
 """
@@ -5000,309 +6402,777 @@ MessageWhereInput is used for filtering Message objects.
 Input was generated by ent.
 """
 input MessageWhereInput {
+  """
+  What this filter does not match.
+  """
   not: MessageWhereInput
+  """
+  What all of these filters match.
+  """
   and: [MessageWhereInput!]
+  """
+  What one of these filters matches.
+  """
   or: [MessageWhereInput!]
   """
   id field predicates
   """
   id: ID
+  """
+  Its id is not the value.
+  """
   idNEQ: ID
+  """
+  Its id is one of the values.
+  """
   idIn: [ID!]
+  """
+  Its id is none of the values.
+  """
   idNotIn: [ID!]
+  """
+  Its id is more than the value.
+  """
   idGT: ID
+  """
+  Its id is the value or more.
+  """
   idGTE: ID
+  """
+  Its id is less than the value.
+  """
   idLT: ID
+  """
+  Its id is the value or less.
+  """
   idLTE: ID
   """
   owner_id field predicates
   """
   ownerID: ID
+  """
+  Its owner id is not the value.
+  """
   ownerIDNEQ: ID
+  """
+  Its owner id is one of the values.
+  """
   ownerIDIn: [ID!]
+  """
+  Its owner id is none of the values.
+  """
   ownerIDNotIn: [ID!]
+  """
+  Its owner id is more than the value.
+  """
   ownerIDGT: ID
+  """
+  Its owner id is the value or more.
+  """
   ownerIDGTE: ID
+  """
+  Its owner id is less than the value.
+  """
   ownerIDLT: ID
+  """
+  Its owner id is the value or less.
+  """
   ownerIDLTE: ID
-  ownerIDContains: ID
-  ownerIDHasPrefix: ID
-  ownerIDHasSuffix: ID
+  """
+  Its owner id has no value.
+  """
   ownerIDIsNil: Boolean
+  """
+  Its owner id has a value.
+  """
   ownerIDNotNil: Boolean
-  ownerIDEqualFold: ID
-  ownerIDContainsFold: ID
   """
   team_id field predicates
   """
   teamID: ID
+  """
+  Its team id is not the value.
+  """
   teamIDNEQ: ID
+  """
+  Its team id is one of the values.
+  """
   teamIDIn: [ID!]
+  """
+  Its team id is none of the values.
+  """
   teamIDNotIn: [ID!]
+  """
+  Its team id is more than the value.
+  """
   teamIDGT: ID
+  """
+  Its team id is the value or more.
+  """
   teamIDGTE: ID
+  """
+  Its team id is less than the value.
+  """
   teamIDLT: ID
+  """
+  Its team id is the value or less.
+  """
   teamIDLTE: ID
-  teamIDContains: ID
-  teamIDHasPrefix: ID
-  teamIDHasSuffix: ID
+  """
+  Its team id has no value.
+  """
   teamIDIsNil: Boolean
+  """
+  Its team id has a value.
+  """
   teamIDNotNil: Boolean
-  teamIDEqualFold: ID
-  teamIDContainsFold: ID
   """
   created_at field predicates
   """
   createdAt: Time
+  """
+  Its created at is not the value.
+  """
   createdAtNEQ: Time
+  """
+  Its created at is one of the values.
+  """
   createdAtIn: [Time!]
+  """
+  Its created at is none of the values.
+  """
   createdAtNotIn: [Time!]
+  """
+  Its created at is more than the value.
+  """
   createdAtGT: Time
+  """
+  Its created at is the value or more.
+  """
   createdAtGTE: Time
+  """
+  Its created at is less than the value.
+  """
   createdAtLT: Time
+  """
+  Its created at is the value or less.
+  """
   createdAtLTE: Time
   """
   updated_at field predicates
   """
   updatedAt: Time
+  """
+  Its updated at is not the value.
+  """
   updatedAtNEQ: Time
+  """
+  Its updated at is one of the values.
+  """
   updatedAtIn: [Time!]
+  """
+  Its updated at is none of the values.
+  """
   updatedAtNotIn: [Time!]
+  """
+  Its updated at is more than the value.
+  """
   updatedAtGT: Time
+  """
+  Its updated at is the value or more.
+  """
   updatedAtGTE: Time
+  """
+  Its updated at is less than the value.
+  """
   updatedAtLT: Time
+  """
+  Its updated at is the value or less.
+  """
   updatedAtLTE: Time
   """
   channel field predicates
   """
   channel: MessageChannel
+  """
+  Its channel is not the value.
+  """
   channelNEQ: MessageChannel
+  """
+  Its channel is one of the values.
+  """
   channelIn: [MessageChannel!]
+  """
+  Its channel is none of the values.
+  """
   channelNotIn: [MessageChannel!]
   """
   category field predicates
   """
   category: MessageCategory
+  """
+  Its category is not the value.
+  """
   categoryNEQ: MessageCategory
+  """
+  Its category is one of the values.
+  """
   categoryIn: [MessageCategory!]
+  """
+  Its category is none of the values.
+  """
   categoryNotIn: [MessageCategory!]
   """
   direction field predicates
   """
   direction: MessageDirection
+  """
+  Its direction is not the value.
+  """
   directionNEQ: MessageDirection
+  """
+  Its direction is one of the values.
+  """
   directionIn: [MessageDirection!]
+  """
+  Its direction is none of the values.
+  """
   directionNotIn: [MessageDirection!]
   """
   sender field predicates
   """
   sender: String
+  """
+  Its sender is not the value.
+  """
   senderNEQ: String
+  """
+  Its sender is one of the values.
+  """
   senderIn: [String!]
+  """
+  Its sender is none of the values.
+  """
   senderNotIn: [String!]
+  """
+  Its sender is more than the value.
+  """
   senderGT: String
+  """
+  Its sender is the value or more.
+  """
   senderGTE: String
+  """
+  Its sender is less than the value.
+  """
   senderLT: String
+  """
+  Its sender is the value or less.
+  """
   senderLTE: String
+  """
+  Its sender contains the value.
+  """
   senderContains: String
+  """
+  Its sender begins with the value.
+  """
   senderHasPrefix: String
+  """
+  Its sender ends with the value.
+  """
   senderHasSuffix: String
+  """
+  Its sender has no value.
+  """
   senderIsNil: Boolean
+  """
+  Its sender has a value.
+  """
   senderNotNil: Boolean
-  senderEqualFold: String
-  senderContainsFold: String
   """
   sender_name field predicates
   """
   senderName: String
+  """
+  Its sender name is not the value.
+  """
   senderNameNEQ: String
+  """
+  Its sender name is one of the values.
+  """
   senderNameIn: [String!]
+  """
+  Its sender name is none of the values.
+  """
   senderNameNotIn: [String!]
+  """
+  Its sender name is more than the value.
+  """
   senderNameGT: String
+  """
+  Its sender name is the value or more.
+  """
   senderNameGTE: String
+  """
+  Its sender name is less than the value.
+  """
   senderNameLT: String
+  """
+  Its sender name is the value or less.
+  """
   senderNameLTE: String
+  """
+  Its sender name contains the value.
+  """
   senderNameContains: String
+  """
+  Its sender name begins with the value.
+  """
   senderNameHasPrefix: String
+  """
+  Its sender name ends with the value.
+  """
   senderNameHasSuffix: String
+  """
+  Its sender name has no value.
+  """
   senderNameIsNil: Boolean
+  """
+  Its sender name has a value.
+  """
   senderNameNotNil: Boolean
-  senderNameEqualFold: String
-  senderNameContainsFold: String
   """
   subject field predicates
   """
   subject: String
+  """
+  Its subject is not the value.
+  """
   subjectNEQ: String
+  """
+  Its subject is one of the values.
+  """
   subjectIn: [String!]
+  """
+  Its subject is none of the values.
+  """
   subjectNotIn: [String!]
+  """
+  Its subject is more than the value.
+  """
   subjectGT: String
+  """
+  Its subject is the value or more.
+  """
   subjectGTE: String
+  """
+  Its subject is less than the value.
+  """
   subjectLT: String
+  """
+  Its subject is the value or less.
+  """
   subjectLTE: String
+  """
+  Its subject contains the value.
+  """
   subjectContains: String
+  """
+  Its subject begins with the value.
+  """
   subjectHasPrefix: String
+  """
+  Its subject ends with the value.
+  """
   subjectHasSuffix: String
+  """
+  Its subject has no value.
+  """
   subjectIsNil: Boolean
+  """
+  Its subject has a value.
+  """
   subjectNotNil: Boolean
-  subjectEqualFold: String
-  subjectContainsFold: String
   """
   body field predicates
   """
   body: String
+  """
+  Its body is not the value.
+  """
   bodyNEQ: String
+  """
+  Its body is one of the values.
+  """
   bodyIn: [String!]
+  """
+  Its body is none of the values.
+  """
   bodyNotIn: [String!]
+  """
+  Its body is more than the value.
+  """
   bodyGT: String
+  """
+  Its body is the value or more.
+  """
   bodyGTE: String
+  """
+  Its body is less than the value.
+  """
   bodyLT: String
+  """
+  Its body is the value or less.
+  """
   bodyLTE: String
+  """
+  Its body contains the value.
+  """
   bodyContains: String
+  """
+  Its body begins with the value.
+  """
   bodyHasPrefix: String
+  """
+  Its body ends with the value.
+  """
   bodyHasSuffix: String
+  """
+  Its body has no value.
+  """
   bodyIsNil: Boolean
+  """
+  Its body has a value.
+  """
   bodyNotNil: Boolean
-  bodyEqualFold: String
-  bodyContainsFold: String
   """
   sent_at field predicates
   """
   sentAt: Time
+  """
+  Its sent at is not the value.
+  """
   sentAtNEQ: Time
+  """
+  Its sent at is one of the values.
+  """
   sentAtIn: [Time!]
+  """
+  Its sent at is none of the values.
+  """
   sentAtNotIn: [Time!]
+  """
+  Its sent at is more than the value.
+  """
   sentAtGT: Time
+  """
+  Its sent at is the value or more.
+  """
   sentAtGTE: Time
+  """
+  Its sent at is less than the value.
+  """
   sentAtLT: Time
+  """
+  Its sent at is the value or less.
+  """
   sentAtLTE: Time
   """
   message_id field predicates
   """
   messageID: String
+  """
+  Its message id is not the value.
+  """
   messageIDNEQ: String
+  """
+  Its message id is one of the values.
+  """
   messageIDIn: [String!]
+  """
+  Its message id is none of the values.
+  """
   messageIDNotIn: [String!]
+  """
+  Its message id is more than the value.
+  """
   messageIDGT: String
+  """
+  Its message id is the value or more.
+  """
   messageIDGTE: String
+  """
+  Its message id is less than the value.
+  """
   messageIDLT: String
+  """
+  Its message id is the value or less.
+  """
   messageIDLTE: String
+  """
+  Its message id contains the value.
+  """
   messageIDContains: String
+  """
+  Its message id begins with the value.
+  """
   messageIDHasPrefix: String
+  """
+  Its message id ends with the value.
+  """
   messageIDHasSuffix: String
+  """
+  Its message id has no value.
+  """
   messageIDIsNil: Boolean
+  """
+  Its message id has a value.
+  """
   messageIDNotNil: Boolean
-  messageIDEqualFold: String
-  messageIDContainsFold: String
   """
   thread_key field predicates
   """
   threadKey: String
+  """
+  Its thread key is not the value.
+  """
   threadKeyNEQ: String
+  """
+  Its thread key is one of the values.
+  """
   threadKeyIn: [String!]
+  """
+  Its thread key is none of the values.
+  """
   threadKeyNotIn: [String!]
+  """
+  Its thread key is more than the value.
+  """
   threadKeyGT: String
+  """
+  Its thread key is the value or more.
+  """
   threadKeyGTE: String
+  """
+  Its thread key is less than the value.
+  """
   threadKeyLT: String
+  """
+  Its thread key is the value or less.
+  """
   threadKeyLTE: String
+  """
+  Its thread key contains the value.
+  """
   threadKeyContains: String
+  """
+  Its thread key begins with the value.
+  """
   threadKeyHasPrefix: String
+  """
+  Its thread key ends with the value.
+  """
   threadKeyHasSuffix: String
+  """
+  Its thread key has no value.
+  """
   threadKeyIsNil: Boolean
+  """
+  Its thread key has a value.
+  """
   threadKeyNotNil: Boolean
-  threadKeyEqualFold: String
-  threadKeyContainsFold: String
   """
   customer_id field predicates
   """
   customerID: ID
+  """
+  Its customer id is not the value.
+  """
   customerIDNEQ: ID
+  """
+  Its customer id is one of the values.
+  """
   customerIDIn: [ID!]
+  """
+  Its customer id is none of the values.
+  """
   customerIDNotIn: [ID!]
+  """
+  Its customer id is more than the value.
+  """
   customerIDGT: ID
+  """
+  Its customer id is the value or more.
+  """
   customerIDGTE: ID
+  """
+  Its customer id is less than the value.
+  """
   customerIDLT: ID
+  """
+  Its customer id is the value or less.
+  """
   customerIDLTE: ID
-  customerIDContains: ID
-  customerIDHasPrefix: ID
-  customerIDHasSuffix: ID
+  """
+  Its customer id has no value.
+  """
   customerIDIsNil: Boolean
+  """
+  Its customer id has a value.
+  """
   customerIDNotNil: Boolean
-  customerIDEqualFold: ID
-  customerIDContainsFold: ID
   """
   contact_id field predicates
   """
   contactID: ID
+  """
+  Its contact id is not the value.
+  """
   contactIDNEQ: ID
+  """
+  Its contact id is one of the values.
+  """
   contactIDIn: [ID!]
+  """
+  Its contact id is none of the values.
+  """
   contactIDNotIn: [ID!]
+  """
+  Its contact id is more than the value.
+  """
   contactIDGT: ID
+  """
+  Its contact id is the value or more.
+  """
   contactIDGTE: ID
+  """
+  Its contact id is less than the value.
+  """
   contactIDLT: ID
+  """
+  Its contact id is the value or less.
+  """
   contactIDLTE: ID
-  contactIDContains: ID
-  contactIDHasPrefix: ID
-  contactIDHasSuffix: ID
+  """
+  Its contact id has no value.
+  """
   contactIDIsNil: Boolean
+  """
+  Its contact id has a value.
+  """
   contactIDNotNil: Boolean
-  contactIDEqualFold: ID
-  contactIDContainsFold: ID
   """
   deal_id field predicates
   """
   dealID: ID
+  """
+  Its deal id is not the value.
+  """
   dealIDNEQ: ID
+  """
+  Its deal id is one of the values.
+  """
   dealIDIn: [ID!]
+  """
+  Its deal id is none of the values.
+  """
   dealIDNotIn: [ID!]
+  """
+  Its deal id is more than the value.
+  """
   dealIDGT: ID
+  """
+  Its deal id is the value or more.
+  """
   dealIDGTE: ID
+  """
+  Its deal id is less than the value.
+  """
   dealIDLT: ID
+  """
+  Its deal id is the value or less.
+  """
   dealIDLTE: ID
-  dealIDContains: ID
-  dealIDHasPrefix: ID
-  dealIDHasSuffix: ID
+  """
+  Its deal id has no value.
+  """
   dealIDIsNil: Boolean
+  """
+  Its deal id has a value.
+  """
   dealIDNotNil: Boolean
-  dealIDEqualFold: ID
-  dealIDContainsFold: ID
   """
   in_reply_to_id field predicates
   """
   inReplyToID: ID
+  """
+  Its in reply to id is not the value.
+  """
   inReplyToIDNEQ: ID
+  """
+  Its in reply to id is one of the values.
+  """
   inReplyToIDIn: [ID!]
+  """
+  Its in reply to id is none of the values.
+  """
   inReplyToIDNotIn: [ID!]
+  """
+  Its in reply to id is more than the value.
+  """
   inReplyToIDGT: ID
+  """
+  Its in reply to id is the value or more.
+  """
   inReplyToIDGTE: ID
+  """
+  Its in reply to id is less than the value.
+  """
   inReplyToIDLT: ID
+  """
+  Its in reply to id is the value or less.
+  """
   inReplyToIDLTE: ID
-  inReplyToIDContains: ID
-  inReplyToIDHasPrefix: ID
-  inReplyToIDHasSuffix: ID
+  """
+  Its in reply to id has no value.
+  """
   inReplyToIDIsNil: Boolean
+  """
+  Its in reply to id has a value.
+  """
   inReplyToIDNotNil: Boolean
-  inReplyToIDEqualFold: ID
-  inReplyToIDContainsFold: ID
   """
   customer edge predicates
   """
   hasCustomer: Boolean
+  """
+  Whether one of its customer is live, to be seen, and matches one of these filters.
+  """
   hasCustomerWith: [CustomerWhereInput!]
   """
   contact edge predicates
   """
   hasContact: Boolean
+  """
+  Whether one of its contact is live, to be seen, and matches one of these filters.
+  """
   hasContactWith: [ContactWhereInput!]
   """
   deal edge predicates
   """
   hasDeal: Boolean
+  """
+  Whether one of its deal is live, to be seen, and matches one of these filters.
+  """
   hasDealWith: [DealWhereInput!]
   """
   in_reply_to edge predicates
   """
   hasInReplyTo: Boolean
+  """
+  Whether one of its in reply to is live, to be seen, and matches one of these filters.
+  """
   hasInReplyToWith: [MessageWhereInput!]
 }
 """
@@ -5315,7 +7185,13 @@ interface Node @goModel(model: "github.com/lethe-crm/lethe/ent.Noder") {
   """
   id: ID!
 }
+"""
+One use of a verb over any number of records; it is what one undoes and follows.
+"""
 type Operation implements Node {
+  """
+  Its id, unique among all things.
+  """
   id: ID!
   """
   What was asked for.
@@ -5381,6 +7257,9 @@ type Operation implements Node {
   The operation that undid this one.
   """
   undoneBy: Operation
+  """
+  What became of each record: those given in input order, then those that came along by depth and id.
+  """
   items(
     """
     Returns the elements in the list that come after the specified cursor.
@@ -5437,7 +7316,13 @@ type OperationEdge {
   """
   cursor: Cursor!
 }
+"""
+What became of one record in one operation.
+"""
 type OperationItem implements Node {
+  """
+  Its id, unique among all things.
+  """
   id: ID!
   """
   The record, or the id that was given for one.
@@ -5498,24 +7383,66 @@ type OperationItemEdge {
 OperationMode is enum for the field mode
 """
 enum OperationMode @goModel(model: "github.com/lethe-crm/lethe/ent/operation.Mode") {
+  """
+  One failure, and nothing changes.
+  """
   ALL_OR_NOTHING
+  """
+  What can be done is done.
+  """
   BEST_EFFORT
 }
 """
 OperationStatus is enum for the field status
 """
 enum OperationStatus @goModel(model: "github.com/lethe-crm/lethe/ent/operation.Status") {
+  """
+  It waits for approval.
+  """
   PENDING_APPROVAL
+  """
+  It was approved and waits to be confirmed.
+  """
   APPROVED
+  """
+  It waits for its time.
+  """
   SCHEDULED
+  """
+  It waits for its turn.
+  """
   QUEUED
+  """
+  It is under way.
+  """
   RUNNING
+  """
+  It was stopped and may go on.
+  """
   PAUSED
+  """
+  It ended, and nothing failed.
+  """
   SUCCEEDED
+  """
+  It ended; some records changed and some failed.
+  """
   PARTIAL
+  """
+  It ended, and nothing changed.
+  """
   FAILED
+  """
+  It was not approved.
+  """
   REJECTED
+  """
+  It was called off.
+  """
   CANCELLED
+  """
+  It was not approved or confirmed in time.
+  """
   EXPIRED
 }
 """
@@ -5553,6 +7480,9 @@ type PageInfo {
   """
   endCursor: Cursor
 }
+"""
+What can be read.
+"""
 type Query {
   """
   Fetches an object given its ID.
@@ -5572,6 +7502,9 @@ type Query {
     """
     ids: [ID!]!
   ): [Node]! @authz(action: READ)
+  """
+  A page of audit events.
+  """
   auditEvents(
     """
     Returns the elements in the list that come after the specified cursor.
@@ -5598,6 +7531,9 @@ type Query {
     """
     where: AuditEventWhereInput
   ): AuditEventConnection! @authz(object: "AuditEvent", action: AUDIT_READ)
+  """
+  A page of contacts.
+  """
   contacts(
     """
     Returns the elements in the list that come after the specified cursor.
@@ -5634,6 +7570,9 @@ type Query {
     """
     states: [RecordState!] = [ACTIVE]
   ): ContactConnection! @authz(object: "Contact", action: READ)
+  """
+  A page of customers.
+  """
   customers(
     """
     Returns the elements in the list that come after the specified cursor.
@@ -5670,6 +7609,9 @@ type Query {
     """
     states: [RecordState!] = [ACTIVE]
   ): CustomerConnection! @authz(object: "Customer", action: READ)
+  """
+  A page of deals.
+  """
   deals(
     """
     Returns the elements in the list that come after the specified cursor.
@@ -5706,6 +7648,9 @@ type Query {
     """
     states: [RecordState!] = [ACTIVE]
   ): DealConnection! @authz(object: "Deal", action: READ)
+  """
+  A page of messages.
+  """
   messages(
     """
     Returns the elements in the list that come after the specified cursor.
@@ -5742,6 +7687,9 @@ type Query {
     """
     states: [RecordState!] = [ACTIVE]
   ): MessageConnection! @authz(object: "Message", action: READ)
+  """
+  A page of operations.
+  """
   operations(
     """
     Returns the elements in the list that come after the specified cursor.
@@ -5764,7 +7712,13 @@ type Query {
     last: Int
   ): OperationConnection! @authz(action: READ)
 }
+"""
+An address a message went to.
+"""
 type Recipient implements Node {
+  """
+  Its id, unique among all things.
+  """
   id: ID!
   """
   How the message was addressed to the recipient.
@@ -5800,8 +7754,17 @@ input RecipientInput {
 RecipientKind is enum for the field kind
 """
 enum RecipientKind @goModel(model: "github.com/lethe-crm/lethe/ent/recipient.Kind") {
+  """
+  Addressed to.
+  """
   TO
+  """
+  In copy, for all to see.
+  """
   CC
+  """
+  In copy, unseen by the others.
+  """
   BCC
 }
 """
@@ -5809,61 +7772,162 @@ RecipientWhereInput is used for filtering Recipient objects.
 Input was generated by ent.
 """
 input RecipientWhereInput {
+  """
+  What this filter does not match.
+  """
   not: RecipientWhereInput
+  """
+  What all of these filters match.
+  """
   and: [RecipientWhereInput!]
+  """
+  What one of these filters matches.
+  """
   or: [RecipientWhereInput!]
   """
   id field predicates
   """
   id: ID
+  """
+  Its id is not the value.
+  """
   idNEQ: ID
+  """
+  Its id is one of the values.
+  """
   idIn: [ID!]
+  """
+  Its id is none of the values.
+  """
   idNotIn: [ID!]
+  """
+  Its id is more than the value.
+  """
   idGT: ID
+  """
+  Its id is the value or more.
+  """
   idGTE: ID
+  """
+  Its id is less than the value.
+  """
   idLT: ID
+  """
+  Its id is the value or less.
+  """
   idLTE: ID
   """
   kind field predicates
   """
   kind: RecipientKind
+  """
+  Its kind is not the value.
+  """
   kindNEQ: RecipientKind
+  """
+  Its kind is one of the values.
+  """
   kindIn: [RecipientKind!]
+  """
+  Its kind is none of the values.
+  """
   kindNotIn: [RecipientKind!]
   """
   address field predicates
   """
   address: String
+  """
+  Its address is not the value.
+  """
   addressNEQ: String
+  """
+  Its address is one of the values.
+  """
   addressIn: [String!]
+  """
+  Its address is none of the values.
+  """
   addressNotIn: [String!]
+  """
+  Its address is more than the value.
+  """
   addressGT: String
+  """
+  Its address is the value or more.
+  """
   addressGTE: String
+  """
+  Its address is less than the value.
+  """
   addressLT: String
+  """
+  Its address is the value or less.
+  """
   addressLTE: String
+  """
+  Its address contains the value.
+  """
   addressContains: String
+  """
+  Its address begins with the value.
+  """
   addressHasPrefix: String
+  """
+  Its address ends with the value.
+  """
   addressHasSuffix: String
-  addressEqualFold: String
-  addressContainsFold: String
   """
   name field predicates
   """
   name: String
+  """
+  Its name is not the value.
+  """
   nameNEQ: String
+  """
+  Its name is one of the values.
+  """
   nameIn: [String!]
+  """
+  Its name is none of the values.
+  """
   nameNotIn: [String!]
+  """
+  Its name is more than the value.
+  """
   nameGT: String
+  """
+  Its name is the value or more.
+  """
   nameGTE: String
+  """
+  Its name is less than the value.
+  """
   nameLT: String
+  """
+  Its name is the value or less.
+  """
   nameLTE: String
+  """
+  Its name contains the value.
+  """
   nameContains: String
+  """
+  Its name begins with the value.
+  """
   nameHasPrefix: String
+  """
+  Its name ends with the value.
+  """
   nameHasSuffix: String
+  """
+  Its name has no value.
+  """
   nameIsNil: Boolean
+  """
+  Its name has a value.
+  """
   nameNotNil: Boolean
-  nameEqualFold: String
-  nameContainsFold: String
 }
 """
 Which records a verb is about; exactly one of the fields. The selection is frozen when the operation is accepted.
@@ -5919,7 +7983,13 @@ enum RecordType {
   """
   MESSAGE
 }
+"""
+A group of users who share records.
+"""
 type Team implements Node {
+  """
+  Its id, unique among all things.
+  """
   id: ID!
   """
   The team's name.
@@ -5931,36 +8001,94 @@ TeamWhereInput is used for filtering Team objects.
 Input was generated by ent.
 """
 input TeamWhereInput {
+  """
+  What this filter does not match.
+  """
   not: TeamWhereInput
+  """
+  What all of these filters match.
+  """
   and: [TeamWhereInput!]
+  """
+  What one of these filters matches.
+  """
   or: [TeamWhereInput!]
   """
   id field predicates
   """
   id: ID
+  """
+  Its id is not the value.
+  """
   idNEQ: ID
+  """
+  Its id is one of the values.
+  """
   idIn: [ID!]
+  """
+  Its id is none of the values.
+  """
   idNotIn: [ID!]
+  """
+  Its id is more than the value.
+  """
   idGT: ID
+  """
+  Its id is the value or more.
+  """
   idGTE: ID
+  """
+  Its id is less than the value.
+  """
   idLT: ID
+  """
+  Its id is the value or less.
+  """
   idLTE: ID
   """
   name field predicates
   """
   name: String
+  """
+  Its name is not the value.
+  """
   nameNEQ: String
+  """
+  Its name is one of the values.
+  """
   nameIn: [String!]
+  """
+  Its name is none of the values.
+  """
   nameNotIn: [String!]
+  """
+  Its name is more than the value.
+  """
   nameGT: String
+  """
+  Its name is the value or more.
+  """
   nameGTE: String
+  """
+  Its name is less than the value.
+  """
   nameLT: String
+  """
+  Its name is the value or less.
+  """
   nameLTE: String
+  """
+  Its name contains the value.
+  """
   nameContains: String
+  """
+  Its name begins with the value.
+  """
   nameHasPrefix: String
+  """
+  Its name ends with the value.
+  """
   nameHasSuffix: String
-  nameEqualFold: String
-  nameContainsFold: String
 }
 """
 The builtin Time type
@@ -6186,7 +8314,13 @@ input UpdateMessageInput {
   """
   recipients: [RecipientInput!]
 }
+"""
+A person who may sign in.
+"""
 type User implements Node {
+  """
+  Its id, unique among all things.
+  """
   id: ID!
   """
   The address the user signs in by.
@@ -6214,101 +8348,238 @@ UserWhereInput is used for filtering User objects.
 Input was generated by ent.
 """
 input UserWhereInput {
+  """
+  What this filter does not match.
+  """
   not: UserWhereInput
+  """
+  What all of these filters match.
+  """
   and: [UserWhereInput!]
+  """
+  What one of these filters matches.
+  """
   or: [UserWhereInput!]
   """
   id field predicates
   """
   id: ID
+  """
+  Its id is not the value.
+  """
   idNEQ: ID
+  """
+  Its id is one of the values.
+  """
   idIn: [ID!]
+  """
+  Its id is none of the values.
+  """
   idNotIn: [ID!]
+  """
+  Its id is more than the value.
+  """
   idGT: ID
+  """
+  Its id is the value or more.
+  """
   idGTE: ID
+  """
+  Its id is less than the value.
+  """
   idLT: ID
+  """
+  Its id is the value or less.
+  """
   idLTE: ID
   """
   email field predicates
   """
   email: String
+  """
+  Its email is not the value.
+  """
   emailNEQ: String
+  """
+  Its email is one of the values.
+  """
   emailIn: [String!]
+  """
+  Its email is none of the values.
+  """
   emailNotIn: [String!]
+  """
+  Its email is more than the value.
+  """
   emailGT: String
+  """
+  Its email is the value or more.
+  """
   emailGTE: String
+  """
+  Its email is less than the value.
+  """
   emailLT: String
+  """
+  Its email is the value or less.
+  """
   emailLTE: String
+  """
+  Its email contains the value.
+  """
   emailContains: String
+  """
+  Its email begins with the value.
+  """
   emailHasPrefix: String
+  """
+  Its email ends with the value.
+  """
   emailHasSuffix: String
-  emailEqualFold: String
-  emailContainsFold: String
   """
   name field predicates
   """
   name: String
+  """
+  Its name is not the value.
+  """
   nameNEQ: String
+  """
+  Its name is one of the values.
+  """
   nameIn: [String!]
+  """
+  Its name is none of the values.
+  """
   nameNotIn: [String!]
+  """
+  Its name is more than the value.
+  """
   nameGT: String
+  """
+  Its name is the value or more.
+  """
   nameGTE: String
+  """
+  Its name is less than the value.
+  """
   nameLT: String
+  """
+  Its name is the value or less.
+  """
   nameLTE: String
+  """
+  Its name contains the value.
+  """
   nameContains: String
+  """
+  Its name begins with the value.
+  """
   nameHasPrefix: String
+  """
+  Its name ends with the value.
+  """
   nameHasSuffix: String
-  nameEqualFold: String
-  nameContainsFold: String
   """
   active field predicates
   """
   active: Boolean
+  """
+  Its active is not the value.
+  """
   activeNEQ: Boolean
   """
   created_at field predicates
   """
   createdAt: Time
+  """
+  Its created at is not the value.
+  """
   createdAtNEQ: Time
+  """
+  Its created at is one of the values.
+  """
   createdAtIn: [Time!]
+  """
+  Its created at is none of the values.
+  """
   createdAtNotIn: [Time!]
+  """
+  Its created at is more than the value.
+  """
   createdAtGT: Time
+  """
+  Its created at is the value or more.
+  """
   createdAtGTE: Time
+  """
+  Its created at is less than the value.
+  """
   createdAtLT: Time
+  """
+  Its created at is the value or less.
+  """
   createdAtLTE: Time
   """
   teams edge predicates
   """
   hasTeams: Boolean
+  """
+  Whether one of its teams is live, to be seen, and matches one of these filters.
+  """
   hasTeamsWith: [TeamWhereInput!]
 }
 `, BuiltIn: false},
 	{Name: "../customer.graphql", Input: `extend type Mutation {
   """Create a customer."""
-  createCustomer(input: CreateCustomerInput!): CustomerPayload! @authz(object: "Customer", action: CREATE)
+  createCustomer(
+    """What it is made of."""
+    input: CreateCustomerInput!
+  ): CustomerPayload! @authz(object: "Customer", action: CREATE)
   """Change a customer."""
-  updateCustomer(input: UpdateCustomerInput!): CustomerPayload! @authz(object: "Customer", action: UPDATE)
+  updateCustomer(
+    """What to change."""
+    input: UpdateCustomerInput!
+  ): CustomerPayload! @authz(object: "Customer", action: UPDATE)
 }
 `, BuiltIn: false},
 	{Name: "../contact.graphql", Input: `extend type Mutation {
   """Create a contact."""
-  createContact(input: CreateContactInput!): ContactPayload! @authz(object: "Contact", action: CREATE)
+  createContact(
+    """What it is made of."""
+    input: CreateContactInput!
+  ): ContactPayload! @authz(object: "Contact", action: CREATE)
   """Change a contact."""
-  updateContact(input: UpdateContactInput!): ContactPayload! @authz(object: "Contact", action: UPDATE)
+  updateContact(
+    """What to change."""
+    input: UpdateContactInput!
+  ): ContactPayload! @authz(object: "Contact", action: UPDATE)
 }
 `, BuiltIn: false},
 	{Name: "../deal.graphql", Input: `extend type Mutation {
   """Create a deal."""
-  createDeal(input: CreateDealInput!): DealPayload! @authz(object: "Deal", action: CREATE)
+  createDeal(
+    """What it is made of."""
+    input: CreateDealInput!
+  ): DealPayload! @authz(object: "Deal", action: CREATE)
   """Change a deal."""
-  updateDeal(input: UpdateDealInput!): DealPayload! @authz(object: "Deal", action: UPDATE)
+  updateDeal(
+    """What to change."""
+    input: UpdateDealInput!
+  ): DealPayload! @authz(object: "Deal", action: UPDATE)
 }
 `, BuiltIn: false},
 	{Name: "../message.graphql", Input: `extend type Mutation {
   """Create a message."""
-  createMessage(input: CreateMessageInput!): MessagePayload! @authz(object: "Message", action: CREATE)
+  createMessage(
+    """What it is made of."""
+    input: CreateMessageInput!
+  ): MessagePayload! @authz(object: "Message", action: CREATE)
   """Change a message."""
-  updateMessage(input: UpdateMessageInput!): MessagePayload! @authz(object: "Message", action: UPDATE)
+  updateMessage(
+    """What to change."""
+    input: UpdateMessageInput!
+  ): MessagePayload! @authz(object: "Message", action: UPDATE)
 }
 `, BuiltIn: false},
 }
@@ -17951,7 +20222,7 @@ func (ec *executionContext) unmarshalInputAuditEventWhereInput(ctx context.Conte
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "at", "atNEQ", "atIn", "atNotIn", "atGT", "atGTE", "atLT", "atLTE", "action", "actionNEQ", "actionIn", "actionNotIn", "actionGT", "actionGTE", "actionLT", "actionLTE", "actionContains", "actionHasPrefix", "actionHasSuffix", "actionEqualFold", "actionContainsFold", "outcome", "outcomeNEQ", "outcomeIn", "outcomeNotIn", "actorID", "actorIDNEQ", "actorIDIn", "actorIDNotIn", "actorIDGT", "actorIDGTE", "actorIDLT", "actorIDLTE", "actorIDContains", "actorIDHasPrefix", "actorIDHasSuffix", "actorIDIsNil", "actorIDNotNil", "actorIDEqualFold", "actorIDContainsFold", "recordID", "recordIDNEQ", "recordIDIn", "recordIDNotIn", "recordIDGT", "recordIDGTE", "recordIDLT", "recordIDLTE", "recordIDContains", "recordIDHasPrefix", "recordIDHasSuffix", "recordIDIsNil", "recordIDNotNil", "recordIDEqualFold", "recordIDContainsFold", "operationID", "operationIDNEQ", "operationIDIn", "operationIDNotIn", "operationIDGT", "operationIDGTE", "operationIDLT", "operationIDLTE", "operationIDContains", "operationIDHasPrefix", "operationIDHasSuffix", "operationIDIsNil", "operationIDNotNil", "operationIDEqualFold", "operationIDContainsFold", "requestID", "requestIDNEQ", "requestIDIn", "requestIDNotIn", "requestIDGT", "requestIDGTE", "requestIDLT", "requestIDLTE", "requestIDContains", "requestIDHasPrefix", "requestIDHasSuffix", "requestIDIsNil", "requestIDNotNil", "requestIDEqualFold", "requestIDContainsFold"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "at", "atNEQ", "atIn", "atNotIn", "atGT", "atGTE", "atLT", "atLTE", "action", "actionNEQ", "actionIn", "actionNotIn", "actionGT", "actionGTE", "actionLT", "actionLTE", "actionContains", "actionHasPrefix", "actionHasSuffix", "outcome", "outcomeNEQ", "outcomeIn", "outcomeNotIn", "actorID", "actorIDNEQ", "actorIDIn", "actorIDNotIn", "actorIDGT", "actorIDGTE", "actorIDLT", "actorIDLTE", "actorIDIsNil", "actorIDNotNil", "recordID", "recordIDNEQ", "recordIDIn", "recordIDNotIn", "recordIDGT", "recordIDGTE", "recordIDLT", "recordIDLTE", "recordIDIsNil", "recordIDNotNil", "operationID", "operationIDNEQ", "operationIDIn", "operationIDNotIn", "operationIDGT", "operationIDGTE", "operationIDLT", "operationIDLTE", "operationIDIsNil", "operationIDNotNil", "requestID", "requestIDNEQ", "requestIDIn", "requestIDNotIn", "requestIDGT", "requestIDGTE", "requestIDLT", "requestIDLTE", "requestIDContains", "requestIDHasPrefix", "requestIDHasSuffix", "requestIDIsNil", "requestIDNotNil"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -18168,20 +20439,6 @@ func (ec *executionContext) unmarshalInputAuditEventWhereInput(ctx context.Conte
 				return it, err
 			}
 			it.ActionHasSuffix = data
-		case "actionEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("actionEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ActionEqualFold = data
-		case "actionContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("actionContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ActionContainsFold = data
 		case "outcome":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("outcome"))
 			data, err := ec.unmarshalOAuditOutcome2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚋauditeventᚐOutcome(ctx, v)
@@ -18266,27 +20523,6 @@ func (ec *executionContext) unmarshalInputAuditEventWhereInput(ctx context.Conte
 				return it, err
 			}
 			it.ActorIDLTE = data
-		case "actorIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("actorIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ActorIDContains = data
-		case "actorIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("actorIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ActorIDHasPrefix = data
-		case "actorIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("actorIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ActorIDHasSuffix = data
 		case "actorIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("actorIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -18301,20 +20537,6 @@ func (ec *executionContext) unmarshalInputAuditEventWhereInput(ctx context.Conte
 				return it, err
 			}
 			it.ActorIDNotNil = data
-		case "actorIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("actorIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ActorIDEqualFold = data
-		case "actorIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("actorIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ActorIDContainsFold = data
 		case "recordID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("recordID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -18371,27 +20593,6 @@ func (ec *executionContext) unmarshalInputAuditEventWhereInput(ctx context.Conte
 				return it, err
 			}
 			it.RecordIDLTE = data
-		case "recordIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("recordIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.RecordIDContains = data
-		case "recordIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("recordIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.RecordIDHasPrefix = data
-		case "recordIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("recordIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.RecordIDHasSuffix = data
 		case "recordIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("recordIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -18406,20 +20607,6 @@ func (ec *executionContext) unmarshalInputAuditEventWhereInput(ctx context.Conte
 				return it, err
 			}
 			it.RecordIDNotNil = data
-		case "recordIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("recordIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.RecordIDEqualFold = data
-		case "recordIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("recordIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.RecordIDContainsFold = data
 		case "operationID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("operationID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -18476,27 +20663,6 @@ func (ec *executionContext) unmarshalInputAuditEventWhereInput(ctx context.Conte
 				return it, err
 			}
 			it.OperationIDLTE = data
-		case "operationIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("operationIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OperationIDContains = data
-		case "operationIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("operationIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OperationIDHasPrefix = data
-		case "operationIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("operationIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OperationIDHasSuffix = data
 		case "operationIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("operationIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -18511,20 +20677,6 @@ func (ec *executionContext) unmarshalInputAuditEventWhereInput(ctx context.Conte
 				return it, err
 			}
 			it.OperationIDNotNil = data
-		case "operationIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("operationIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OperationIDEqualFold = data
-		case "operationIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("operationIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OperationIDContainsFold = data
 		case "requestID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("requestID"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -18616,20 +20768,6 @@ func (ec *executionContext) unmarshalInputAuditEventWhereInput(ctx context.Conte
 				return it, err
 			}
 			it.RequestIDNotNil = data
-		case "requestIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("requestIDEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.RequestIDEqualFold = data
-		case "requestIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("requestIDContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.RequestIDContainsFold = data
 		}
 	}
 	return it, nil
@@ -18711,7 +20849,7 @@ func (ec *executionContext) unmarshalInputContactWhereInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDContains", "ownerIDHasPrefix", "ownerIDHasSuffix", "ownerIDIsNil", "ownerIDNotNil", "ownerIDEqualFold", "ownerIDContainsFold", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDContains", "teamIDHasPrefix", "teamIDHasSuffix", "teamIDIsNil", "teamIDNotNil", "teamIDEqualFold", "teamIDContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "email", "emailNEQ", "emailIn", "emailNotIn", "emailGT", "emailGTE", "emailLT", "emailLTE", "emailContains", "emailHasPrefix", "emailHasSuffix", "emailIsNil", "emailNotNil", "emailEqualFold", "emailContainsFold", "phone", "phoneNEQ", "phoneIn", "phoneNotIn", "phoneGT", "phoneGTE", "phoneLT", "phoneLTE", "phoneContains", "phoneHasPrefix", "phoneHasSuffix", "phoneIsNil", "phoneNotNil", "phoneEqualFold", "phoneContainsFold", "title", "titleNEQ", "titleIn", "titleNotIn", "titleGT", "titleGTE", "titleLT", "titleLTE", "titleContains", "titleHasPrefix", "titleHasSuffix", "titleIsNil", "titleNotNil", "titleEqualFold", "titleContainsFold", "customerID", "customerIDNEQ", "customerIDIn", "customerIDNotIn", "customerIDGT", "customerIDGTE", "customerIDLT", "customerIDLTE", "customerIDContains", "customerIDHasPrefix", "customerIDHasSuffix", "customerIDIsNil", "customerIDNotNil", "customerIDEqualFold", "customerIDContainsFold", "hasCustomer", "hasCustomerWith", "hasMessages", "hasMessagesWith"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "email", "emailNEQ", "emailIn", "emailNotIn", "emailGT", "emailGTE", "emailLT", "emailLTE", "emailContains", "emailHasPrefix", "emailHasSuffix", "emailIsNil", "emailNotNil", "phone", "phoneNEQ", "phoneIn", "phoneNotIn", "phoneGT", "phoneGTE", "phoneLT", "phoneLTE", "phoneContains", "phoneHasPrefix", "phoneHasSuffix", "phoneIsNil", "phoneNotNil", "title", "titleNEQ", "titleIn", "titleNotIn", "titleGT", "titleGTE", "titleLT", "titleLTE", "titleContains", "titleHasPrefix", "titleHasSuffix", "titleIsNil", "titleNotNil", "customerID", "customerIDNEQ", "customerIDIn", "customerIDNotIn", "customerIDGT", "customerIDGTE", "customerIDLT", "customerIDLTE", "customerIDIsNil", "customerIDNotNil", "hasCustomer", "hasCustomerWith", "hasMessages", "hasMessagesWith"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -18851,27 +20989,6 @@ func (ec *executionContext) unmarshalInputContactWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.OwnerIDLTE = data
-		case "ownerIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDContains = data
-		case "ownerIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDHasPrefix = data
-		case "ownerIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDHasSuffix = data
 		case "ownerIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -18886,20 +21003,6 @@ func (ec *executionContext) unmarshalInputContactWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.OwnerIDNotNil = data
-		case "ownerIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDEqualFold = data
-		case "ownerIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDContainsFold = data
 		case "teamID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -18956,27 +21059,6 @@ func (ec *executionContext) unmarshalInputContactWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.TeamIDLTE = data
-		case "teamIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDContains = data
-		case "teamIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDHasPrefix = data
-		case "teamIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDHasSuffix = data
 		case "teamIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -18991,20 +21073,6 @@ func (ec *executionContext) unmarshalInputContactWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.TeamIDNotNil = data
-		case "teamIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDEqualFold = data
-		case "teamIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDContainsFold = data
 		case "createdAt":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("createdAt"))
 			data, err := ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
@@ -19194,20 +21262,6 @@ func (ec *executionContext) unmarshalInputContactWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.NameHasSuffix = data
-		case "nameEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("nameEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.NameEqualFold = data
-		case "nameContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("nameContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.NameContainsFold = data
 		case "email":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("email"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -19299,20 +21353,6 @@ func (ec *executionContext) unmarshalInputContactWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.EmailNotNil = data
-		case "emailEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("emailEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.EmailEqualFold = data
-		case "emailContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("emailContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.EmailContainsFold = data
 		case "phone":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("phone"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -19404,20 +21444,6 @@ func (ec *executionContext) unmarshalInputContactWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.PhoneNotNil = data
-		case "phoneEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("phoneEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PhoneEqualFold = data
-		case "phoneContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("phoneContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PhoneContainsFold = data
 		case "title":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("title"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -19509,20 +21535,6 @@ func (ec *executionContext) unmarshalInputContactWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.TitleNotNil = data
-		case "titleEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("titleEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TitleEqualFold = data
-		case "titleContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("titleContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TitleContainsFold = data
 		case "customerID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -19579,27 +21591,6 @@ func (ec *executionContext) unmarshalInputContactWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.CustomerIDLTE = data
-		case "customerIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDContains = data
-		case "customerIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDHasPrefix = data
-		case "customerIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDHasSuffix = data
 		case "customerIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -19614,20 +21605,6 @@ func (ec *executionContext) unmarshalInputContactWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.CustomerIDNotNil = data
-		case "customerIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDEqualFold = data
-		case "customerIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDContainsFold = data
 		case "hasCustomer":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("hasCustomer"))
 			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
@@ -20185,7 +22162,7 @@ func (ec *executionContext) unmarshalInputCustomerWhereInput(ctx context.Context
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDContains", "ownerIDHasPrefix", "ownerIDHasSuffix", "ownerIDIsNil", "ownerIDNotNil", "ownerIDEqualFold", "ownerIDContainsFold", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDContains", "teamIDHasPrefix", "teamIDHasSuffix", "teamIDIsNil", "teamIDNotNil", "teamIDEqualFold", "teamIDContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "number", "numberNEQ", "numberIn", "numberNotIn", "numberGT", "numberGTE", "numberLT", "numberLTE", "numberContains", "numberHasPrefix", "numberHasSuffix", "numberEqualFold", "numberContainsFold", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "kind", "kindNEQ", "kindIn", "kindNotIn", "email", "emailNEQ", "emailIn", "emailNotIn", "emailGT", "emailGTE", "emailLT", "emailLTE", "emailContains", "emailHasPrefix", "emailHasSuffix", "emailIsNil", "emailNotNil", "emailEqualFold", "emailContainsFold", "phone", "phoneNEQ", "phoneIn", "phoneNotIn", "phoneGT", "phoneGTE", "phoneLT", "phoneLTE", "phoneContains", "phoneHasPrefix", "phoneHasSuffix", "phoneIsNil", "phoneNotNil", "phoneEqualFold", "phoneContainsFold", "domain", "domainNEQ", "domainIn", "domainNotIn", "domainGT", "domainGTE", "domainLT", "domainLTE", "domainContains", "domainHasPrefix", "domainHasSuffix", "domainIsNil", "domainNotNil", "domainEqualFold", "domainContainsFold", "status", "statusNEQ", "statusIn", "statusNotIn", "lastActivityAt", "lastActivityAtNEQ", "lastActivityAtIn", "lastActivityAtNotIn", "lastActivityAtGT", "lastActivityAtGTE", "lastActivityAtLT", "lastActivityAtLTE", "lastActivityAtIsNil", "lastActivityAtNotNil", "endedAt", "endedAtNEQ", "endedAtIn", "endedAtNotIn", "endedAtGT", "endedAtGTE", "endedAtLT", "endedAtLTE", "endedAtIsNil", "endedAtNotNil", "hasContacts", "hasContactsWith", "hasDeals", "hasDealsWith", "hasMessages", "hasMessagesWith"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "number", "numberNEQ", "numberIn", "numberNotIn", "numberGT", "numberGTE", "numberLT", "numberLTE", "numberContains", "numberHasPrefix", "numberHasSuffix", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "kind", "kindNEQ", "kindIn", "kindNotIn", "email", "emailNEQ", "emailIn", "emailNotIn", "emailGT", "emailGTE", "emailLT", "emailLTE", "emailContains", "emailHasPrefix", "emailHasSuffix", "emailIsNil", "emailNotNil", "phone", "phoneNEQ", "phoneIn", "phoneNotIn", "phoneGT", "phoneGTE", "phoneLT", "phoneLTE", "phoneContains", "phoneHasPrefix", "phoneHasSuffix", "phoneIsNil", "phoneNotNil", "domain", "domainNEQ", "domainIn", "domainNotIn", "domainGT", "domainGTE", "domainLT", "domainLTE", "domainContains", "domainHasPrefix", "domainHasSuffix", "domainIsNil", "domainNotNil", "status", "statusNEQ", "statusIn", "statusNotIn", "lastActivityAt", "lastActivityAtNEQ", "lastActivityAtIn", "lastActivityAtNotIn", "lastActivityAtGT", "lastActivityAtGTE", "lastActivityAtLT", "lastActivityAtLTE", "lastActivityAtIsNil", "lastActivityAtNotNil", "endedAt", "endedAtNEQ", "endedAtIn", "endedAtNotIn", "endedAtGT", "endedAtGTE", "endedAtLT", "endedAtLTE", "endedAtIsNil", "endedAtNotNil", "hasContacts", "hasContactsWith", "hasDeals", "hasDealsWith", "hasMessages", "hasMessagesWith"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -20325,27 +22302,6 @@ func (ec *executionContext) unmarshalInputCustomerWhereInput(ctx context.Context
 				return it, err
 			}
 			it.OwnerIDLTE = data
-		case "ownerIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDContains = data
-		case "ownerIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDHasPrefix = data
-		case "ownerIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDHasSuffix = data
 		case "ownerIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -20360,20 +22316,6 @@ func (ec *executionContext) unmarshalInputCustomerWhereInput(ctx context.Context
 				return it, err
 			}
 			it.OwnerIDNotNil = data
-		case "ownerIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDEqualFold = data
-		case "ownerIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDContainsFold = data
 		case "teamID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -20430,27 +22372,6 @@ func (ec *executionContext) unmarshalInputCustomerWhereInput(ctx context.Context
 				return it, err
 			}
 			it.TeamIDLTE = data
-		case "teamIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDContains = data
-		case "teamIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDHasPrefix = data
-		case "teamIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDHasSuffix = data
 		case "teamIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -20465,20 +22386,6 @@ func (ec *executionContext) unmarshalInputCustomerWhereInput(ctx context.Context
 				return it, err
 			}
 			it.TeamIDNotNil = data
-		case "teamIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDEqualFold = data
-		case "teamIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDContainsFold = data
 		case "createdAt":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("createdAt"))
 			data, err := ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
@@ -20668,20 +22575,6 @@ func (ec *executionContext) unmarshalInputCustomerWhereInput(ctx context.Context
 				return it, err
 			}
 			it.NumberHasSuffix = data
-		case "numberEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("numberEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.NumberEqualFold = data
-		case "numberContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("numberContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.NumberContainsFold = data
 		case "name":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("name"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -20759,20 +22652,6 @@ func (ec *executionContext) unmarshalInputCustomerWhereInput(ctx context.Context
 				return it, err
 			}
 			it.NameHasSuffix = data
-		case "nameEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("nameEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.NameEqualFold = data
-		case "nameContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("nameContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.NameContainsFold = data
 		case "kind":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("kind"))
 			data, err := ec.unmarshalOCustomerKind2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcustomerᚐKind(ctx, v)
@@ -20892,20 +22771,6 @@ func (ec *executionContext) unmarshalInputCustomerWhereInput(ctx context.Context
 				return it, err
 			}
 			it.EmailNotNil = data
-		case "emailEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("emailEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.EmailEqualFold = data
-		case "emailContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("emailContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.EmailContainsFold = data
 		case "phone":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("phone"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -20997,20 +22862,6 @@ func (ec *executionContext) unmarshalInputCustomerWhereInput(ctx context.Context
 				return it, err
 			}
 			it.PhoneNotNil = data
-		case "phoneEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("phoneEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PhoneEqualFold = data
-		case "phoneContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("phoneContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PhoneContainsFold = data
 		case "domain":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("domain"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -21102,20 +22953,6 @@ func (ec *executionContext) unmarshalInputCustomerWhereInput(ctx context.Context
 				return it, err
 			}
 			it.DomainNotNil = data
-		case "domainEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("domainEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.DomainEqualFold = data
-		case "domainContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("domainContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.DomainContainsFold = data
 		case "status":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("status"))
 			data, err := ec.unmarshalOCustomerStatus2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcustomerᚐStatus(ctx, v)
@@ -21407,7 +23244,7 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDContains", "ownerIDHasPrefix", "ownerIDHasSuffix", "ownerIDIsNil", "ownerIDNotNil", "ownerIDEqualFold", "ownerIDContainsFold", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDContains", "teamIDHasPrefix", "teamIDHasSuffix", "teamIDIsNil", "teamIDNotNil", "teamIDEqualFold", "teamIDContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "number", "numberNEQ", "numberIn", "numberNotIn", "numberGT", "numberGTE", "numberLT", "numberLTE", "numberContains", "numberHasPrefix", "numberHasSuffix", "numberEqualFold", "numberContainsFold", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "amount", "amountNEQ", "amountIn", "amountNotIn", "amountGT", "amountGTE", "amountLT", "amountLTE", "amountIsNil", "amountNotNil", "currency", "currencyNEQ", "currencyIn", "currencyNotIn", "currencyGT", "currencyGTE", "currencyLT", "currencyLTE", "currencyContains", "currencyHasPrefix", "currencyHasSuffix", "currencyIsNil", "currencyNotNil", "currencyEqualFold", "currencyContainsFold", "stage", "stageNEQ", "stageIn", "stageNotIn", "closesAt", "closesAtNEQ", "closesAtIn", "closesAtNotIn", "closesAtGT", "closesAtGTE", "closesAtLT", "closesAtLTE", "closesAtIsNil", "closesAtNotNil", "customerID", "customerIDNEQ", "customerIDIn", "customerIDNotIn", "customerIDGT", "customerIDGTE", "customerIDLT", "customerIDLTE", "customerIDContains", "customerIDHasPrefix", "customerIDHasSuffix", "customerIDIsNil", "customerIDNotNil", "customerIDEqualFold", "customerIDContainsFold", "primaryContactID", "primaryContactIDNEQ", "primaryContactIDIn", "primaryContactIDNotIn", "primaryContactIDGT", "primaryContactIDGTE", "primaryContactIDLT", "primaryContactIDLTE", "primaryContactIDContains", "primaryContactIDHasPrefix", "primaryContactIDHasSuffix", "primaryContactIDIsNil", "primaryContactIDNotNil", "primaryContactIDEqualFold", "primaryContactIDContainsFold", "hasCustomer", "hasCustomerWith", "hasPrimaryContact", "hasPrimaryContactWith"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "number", "numberNEQ", "numberIn", "numberNotIn", "numberGT", "numberGTE", "numberLT", "numberLTE", "numberContains", "numberHasPrefix", "numberHasSuffix", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "amount", "amountNEQ", "amountIn", "amountNotIn", "amountGT", "amountGTE", "amountLT", "amountLTE", "amountIsNil", "amountNotNil", "currency", "currencyNEQ", "currencyIn", "currencyNotIn", "currencyGT", "currencyGTE", "currencyLT", "currencyLTE", "currencyContains", "currencyHasPrefix", "currencyHasSuffix", "currencyIsNil", "currencyNotNil", "stage", "stageNEQ", "stageIn", "stageNotIn", "closesAt", "closesAtNEQ", "closesAtIn", "closesAtNotIn", "closesAtGT", "closesAtGTE", "closesAtLT", "closesAtLTE", "closesAtIsNil", "closesAtNotNil", "customerID", "customerIDNEQ", "customerIDIn", "customerIDNotIn", "customerIDGT", "customerIDGTE", "customerIDLT", "customerIDLTE", "customerIDIsNil", "customerIDNotNil", "primaryContactID", "primaryContactIDNEQ", "primaryContactIDIn", "primaryContactIDNotIn", "primaryContactIDGT", "primaryContactIDGTE", "primaryContactIDLT", "primaryContactIDLTE", "primaryContactIDIsNil", "primaryContactIDNotNil", "hasCustomer", "hasCustomerWith", "hasPrimaryContact", "hasPrimaryContactWith"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -21547,27 +23384,6 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.OwnerIDLTE = data
-		case "ownerIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDContains = data
-		case "ownerIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDHasPrefix = data
-		case "ownerIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDHasSuffix = data
 		case "ownerIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -21582,20 +23398,6 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.OwnerIDNotNil = data
-		case "ownerIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDEqualFold = data
-		case "ownerIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDContainsFold = data
 		case "teamID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -21652,27 +23454,6 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.TeamIDLTE = data
-		case "teamIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDContains = data
-		case "teamIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDHasPrefix = data
-		case "teamIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDHasSuffix = data
 		case "teamIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -21687,20 +23468,6 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.TeamIDNotNil = data
-		case "teamIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDEqualFold = data
-		case "teamIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDContainsFold = data
 		case "createdAt":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("createdAt"))
 			data, err := ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
@@ -21890,20 +23657,6 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.NumberHasSuffix = data
-		case "numberEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("numberEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.NumberEqualFold = data
-		case "numberContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("numberContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.NumberContainsFold = data
 		case "name":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("name"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -21981,20 +23734,6 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.NameHasSuffix = data
-		case "nameEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("nameEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.NameEqualFold = data
-		case "nameContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("nameContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.NameContainsFold = data
 		case "amount":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("amount"))
 			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
@@ -22156,20 +23895,6 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.CurrencyNotNil = data
-		case "currencyEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("currencyEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CurrencyEqualFold = data
-		case "currencyContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("currencyContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CurrencyContainsFold = data
 		case "stage":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("stage"))
 			data, err := ec.unmarshalODealStage2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚋdealᚐStage(ctx, v)
@@ -22324,27 +24049,6 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.CustomerIDLTE = data
-		case "customerIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDContains = data
-		case "customerIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDHasPrefix = data
-		case "customerIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDHasSuffix = data
 		case "customerIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -22359,20 +24063,6 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.CustomerIDNotNil = data
-		case "customerIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDEqualFold = data
-		case "customerIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDContainsFold = data
 		case "primaryContactID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -22429,27 +24119,6 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.PrimaryContactIDLTE = data
-		case "primaryContactIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PrimaryContactIDContains = data
-		case "primaryContactIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PrimaryContactIDHasPrefix = data
-		case "primaryContactIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PrimaryContactIDHasSuffix = data
 		case "primaryContactIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -22464,20 +24133,6 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.PrimaryContactIDNotNil = data
-		case "primaryContactIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PrimaryContactIDEqualFold = data
-		case "primaryContactIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PrimaryContactIDContainsFold = data
 		case "hasCustomer":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("hasCustomer"))
 			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
@@ -22675,7 +24330,7 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDContains", "ownerIDHasPrefix", "ownerIDHasSuffix", "ownerIDIsNil", "ownerIDNotNil", "ownerIDEqualFold", "ownerIDContainsFold", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDContains", "teamIDHasPrefix", "teamIDHasSuffix", "teamIDIsNil", "teamIDNotNil", "teamIDEqualFold", "teamIDContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "channel", "channelNEQ", "channelIn", "channelNotIn", "category", "categoryNEQ", "categoryIn", "categoryNotIn", "direction", "directionNEQ", "directionIn", "directionNotIn", "sender", "senderNEQ", "senderIn", "senderNotIn", "senderGT", "senderGTE", "senderLT", "senderLTE", "senderContains", "senderHasPrefix", "senderHasSuffix", "senderIsNil", "senderNotNil", "senderEqualFold", "senderContainsFold", "senderName", "senderNameNEQ", "senderNameIn", "senderNameNotIn", "senderNameGT", "senderNameGTE", "senderNameLT", "senderNameLTE", "senderNameContains", "senderNameHasPrefix", "senderNameHasSuffix", "senderNameIsNil", "senderNameNotNil", "senderNameEqualFold", "senderNameContainsFold", "subject", "subjectNEQ", "subjectIn", "subjectNotIn", "subjectGT", "subjectGTE", "subjectLT", "subjectLTE", "subjectContains", "subjectHasPrefix", "subjectHasSuffix", "subjectIsNil", "subjectNotNil", "subjectEqualFold", "subjectContainsFold", "body", "bodyNEQ", "bodyIn", "bodyNotIn", "bodyGT", "bodyGTE", "bodyLT", "bodyLTE", "bodyContains", "bodyHasPrefix", "bodyHasSuffix", "bodyIsNil", "bodyNotNil", "bodyEqualFold", "bodyContainsFold", "sentAt", "sentAtNEQ", "sentAtIn", "sentAtNotIn", "sentAtGT", "sentAtGTE", "sentAtLT", "sentAtLTE", "messageID", "messageIDNEQ", "messageIDIn", "messageIDNotIn", "messageIDGT", "messageIDGTE", "messageIDLT", "messageIDLTE", "messageIDContains", "messageIDHasPrefix", "messageIDHasSuffix", "messageIDIsNil", "messageIDNotNil", "messageIDEqualFold", "messageIDContainsFold", "threadKey", "threadKeyNEQ", "threadKeyIn", "threadKeyNotIn", "threadKeyGT", "threadKeyGTE", "threadKeyLT", "threadKeyLTE", "threadKeyContains", "threadKeyHasPrefix", "threadKeyHasSuffix", "threadKeyIsNil", "threadKeyNotNil", "threadKeyEqualFold", "threadKeyContainsFold", "customerID", "customerIDNEQ", "customerIDIn", "customerIDNotIn", "customerIDGT", "customerIDGTE", "customerIDLT", "customerIDLTE", "customerIDContains", "customerIDHasPrefix", "customerIDHasSuffix", "customerIDIsNil", "customerIDNotNil", "customerIDEqualFold", "customerIDContainsFold", "contactID", "contactIDNEQ", "contactIDIn", "contactIDNotIn", "contactIDGT", "contactIDGTE", "contactIDLT", "contactIDLTE", "contactIDContains", "contactIDHasPrefix", "contactIDHasSuffix", "contactIDIsNil", "contactIDNotNil", "contactIDEqualFold", "contactIDContainsFold", "dealID", "dealIDNEQ", "dealIDIn", "dealIDNotIn", "dealIDGT", "dealIDGTE", "dealIDLT", "dealIDLTE", "dealIDContains", "dealIDHasPrefix", "dealIDHasSuffix", "dealIDIsNil", "dealIDNotNil", "dealIDEqualFold", "dealIDContainsFold", "inReplyToID", "inReplyToIDNEQ", "inReplyToIDIn", "inReplyToIDNotIn", "inReplyToIDGT", "inReplyToIDGTE", "inReplyToIDLT", "inReplyToIDLTE", "inReplyToIDContains", "inReplyToIDHasPrefix", "inReplyToIDHasSuffix", "inReplyToIDIsNil", "inReplyToIDNotNil", "inReplyToIDEqualFold", "inReplyToIDContainsFold", "hasCustomer", "hasCustomerWith", "hasContact", "hasContactWith", "hasDeal", "hasDealWith", "hasInReplyTo", "hasInReplyToWith"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "channel", "channelNEQ", "channelIn", "channelNotIn", "category", "categoryNEQ", "categoryIn", "categoryNotIn", "direction", "directionNEQ", "directionIn", "directionNotIn", "sender", "senderNEQ", "senderIn", "senderNotIn", "senderGT", "senderGTE", "senderLT", "senderLTE", "senderContains", "senderHasPrefix", "senderHasSuffix", "senderIsNil", "senderNotNil", "senderName", "senderNameNEQ", "senderNameIn", "senderNameNotIn", "senderNameGT", "senderNameGTE", "senderNameLT", "senderNameLTE", "senderNameContains", "senderNameHasPrefix", "senderNameHasSuffix", "senderNameIsNil", "senderNameNotNil", "subject", "subjectNEQ", "subjectIn", "subjectNotIn", "subjectGT", "subjectGTE", "subjectLT", "subjectLTE", "subjectContains", "subjectHasPrefix", "subjectHasSuffix", "subjectIsNil", "subjectNotNil", "body", "bodyNEQ", "bodyIn", "bodyNotIn", "bodyGT", "bodyGTE", "bodyLT", "bodyLTE", "bodyContains", "bodyHasPrefix", "bodyHasSuffix", "bodyIsNil", "bodyNotNil", "sentAt", "sentAtNEQ", "sentAtIn", "sentAtNotIn", "sentAtGT", "sentAtGTE", "sentAtLT", "sentAtLTE", "messageID", "messageIDNEQ", "messageIDIn", "messageIDNotIn", "messageIDGT", "messageIDGTE", "messageIDLT", "messageIDLTE", "messageIDContains", "messageIDHasPrefix", "messageIDHasSuffix", "messageIDIsNil", "messageIDNotNil", "threadKey", "threadKeyNEQ", "threadKeyIn", "threadKeyNotIn", "threadKeyGT", "threadKeyGTE", "threadKeyLT", "threadKeyLTE", "threadKeyContains", "threadKeyHasPrefix", "threadKeyHasSuffix", "threadKeyIsNil", "threadKeyNotNil", "customerID", "customerIDNEQ", "customerIDIn", "customerIDNotIn", "customerIDGT", "customerIDGTE", "customerIDLT", "customerIDLTE", "customerIDIsNil", "customerIDNotNil", "contactID", "contactIDNEQ", "contactIDIn", "contactIDNotIn", "contactIDGT", "contactIDGTE", "contactIDLT", "contactIDLTE", "contactIDIsNil", "contactIDNotNil", "dealID", "dealIDNEQ", "dealIDIn", "dealIDNotIn", "dealIDGT", "dealIDGTE", "dealIDLT", "dealIDLTE", "dealIDIsNil", "dealIDNotNil", "inReplyToID", "inReplyToIDNEQ", "inReplyToIDIn", "inReplyToIDNotIn", "inReplyToIDGT", "inReplyToIDGTE", "inReplyToIDLT", "inReplyToIDLTE", "inReplyToIDIsNil", "inReplyToIDNotNil", "hasCustomer", "hasCustomerWith", "hasContact", "hasContactWith", "hasDeal", "hasDealWith", "hasInReplyTo", "hasInReplyToWith"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -22815,27 +24470,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.OwnerIDLTE = data
-		case "ownerIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDContains = data
-		case "ownerIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDHasPrefix = data
-		case "ownerIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDHasSuffix = data
 		case "ownerIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -22850,20 +24484,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.OwnerIDNotNil = data
-		case "ownerIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDEqualFold = data
-		case "ownerIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.OwnerIDContainsFold = data
 		case "teamID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -22920,27 +24540,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.TeamIDLTE = data
-		case "teamIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDContains = data
-		case "teamIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDHasPrefix = data
-		case "teamIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDHasSuffix = data
 		case "teamIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -22955,20 +24554,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.TeamIDNotNil = data
-		case "teamIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDEqualFold = data
-		case "teamIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teamIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.TeamIDContainsFold = data
 		case "createdAt":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("createdAt"))
 			data, err := ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
@@ -23256,20 +24841,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.SenderNotNil = data
-		case "senderEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("senderEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.SenderEqualFold = data
-		case "senderContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("senderContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.SenderContainsFold = data
 		case "senderName":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("senderName"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -23361,20 +24932,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.SenderNameNotNil = data
-		case "senderNameEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("senderNameEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.SenderNameEqualFold = data
-		case "senderNameContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("senderNameContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.SenderNameContainsFold = data
 		case "subject":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("subject"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -23466,20 +25023,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.SubjectNotNil = data
-		case "subjectEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("subjectEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.SubjectEqualFold = data
-		case "subjectContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("subjectContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.SubjectContainsFold = data
 		case "body":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("body"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -23571,20 +25114,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.BodyNotNil = data
-		case "bodyEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("bodyEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.BodyEqualFold = data
-		case "bodyContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("bodyContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.BodyContainsFold = data
 		case "sentAt":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sentAt"))
 			data, err := ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
@@ -23732,20 +25261,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.MessageIDNotNil = data
-		case "messageIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("messageIDEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.MessageIDEqualFold = data
-		case "messageIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("messageIDContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.MessageIDContainsFold = data
 		case "threadKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("threadKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -23837,20 +25352,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.ThreadKeyNotNil = data
-		case "threadKeyEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("threadKeyEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ThreadKeyEqualFold = data
-		case "threadKeyContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("threadKeyContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ThreadKeyContainsFold = data
 		case "customerID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -23907,27 +25408,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.CustomerIDLTE = data
-		case "customerIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDContains = data
-		case "customerIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDHasPrefix = data
-		case "customerIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDHasSuffix = data
 		case "customerIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -23942,20 +25422,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.CustomerIDNotNil = data
-		case "customerIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDEqualFold = data
-		case "customerIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDContainsFold = data
 		case "contactID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -24012,27 +25478,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.ContactIDLTE = data
-		case "contactIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ContactIDContains = data
-		case "contactIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ContactIDHasPrefix = data
-		case "contactIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ContactIDHasSuffix = data
 		case "contactIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -24047,20 +25492,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.ContactIDNotNil = data
-		case "contactIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ContactIDEqualFold = data
-		case "contactIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ContactIDContainsFold = data
 		case "dealID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -24117,27 +25548,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.DealIDLTE = data
-		case "dealIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.DealIDContains = data
-		case "dealIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.DealIDHasPrefix = data
-		case "dealIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.DealIDHasSuffix = data
 		case "dealIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -24152,20 +25562,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.DealIDNotNil = data
-		case "dealIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.DealIDEqualFold = data
-		case "dealIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.DealIDContainsFold = data
 		case "inReplyToID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -24222,27 +25618,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.InReplyToIDLTE = data
-		case "inReplyToIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToIDContains"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.InReplyToIDContains = data
-		case "inReplyToIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToIDHasPrefix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.InReplyToIDHasPrefix = data
-		case "inReplyToIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToIDHasSuffix"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.InReplyToIDHasSuffix = data
 		case "inReplyToIDIsNil":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToIDIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
@@ -24257,20 +25632,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.InReplyToIDNotNil = data
-		case "inReplyToIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToIDEqualFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.InReplyToIDEqualFold = data
-		case "inReplyToIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToIDContainsFold"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.InReplyToIDContainsFold = data
 		case "hasCustomer":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("hasCustomer"))
 			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
@@ -24488,7 +25849,7 @@ func (ec *executionContext) unmarshalInputRecipientWhereInput(ctx context.Contex
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "kind", "kindNEQ", "kindIn", "kindNotIn", "address", "addressNEQ", "addressIn", "addressNotIn", "addressGT", "addressGTE", "addressLT", "addressLTE", "addressContains", "addressHasPrefix", "addressHasSuffix", "addressEqualFold", "addressContainsFold", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameIsNil", "nameNotNil", "nameEqualFold", "nameContainsFold"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "kind", "kindNEQ", "kindIn", "kindNotIn", "address", "addressNEQ", "addressIn", "addressNotIn", "addressGT", "addressGTE", "addressLT", "addressLTE", "addressContains", "addressHasPrefix", "addressHasSuffix", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameIsNil", "nameNotNil"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -24677,20 +26038,6 @@ func (ec *executionContext) unmarshalInputRecipientWhereInput(ctx context.Contex
 				return it, err
 			}
 			it.AddressHasSuffix = data
-		case "addressEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("addressEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.AddressEqualFold = data
-		case "addressContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("addressContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.AddressContainsFold = data
 		case "name":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("name"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -24782,20 +26129,6 @@ func (ec *executionContext) unmarshalInputRecipientWhereInput(ctx context.Contex
 				return it, err
 			}
 			it.NameNotNil = data
-		case "nameEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("nameEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.NameEqualFold = data
-		case "nameContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("nameContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.NameContainsFold = data
 		}
 	}
 	return it, nil
@@ -25122,7 +26455,7 @@ func (ec *executionContext) unmarshalInputTeamWhereInput(ctx context.Context, ob
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -25283,20 +26616,6 @@ func (ec *executionContext) unmarshalInputTeamWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.NameHasSuffix = data
-		case "nameEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("nameEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.NameEqualFold = data
-		case "nameContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("nameContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.NameContainsFold = data
 		}
 	}
 	return it, nil
@@ -25878,7 +27197,7 @@ func (ec *executionContext) unmarshalInputUserWhereInput(ctx context.Context, ob
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "email", "emailNEQ", "emailIn", "emailNotIn", "emailGT", "emailGTE", "emailLT", "emailLTE", "emailContains", "emailHasPrefix", "emailHasSuffix", "emailEqualFold", "emailContainsFold", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "active", "activeNEQ", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "hasTeams", "hasTeamsWith"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "email", "emailNEQ", "emailIn", "emailNotIn", "emailGT", "emailGTE", "emailLT", "emailLTE", "emailContains", "emailHasPrefix", "emailHasSuffix", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "active", "activeNEQ", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "hasTeams", "hasTeamsWith"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -26039,20 +27358,6 @@ func (ec *executionContext) unmarshalInputUserWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.EmailHasSuffix = data
-		case "emailEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("emailEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.EmailEqualFold = data
-		case "emailContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("emailContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.EmailContainsFold = data
 		case "name":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("name"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -26130,20 +27435,6 @@ func (ec *executionContext) unmarshalInputUserWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.NameHasSuffix = data
-		case "nameEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("nameEqualFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.NameEqualFold = data
-		case "nameContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("nameContainsFold"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.NameContainsFold = data
 		case "active":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("active"))
 			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)

@@ -1,0 +1,159 @@
+package entgen
+
+import (
+	"strings"
+
+	"entgo.io/ent/entc/gen"
+	"github.com/vektah/gqlparser/v2/ast"
+)
+
+// descriptions are those of types and enum values that the entities cannot say
+// themselves.
+var descriptions = map[string]string{
+	"Query":         "What can be read.",
+	"User":          "A person who may sign in.",
+	"Team":          "A group of users who share records.",
+	"Customer":      "A person or company one does business with.",
+	"Contact":       "A person at a customer.",
+	"Deal":          "Business under way or done with a customer.",
+	"Message":       "An e-mail, chat line, text message or letter.",
+	"Recipient":     "An address a message went to.",
+	"Operation":     "One use of a verb over any number of records; it is what one undoes and follows.",
+	"OperationItem": "What became of one record in one operation.",
+	"AuditEvent":    "Something that happened, or was refused.",
+
+	"AuditOutcome.SUCCEEDED": "It happened.",
+	"AuditOutcome.REFUSED":   "It was not allowed.",
+	"AuditOutcome.FAILED":    "It was allowed and could not be done.",
+
+	"CustomerKind.COMPANY":    "A company or another organisation.",
+	"CustomerKind.PERSON":     "A person.",
+	"CustomerStatus.LEAD":     "Someone who might become a customer.",
+	"CustomerStatus.PROSPECT": "Someone one is talking with.",
+	"CustomerStatus.CUSTOMER": "Someone one does business with.",
+	"CustomerStatus.FORMER":   "Someone one did business with.",
+
+	"DealStage.QUALIFICATION": "Whether there is a deal is being found out.",
+	"DealStage.PROPOSAL":      "An offer was made.",
+	"DealStage.NEGOTIATION":   "Terms are being talked about.",
+	"DealStage.WON":           "It was agreed.",
+	"DealStage.LOST":          "It will not come about.",
+
+	"MessageCategory.NORMAL":       "Written to someone.",
+	"MessageCategory.SPAM":         "Unasked for.",
+	"MessageCategory.MAILING":      "Sent to many at once.",
+	"MessageChannel.EMAIL":         "E-mail.",
+	"MessageChannel.CHAT":          "A chat.",
+	"MessageChannel.SMS":           "A text message.",
+	"MessageChannel.LETTER":        "A letter on paper.",
+	"MessageChannel.OTHER":         "Another way.",
+	"MessageDirection.INBOUND":     "It came in.",
+	"MessageDirection.OUTBOUND":    "It went out.",
+	"RecipientKind.TO":             "Addressed to.",
+	"RecipientKind.CC":             "In copy, for all to see.",
+	"RecipientKind.BCC":            "In copy, unseen by the others.",
+	"ItemOutcome.CHANGED":          "The record changed.",
+	"ItemOutcome.UNCHANGED":        "The record was there already.",
+	"ItemOutcome.FAILED":           "It was refused.",
+	"ItemOutcome.NOT_PROCESSED":    "Nothing was done because another item failed.",
+	"OperationMode.BEST_EFFORT":    "What can be done is done.",
+	"OperationMode.ALL_OR_NOTHING": "One failure, and nothing changes.",
+
+	"OperationStatus.PENDING_APPROVAL": "It waits for approval.",
+	"OperationStatus.APPROVED":         "It was approved and waits to be confirmed.",
+	"OperationStatus.SCHEDULED":        "It waits for its time.",
+	"OperationStatus.QUEUED":           "It waits for its turn.",
+	"OperationStatus.RUNNING":          "It is under way.",
+	"OperationStatus.PAUSED":           "It was stopped and may go on.",
+	"OperationStatus.SUCCEEDED":        "It ended, and nothing failed.",
+	"OperationStatus.PARTIAL":          "It ended; some records changed and some failed.",
+	"OperationStatus.FAILED":           "It ended, and nothing changed.",
+	"OperationStatus.REJECTED":         "It was not approved.",
+	"OperationStatus.CANCELLED":        "It was called off.",
+	"OperationStatus.EXPIRED":          "It was not approved or confirmed in time.",
+}
+
+// operators are what the end of a filter's name compares. Longer ones first.
+var operators = []struct{ suffix, words string }{
+	{"HasPrefix", "begins with the value"},
+	{"HasSuffix", "ends with the value"},
+	{"Contains", "contains the value"},
+	{"NotNil", "has a value"},
+	{"IsNil", "has no value"},
+	{"NotIn", "is none of the values"},
+	{"In", "is one of the values"},
+	{"NEQ", "is not the value"},
+	{"GTE", "is the value or more"},
+	{"GT", "is more than the value"},
+	{"LTE", "is the value or less"},
+	{"LT", "is less than the value"},
+}
+
+// describe documents what is left without words.
+func describe(g *gen.Graph, s *ast.Schema) {
+	for name, def := range s.Types {
+		or(&def.Description, descriptions[name])
+		for _, v := range def.EnumValues {
+			or(&v.Description, descriptions[name+"."+v.Name])
+			if strings.HasSuffix(name, "OrderField") {
+				or(&v.Description, "By "+words(strings.ToLower(v.Name))+".")
+			}
+		}
+		for _, f := range def.Fields {
+			switch {
+			case f.Name == "id":
+				or(&f.Description, "Its id, unique among all things.")
+			case strings.HasSuffix(name, "WhereInput"):
+				or(&f.Description, filter(f.Name))
+			case strings.HasSuffix(f.Type.Name(), "Connection"):
+				or(&f.Description, "A page of its "+words(snake(f.Name))+".")
+			}
+		}
+	}
+	for _, n := range g.Nodes {
+		def := s.Types[n.Name]
+		if def == nil {
+			continue
+		}
+		for _, e := range n.Edges {
+			if f := def.Fields.ForName(camel(e.Name)); f != nil && e.Comment() != "" {
+				f.Description = e.Comment()
+			}
+		}
+		if list := s.Types["Query"].Fields.ForName(camel(snake(plural(n.Name)))); list != nil {
+			list.Description = "A page of " + words(snake(plural(n.Name))) + "."
+		}
+	}
+}
+
+func or(description *string, words string) {
+	if *description == "" {
+		*description = words
+	}
+}
+
+// filter says what a field of a where-input compares.
+func filter(name string) string {
+	switch name {
+	case "not":
+		return "What this filter does not match."
+	case "and":
+		return "What all of these filters match."
+	case "or":
+		return "What one of these filters matches."
+	}
+	if edge, ok := strings.CutPrefix(name, "has"); ok && strings.ToUpper(edge[:1]) == edge[:1] {
+		if edge, ok = strings.CutSuffix(edge, "With"); ok {
+			return "Whether one of its " + words(snake(edge)) + " is live, to be seen, and matches one of these filters."
+		}
+		return "Whether it has live " + words(snake(edge)) + " that are to be seen."
+	}
+	for _, o := range operators {
+		if field, ok := strings.CutSuffix(name, o.suffix); ok && field != "" {
+			return "Its " + words(snake(field)) + " " + o.words + "."
+		}
+	}
+	return "Its " + words(snake(name)) + " is the value."
+}
+
+func words(snake string) string { return strings.ReplaceAll(snake, "_", " ") }
