@@ -129,7 +129,7 @@ func (s *Service) takeNumbers(ctx context.Context, tx *store.Tx, tenant gid.ID, 
 func (s *Service) advance(ctx context.Context, tx *store.Tx, tenant gid.ID, t *ent.RecordType, n int) (end int, err error) {
 	var q store.Querier = tx
 	if tx.Dialect() == dialect.Postgres {
-		q = s.db
+		q = s.db.Aside()
 	} else {
 		// Rolled back, the block would be given out twice.
 		tx.AfterEnd(func(committed bool) {

@@ -188,3 +188,20 @@ func TestOneEffectUnderOneKeyAtOnce(t *testing.T) {
 		require.Equal(w.t, 2, w.get(c).RecordVersion())
 	})
 }
+
+func TestManyWhoNeedNumbersDoNotWaitForOneAnother(t *testing.T) {
+	each(t, func(w *world) {
+		var wg sync.WaitGroup
+		for range 60 { // many more than there are connections
+			wg.Go(func() {
+				for range 4 {
+					if _, err := w.svc.Create(w.as("agent"), "Customer", record.Values{"name": "n"}); err != nil {
+						w.t.Errorf("creating: %v", err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		require.Len(w.t, w.rows(`SELECT DISTINCT number FROM customers`), 240)
+	})
+}

@@ -30,6 +30,8 @@ const sqliteParams = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_prag
 type DB struct {
 	sql     *sql.DB
 	pool    *pgxpool.Pool // nil on SQLite
+	beside  *pgxpool.Pool // nil on SQLite; one connection, for Aside
+	side    *sql.DB       // over it
 	dialect string
 	trace   func(query string)
 	now     func() time.Time
@@ -66,6 +68,13 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*DB, error) {
 		db.dialect, db.sql = dialect.Postgres, stdlib.OpenDBFromPool(db.pool)
 		// The pool holds the connections; database/sql would hold them twice.
 		db.sql.SetMaxIdleConns(0)
+		beside := cfg.Copy()
+		beside.MaxConns, beside.MinConns = 1, 0
+		if db.beside, err = pgxpool.NewWithConfig(ctx, beside); err != nil {
+			return nil, fmt.Errorf("connecting to PostgreSQL: %w", err)
+		}
+		db.side = stdlib.OpenDBFromPool(db.beside)
+		db.side.SetMaxIdleConns(0)
 	case "sqlite":
 		path := strings.TrimPrefix(rest, "//")
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -94,8 +103,33 @@ func (db *DB) Close() error {
 	err := db.sql.Close()
 	if db.pool != nil {
 		db.pool.Close()
+		err = errors.Join(err, db.side.Close())
+		db.beside.Close()
 	}
 	return err
+}
+
+// Aside runs a statement next to the caller's transaction, at once and for
+// good. On PostgreSQL it has a connection of its own: callers who hold one of
+// the pool and wait for a second could wait for one another. SQLite has one
+// writer, so there it is an error while a transaction is open.
+func (db *DB) Aside() Querier {
+	if db.side == nil {
+		return db
+	}
+	return aside{db}
+}
+
+type aside struct{ *DB }
+
+// ExecContext implements Querier.
+func (a aside) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return traced{a.side, a.trace}.ExecContext(ctx, query, args...)
+}
+
+// QueryContext implements Querier.
+func (a aside) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return traced{a.side, a.trace}.QueryContext(ctx, query, args...)
 }
 
 // Dialect is dialect.SQLite or dialect.Postgres.
