@@ -290,7 +290,7 @@ func (p *auditeventPager) applyFilter(query *AuditEventQuery) (*AuditEventQuery,
 	if p.filter != nil {
 		filtered, err := p.filter(query)
 		if err != nil {
-			return nil, badInput(whereField, err)
+			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
 		}
 		return filtered, nil
 	}
@@ -578,7 +578,7 @@ func (p *contactPager) applyFilter(query *ContactQuery) (*ContactQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
 		if err != nil {
-			return nil, badInput(whereField, err)
+			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
 		}
 		return filtered, nil
 	}
@@ -967,7 +967,7 @@ func (p *customerPager) applyFilter(query *CustomerQuery) (*CustomerQuery, error
 	if p.filter != nil {
 		filtered, err := p.filter(query)
 		if err != nil {
-			return nil, badInput(whereField, err)
+			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
 		}
 		return filtered, nil
 	}
@@ -1374,7 +1374,7 @@ func (p *dealPager) applyFilter(query *DealQuery) (*DealQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
 		if err != nil {
-			return nil, badInput(whereField, err)
+			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
 		}
 		return filtered, nil
 	}
@@ -1781,7 +1781,7 @@ func (p *messagePager) applyFilter(query *MessageQuery) (*MessageQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
 		if err != nil {
-			return nil, badInput(whereField, err)
+			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
 		}
 		return filtered, nil
 	}
@@ -2149,7 +2149,7 @@ func (p *operationPager) applyFilter(query *OperationQuery) (*OperationQuery, er
 	if p.filter != nil {
 		filtered, err := p.filter(query)
 		if err != nil {
-			return nil, badInput(whereField, err)
+			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
 		}
 		return filtered, nil
 	}
@@ -2416,7 +2416,7 @@ func (p *operationitemPager) applyFilter(query *OperationItemQuery) (*OperationI
 	if p.filter != nil {
 		filtered, err := p.filter(query)
 		if err != nil {
-			return nil, badInput(whereField, err)
+			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
 		}
 		return filtered, nil
 	}
@@ -2683,7 +2683,7 @@ func (p *recipientPager) applyFilter(query *RecipientQuery) (*RecipientQuery, er
 	if p.filter != nil {
 		filtered, err := p.filter(query)
 		if err != nil {
-			return nil, badInput(whereField, err)
+			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
 		}
 		return filtered, nil
 	}
@@ -2950,7 +2950,7 @@ func (p *teamPager) applyFilter(query *TeamQuery) (*TeamQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
 		if err != nil {
-			return nil, badInput(whereField, err)
+			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
 		}
 		return filtered, nil
 	}
@@ -3217,7 +3217,7 @@ func (p *userPager) applyFilter(query *UserQuery) (*UserQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
 		if err != nil {
-			return nil, badInput(whereField, err)
+			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
 		}
 		return filtered, nil
 	}

@@ -48,6 +48,7 @@ func TestErrorsCarryACodeAndTheRequest(t *testing.T) {
 			{`{ bin(first: 1, deletedBy: "` + customer.String() + `") { totalCount } }`, "BAD_USER_INPUT", []any{"deletedBy"}},
 			{`{ customers(first: 1, where: {id: "x"}) { nodes { id } } }`, "BAD_USER_INPUT", []any{"where.id"}},
 			{`{ customers(first: 1) { nodes { contacts(first: 1, where: {id: "x"}) { nodes { id } } } } }`, "BAD_USER_INPUT", []any{"where"}},
+			{`{ customers(first: 1, where: {or: [{}]}) { nodes { id } } }`, "BAD_USER_INPUT", []any{"where"}},
 			{`{ customers(first: 1, where: {createdAt: "yesterday"}) { nodes { id } } }`, "BAD_USER_INPUT", []any{"where.createdAt"}},
 			{`mutation { updateCustomer(input: {id: "` + contact.String() + `", version: 1}) { customer { id } } }`, "BAD_USER_INPUT", []any{"id"}},
 			{`mutation { createContact(input: {name: "x", customerID: "` + contact.String() + `"}) { contact { id } } }`, "BAD_USER_INPUT", []any{"customerID"}},
@@ -64,6 +65,7 @@ func TestErrorsCarryACodeAndTheRequest(t *testing.T) {
 			if test.fields != nil {
 				w.Equal(test.fields, a.Errors[0].Extensions["fields"], "%s: %s", test.document, a.raw)
 			}
+			w.NotContains(a.raw, "ent:")
 			for _, e := range a.Errors {
 				w.Equal("r-1", e.Extensions["requestID"], test.document)
 			}

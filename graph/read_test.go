@@ -247,6 +247,9 @@ func TestHistoryIsOldestFirstAndPaged(t *testing.T) {
 			}
 		}
 		w.Equal([]any{1.0, 2.0, 3.0, 4.0, 5.0}, seen)
+		got = get[object](w, "viewer", `query($ids: [ID!]!) { nodes(ids: $ids) { ... on Record { history(first: 1) { totalCount } } } }`,
+			vars{"ids": ids(gid.New(gid.Customer), a, w.users["viewer"], a)})
+		w.Equal([]any{nil, object{"history": object{"totalCount": 5.0}}, object{}, object{"history": object{"totalCount": 5.0}}}, at(got, "nodes"))
 	})
 }
 
