@@ -28,7 +28,7 @@ func (p PolicySource) Head(ctx context.Context, tenant string) (uint64, error) {
 		return 0, err
 	}
 	var version uint64
-	_, err = store.Build(p.DB).Add("SELECT version FROM policy_heads WHERE tenant_id = ?", id).One(ctx, p.DB, &version)
+	_, err = store.Build(p.DB).Add("SELECT version FROM policy_heads WHERE tenant_id = ?", id).One(ctx, p.DB.Aside(), &version)
 	return version, err
 }
 
@@ -38,7 +38,7 @@ func (p PolicySource) Load(ctx context.Context, tenant string) (uint64, []casbin
 	if err != nil {
 		return 0, nil, err
 	}
-	return loadPolicy(ctx, p.DB, id)
+	return loadPolicy(ctx, p.DB.Aside(), id)
 }
 
 func parseTenant(tenant string) (gid.ID, error) {

@@ -31,7 +31,7 @@ type DB struct {
 	sql     *sql.DB
 	pool    *pgxpool.Pool // nil on SQLite
 	beside  *pgxpool.Pool // nil on SQLite; one connection, for Aside
-	side    *sql.DB       // over it
+	side    *sql.DB       // for Aside
 	dialect string
 	trace   func(query string)
 	now     func() time.Time
@@ -88,6 +88,11 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*DB, error) {
 		}
 		db.sql.SetMaxOpenConns(8)
 		db.sql.SetMaxIdleConns(8)
+		db.side, err = sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+sqliteParams)
+		if err != nil {
+			return nil, fmt.Errorf("opening SQLite: %w", err)
+		}
+		db.side.SetMaxOpenConns(1)
 	default:
 		return nil, fmt.Errorf("a database URL starts with sqlite: or postgres:, not %q", scheme)
 	}
@@ -100,25 +105,19 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*DB, error) {
 
 // Close closes all connections.
 func (db *DB) Close() error {
-	err := db.sql.Close()
+	err := errors.Join(db.sql.Close(), db.side.Close())
 	if db.pool != nil {
 		db.pool.Close()
-		err = errors.Join(err, db.side.Close())
 		db.beside.Close()
 	}
 	return err
 }
 
-// Aside runs a statement next to the caller's transaction, at once and for
-// good. On PostgreSQL it has a connection of its own: callers who hold one of
-// the pool and wait for a second could wait for one another. SQLite has one
-// writer, so there it is an error while a transaction is open.
-func (db *DB) Aside() Querier {
-	if db.side == nil {
-		return db
-	}
-	return aside{db}
-}
+// Aside runs statements next to the caller's transaction, at once and for good,
+// on a connection of its own: callers who hold one of the pool and wait for a
+// second could wait for one another. On SQLite, which has one writer, it is for
+// reading.
+func (db *DB) Aside() Querier { return aside{db} }
 
 type aside struct{ *DB }
 
