@@ -24,7 +24,7 @@ import (
 // sqliteParams are not a matter of taste. Without _txlock=immediate two writers
 // deadlock; without _time_format and _timezone times are stored in a form that
 // does not sort.
-const sqliteParams = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_txlock=immediate&_time_format=sqlite&_timezone=UTC"
+const sqliteParams = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_pragma=case_sensitive_like(1)&_txlock=immediate&_time_format=sqlite&_timezone=UTC"
 
 // DB is an open database.
 type DB struct {

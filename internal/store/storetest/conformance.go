@@ -31,6 +31,7 @@ func Conformance(t *testing.T, open func(testing.TB, ...store.Option) *store.DB)
 		"bulk inserts keep every kind of value":                        bulkInsert,
 		"lists of ids and strings are one argument":                    lists,
 		"broken constraints are told apart":                            constraints,
+		"text is compared letter by letter":                            text,
 		"times keep their order and their microseconds":                times,
 		"a row lock holds until the end of the transaction":            locks,
 		"migrations go down and up again":                              migrateDownAndUp,
@@ -244,6 +245,18 @@ func times(t *testing.T, db *store.DB) {
 		_, err = store.Build(db).Add(`SELECT name FROM tenants WHERE created_at = ?`, base.Add(d)).One(t.Context(), db, &name)
 		require.NoError(t, err)
 		require.Equal(t, fmt.Sprint(i), name)
+	}
+}
+
+func text(t *testing.T, db *store.DB) {
+	for _, name := range []string{"Abc", "abc", "ABC", "Я", "я"} {
+		require.NoError(t, insertTenant(t.Context(), db, name))
+	}
+	for pattern, want := range map[string]int{"abc": 1, "%b%": 2, "я": 1, "A__": 2} {
+		var n int
+		_, err := store.Build(db).Add(`SELECT COUNT(*) FROM tenants WHERE name LIKE ?`, pattern).One(t.Context(), db, &n)
+		require.NoError(t, err)
+		require.Equal(t, want, n, pattern)
 	}
 }
 
