@@ -61,6 +61,8 @@ var layers = []layer{
 		"who may come in is known before anything is asked, and to whoever serves it"},
 	{"internal/importer", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", others),
 		"it turns files into requests to the pipeline"},
+	{"internal/demo", concat(concat(entities, policy...), "internal/store", "internal/record", "internal/importer", others),
+		"sample data comes in as any other does"},
 
 	{"internal/transport", []string{"internal/lifecycle"}, "it carries any schema; of ours it knows the codes"},
 	{"graph", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", "internal/transport", others),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/lethe-crm/lethe/ent/message"
@@ -40,25 +41,42 @@ func (r *run) parse(item mail.Item) *row {
 }
 
 func (r *run) mailRow(name string, m mail.Message) *row {
+	values, warnings := Values(m)
 	out := &row{
-		item:   ReportItem{Name: name, Attachments: m.Attachments, Warnings: m.Warnings},
+		item:   ReportItem{Name: name, Attachments: m.Attachments, Warnings: slices.Concat(m.Warnings, warnings)},
+		given:  values,
 		sentAt: m.SentAtSource, replyTo: record.Fold(m.InReplyTo, lifecycle.FoldNone), owner: r.set.owner,
 		size: len(m.Subject) + len(m.Body),
 	}
+	if m.Sender != nil {
+		out.sender = record.Fold(m.Sender.Address, lifecycle.FoldEmail)
+	}
+	recipients, _ := values["recipients"].([]map[string]any)
+	for _, to := range recipients {
+		address, _ := to["address"].(string)
+		out.recipients = append(out.recipients, record.Fold(address, lifecycle.FoldEmail))
+		out.size += len(address)
+	}
+	maps.Copy(values, r.set.values)
+	return out
+}
+
+// Values are the fields of the message record that a mail becomes, without
+// those that link it to other records. The warnings say what was cut.
+func Values(m mail.Message) (values record.Values, warnings []string) {
 	cut := func(name string) string {
 		if utf8.RuneCountInString(name) <= mixin.MaxName {
 			return name
 		}
-		out.item.Warnings = append(out.item.Warnings, fmt.Sprintf("a name was cut to %d characters", mixin.MaxName))
+		warnings = append(warnings, fmt.Sprintf("a name was cut to %d characters", mixin.MaxName))
 		return string([]rune(name)[:mixin.MaxName])
 	}
-	values := record.Values{
+	values = record.Values{
 		"channel": message.ChannelEMAIL, "category": message.Category(m.Category), "direction": message.DirectionINBOUND,
 		"subject": m.Subject, "body": m.Body, "sentAt": m.SentAt, "messageID": m.MessageID, "threadKey": m.ThreadKey,
 	}
 	if m.Sender != nil {
 		values["sender"], values["senderName"] = m.Sender.Address, cut(m.Sender.Name)
-		out.sender = record.Fold(m.Sender.Address, lifecycle.FoldEmail)
 	}
 	recipients := make([]map[string]any, 0, len(m.Recipients))
 	for _, to := range m.Recipients {
@@ -67,15 +85,10 @@ func (r *run) mailRow(name string, m mail.Message) *row {
 			// "To: Recipient-List" names whom it went to by no other address.
 			address, name = name, ""
 		}
-		if address == "" {
-			continue
+		if address != "" {
+			recipients = append(recipients, map[string]any{"kind": to.Kind, "address": address, "name": name})
 		}
-		recipients = append(recipients, map[string]any{"kind": to.Kind, "address": address, "name": name})
-		out.recipients = append(out.recipients, record.Fold(address, lifecycle.FoldEmail))
-		out.size += len(address) + len(name)
 	}
 	values["recipients"] = recipients
-	maps.Copy(values, r.set.values)
-	out.given = values
-	return out
+	return values, warnings
 }
