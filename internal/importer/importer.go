@@ -62,12 +62,15 @@ func (e *UsageError) Error() string { return e.message }
 
 func usage(format string, args ...any) error { return &UsageError{fmt.Sprintf(format, args...)} }
 
+// ErrNothing reports a source of which not one item could be read.
+var ErrNothing = errors.New("nothing could be read")
+
 // Run imports on behalf of the actor in the context, who needs the rights to
 // import and to create each record. The report says what became of everything
 // that was read; with an error it says how far the import came.
 //
 // The error is a *UsageError, a *record.Error when the policy allows the actor
-// no import of this type at all, or what kept Path from being read.
+// no import of this type at all, ErrNothing, or what kept Path from being read.
 func Run(ctx context.Context, config Config) (Report, error) {
 	r := &run{Config: config, actor: actor.From(ctx), report: Report{DryRun: config.DryRun}, seen: seen{}}
 	if r.actor == nil {
@@ -128,6 +131,9 @@ func (r *run) run(ctx context.Context) error {
 		}
 	}
 	r.tell()
+	if r.report.unreadable == r.report.Read {
+		return ErrNothing
+	}
 	return nil
 }
 

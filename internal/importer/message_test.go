@@ -296,6 +296,17 @@ func TestAPathWithoutMailIsAnError(t *testing.T) {
 	})
 }
 
+func TestASourceOfWhichNothingCanBeReadIsAnErrorWithAReport(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		report, err := w.run("admin", importer.Config{As: importer.Messages, Path: w.write(map[string]string{"1.eml": "", "2.eml": "\r\n"})})
+		require.ErrorIs(t, err, importer.ErrNothing)
+		require.Equal(t, []int{2, 0, 0, 0, 2}, outcomes(report))
+		require.Equal(t, importer.Unreadable, find(t, report, "2.eml", 0).Code)
+		_, err = w.run("admin", importer.Config{As: importer.Customers, Path: w.csv("name,email\n")})
+		require.Error(t, err)
+	})
+}
+
 func TestImportTimeIsUsedWhereAMailHasNone(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		report := w.imported("admin", importer.Config{As: importer.Messages, Path: w.write(map[string]string{"1.eml": "Subject: hello\r\n\r\nText\r\n"})})

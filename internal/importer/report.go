@@ -40,7 +40,8 @@ type Report struct {
 	// Omitted counts the items left out because of MaxItems.
 	Omitted int `json:"omitted"`
 
-	others int // of Items, those that did not fail
+	others     int // of Items, those that did not fail
+	unreadable int
 }
 
 // ReportItem is one mail or row.
@@ -67,6 +68,9 @@ func (r *Report) add(item ReportItem) {
 		r.InBin++
 	case Failed:
 		r.Failed++
+		if item.Code == Unreadable {
+			r.unreadable++
+		}
 	}
 	if item.Outcome == Created && item.Attachments == 0 && len(item.Warnings) == 0 {
 		return
