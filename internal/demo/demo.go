@@ -26,11 +26,13 @@ const (
 	Domain = "demo.example"
 )
 
-// User is somebody the tenant must have before it is filled. His address is
-// Name@Domain.
+// User is somebody the tenant must have before it is filled.
 type User struct {
 	Name, Role, Team string
 }
+
+// Email is the address the user signs in by.
+func (u User) Email() string { return u.Name + "@" + Domain }
 
 // Users are the people of the demo. Records belong to agent@, manager@ and
 // agent2@; everything is entered by admin@.
@@ -136,7 +138,7 @@ func (l *loader) findPeople(ctx context.Context) error {
 	}
 	for _, u := range Users() {
 		if l.people[u.Name] == nil {
-			return fmt.Errorf("there is no user %s@%s", u.Name, Domain)
+			return fmt.Errorf("there is no user %s", u.Email())
 		}
 	}
 	return nil

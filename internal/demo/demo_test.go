@@ -39,7 +39,7 @@ func tenant(t *testing.T, db *store.DB) (config demo.Config, users map[string]gi
 	config.Tenant, err = ids.CreateTenant(t.Context(), demo.Tenant)
 	require.NoError(t, err)
 	for _, u := range demo.Users() {
-		users[u.Name], err = ids.CreateUser(t.Context(), config.Tenant, u.Name+"@"+demo.Domain, u.Name, []string{u.Team})
+		users[u.Name], err = ids.CreateUser(t.Context(), config.Tenant, u.Email(), u.Name, []string{u.Team})
 		require.NoError(t, err)
 		require.NoError(t, ids.GrantRole(t.Context(), config.Tenant, users[u.Name], u.Role))
 	}
