@@ -170,6 +170,7 @@ func (_q *ContactQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 		fieldSeen      = make(map[string]struct{}, len(contact.Columns))
 		selectedFields = []string{contact.FieldID, contact.FieldState}
 	)
+	fieldSeen[contact.FieldState] = struct{}{}
 	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
 		switch field.Name {
 
@@ -502,6 +503,7 @@ func (_q *CustomerQuery) collectField(ctx context.Context, oneNode bool, opCtx *
 		fieldSeen      = make(map[string]struct{}, len(customer.Columns))
 		selectedFields = []string{customer.FieldID, customer.FieldState}
 	)
+	fieldSeen[customer.FieldState] = struct{}{}
 	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
 		switch field.Name {
 
@@ -995,6 +997,7 @@ func (_q *DealQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 		fieldSeen      = make(map[string]struct{}, len(deal.Columns))
 		selectedFields = []string{deal.FieldID, deal.FieldState}
 	)
+	fieldSeen[deal.FieldState] = struct{}{}
 	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
 		switch field.Name {
 
@@ -1287,6 +1290,7 @@ func (_q *MessageQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 		fieldSeen      = make(map[string]struct{}, len(message.Columns))
 		selectedFields = []string{message.FieldID, message.FieldState}
 	)
+	fieldSeen[message.FieldState] = struct{}{}
 	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
 		switch field.Name {
 
