@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"entgo.io/ent/dialect/sql"
 
@@ -96,7 +97,12 @@ type Error struct {
 	Extensions map[string]any
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("%s: %s %v", e.Code, e.Message, e.Fields) }
+func (e *Error) Error() string {
+	if len(e.Fields) == 0 {
+		return fmt.Sprintf("%s: %s", e.Code, e.Message)
+	}
+	return fmt.Sprintf("%s: %s: %s", e.Code, strings.Join(e.Fields, ", "), e.Message)
+}
 
 // Refuse makes an Error.
 func Refuse(code lifecycle.Code, message string, fields ...string) *Error {

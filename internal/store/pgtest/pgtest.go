@@ -87,13 +87,16 @@ func Template(tb testing.TB, key string, setup func(url string) error) string {
 //
 // A package without it leaves no process behind, but leaves its templates on a
 // server named by LETHE_TEST_POSTGRES.
-func Main(m *testing.M) {
-	code := m.Run()
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is Main for packages that have to clean up more before they end.
+func Run(m *testing.M) (code int) {
+	code = m.Run()
 	if err := stop(os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "pgtest:", err)
 		code = max(code, 1)
 	}
-	os.Exit(code)
+	return code
 }
 
 func stop(w io.Writer) error {

@@ -1,0 +1,119 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// kills is how often a server is killed; `make long` raises it.
+func kills() int {
+	if n, err := strconv.Atoi(os.Getenv("LETHE_KILLS")); err == nil {
+		return n
+	}
+	return 3
+}
+
+func TestAKilledServerLeavesAllOrNothing(t *testing.T) {
+	t.Parallel()
+	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any bits will do
+	if s, err := strconv.ParseUint(os.Getenv("LETHE_SEED"), 10, 64); err == nil {
+		seed = s
+	}
+	for name, database := range databases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			t.Logf("LETHE_SEED=%d", seed)
+			random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // it draws moments, not secrets
+			dir := t.TempDir()
+			env := append(os.Environ(), "LETHE_DATABASE="+database(t, dir), "LETHE_DATA="+dir, "LETHE_KEY="+key)
+			s, err := start(env, dir)
+			require.NoError(t, err)
+			out, err := command(env, "token", "create", "--tenant", "default", "--user", "admin@localhost").Output()
+			require.NoError(t, err)
+			token := strings.TrimSpace(string(out))
+
+			ask := func(query string, into any) {
+				t.Helper()
+				answer, err := post(t.Context(), s.url, token, query)
+				require.NoError(t, err)
+				var got struct {
+					Data   json.RawMessage
+					Errors json.RawMessage
+				}
+				require.NoError(t, json.Unmarshal(answer, &got))
+				require.Empty(t, got.Errors, "%s", answer)
+				require.NoError(t, json.Unmarshal(got.Data, into))
+			}
+			var created struct {
+				CreateCustomer struct{ Customer struct{ ID string } }
+			}
+			ask(`mutation { createCustomer(input: {name: "Killed"}) { customer { id } } }`, &created)
+			id := created.CreateCustomer.Customer.ID
+			const messages, aDocument = 800, 20
+			for range messages / aDocument {
+				var b strings.Builder
+				for i := range aDocument {
+					fmt.Fprintf(&b, `m%d: createMessage(input: {subject: "s", body: "b", sentAt: "2026-01-01T00:00:00Z", customerID: %q}) { message { id } } `, i, id)
+				}
+				var ignored map[string]any
+				ask("mutation {"+b.String()+"}", &ignored)
+			}
+
+			counts := func() (live, deleted, operations int) {
+				var got struct {
+					Live, Deleted struct{ TotalCount int }
+					Operations    struct{ TotalCount int }
+				}
+				ask(`{ live: messages(first: 1) { totalCount } deleted: messages(first: 1, states: [DELETED]) { totalCount } operations(first: 1) { totalCount } }`, &got)
+				return got.Live.TotalCount, got.Deleted.TotalCount, got.Operations.TotalCount
+			}
+			interrupted := 0
+			for range kills() {
+				_, _, before := counts()
+				verb := `deleteRecords`
+				if _, deleted, _ := counts(); deleted > 0 {
+					verb = `restoreRecords`
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				answered := make(chan bool, 1)
+				go func() {
+					_, err := post(ctx, s.url, token, fmt.Sprintf(`mutation { %s(input: {select: {ids: [%q]}}) { operation { id } } }`, verb, id))
+					answered <- err == nil
+				}()
+				time.Sleep(time.Duration(random.IntN(150)) * time.Millisecond)
+				require.NoError(t, s.cmd.Process.Kill())
+				<-s.done
+				if !<-answered {
+					interrupted++
+				}
+				cancel()
+				s, err = start(env, dir)
+				require.NoError(t, err)
+				live, deleted, after := counts()
+				require.True(t, live == messages && deleted == 0 || live == 0 && deleted == messages, "%d live, %d deleted", live, deleted)
+				wasDelete := verb == "deleteRecords"
+				happened := (deleted == messages) == wasDelete
+				require.Equal(t, happened, after == before+1, "the operation is there exactly if its changes are")
+			}
+			t.Logf("%d of %d requests were interrupted", interrupted, kills())
+			require.NoError(t, s.end())
+		})
+	}
+}
+
+func command(env []string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(binary, "lethe"), args...)
+	cmd.Env = env
+	return cmd
+}
