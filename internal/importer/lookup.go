@@ -183,24 +183,30 @@ func (r *run) linkPeople(ctx context.Context, rows []*row) error {
 		return err
 	}
 	for _, row := range rows {
-		found := byAddress
-		keys := row.counterparts()
-		i := slices.IndexFunc(keys, func(key string) bool { _, ok := contacts[key]; return ok })
 		var of *customerRow
-		if i >= 0 {
-			c := contacts[keys[i]]
+		if c, ok := first(row.counterparts(), contacts); ok {
 			row.values["contactID"] = c.ID
 			if c.Customer != nil {
 				of = byID[*c.Customer]
 			}
-		} else if i = slices.IndexFunc(keys, func(key string) bool { _, ok := found[key]; return ok }); i >= 0 {
-			of = found[keys[i]]
+		} else {
+			of, _ = first(row.counterparts(), byAddress)
 		}
 		if of != nil {
 			row.values["customerID"], row.ownerRef, row.teamRef = of.ID, of.Owner, of.Team
 		}
 	}
 	return nil
+}
+
+// first is the value of the first key that has one.
+func first[V any](keys []string, values map[string]V) (v V, ok bool) {
+	for _, key := range keys {
+		if v, ok = values[key]; ok {
+			break
+		}
+	}
+	return v, ok
 }
 
 type contactRow struct {
