@@ -3,6 +3,6 @@ package lethe
 
 // ent writes the entities and graph/ent.graphql, gqlgen the executable schema,
 // and the last step the contract that is served and compared in CI.
-//go:generate go run -mod=mod ./ent/entc.go
-//go:generate go run -mod=mod github.com/99designs/gqlgen generate
+//go:generate go run ./ent/entc.go
+//go:generate go tool gqlgen generate
 //go:generate go run ./cmd/lethe schema -o graph/contract.graphql
