@@ -233,3 +233,30 @@ func (s *Service) stamp(ctx context.Context, kind credentialKind, id gid.ID, now
 		s.log.WarnContext(ctx, "stamping a credential failed", "credential", id, "error", err)
 	}
 }
+
+// ActAs is an active user without a credential, for commands the operator runs
+// in his name. Everything else asks for a credential.
+func (s *Service) ActAs(ctx context.Context, tenant, user gid.ID, requestID string) (*actor.Actor, error) {
+	var a *actor.Actor
+	err := store.Build(s.db).Add("SELECT t.name, ut.team_id FROM users u JOIN tenants t ON t.id = u.tenant_id LEFT JOIN user_teams ut ON ut.user_id = u.id"+
+		" WHERE u.id = ? AND u.tenant_id = ? AND u.active = ? ORDER BY ut.team_id", user, tenant, true).Query(ctx, s.db, func(rows *sql.Rows) error {
+		row, team := actor.Actor{Kind: actor.User, Tenant: tenant, User: user, RequestID: requestID}, gid.Nil
+		if err := rows.Scan(&row.TenantName, &team); err != nil {
+			return err
+		}
+		if a == nil {
+			a = &row
+		}
+		if !team.IsZero() {
+			a.Teams = append(a.Teams, team)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("acting as a user: %w", err)
+	}
+	if a == nil {
+		return nil, fmt.Errorf("acting as user %s: %w", user, ErrInactive)
+	}
+	return a, nil
+}

@@ -639,3 +639,17 @@ func TestADatabaseOfAnotherKeyIsRefused(t *testing.T) {
 		require.True(t, has)
 	})
 }
+
+func TestTheOperatorActsAsActiveUsersOnly(t *testing.T) {
+	each(t, func(w *world) {
+		a, err := w.svc.ActAs(w.ctx, w.tenant, w.agent, "r-1")
+		require.NoError(w, err)
+		sales := must(w.svc.EnsureTeam(w.ctx, w.tenant, "Sales"))
+		require.Equal(w, &actor.Actor{Kind: actor.User, Tenant: w.tenant, TenantName: "acme", User: w.agent, Teams: []gid.ID{sales}, RequestID: "r-1"}, a)
+		require.NoError(w, w.svc.DeactivateUser(w.ctx, w.tenant, w.agent))
+		_, err = w.svc.ActAs(w.ctx, w.tenant, w.agent, "r-1")
+		require.ErrorIs(w, err, identity.ErrInactive)
+		_, err = w.svc.ActAs(w.ctx, gid.New(gid.Tenant), w.admin, "r-1")
+		require.Error(w, err)
+	})
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/lethe-crm/lethe/graph"
+	"github.com/lethe-crm/lethe/internal/store"
+)
+
+type migrateCmd struct {
+	Up     migrateUpCmd     `cmd:"" help:"Apply what is missing."`
+	Status migrateStatusCmd `cmd:"" help:"List the migrations."`
+	Down   migrateDownCmd   `cmd:"" help:"Take the newest migration back, with the data in what it made."`
+}
+
+type migrateUpCmd struct{ storage }
+
+// Run implements the command.
+func (cmd *migrateUpCmd) Run(ctx context.Context, c *console) error {
+	return cmd.withDB(ctx, true, func(db *store.DB) error {
+		if err := db.Migrate(ctx); err != nil {
+			return err
+		}
+		c.say("%s is up to date.", cmd.config().Redacted())
+		return nil
+	})
+}
+
+type migrateStatusCmd struct {
+	storage
+	output
+}
+
+// Run implements the command.
+func (cmd *migrateStatusCmd) Run(ctx context.Context, c *console) error {
+	return cmd.withDB(ctx, false, func(db *store.DB) error {
+		all, err := db.Migrations(ctx)
+		if err != nil {
+			return err
+		}
+		lines := make([]string, len(all))
+		for i, m := range all {
+			state := "pending"
+			if m.Applied {
+				state = "applied"
+			}
+			lines[i] = state + "  " + m.Name
+		}
+		return c.print(cmd.JSON, strings.Join(lines, "\n"), all)
+	})
+}
+
+type migrateDownCmd struct{ storage }
+
+// Run implements the command.
+func (cmd *migrateDownCmd) Run(ctx context.Context, c *console) error {
+	return cmd.withDB(ctx, false, func(db *store.DB) error {
+		if err := db.MigrateDown(ctx); err != nil {
+			return err
+		}
+		c.say("The newest migration of %s is taken back.", cmd.config().Redacted())
+		return nil
+	})
+}
+
+func (s storage) withDB(ctx context.Context, create bool, do func(*store.DB) error) (err error) {
+	db, err := s.connect(ctx, create)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return do(db)
+}
+
+type sweepCmd struct {
+	storage
+	output
+	Once bool `required:"" help:"Sweep once and end. A server sweeps by itself."`
+}
+
+// Run implements the command.
+func (cmd *sweepCmd) Run(ctx context.Context, c *console) error {
+	return cmd.withApp(ctx, c, func(a *app) error {
+		control, err := a.control()
+		if err != nil {
+			return err
+		}
+		purged, err := a.records(control).Sweep(ctx)
+		if err != nil {
+			return fmt.Errorf("sweeping, after %d were purged: %w", purged, err)
+		}
+		return c.print(cmd.JSON, fmt.Sprintf("%d purged", purged), map[string]int{"purged": purged})
+	})
+}
+
+type schemaCmd struct {
+	Output string `short:"o" placeholder:"FILE" help:"Write it to a file."`
+}
+
+// Run implements the command.
+func (cmd *schemaCmd) Run(c *console) error {
+	if cmd.Output == "" {
+		_, err := fmt.Fprint(c.out, graph.SDL())
+		return err
+	}
+	return os.WriteFile(cmd.Output, []byte(graph.SDL()), 0o644) //nolint:gosec // a schema is for everybody to read
+}
+
+type versionCmd struct{ output }
+
+// build is what the binary was made from.
+type build struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision,omitempty"`
+	Time     string `json:"time,omitempty"`
+	Modified bool   `json:"modified,omitempty"`
+	Go       string `json:"go"`
+}
+
+func readBuild() build {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return build{Version: "unknown"}
+	}
+	b := build{Version: info.Main.Version, Go: info.GoVersion}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Revision = s.Value
+		case "vcs.time":
+			b.Time = s.Value
+		case "vcs.modified":
+			b.Modified = s.Value == "true"
+		}
+	}
+	return b
+}
+
+// Run implements the command.
+func (cmd *versionCmd) Run(c *console) error {
+	b := readBuild()
+	text := "lethe " + b.Version
+	for _, part := range []string{b.Revision, b.Time, b.Go} {
+		if part != "" {
+			text += " " + part
+		}
+	}
+	if b.Modified {
+		text += " (modified)"
+	}
+	return c.print(cmd.JSON, text, b)
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/lethe-crm/lethe/graph"
+	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/server"
+)
+
+// sweepEvery is how late a purge that is due may be.
+const sweepEvery = time.Minute
+
+type serveCmd struct {
+	storage
+	Listen   string     `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where to listen (${default})."`
+	URL      string     `name:"url" placeholder:"URL" help:"Where people reach the server, if that is elsewhere, as behind a proxy."`
+	Demo     bool       `help:"Load sample data into a tenant named demo, and print sign-in links for its users."`
+	Migrate  bool       `help:"Bring the tables of a PostgreSQL database up to date first; SQLite needs no asking."`
+	LogLevel slog.Level `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
+}
+
+// Run implements the command.
+func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
+	start := time.Now()
+	log := c.logger(cmd.LogLevel)
+	a, err := cmd.open(ctx, log, opening{create: true, migrate: cmd.Migrate})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.close()) }()
+	control, err := a.control()
+	if err != nil {
+		return err
+	}
+	records := a.records(control)
+	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, Audit: a.audit, Log: log, RequestID: server.RequestID})
+	if err != nil {
+		return fmt.Errorf("building the API: %w", err)
+	}
+
+	// The address is taken before links that name it are made.
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", cmd.Listen)
+	if err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	local := "http://" + listener.Addr().String()
+	public := cmd.URL
+	if public == "" {
+		public = reachable(listener.Addr())
+	}
+	if err := cmd.welcome(ctx, c, a, records, public); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+
+	background, stop := context.WithCancel(ctx)
+	var working sync.WaitGroup
+	defer func() { stop(); working.Wait() }()
+	working.Go(func() {
+		if err := control.Run(background); err != nil {
+			log.ErrorContext(background, "watching policies ended", "error", err)
+		}
+	})
+	working.Go(func() { sweep(background, records, log) })
+
+	s := server.New(server.Config{GraphQL: api, Identity: a.identity, DB: a.db, Log: log, PublicURL: public})
+	log.InfoContext(ctx, "listening on "+local, "database", cmd.config().Redacted(), "version", readBuild().Version,
+		"ready_after", time.Since(start).Round(time.Millisecond))
+	if err := s.Run(ctx, listener); err != nil {
+		return err
+	}
+	log.InfoContext(ctx, "stopped")
+	return nil
+}
+
+// welcome sets up an empty database and says how to sign in.
+func (cmd *serveCmd) welcome(ctx context.Context, c *console, a *app, records *record.Service, public string) error {
+	link, err := a.identity.Bootstrap(ctx)
+	if err != nil {
+		return err
+	}
+	if link.Secret != "" {
+		c.say("Sign in as %s, once and within %s:\n  %s", identity.DefaultAdmin, identity.MaxLinkTTL, signInURL(public, link))
+	}
+	if cmd.Demo {
+		return demoData(ctx, c, a, records, public)
+	}
+	return nil
+}
+
+// reachable is the address as a browser on this machine takes it.
+func reachable(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("http://localhost:%d", tcp.Port)
+	}
+	return "http://" + addr.String()
+}
+
+// sweep purges what is due, until the context ends.
+func sweep(ctx context.Context, records *record.Service, log *slog.Logger) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		purged, err := records.Sweep(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			log.ErrorContext(ctx, "sweeping failed", "error", err, "purged", purged)
+		case purged > 0:
+			log.InfoContext(ctx, "purged what was due", "purged", purged)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"github.com/lethe-crm/lethe/authz/casbin"
+	"github.com/lethe-crm/lethe/internal/access"
+	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/config"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/store"
+)
+
+// storage are the flags that say where things are kept.
+type storage struct {
+	Data     string `default:"./lethe-data" placeholder:"FOLDER" help:"The data folder (${default})."`
+	Database string `placeholder:"URL" help:"The database: postgres://... or sqlite:PATH. Default is SQLite in the data folder."`
+	KeyFile  string `placeholder:"PATH" help:"A file with the key, 32 bytes in base64; LETHE_KEY holds the key itself. Default with SQLite is lethe.key in the data folder."`
+}
+
+func (s storage) config() config.Storage {
+	return config.Storage{Data: s.Data, Database: s.Database, KeyFile: s.KeyFile, Key: os.Getenv(config.KeyVariable)}
+}
+
+// connect opens the database as it is. Without create a SQLite database must be
+// there: a mistyped path would otherwise become an empty one.
+func (s storage) connect(ctx context.Context, create bool) (*store.DB, error) {
+	c := s.config()
+	if path, ok := c.SQLitePath(); ok && !create {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("there is no database at %s; name it with --data or --database, or make one with `lethe serve`", path)
+		}
+	}
+	return store.Open(ctx, c.URL())
+}
+
+// app is what commands work with.
+type app struct {
+	db       *store.DB
+	audit    *audit.Log
+	identity *identity.Service
+	log      *slog.Logger
+}
+
+// opening says how open treats a database that is not as it should be.
+type opening struct {
+	create  bool // make a SQLite database that is not there
+	migrate bool // change a PostgreSQL database, too
+}
+
+// open opens the database, brings its tables up to date, and checks the key.
+func (s storage) open(ctx context.Context, log *slog.Logger, o opening) (a *app, err error) {
+	db, err := s.connect(ctx, o.create)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, db.Close())
+		}
+	}()
+	err = db.Ready(ctx)
+	if _, isSQLite := s.config().SQLitePath(); errors.Is(err, store.ErrPending) && (isSQLite || o.migrate) {
+		err = db.Migrate(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	hasKey, err := identity.HasKey(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := s.config().ReadKey(!hasKey)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := audit.NewKeys(secret)
+	if err != nil {
+		return nil, err
+	}
+	if err := identity.CheckKey(ctx, db, keys); err != nil {
+		return nil, err
+	}
+	events := audit.New(keys)
+	return &app{db, events, identity.New(db, events, log), log}, nil
+}
+
+func (a *app) close() error { return a.db.Close() }
+
+// control is who may do what.
+func (a *app) control() (*access.Control, error) {
+	return access.New(identity.PolicySource{DB: a.db}, func(tenant string, version uint64, findings []casbin.Finding, err error) {
+		log := a.log.With("tenant", tenant, "version", version)
+		if err != nil {
+			log.Error("reading a policy failed", "error", err)
+		}
+		for _, f := range findings {
+			if f.Severity == casbin.Error {
+				log.Error("a policy is invalid and permits nothing", "finding", f.String())
+			}
+		}
+	})
+}
+
+// records is the pipeline.
+func (a *app) records(control *access.Control) *record.Service {
+	return record.New(a.db, control, a.audit, a.log)
+}
+
+// withApp runs a command of the operator on a database that is there.
+func (s storage) withApp(ctx context.Context, c *console, do func(*app) error) (err error) {
+	a, err := s.open(ctx, c.logger(slog.LevelWarn), opening{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.close()) }()
+	return do(a)
+}
+
+// who are the flags that name a user.
+type who struct {
+	Tenant string `required:"" placeholder:"NAME" help:"The tenant."`
+	User   string `required:"" placeholder:"EMAIL" help:"The user."`
+}
+
+// find looks a user up.
+func (w who) find(ctx context.Context, a *app) (tenant, user gid.ID, err error) {
+	tenant, err = a.identity.TenantByName(ctx, w.Tenant)
+	if err != nil {
+		return gid.Nil, gid.Nil, err
+	}
+	u, err := a.identity.UserByEmail(ctx, tenant, w.User)
+	return tenant, u.ID, err
+}
