@@ -21,7 +21,7 @@ func demoData(ctx context.Context, c *console, a *app, records *record.Service, 
 	if err := demo.Load(ctx, demo.Config{DB: a.db, Records: records, Tenant: tenant}); err != nil {
 		return err
 	}
-	c.say("Sign in to the demo, once each and within %s:", identity.MaxLinkTTL)
+	c.sayf("Sign in to the demo, once each and within %s:", identity.MaxLinkTTL)
 	for _, u := range demo.Users() {
 		user, err := a.identity.UserByEmail(ctx, tenant, u.Email())
 		if err != nil {
@@ -30,11 +30,11 @@ func demoData(ctx context.Context, c *console, a *app, records *record.Service, 
 		link, err := a.identity.CreateLink(ctx, tenant, user.ID, identity.MaxLinkTTL)
 		switch {
 		case errors.Is(err, identity.ErrInactive): // somebody tried that out
-			c.say("  %-24s is deactivated", u.Email())
+			c.sayf("  %-24s is deactivated", u.Email())
 		case err != nil:
 			return err
 		default:
-			c.say("  %-24s %s", u.Email(), signInURL(public, link))
+			c.sayf("  %-24s %s", u.Email(), signInURL(public, link))
 		}
 	}
 	return nil

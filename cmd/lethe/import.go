@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -22,7 +25,7 @@ type importCmd struct {
 	Map    map[string]string `placeholder:"COLUMN=FIELD" mapsep:"none" help:"The field that a column of the table fills. May be repeated."`
 	Set    map[string]string `placeholder:"FIELD=VALUE" mapsep:"none" help:"A field's value in every record. May be repeated."`
 	DryRun bool              `help:"Do everything but keep it."`
-	Path   string            `arg:"" help:"A table (CSV, XLSX, JSONL), or mail: a folder of .eml, a maildir, an mbox."`
+	Path   string            `arg:"" help:"Mail (an .eml, a folder of them, a maildir or an mbox), or for customers a table (CSV)."`
 }
 
 // Run implements the command.
@@ -45,14 +48,14 @@ func (cmd *importCmd) Run(ctx context.Context, c *console) error {
 			As: cmd.As, Path: cmd.Path, Map: cmd.Map, Set: cmd.Set, DryRun: cmd.DryRun, Progress: c.progress(), Now: time.Now,
 		})
 		for _, item := range report.Items {
-			c.say("%s", describe(item))
+			c.sayf("%s", describe(item))
 		}
 		if report.Omitted > 0 {
-			c.say("... and %d more", report.Omitted)
+			c.sayf("... and %d more", report.Omitted)
 		}
 		if err != nil {
 			if report.Read > 0 {
-				c.say("%s", summary(report))
+				c.sayf("%s", summary(report))
 			}
 			return err
 		}
@@ -62,6 +65,15 @@ func (cmd *importCmd) Run(ctx context.Context, c *console) error {
 
 func summary(r importer.Report) string {
 	text := fmt.Sprintf("%d read: %d created, %d duplicate, %d in the bin, %d failed", r.Read, r.Created, r.Duplicate, r.InBin, r.Failed)
+	if r.Attachments > 0 {
+		text += fmt.Sprintf("; %d attachments are not kept", r.Attachments)
+	}
+	if r.Ignored > 0 {
+		text += fmt.Sprintf("; %d files are no mail by their names", r.Ignored)
+	}
+	for _, source := range slices.Sorted(maps.Keys(r.SentAt)) {
+		text += fmt.Sprintf("; sent at by %s: %d", source, r.SentAt[source])
+	}
 	if r.DryRun {
 		text += " (dry run: nothing is kept)"
 	}
@@ -73,23 +85,21 @@ func describe(item importer.ReportItem) string {
 	if name == "" {
 		name = fmt.Sprintf("line %d", item.Line)
 	}
-	text := fmt.Sprintf("%s: %s", name, item.Outcome)
+	outcome := string(item.Outcome)
 	if item.Code != "" {
-		text += " " + item.Code
+		outcome += " " + item.Code
 	}
+	parts := []string{name, outcome}
 	if item.Reason != "" {
-		text += ": " + item.Reason
+		parts = append(parts, item.Reason)
 	}
-	for _, w := range item.Warnings {
-		text += "; " + w
-	}
-	return text
+	return strings.Join(append(parts, item.Warnings...), ": ")
 }
 
 // progress draws a bar where somebody is looking.
 func (c *console) progress() func(done, total int64) {
 	f, ok := c.err.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) { //nolint:gosec // a file descriptor is an int
+	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return nil
 	}
 	var bar *progressbar.ProgressBar

@@ -55,8 +55,8 @@ type console struct {
 	out, err io.Writer
 }
 
-// say talks to the operator.
-func (c *console) say(format string, args ...any) {
+// sayf talks to the operator.
+func (c *console) sayf(format string, args ...any) {
 	_, _ = fmt.Fprintf(c.err, format+"\n", args...) // there is nowhere to say that it cannot be said
 }
 
@@ -105,12 +105,12 @@ func run(ctx context.Context, args []string, in io.Reader, out, err io.Writer) (
 		kong.Bind(c),
 	)
 	if problem != nil {
-		c.say("lethe: %v", problem)
+		c.sayf("lethe: %v", problem)
 		return failed
 	}
 	command, problem := parser.Parse(args)
 	if problem != nil {
-		c.say("lethe: %v\nSee lethe --help.", problem)
+		c.sayf("lethe: %v\nSee lethe --help.", problem)
 		return misuse
 	}
 	problem = command.Run()
@@ -119,9 +119,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, err io.Writer) (
 	case problem == nil:
 		return done
 	case errors.As(problem, &wrong):
-		c.say("lethe: %v", problem)
+		c.sayf("lethe: %v", problem)
 		return misuse
 	}
-	c.say("lethe: %v", problem)
+	c.sayf("lethe: %v", problem)
 	return failed
 }

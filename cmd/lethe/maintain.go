@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/lethe-crm/lethe/graph"
@@ -26,7 +27,7 @@ func (cmd *migrateUpCmd) Run(ctx context.Context, c *console) error {
 		if err := db.Migrate(ctx); err != nil {
 			return err
 		}
-		c.say("%s is up to date.", cmd.config().Redacted())
+		c.sayf("%s is up to date.", cmd.config().Redacted())
 		return nil
 	})
 }
@@ -63,7 +64,7 @@ func (cmd *migrateDownCmd) Run(ctx context.Context, c *console) error {
 		if err := db.MigrateDown(ctx); err != nil {
 			return err
 		}
-		c.say("The newest migration of %s is taken back.", cmd.config().Redacted())
+		c.sayf("The newest migration of %s is taken back.", cmd.config().Redacted())
 		return nil
 	})
 }
@@ -144,14 +145,10 @@ func readBuild() build {
 // Run implements the command.
 func (cmd *versionCmd) Run(c *console) error {
 	b := readBuild()
-	text := "lethe " + b.Version
-	for _, part := range []string{b.Revision, b.Time, b.Go} {
-		if part != "" {
-			text += " " + part
-		}
-	}
+	parts := []string{"lethe", b.Version, b.Revision, b.Time, b.Go}
 	if b.Modified {
-		text += " (modified)"
+		parts = append(parts, "(modified)")
 	}
-	return c.print(cmd.JSON, text, b)
+	parts = slices.DeleteFunc(parts, func(part string) bool { return part == "" })
+	return c.print(cmd.JSON, strings.Join(parts, " "), b)
 }

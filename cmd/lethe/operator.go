@@ -87,7 +87,7 @@ func (u oneUser) change(ctx context.Context, c *console, done string, change fun
 		if err := change(a.identity, tenant, user); err != nil {
 			return err
 		}
-		c.say("%s is %s.", u.Email, done)
+		c.sayf("%s is %s.", u.Email, done)
 		return nil
 	})
 }
@@ -131,7 +131,7 @@ func (cmd *roleGrantCmd) Run(ctx context.Context, c *console) error {
 		if err := a.identity.GrantRole(ctx, tenant, user, cmd.Role); err != nil {
 			return err
 		}
-		c.say("%s has the role %s.", cmd.User, cmd.Role)
+		c.sayf("%s has the role %s.", cmd.User, cmd.Role)
 		return nil
 	})
 }
@@ -146,7 +146,7 @@ func (cmd *roleRevokeCmd) Run(ctx context.Context, c *console) error {
 		if err := a.identity.RevokeRole(ctx, tenant, user, cmd.Role); err != nil {
 			return err
 		}
-		c.say("%s is not granted the role %s.", cmd.User, cmd.Role)
+		c.sayf("%s is not granted the role %s.", cmd.User, cmd.Role)
 		return nil
 	})
 }
@@ -203,7 +203,7 @@ func (cmd *tokenRevokeCmd) Run(ctx context.Context, c *console) error {
 		if err := a.identity.RevokeToken(ctx, tenant, id); err != nil {
 			return err
 		}
-		c.say("%s is revoked.", id)
+		c.sayf("%s is revoked.", id)
 		return nil
 	})
 }

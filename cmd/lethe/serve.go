@@ -88,7 +88,7 @@ func (cmd *serveCmd) welcome(ctx context.Context, c *console, a *app, records *r
 		return err
 	}
 	if link.Secret != "" {
-		c.say("Sign in as %s, once and within %s:\n  %s", identity.DefaultAdmin, identity.MaxLinkTTL, signInURL(public, link))
+		c.sayf("Sign in as %s, once and within %s:\n  %s", identity.DefaultAdmin, identity.MaxLinkTTL, signInURL(public, link))
 	}
 	if cmd.Demo {
 		return demoData(ctx, c, a, records, public)
