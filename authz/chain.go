@@ -199,7 +199,7 @@ func (c *Chain) Pin(ctx context.Context, tenant string) (context.Context, error)
 			errs = append(errs, fmt.Errorf("authz: pin %q: %w", m.Name, err))
 			continue
 		}
-		ctx = pinned
+		ctx = pinned //nolint:fatcontext // one value a member, and chains are short
 	}
 	return ctx, errors.Join(errs...)
 }

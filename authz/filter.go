@@ -334,7 +334,7 @@ func plain(v any) any {
 	case r.CanInt():
 		return r.Int()
 	case r.CanUint() && r.Uint() <= 1<<63-1:
-		return int64(r.Uint())
+		return int64(r.Uint()) //nolint:gosec // checked in the case
 	case r.CanFloat():
 		return r.Float()
 	}

@@ -22,8 +22,6 @@ var testSchema = Schema{
 	"user":     {},
 }
 
-var testVocabulary = Vocabulary{Schema: testSchema, Fields: map[string][]string{"customer": {"email"}}}
-
 // conditions are written twice: in the language, and as what they mean, independently of the evaluator.
 // On types without an attribute it is nil.
 var conditions = []struct {

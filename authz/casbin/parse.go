@@ -2,6 +2,7 @@ package casbin
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -211,12 +212,7 @@ func (p *parser) literal(c *condition) (any, error) {
 	t := p.next()
 	mismatch := fmt.Errorf("%q, a %s, cannot be compared with %q", c.name, c.kind, t.text)
 	is := func(kinds ...Kind) bool {
-		for _, k := range kinds {
-			if c.kind == k {
-				return true
-			}
-		}
-		return c.kind == 0
+		return c.kind == 0 || slices.Contains(kinds, c.kind)
 	}
 	switch t.kind {
 	case tokenText:

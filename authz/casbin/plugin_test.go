@@ -145,7 +145,7 @@ func TestTheDefaultPolicyIsTheTableOfRoles(t *testing.T) {
 			for _, a := range authz.Actions() {
 				want := false
 				for bits, list := range rows {
-					for _, listed := range strings.Fields(list) {
+					for listed := range strings.FieldsSeq(list) {
 						want = want || bits&bit != 0 && listed == string(a)
 					}
 				}

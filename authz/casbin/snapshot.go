@@ -83,7 +83,7 @@ func compile(version uint64, rules []Rule, schema Schema) (*snapshot, error) {
 			e = &entry{}
 			s.entries[key] = e
 		}
-		g := grant{id, int32(i), c} //nolint:gosec // as above
+		g := grant{id, int32(i), c}
 		if r.V[4] == "deny" {
 			e.deny = append(e.deny, g)
 		} else {

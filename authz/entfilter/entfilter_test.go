@@ -180,6 +180,7 @@ func requireSameRows(t *rapid.T, db *stdsql.DB, rows []map[string]any, f authz.F
 	query, args := s.Query()
 	found, err := db.QueryContext(t.Context(), query, args...)
 	require.NoError(t, err, query)
+	defer found.Close()
 	var got, want []int
 	for found.Next() {
 		var id int
@@ -187,7 +188,6 @@ func requireSameRows(t *rapid.T, db *stdsql.DB, rows []map[string]any, f authz.F
 		got = append(got, id)
 	}
 	require.NoError(t, found.Err())
-	require.NoError(t, found.Close())
 	for _, r := range rows {
 		if r["tenant"] == "t1" && authz.Match(f, r) {
 			want = append(want, r["id"].(int))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,10 +80,8 @@ func (want expected) compare(got mail.Message) map[string]string {
 	result := map[string]string{}
 	check := func(field, got string, wanted []string) {
 		result[field] = ""
-		for _, value := range wanted {
-			if value == got {
-				return
-			}
+		if slices.Contains(wanted, got) {
+			return
 		}
 		if len(wanted) > 0 || got != "" {
 			result[field] = fmt.Sprintf("got %q, want one of %q", got, wanted)
@@ -187,12 +186,15 @@ func mailbox(name, address string) string { return name + " <" + address + ">" }
 
 // partText is the text of a part as the JSON has it, HTML without its tags.
 func partText(body json.RawMessage) string {
-	var v struct{ Text, Html string }
-	if json.Unmarshal(body, &v) != nil || v.Html == "" {
+	var v struct {
+		Text string
+		HTML string `json:"Html"`
+	}
+	if json.Unmarshal(body, &v) != nil || v.HTML == "" {
 		return v.Text
 	}
 	var out strings.Builder
-	for tokens := html.NewTokenizer(strings.NewReader(v.Html)); tokens.Next() != html.ErrorToken; {
+	for tokens := html.NewTokenizer(strings.NewReader(v.HTML)); tokens.Next() != html.ErrorToken; {
 		if token := tokens.Token(); token.Type == html.TextToken {
 			out.WriteString(token.Data + " ")
 		}

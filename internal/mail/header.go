@@ -71,7 +71,7 @@ func (r *reading) text(name string) string {
 func (r *reading) decode(value string) string {
 	decoded, known := decodeWords(value, r.charset)
 	if !known {
-		r.warn("a header field is in an unknown charset")
+		r.warnf("a header field is in an unknown charset")
 	}
 	return clean(strings.Map(oneLine, decoded))
 }

@@ -2,6 +2,7 @@ package mail
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"strings"
 
@@ -33,7 +34,7 @@ func htmlText(document string) string {
 	for {
 		kind := tokens.Next()
 		if kind == html.ErrorToken {
-			if tokens.Err() != io.EOF {
+			if !errors.Is(tokens.Err(), io.EOF) {
 				out.write(string(tokens.Raw()), false)
 			}
 			return strings.TrimSpace(out.text.String())

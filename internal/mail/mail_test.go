@@ -305,7 +305,7 @@ func TestWhatIsTooLongIsCutBetweenCharactersAndReported(t *testing.T) {
 	message := parse(t, "Subject: "+strings.Repeat("ü", 2_001)+"\nTo: "+strings.Repeat("a", 400)+"@x, b@x\n"+
 		"Message-ID: <"+strings.Repeat("i", 1_000)+">\n\nx"+strings.Repeat("ü", 200_000))
 	require.Equal(t, strings.Repeat("ü", 2_000), message.Subject)
-	require.Equal(t, mail.MaxBody-1, len(message.Body))
+	require.Len(t, message.Body, mail.MaxBody-1)
 	require.Len(t, message.Recipients, 1)
 	require.Regexp(t, `^sha256:`, message.MessageID)
 	require.Len(t, message.Warnings, 4)

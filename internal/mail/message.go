@@ -118,7 +118,7 @@ func Parse(raw []byte, times Times) (message Message, err error) {
 	r := &reading{header: header}
 	whole := raw
 	if cutHeader {
-		r.warn("the header is cut to %d bytes", maxHeader)
+		r.warnf("the header is cut to %d bytes", maxHeader)
 		raw = slices.Concat(raw[:maxHeader], []byte("\n\n"), text)
 	}
 	content := r.readContent(raw, text)
@@ -157,7 +157,7 @@ const maxHeader = 1 << 20
 // maxWarnings bounds the report about one mail.
 const maxWarnings = 20
 
-func (r *reading) warn(format string, values ...any) {
+func (r *reading) warnf(format string, values ...any) {
 	if len(r.warnings) < maxWarnings {
 		r.warnings = append(r.warnings, clean(fmt.Sprintf(format, values...)))
 	}
@@ -188,7 +188,7 @@ func (r *reading) recipients() []Recipient {
 					continue
 				}
 				if len(found) == MaxRecipients {
-					r.warn("more than %d recipients, the rest is left out", MaxRecipients)
+					r.warnf("more than %d recipients, the rest is left out", MaxRecipients)
 					return found
 				}
 				seen[key] = true
@@ -205,7 +205,7 @@ func (r *reading) mailboxes(field, value string) []Address {
 	var kept []Address
 	for _, mailbox := range parseAddresses(value, r.decode) {
 		if len(mailbox.Address) > MaxAddress {
-			r.warn("%s: an address of %d bytes is left out", field, len(mailbox.Address))
+			r.warnf("%s: an address of %d bytes is left out", field, len(mailbox.Address))
 			continue
 		}
 		mailbox.Name = r.cut(field+" name", mailbox.Name, MaxName, utf8.RuneCountInString, cutRunes)
@@ -233,7 +233,7 @@ func (r *reading) sentAt(times Times) (time.Time, string) {
 		}
 	}
 	if value := r.text("Date"); value != "" {
-		r.warn("Date %q is not a date", cutRunes(value, 100))
+		r.warnf("Date %q is not a date", cutRunes(value, 100))
 	}
 	var newest time.Time
 	for _, value := range r.header["Received"] {
@@ -256,7 +256,7 @@ func (r *reading) sentAt(times Times) (time.Time, string) {
 func (r *reading) id(value string) string {
 	id := firstID(r.decode(value))
 	if len(id) > MaxID {
-		r.warn("a message id of %d bytes is replaced by its digest", len(id))
+		r.warnf("a message id of %d bytes is replaced by its digest", len(id))
 		return digest([]byte(id))
 	}
 	return id
@@ -265,7 +265,7 @@ func (r *reading) id(value string) string {
 // cut shortens text that is over the limit and says so.
 func (r *reading) cut(what, text string, limit int, length func(string) int, shorten func(string, int) string) string {
 	if n := length(text); n > limit {
-		r.warn("%s is cut from %d to %d", what, n, limit)
+		r.warnf("%s is cut from %d to %d", what, n, limit)
 		return shorten(text, limit)
 	}
 	return text

@@ -46,16 +46,16 @@ type part struct {
 // readContent takes the mail apart and assembles its text.
 func (r *reading) readContent(raw, text []byte) content {
 	if len(r.header) == 0 {
-		r.warn("the mail has no header")
+		r.warnf("the mail has no header")
 		return content{text: newLines(guessUTF8(text))}
 	}
 	root, err := r.readParts(raw)
 	if err != nil {
-		r.warn("the structure of the mail is broken: %v", err)
+		r.warnf("the structure of the mail is broken: %v", err)
 		root = &part{mediaType: "text/plain", content: text}
 	}
 	if !root.hasContent() {
-		r.warn("no part was found in a mail of several parts, all of it is read as text")
+		r.warnf("no part was found in a mail of several parts, all of it is read as text")
 		root = &part{mediaType: "text/plain", encoding: root.encoding, content: text}
 	}
 
@@ -89,7 +89,7 @@ func (r *reading) readContent(raw, text []byte) content {
 func (r *reading) partText(p *part) string {
 	decoded, whole := decodeTransfer(p.encoding, p.content)
 	if !whole {
-		r.warn("a part is announced as base64 and partly is not")
+		r.warnf("a part is announced as base64 and partly is not")
 	}
 	label := p.charset
 	if p.mediaType == "text/html" && undeclared[strings.ToLower(label)] && !utf8.Valid(decoded) {
@@ -100,10 +100,10 @@ func (r *reading) partText(p *part) string {
 	}
 	text, known := toUTF8(label, decoded)
 	if !known {
-		r.warn("charset %q is not known", cutRunes(label, 100))
+		r.warnf("charset %q is not known", cutRunes(label, 100))
 	}
 	if strings.ContainsRune(text, '\uFFFD') {
-		r.warn("some text is not valid in its charset")
+		r.warnf("some text is not valid in its charset")
 	}
 	if p.mediaType == "text/html" {
 		return htmlText(text)
@@ -209,7 +209,7 @@ func (r *reading) readParts(raw []byte) (*part, error) {
 		return nil, err
 	}
 	if guard.refused {
-		r.warn("the mail has too many parts, some are not taken apart")
+		r.warnf("the mail has too many parts, some are not taken apart")
 	}
 	return newPart(root, "text/plain"), nil
 }

@@ -38,7 +38,7 @@ func decodeQuotedPrintable(content []byte) []byte {
 			if line[0] == '=' && len(line) > 2 {
 				high, low := unhex(line[1]), unhex(line[2])
 				if high >= 0 && low >= 0 {
-					out = append(out, byte(high<<4|low))
+					out = append(out, byte(high<<4|low)) //nolint:gosec // two hexadecimal digits
 					line = line[3:]
 					continue
 				}
