@@ -93,6 +93,9 @@ func describe(item importer.ReportItem) string {
 	if item.Reason != "" {
 		parts = append(parts, item.Reason)
 	}
+	if item.Outcome == importer.Created && item.Attachments > 0 {
+		parts = append(parts, fmt.Sprintf("%d attachments are not kept", item.Attachments))
+	}
 	return strings.Join(append(parts, item.Warnings...), ": ")
 }
 
