@@ -376,6 +376,16 @@ func TestADeactivatedUserIsOutAtTheNextRequest(t *testing.T) {
 	})
 }
 
+func TestCredentialsOfADeactivatedUserAreNoneEvenUnrevoked(t *testing.T) {
+	each(t, func(w *world) {
+		token, session := w.token(w.agent), w.session(w.agent)
+		_, err := store.Build(w.db).Add("UPDATE users SET active = ? WHERE id = ?", false, w.agent).Exec(w.ctx, w.db)
+		require.NoError(w, err)
+		w.isOut(token)
+		w.isOut(session)
+	})
+}
+
 func TestTheLastAdminIsKept(t *testing.T) {
 	each(t, func(w *world) {
 		require.ErrorIs(w, w.svc.DeactivateUser(w.ctx, w.tenant, w.admin), identity.ErrLockout)
