@@ -117,14 +117,17 @@ type MessageEdges struct {
 	Deal *Deal `json:"deal,omitempty"`
 	// The message this one answers.
 	InReplyTo *Message `json:"in_reply_to,omitempty"`
+	// Replies holds the value of the replies edge.
+	Replies []*Message `json:"replies,omitempty"`
 	// To whom the message went.
 	Recipients []*Recipient `json:"recipients,omitempty"`
 	// loadedTypes holds the information for reporting if a
 	// type was loaded (or requested) in eager-loading or not.
-	loadedTypes [9]bool
+	loadedTypes [10]bool
 	// totalCount holds the count of the edges above.
 	totalCount [9]map[string]int
 
+	namedReplies    map[string][]*Message
 	namedRecipients map[string][]*Recipient
 }
 
@@ -216,10 +219,19 @@ func (e MessageEdges) InReplyToOrErr() (*Message, error) {
 	return nil, &NotLoadedError{edge: "in_reply_to"}
 }
 
+// RepliesOrErr returns the Replies value or an error if the edge
+// was not loaded in eager-loading.
+func (e MessageEdges) RepliesOrErr() ([]*Message, error) {
+	if e.loadedTypes[8] {
+		return e.Replies, nil
+	}
+	return nil, &NotLoadedError{edge: "replies"}
+}
+
 // RecipientsOrErr returns the Recipients value or an error if the edge
 // was not loaded in eager-loading.
 func (e MessageEdges) RecipientsOrErr() ([]*Recipient, error) {
-	if e.loadedTypes[8] {
+	if e.loadedTypes[9] {
 		return e.Recipients, nil
 	}
 	return nil, &NotLoadedError{edge: "recipients"}
@@ -543,6 +555,11 @@ func (_m *Message) QueryInReplyTo() *MessageQuery {
 	return NewMessageClient(_m.config).QueryInReplyTo(_m)
 }
 
+// QueryReplies queries the "replies" edge of the Message entity.
+func (_m *Message) QueryReplies() *MessageQuery {
+	return NewMessageClient(_m.config).QueryReplies(_m)
+}
+
 // QueryRecipients queries the "recipients" edge of the Message entity.
 func (_m *Message) QueryRecipients() *RecipientQuery {
 	return NewMessageClient(_m.config).QueryRecipients(_m)
@@ -719,6 +736,30 @@ func (_m *Message) String() string {
 	}
 	builder.WriteByte(')')
 	return builder.String()
+}
+
+// NamedReplies returns the Replies named value or an error if the edge was not
+// loaded in eager-loading with this name.
+func (_m *Message) NamedReplies(name string) ([]*Message, error) {
+	if _m.Edges.namedReplies == nil {
+		return nil, &NotLoadedError{edge: name}
+	}
+	nodes, ok := _m.Edges.namedReplies[name]
+	if !ok {
+		return nil, &NotLoadedError{edge: name}
+	}
+	return nodes, nil
+}
+
+func (_m *Message) appendNamedReplies(name string, edges ...*Message) {
+	if _m.Edges.namedReplies == nil {
+		_m.Edges.namedReplies = make(map[string][]*Message)
+	}
+	if len(edges) == 0 {
+		_m.Edges.namedReplies[name] = []*Message{}
+	} else {
+		_m.Edges.namedReplies[name] = append(_m.Edges.namedReplies[name], edges...)
+	}
 }
 
 // NamedRecipients returns the Recipients named value or an error if the edge was not

@@ -39,9 +39,11 @@ type MessageQuery struct {
 	withContact         *ContactQuery
 	withDeal            *DealQuery
 	withInReplyTo       *MessageQuery
+	withReplies         *MessageQuery
 	withRecipients      *RecipientQuery
 	modifiers           []func(*sql.Selector)
 	loadTotal           []func(context.Context, []*Message) error
+	withNamedReplies    map[string]*MessageQuery
 	withNamedRecipients map[string]*RecipientQuery
 	// intermediate query (i.e. traversal path).
 	sql  *sql.Selector
@@ -247,7 +249,29 @@ func (_q *MessageQuery) QueryInReplyTo() *MessageQuery {
 		step := sqlgraph.NewStep(
 			sqlgraph.From(message.Table, message.FieldID, selector),
 			sqlgraph.To(message.Table, message.FieldID),
-			sqlgraph.Edge(sqlgraph.O2O, false, message.InReplyToTable, message.InReplyToColumn),
+			sqlgraph.Edge(sqlgraph.M2O, true, message.InReplyToTable, message.InReplyToColumn),
+		)
+		fromU = sqlgraph.SetNeighbors(_q.driver.Dialect(), step)
+		return fromU, nil
+	}
+	return query
+}
+
+// QueryReplies chains the current query on the "replies" edge.
+func (_q *MessageQuery) QueryReplies() *MessageQuery {
+	query := (&MessageClient{config: _q.config}).Query()
+	query.path = func(ctx context.Context) (fromU *sql.Selector, err error) {
+		if err := _q.prepareQuery(ctx); err != nil {
+			return nil, err
+		}
+		selector := _q.sqlQuery(ctx)
+		if err := selector.Err(); err != nil {
+			return nil, err
+		}
+		step := sqlgraph.NewStep(
+			sqlgraph.From(message.Table, message.FieldID, selector),
+			sqlgraph.To(message.Table, message.FieldID),
+			sqlgraph.Edge(sqlgraph.O2M, false, message.RepliesTable, message.RepliesColumn),
 		)
 		fromU = sqlgraph.SetNeighbors(_q.driver.Dialect(), step)
 		return fromU, nil
@@ -477,6 +501,7 @@ func (_q *MessageQuery) Clone() *MessageQuery {
 		withContact:        _q.withContact.Clone(),
 		withDeal:           _q.withDeal.Clone(),
 		withInReplyTo:      _q.withInReplyTo.Clone(),
+		withReplies:        _q.withReplies.Clone(),
 		withRecipients:     _q.withRecipients.Clone(),
 		// clone intermediate query.
 		sql:  _q.sql.Clone(),
@@ -572,6 +597,17 @@ func (_q *MessageQuery) WithInReplyTo(opts ...func(*MessageQuery)) *MessageQuery
 	return _q
 }
 
+// WithReplies tells the query-builder to eager-load the nodes that are connected to
+// the "replies" edge. The optional arguments are used to configure the query builder of the edge.
+func (_q *MessageQuery) WithReplies(opts ...func(*MessageQuery)) *MessageQuery {
+	query := (&MessageClient{config: _q.config}).Query()
+	for _, opt := range opts {
+		opt(query)
+	}
+	_q.withReplies = query
+	return _q
+}
+
 // WithRecipients tells the query-builder to eager-load the nodes that are connected to
 // the "recipients" edge. The optional arguments are used to configure the query builder of the edge.
 func (_q *MessageQuery) WithRecipients(opts ...func(*RecipientQuery)) *MessageQuery {
@@ -661,7 +697,7 @@ func (_q *MessageQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*Mess
 	var (
 		nodes       = []*Message{}
 		_spec       = _q.querySpec()
-		loadedTypes = [9]bool{
+		loadedTypes = [10]bool{
 			_q.withOwner != nil,
 			_q.withTeam != nil,
 			_q.withStateChangedBy != nil,
@@ -670,6 +706,7 @@ func (_q *MessageQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*Mess
 			_q.withContact != nil,
 			_q.withDeal != nil,
 			_q.withInReplyTo != nil,
+			_q.withReplies != nil,
 			_q.withRecipients != nil,
 		}
 	)
@@ -742,10 +779,24 @@ func (_q *MessageQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*Mess
 			return nil, err
 		}
 	}
+	if query := _q.withReplies; query != nil {
+		if err := _q.loadReplies(ctx, query, nodes,
+			func(n *Message) { n.Edges.Replies = []*Message{} },
+			func(n *Message, e *Message) { n.Edges.Replies = append(n.Edges.Replies, e) }); err != nil {
+			return nil, err
+		}
+	}
 	if query := _q.withRecipients; query != nil {
 		if err := _q.loadRecipients(ctx, query, nodes,
 			func(n *Message) { n.Edges.Recipients = []*Recipient{} },
 			func(n *Message, e *Recipient) { n.Edges.Recipients = append(n.Edges.Recipients, e) }); err != nil {
+			return nil, err
+		}
+	}
+	for name, query := range _q.withNamedReplies {
+		if err := _q.loadReplies(ctx, query, nodes,
+			func(n *Message) { n.appendNamedReplies(name) },
+			func(n *Message, e *Message) { n.appendNamedReplies(name, e) }); err != nil {
 			return nil, err
 		}
 	}
@@ -1020,6 +1071,39 @@ func (_q *MessageQuery) loadInReplyTo(ctx context.Context, query *MessageQuery, 
 	}
 	return nil
 }
+func (_q *MessageQuery) loadReplies(ctx context.Context, query *MessageQuery, nodes []*Message, init func(*Message), assign func(*Message, *Message)) error {
+	fks := make([]driver.Value, 0, len(nodes))
+	nodeids := make(map[gid.ID]*Message)
+	for i := range nodes {
+		fks = append(fks, nodes[i].ID)
+		nodeids[nodes[i].ID] = nodes[i]
+		if init != nil {
+			init(nodes[i])
+		}
+	}
+	if len(query.ctx.Fields) > 0 {
+		query.ctx.AppendFieldOnce(message.FieldInReplyToID)
+	}
+	query.Where(predicate.Message(func(s *sql.Selector) {
+		s.Where(sql.InValues(s.C(message.RepliesColumn), fks...))
+	}))
+	neighbors, err := query.All(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range neighbors {
+		fk := n.InReplyToID
+		if fk == nil {
+			return fmt.Errorf(`foreign-key "in_reply_to_id" is nil for node %v`, n.ID)
+		}
+		node, ok := nodeids[*fk]
+		if !ok {
+			return fmt.Errorf(`unexpected referenced foreign-key "in_reply_to_id" returned %v for node %v`, *fk, n.ID)
+		}
+		assign(node, n)
+	}
+	return nil
+}
 func (_q *MessageQuery) loadRecipients(ctx context.Context, query *RecipientQuery, nodes []*Message, init func(*Message), assign func(*Message, *Recipient)) error {
 	fks := make([]driver.Value, 0, len(nodes))
 	nodeids := make(map[gid.ID]*Message)
@@ -1159,6 +1243,20 @@ func (_q *MessageQuery) sqlQuery(ctx context.Context) *sql.Selector {
 		selector.Limit(*limit)
 	}
 	return selector
+}
+
+// WithNamedReplies tells the query-builder to eager-load the nodes that are connected to the "replies"
+// edge with the given name. The optional arguments are used to configure the query builder of the edge.
+func (_q *MessageQuery) WithNamedReplies(name string, opts ...func(*MessageQuery)) *MessageQuery {
+	query := (&MessageClient{config: _q.config}).Query()
+	for _, opt := range opts {
+		opt(query)
+	}
+	if _q.withNamedReplies == nil {
+		_q.withNamedReplies = make(map[string]*MessageQuery)
+	}
+	_q.withNamedReplies[name] = query
+	return _q
 }
 
 // WithNamedRecipients tells the query-builder to eager-load the nodes that are connected to the "recipients"

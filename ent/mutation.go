@@ -9998,6 +9998,9 @@ type MessageMutation struct {
 	cleareddeal             bool
 	in_reply_to             *gid.ID
 	clearedin_reply_to      bool
+	replies                 map[gid.ID]struct{}
+	removedreplies          map[gid.ID]struct{}
+	clearedreplies          bool
 	recipients              map[gid.ID]struct{}
 	removedrecipients       map[gid.ID]struct{}
 	clearedrecipients       bool
@@ -11869,6 +11872,60 @@ func (m *MessageMutation) ResetInReplyTo() {
 	m.clearedin_reply_to = false
 }
 
+// AddReplyIDs adds the "replies" edge to the Message entity by ids.
+func (m *MessageMutation) AddReplyIDs(ids ...gid.ID) {
+	if m.replies == nil {
+		m.replies = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		m.replies[ids[i]] = struct{}{}
+	}
+}
+
+// ClearReplies clears the "replies" edge to the Message entity.
+func (m *MessageMutation) ClearReplies() {
+	m.clearedreplies = true
+}
+
+// RepliesCleared reports if the "replies" edge to the Message entity was cleared.
+func (m *MessageMutation) RepliesCleared() bool {
+	return m.clearedreplies
+}
+
+// RemoveReplyIDs removes the "replies" edge to the Message entity by IDs.
+func (m *MessageMutation) RemoveReplyIDs(ids ...gid.ID) {
+	if m.removedreplies == nil {
+		m.removedreplies = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		delete(m.replies, ids[i])
+		m.removedreplies[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedReplies returns the removed IDs of the "replies" edge to the Message entity.
+func (m *MessageMutation) RemovedRepliesIDs() (ids []gid.ID) {
+	for id := range m.removedreplies {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// RepliesIDs returns the "replies" edge IDs in the mutation.
+func (m *MessageMutation) RepliesIDs() (ids []gid.ID) {
+	for id := range m.replies {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetReplies resets all changes to the "replies" edge.
+func (m *MessageMutation) ResetReplies() {
+	m.replies = nil
+	m.clearedreplies = false
+	m.removedreplies = nil
+}
+
 // AddRecipientIDs adds the "recipients" edge to the Recipient entity by ids.
 func (m *MessageMutation) AddRecipientIDs(ids ...gid.ID) {
 	if m.recipients == nil {
@@ -12773,7 +12830,7 @@ func (m *MessageMutation) ResetField(name string) error {
 
 // AddedEdges returns all edge names that were set/added in this mutation.
 func (m *MessageMutation) AddedEdges() []string {
-	edges := make([]string, 0, 9)
+	edges := make([]string, 0, 10)
 	if m.owner != nil {
 		edges = append(edges, message.EdgeOwner)
 	}
@@ -12797,6 +12854,9 @@ func (m *MessageMutation) AddedEdges() []string {
 	}
 	if m.in_reply_to != nil {
 		edges = append(edges, message.EdgeInReplyTo)
+	}
+	if m.replies != nil {
+		edges = append(edges, message.EdgeReplies)
 	}
 	if m.recipients != nil {
 		edges = append(edges, message.EdgeRecipients)
@@ -12840,6 +12900,12 @@ func (m *MessageMutation) AddedIDs(name string) []ent.Value {
 		if id := m.in_reply_to; id != nil {
 			return []ent.Value{*id}
 		}
+	case message.EdgeReplies:
+		ids := make([]ent.Value, 0, len(m.replies))
+		for id := range m.replies {
+			ids = append(ids, id)
+		}
+		return ids
 	case message.EdgeRecipients:
 		ids := make([]ent.Value, 0, len(m.recipients))
 		for id := range m.recipients {
@@ -12852,7 +12918,10 @@ func (m *MessageMutation) AddedIDs(name string) []ent.Value {
 
 // RemovedEdges returns all edge names that were removed in this mutation.
 func (m *MessageMutation) RemovedEdges() []string {
-	edges := make([]string, 0, 9)
+	edges := make([]string, 0, 10)
+	if m.removedreplies != nil {
+		edges = append(edges, message.EdgeReplies)
+	}
 	if m.removedrecipients != nil {
 		edges = append(edges, message.EdgeRecipients)
 	}
@@ -12863,6 +12932,12 @@ func (m *MessageMutation) RemovedEdges() []string {
 // the given name in this mutation.
 func (m *MessageMutation) RemovedIDs(name string) []ent.Value {
 	switch name {
+	case message.EdgeReplies:
+		ids := make([]ent.Value, 0, len(m.removedreplies))
+		for id := range m.removedreplies {
+			ids = append(ids, id)
+		}
+		return ids
 	case message.EdgeRecipients:
 		ids := make([]ent.Value, 0, len(m.removedrecipients))
 		for id := range m.removedrecipients {
@@ -12875,7 +12950,7 @@ func (m *MessageMutation) RemovedIDs(name string) []ent.Value {
 
 // ClearedEdges returns all edge names that were cleared in this mutation.
 func (m *MessageMutation) ClearedEdges() []string {
-	edges := make([]string, 0, 9)
+	edges := make([]string, 0, 10)
 	if m.clearedowner {
 		edges = append(edges, message.EdgeOwner)
 	}
@@ -12899,6 +12974,9 @@ func (m *MessageMutation) ClearedEdges() []string {
 	}
 	if m.clearedin_reply_to {
 		edges = append(edges, message.EdgeInReplyTo)
+	}
+	if m.clearedreplies {
+		edges = append(edges, message.EdgeReplies)
 	}
 	if m.clearedrecipients {
 		edges = append(edges, message.EdgeRecipients)
@@ -12926,6 +13004,8 @@ func (m *MessageMutation) EdgeCleared(name string) bool {
 		return m.cleareddeal
 	case message.EdgeInReplyTo:
 		return m.clearedin_reply_to
+	case message.EdgeReplies:
+		return m.clearedreplies
 	case message.EdgeRecipients:
 		return m.clearedrecipients
 	}
@@ -12991,6 +13071,9 @@ func (m *MessageMutation) ResetEdge(name string) error {
 		return nil
 	case message.EdgeInReplyTo:
 		m.ResetInReplyTo()
+		return nil
+	case message.EdgeReplies:
+		m.ResetReplies()
 		return nil
 	case message.EdgeRecipients:
 		m.ResetRecipients()

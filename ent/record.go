@@ -58,6 +58,7 @@ type RecordField struct {
 	Kind      string // string, enum, int, float, bool, time or id
 	Sensitive bool
 	ReadOnly  bool
+	Immutable bool // set by a create only
 }
 
 // RecordReference is a reference from one record type to another.
@@ -117,7 +118,7 @@ var RecordTypes = []*RecordType{
 			{Name: "team_id", GraphQL: "teamID", Kind: "id"},
 			{Name: "email_key", GraphQL: "emailKey", Kind: "string", ReadOnly: true},
 			{Name: "domain_key", GraphQL: "domainKey", Kind: "string", ReadOnly: true},
-			{Name: "number", GraphQL: "number", Kind: "string"},
+			{Name: "number", GraphQL: "number", Kind: "string", Immutable: true},
 			{Name: "name", GraphQL: "name", Kind: "string", Sensitive: true},
 			{Name: "kind", GraphQL: "kind", Kind: "enum"},
 			{Name: "email", GraphQL: "email", Kind: "string", Sensitive: true},
@@ -139,7 +140,7 @@ var RecordTypes = []*RecordType{
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id"},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id"},
-			{Name: "number", GraphQL: "number", Kind: "string"},
+			{Name: "number", GraphQL: "number", Kind: "string", Immutable: true},
 			{Name: "name", GraphQL: "name", Kind: "string", Sensitive: true},
 			{Name: "amount", GraphQL: "amount", Kind: "float", Sensitive: true},
 			{Name: "currency", GraphQL: "currency", Kind: "string"},

@@ -103,6 +103,8 @@ const (
 	EdgeDeal = "deal"
 	// EdgeInReplyTo holds the string denoting the in_reply_to edge name in mutations.
 	EdgeInReplyTo = "in_reply_to"
+	// EdgeReplies holds the string denoting the replies edge name in mutations.
+	EdgeReplies = "replies"
 	// EdgeRecipients holds the string denoting the recipients edge name in mutations.
 	EdgeRecipients = "recipients"
 	// Table holds the table name of the message in the database.
@@ -160,6 +162,10 @@ const (
 	InReplyToTable = "messages"
 	// InReplyToColumn is the table column denoting the in_reply_to relation/edge.
 	InReplyToColumn = "in_reply_to_id"
+	// RepliesTable is the table that holds the replies relation/edge.
+	RepliesTable = "messages"
+	// RepliesColumn is the table column denoting the replies relation/edge.
+	RepliesColumn = "in_reply_to_id"
 	// RecipientsTable is the table that holds the recipients relation/edge.
 	RecipientsTable = "recipients"
 	// RecipientsInverseTable is the table name for the Recipient entity.
@@ -595,6 +601,20 @@ func ByInReplyToField(field string, opts ...sql.OrderTermOption) OrderOption {
 	}
 }
 
+// ByRepliesCount orders the results by replies count.
+func ByRepliesCount(opts ...sql.OrderTermOption) OrderOption {
+	return func(s *sql.Selector) {
+		sqlgraph.OrderByNeighborsCount(s, newRepliesStep(), opts...)
+	}
+}
+
+// ByReplies orders the results by replies terms.
+func ByReplies(term sql.OrderTerm, terms ...sql.OrderTerm) OrderOption {
+	return func(s *sql.Selector) {
+		sqlgraph.OrderByNeighborTerms(s, newRepliesStep(), append([]sql.OrderTerm{term}, terms...)...)
+	}
+}
+
 // ByRecipientsCount orders the results by recipients count.
 func ByRecipientsCount(opts ...sql.OrderTermOption) OrderOption {
 	return func(s *sql.Selector) {
@@ -661,7 +681,14 @@ func newInReplyToStep() *sqlgraph.Step {
 	return sqlgraph.NewStep(
 		sqlgraph.From(Table, FieldID),
 		sqlgraph.To(Table, FieldID),
-		sqlgraph.Edge(sqlgraph.O2O, false, InReplyToTable, InReplyToColumn),
+		sqlgraph.Edge(sqlgraph.M2O, true, InReplyToTable, InReplyToColumn),
+	)
+}
+func newRepliesStep() *sqlgraph.Step {
+	return sqlgraph.NewStep(
+		sqlgraph.From(Table, FieldID),
+		sqlgraph.To(Table, FieldID),
+		sqlgraph.Edge(sqlgraph.O2M, false, RepliesTable, RepliesColumn),
 	)
 }
 func newRecipientsStep() *sqlgraph.Step {

@@ -2392,6 +2392,33 @@ func HasInReplyToWith(preds ...predicate.Message) predicate.Message {
 	})
 }
 
+// HasReplies applies the HasEdge predicate on the "replies" edge.
+func HasReplies() predicate.Message {
+	return predicate.Message(func(s *sql.Selector) {
+		step := newRepliesStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+
+			visible.Where(s, "Message")
+			visible.Live(s)
+		})
+	})
+}
+
+// HasRepliesWith applies the HasEdge predicate on the "replies" edge with a given conditions (other predicates).
+func HasRepliesWith(preds ...predicate.Message) predicate.Message {
+	return predicate.Message(func(s *sql.Selector) {
+		step := newRepliesStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+
+			visible.Where(s, "Message")
+			visible.Live(s)
+			for _, p := range preds {
+				p(s)
+			}
+		})
+	})
+}
+
 // HasRecipients applies the HasEdge predicate on the "recipients" edge.
 func HasRecipients() predicate.Message {
 	return predicate.Message(func(s *sql.Selector) {

@@ -466,7 +466,7 @@ var (
 		{Name: "customer_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
 		{Name: "contact_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
 		{Name: "deal_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
-		{Name: "in_reply_to_id", Type: field.TypeString, Unique: true, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "in_reply_to_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
 	}
 	// MessagesTable holds the schema information for the "messages" table.
 	MessagesTable = &schema.Table{
@@ -517,7 +517,7 @@ var (
 				OnDelete:   schema.Restrict,
 			},
 			{
-				Symbol:     "messages_messages_in_reply_to",
+				Symbol:     "messages_messages_replies",
 				Columns:    []*schema.Column{MessagesColumns[34]},
 				RefColumns: []*schema.Column{MessagesColumns[0]},
 				OnDelete:   schema.Restrict,

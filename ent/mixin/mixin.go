@@ -25,6 +25,9 @@ const (
 	MaxName    = 500
 	MaxSubject = 2_000
 	MaxReason  = 1_000
+	// MaxKey is in bytes, for text that is indexed whole; a line of a mail has as
+	// many (RFC 5322 section 2.1.1).
+	MaxKey = 998
 	// MaxBody is in bytes: 256 KiB.
 	MaxBody = 256 << 10
 )

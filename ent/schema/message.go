@@ -45,9 +45,9 @@ func (Message) Fields() []ent.Field {
 			Annotations(lifecycle.Sensitive{}).Comment("Text of the message."),
 		field.Time("sent_at").SchemaType(mixin.TimeSchema()).Annotations(entgql.OrderField("SENT_AT")).
 			Comment("When the message was sent."),
-		field.String("message_id").Optional().Nillable().Validate(mixin.Characters(mixin.MaxSubject)).
+		field.String("message_id").Optional().Nillable().Validate(mixin.Bytes(mixin.MaxKey)).
 			Comment("The Message-ID of a mail without its brackets; unique among live messages."),
-		field.String("thread_key").Optional().Nillable().Validate(mixin.Characters(mixin.MaxSubject)).
+		field.String("thread_key").Optional().Nillable().Validate(mixin.Bytes(mixin.MaxKey)).
 			Comment("What the messages of one conversation share."),
 		mixin.Ref("customer_id").Annotations(entgql.Skip(entgql.SkipType)),
 		mixin.Ref("contact_id").Annotations(entgql.Skip(entgql.SkipType)),
@@ -68,8 +68,10 @@ func (Message) Edges() []ent.Edge {
 		edge.To("deal", Deal.Type).Unique().Field("deal_id").
 			Annotations(mixin.Restrict(), lifecycle.Edge{Class: lifecycle.Weak}).
 			Comment("The deal the message is about."),
-		edge.To("in_reply_to", Message.Type).Unique().Field("in_reply_to_id").
-			Annotations(mixin.Restrict(), lifecycle.Edge{Class: lifecycle.Weak}).
+		edge.To("replies", Message.Type).
+			Annotations(mixin.Restrict(), entgql.Skip(entgql.SkipAll)).
+			From("in_reply_to").Unique().Field("in_reply_to_id").
+			Annotations(lifecycle.Edge{Class: lifecycle.Weak}).
 			Comment("The message this one answers."),
 		edge.From("recipients", Recipient.Type).Ref("message").
 			Annotations(lifecycle.Part{}, lifecycle.Sensitive{}, entgql.Skip(entgql.SkipWhereInput)).

@@ -42,6 +42,11 @@ func (c *Control) Refresh(ctx context.Context, tenant gid.ID) error {
 	return c.policy.Refresh(ctx, tenant.String())
 }
 
+// Repin is Pin of the policy as it is now.
+func (c *Control) Repin(ctx context.Context, tenant gid.ID) (context.Context, error) {
+	return c.policy.Repin(ctx, tenant.String())
+}
+
 // Pin makes everything under the returned context be judged by one version of
 // the tenant's policy.
 func (c *Control) Pin(ctx context.Context, tenant gid.ID) (context.Context, error) {

@@ -42,8 +42,8 @@ func Users() []User {
 		{"manager", "manager", "Sales"},
 		{"agent", "agent", "Sales"},
 		{"agent2", "agent", "Support"},
-		{"compliance", "compliance", "Support"},
-		{"purger", "purger", "Support"},
+		{"compliance", "compliance", "Sales"},
+		{"purger", "purger", "Sales"},
 		{"viewer", "viewer", "Sales"},
 	}
 }

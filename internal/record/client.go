@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"entgo.io/ent/dialect/sql"
 
@@ -47,6 +48,12 @@ func (s *Service) Client(ctx context.Context) *ent.Client {
 // Rows is what the actor in the context may see.
 func (s *Service) Rows(ctx context.Context) visible.Rows {
 	return s.control.Rows(ctx, actor.From(ctx))
+}
+
+// Pin makes everything under the returned context be judged by one version of
+// the policy of the actor's tenant.
+func (s *Service) Pin(ctx context.Context) (context.Context, error) {
+	return s.control.Pin(ctx, actor.From(ctx).Tenant)
 }
 
 // ErrGuarded reports a write that would go around the pipeline: a lifecycle
@@ -177,7 +184,9 @@ func changesOf(ctx context.Context, t *ent.RecordType, m mutation, create bool) 
 				return nil, fmt.Errorf("reading the old %s: %w", f.Name, err)
 			}
 			c.Old = deref(old)
-			if c.Old == c.New {
+			before, wasTime := c.Old.(time.Time)
+			after, isTime := c.New.(time.Time)
+			if c.Old == c.New || wasTime && isTime && before.Equal(after) {
 				continue
 			}
 		}

@@ -119,13 +119,11 @@ func (r *run) do(ctx context.Context) (*ent.Operation, error) {
 	if earlier, err := r.repeated(ctx); earlier != nil || err != nil {
 		return earlier, err
 	}
+	pin := r.control.Pin
 	if r.req.Verb == lifecycle.Purge {
-		// What cannot be undone is judged by the policy as it is now.
-		if err := r.control.Refresh(ctx, r.a.Tenant); err != nil {
-			return nil, Refuse(lifecycle.AuthzUnavailable, "the policy could not be read; try again")
-		}
+		pin = r.control.Repin // what cannot be undone is judged by the policy as it is now
 	}
-	ctx, err := r.control.Pin(ctx, r.a.Tenant)
+	ctx, err := pin(ctx, r.a.Tenant)
 	if err != nil {
 		return nil, Refuse(lifecycle.AuthzUnavailable, "the policy could not be read; try again")
 	}
@@ -134,6 +132,9 @@ func (r *run) do(ctx context.Context) (*ent.Operation, error) {
 		return nil, err
 	}
 	if err := r.couldEver(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.checkDuplicateOf(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.judge(ctx); err != nil {
@@ -172,6 +173,16 @@ func (r *run) check() error {
 	}
 	if len(req.IdempotencyKey) > 255 {
 		return Refuse(lifecycle.BadUserInput, "is longer than 255 bytes", "idempotencyKey")
+	}
+	for field, text := range map[string]string{"reason": req.Reason, "idempotencyKey": req.IdempotencyKey} {
+		if !storable(text) {
+			return Refuse(lifecycle.BadUserInput, unstorable, field)
+		}
+	}
+	for _, v := range req.Select.Versions {
+		if v.Version < 1 {
+			return Refuse(lifecycle.BadUserInput, "versions count from 1", "select")
+		}
 	}
 	if f := req.Select.Filter; f != nil {
 		if f.Comparisons == 0 {
@@ -268,6 +279,29 @@ func (r *run) couldEver(ctx context.Context) error {
 		}
 	}
 	return Refuse(lifecycle.Forbidden, "the policy does not allow this on any of these records")
+}
+
+// checkDuplicateOf insists that what the records are said to repeat is there,
+// is of their type, and is none of them.
+func (r *run) checkDuplicateOf(ctx context.Context) error {
+	id := r.req.DuplicateOf
+	if id == nil {
+		return nil
+	}
+	t := ent.RecordTypeOf(*id)
+	wrong := r.req.Verb != lifecycle.Void || t == nil ||
+		slices.ContainsFunc(r.items, func(it *item) bool { return it.typ != t || it.id == *id })
+	if !wrong {
+		rows, err := r.load(ctx, t, []gid.ID{*id}, none)
+		if err != nil {
+			return err
+		}
+		wrong = len(rows) == 0
+	}
+	if wrong {
+		return Refuse(lifecycle.BadUserInput, "is not another record of the same type", "duplicateOf")
+	}
+	return nil
 }
 
 // finish writes the operation and its items; what changed is written by then,

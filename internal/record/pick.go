@@ -69,9 +69,9 @@ func (r *run) filtered(ctx context.Context, f *Filter) ([]gid.ID, error) {
 	if t == nil {
 		return nil, Refuse(lifecycle.BadUserInput, "there is no such type", "select")
 	}
-	states := r.req.States
-	if states == nil {
-		states = lifecycle.ChangedBy(r.req.Verb)
+	states := lifecycle.ChangedBy(r.req.Verb)
+	if r.req.States != nil {
+		states = slices.DeleteFunc(states, func(s lifecycle.State) bool { return !slices.Contains(r.req.States, s) })
 	}
 	names := make([]any, len(states))
 	for i, state := range states {
@@ -109,10 +109,26 @@ func (r *run) ofOperation(ctx context.Context, id gid.ID, add func(gid.ID, int))
 		}
 		r.undo = op
 	}
+	var ids []gid.ID
 	err = store.Build(r.tx).Add(`SELECT record_id FROM operation_items WHERE operation_id = ? AND outcome = ? ORDER BY id`, id, changed).
-		Query(ctx, r.tx, scanIDs(func(record gid.ID) { add(record, 0) }))
+		Query(ctx, r.tx, scanIDs(func(record gid.ID) { ids = append(ids, record) }))
 	if err != nil {
 		return fmt.Errorf("reading the operation's items: %w", err)
+	}
+	seen := map[gid.ID]bool{}
+	for _, t := range typeOrder {
+		rows, err := r.load(ctx, t, slices.DeleteFunc(slices.Clone(ids), func(id gid.ID) bool { return ent.RecordTypeOf(id) != t }), none)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			seen[row.RecordID()] = true
+		}
+	}
+	for _, id := range ids {
+		if seen[id] || r.undo != nil { // undo says of each what became of it
+			add(id, 0)
+		}
 	}
 	return nil
 }
@@ -158,6 +174,11 @@ func (r *run) judge(ctx context.Context) error {
 			questions = append(questions, r.question(row))
 		case gone[it.id] && r.req.Verb == lifecycle.Purge:
 			it.outcome = unchanged
+		case r.undo != nil: // what is purged, or out of sight by now, is left alone
+			it.outcome, it.code = unchanged, lifecycle.NotFound
+			if gone[it.id] {
+				it.code = lifecycle.Gone
+			}
 		case gone[it.id]:
 			it.fail(lifecycle.Gone)
 		default:
@@ -236,11 +257,14 @@ func (r *run) lockOwners(ctx context.Context, ids map[string][]gid.ID) error {
 		}
 	}
 	for _, t := range typeOrder {
+		// With the picks of the type in one pass: a lock that is raised from
+		// shared to exclusive deadlocks with another one that is.
+		owners[t.Name] = append(owners[t.Name], ids[t.Name]...)
 		if len(owners[t.Name]) == 0 {
 			continue
 		}
 		err := store.Build(r.tx).Add(`SELECT id FROM `+t.Table+` WHERE tenant_id = ? AND `, r.a.Tenant).IDs("id", owners[t.Name]).
-			Add(` ORDER BY id`).ForShare().Query(ctx, r.tx, scanIDs(func(gid.ID) {}))
+			Add(` ORDER BY id`).ForUpdate().Query(ctx, r.tx, scanIDs(func(gid.ID) {}))
 		if err != nil {
 			return fmt.Errorf("locking owners: %w", err)
 		}

@@ -32,7 +32,7 @@ func (r *run) purge(ctx context.Context) error {
 			n.problem = lifecycle.NotRetired
 		}
 	}
-	along := r.settle(nil)
+	along := r.settle()
 	if err := r.finish(ctx, along); err != nil {
 		return err
 	}

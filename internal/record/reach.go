@@ -125,13 +125,24 @@ func (r *run) attachTree(ctx context.Context, level []*node, attach func(*node, 
 			for _, l := range links[row.RecordID()] {
 				parent := r.nodes[l.with]
 				of := refOf(parent.row, "operation_id")
-				if op != nil && of != nil && *op == l.operation && *of == l.operation {
+				if op != nil && of != nil && *op == l.operation && *of == l.operation && belongs(row, l.with) {
 					attach(parent, row)
 				}
 			}
 		}
 	}
 	return nil
+}
+
+// belongs reports whether a record still points to its owner: one that was given
+// another meanwhile goes its own way.
+func belongs(row ent.Record, owner gid.ID) bool {
+	for _, e := range row.RecordType().Edges {
+		if id := refOf(row, e.Column); e.Class != lifecycle.Weak && id != nil && *id == owner {
+			return true
+		}
+	}
+	return false
 }
 
 // authorizeAlong asks for everything that comes along at once: the verb on each
@@ -190,14 +201,15 @@ func (r *run) sorted() []*node {
 // that brings it along; in ALL_OR_NOTHING one failure stops all. check, if
 // given, looks at a node that is included and may set its problem. The answer
 // lists what comes along, by depth and id.
-func (r *run) settle(check func(*node)) []*node {
+func (r *run) settle(checks ...func(*node)) []*node {
 	for again := true; again; {
 		again = false
 		r.include()
-		if check != nil {
-			for _, n := range r.nodes {
+		for i, found := 0, false; i < len(checks) && !found; i++ {
+			for _, n := range r.sorted() {
 				if n.included && n.problem == "" {
-					check(n)
+					checks[i](n)
+					found = found || n.problem != ""
 				}
 			}
 		}

@@ -53,11 +53,12 @@ func (r *run) restore(ctx context.Context) error {
 		return err
 	}
 	along := r.settle(func(n *node) {
-		if n.to.Retired() {
-			return // it stays out of business: below a retired owner, beside a twin
+		// What stays out of business needs no live owner, but an orphan needs one to go anywhere.
+		if !n.to.Retired() || timeOf(n.row, "orphaned_at") != nil {
+			r.checkOwner(n, owners, parent)
 		}
-		r.checkOwner(n, owners, parent)
-		if n.problem == "" {
+	}, func(n *node) {
+		if !n.to.Retired() {
 			r.checkTwin(n, twins, overrides, parent)
 		}
 	})
@@ -71,7 +72,7 @@ func (r *run) restore(ctx context.Context) error {
 	if err := r.popRows(ctx); err != nil {
 		return err
 	}
-	if r.undo != nil {
+	if r.undo != nil && slices.ContainsFunc(r.items, func(it *item) bool { return it.outcome == changed }) {
 		if _, err := store.Build(r.tx).Add(`UPDATE operations SET undone_by_id = ? WHERE id = ? AND undone_by_id IS NULL`, r.id, r.undo.ID).Exec(ctx, r.tx); err != nil {
 			return fmt.Errorf("marking the operation as undone: %w", err)
 		}
@@ -236,13 +237,16 @@ func (r *run) overrides() (map[gid.ID]map[string]string, error) {
 	for id, values := range r.req.Overrides {
 		n := r.nodes[id]
 		if n == nil {
-			continue // refused already, or not picked: nothing to mend
+			if slices.ContainsFunc(r.items, func(it *item) bool { return it.id == id }) {
+				continue // refused already: nothing to mend
+			}
+			return nil, Refuse(lifecycle.BadUserInput, "are for records that are restored", "overrides")
 		}
 		t := n.row.RecordType()
 		out[id] = map[string]string{}
 		for name, v := range values {
 			i := slices.IndexFunc(t.Uniques, func(u ent.RecordUnique) bool { return u.GraphQL == name })
-			if i < 0 || mixin.Characters(mixin.MaxName)(v) != nil {
+			if i < 0 || len(v) > mixin.MaxKey || t.Uniques[i].Fold != lifecycle.FoldNone && mixin.Characters(mixin.MaxName)(v) != nil || !storable(v) {
 				return nil, Refuse(lifecycle.BadUserInput, "cannot be mended with this value", "overrides", name)
 			}
 			out[id][t.Uniques[i].Field] = v
@@ -321,6 +325,11 @@ func valueOf(n *node, column string, overrides map[gid.ID]map[string]string, par
 	return n.row.Column(column)
 }
 
+// newKey reports whether a row comes under a unique value it does not hold now.
+func newKey(n *node, overrides map[gid.ID]map[string]string, parent ent.Record) bool {
+	return n.row.RecordState().Retired() || len(overrides[n.row.RecordID()]) > 0 || parent != nil && n.item != nil
+}
+
 // scope is under which key and scope a row's value is unique; empty for none.
 func scope(n *node, u ent.RecordUnique, overrides map[gid.ID]map[string]string, parent ent.Record) (key, within string) {
 	text, _ := valueOf(n, u.Field, overrides, parent).(string)
@@ -342,7 +351,7 @@ func (r *run) twins(ctx context.Context, overrides map[gid.ID]map[string]string,
 		for _, u := range t.Uniques {
 			var keys []string
 			for _, n := range r.nodes {
-				if n.row.RecordType() == t && !n.to.Retired() && n.row.RecordState().Retired() {
+				if n.row.RecordType() == t && !n.to.Retired() && newKey(n, overrides, parent) {
 					if key, _ := scope(n, u, overrides, parent); key != "" {
 						keys = append(keys, key)
 					}
@@ -376,7 +385,7 @@ func (r *run) twins(ctx context.Context, overrides map[gid.ID]map[string]string,
 }
 
 func (r *run) checkTwin(n *node, twins map[string]blocker, overrides map[gid.ID]map[string]string, parent ent.Record) {
-	if !n.row.RecordState().Retired() {
+	if !newKey(n, overrides, parent) {
 		return
 	}
 	t := n.row.RecordType()
@@ -387,6 +396,7 @@ func (r *run) checkTwin(n *node, twins map[string]blocker, overrides map[gid.ID]
 		}
 		b := Blocker{Code: lifecycle.UniqueConflict, Type: t.Name, Field: u.GraphQL}
 		twin, taken := twins[t.Name+u.Field+within]
+		taken = taken && (twin.row == nil || twin.row.RecordID() != n.row.RecordID())
 		if taken && twin.readable && twin.row != nil {
 			b.Record = twin.row.RecordID().UUID()
 		}
@@ -424,7 +434,7 @@ func (r *run) mend(ctx context.Context, overrides map[gid.ID]map[string]string, 
 			changes[id] = append(changes[id], audit.Change{Field: graphQLName(t, column), Old: n.row.Column(column), New: v})
 		}
 		if err := r.exec(ctx, t, stmt, []gid.ID{id}); err != nil {
-			return nil, err
+			return nil, mapWriteError(t, err)
 		}
 	}
 	if parent == nil {
@@ -441,7 +451,7 @@ func (r *run) mend(ctx context.Context, overrides map[gid.ID]map[string]string, 
 	for t, ids := range moved {
 		stmt := store.Build(r.tx).Add(`UPDATE `+t.Table+` SET `+ownerEdge(t, parent.RecordType()).Column+` = ?, orphaned_at = NULL`, parent.RecordID())
 		if err := r.exec(ctx, t, stmt, ids); err != nil {
-			return nil, err
+			return nil, mapWriteError(t, err)
 		}
 	}
 	return changes, nil

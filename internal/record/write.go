@@ -5,8 +5,11 @@ import (
 	stdsql "database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
+	"time"
+	"unicode/utf8"
 
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
@@ -39,6 +42,8 @@ type draft struct {
 	keys   map[string]string // folded columns
 	props  map[string]any    // as policies see it
 	err    *Error
+
+	inherited bool // its owner is that of the owner row
 }
 
 type part map[string]any
@@ -56,12 +61,17 @@ func (s *Service) CreateMany(ctx context.Context, typ string, rows []Values) ([]
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		drafts := make([]*draft, len(rows))
 		for i, values := range rows {
-			drafts[i] = newDraft(t, values)
+			drafts[i] = newDraft(t, values, true)
 		}
 		if err := s.settleOwners(ctx, tx, a, t, drafts); err != nil {
 			return err
 		}
 		s.authorizeCreate(ctx, a, t, drafts)
+		for _, d := range drafts { // what is not written must not take a value or a number from another row
+			if d.err == nil {
+				d.err = s.valid(ctx, tx, a, t, d)
+			}
+		}
 		if err := s.checkUnique(ctx, tx, a, t, drafts, nil); err != nil {
 			return err
 		}
@@ -86,14 +96,14 @@ func (s *Service) CreateMany(ctx context.Context, typ string, rows []Values) ([]
 	return out, errs, err
 }
 
-func newDraft(t *ent.RecordType, values Values) *draft {
+func newDraft(t *ent.RecordType, values Values, create bool) *draft {
 	d := &draft{values: Values{}, parts: map[string][]part{}, keys: map[string]string{}}
-	d.err = d.read(t, values)
+	d.err = d.read(t, values, create)
 	return d
 }
 
 // read sorts values by field of the registry and computes the folded columns.
-func (d *draft) read(t *ent.RecordType, values Values) *Error {
+func (d *draft) read(t *ent.RecordType, values Values, create bool) *Error {
 	for name, v := range values {
 		if i := slices.IndexFunc(t.Parts, func(p ent.RecordPart) bool { return p.GraphQL == name }); i >= 0 {
 			parts, err := readParts(t.Parts[i], v)
@@ -103,19 +113,33 @@ func (d *draft) read(t *ent.RecordType, values Values) *Error {
 			d.parts[t.Parts[i].Name] = parts
 			continue
 		}
-		i := slices.IndexFunc(t.Fields, func(f ent.RecordField) bool { return f.GraphQL == name && !f.ReadOnly })
+		i := slices.IndexFunc(t.Fields, func(f ent.RecordField) bool { return f.GraphQL == name && !f.ReadOnly && (create || !f.Immutable) })
 		if i < 0 {
 			return Refuse(lifecycle.BadUserInput, "there is no such field", name)
 		}
 		f := t.Fields[i]
 		v = deref(v)
-		if text, ok := v.(string); ok {
-			if strings.ContainsRune(text, 0) {
-				return Refuse(lifecycle.BadUserInput, "contains a NUL", name)
+		switch typed := v.(type) {
+		case string:
+			if !storable(typed) {
+				return Refuse(lifecycle.BadUserInput, unstorable, name)
 			}
-			if f.Kind == "string" && text == "" {
+			if f.Kind == "string" && typed == "" {
 				v = nil // empty is stored as NULL
 			}
+		case time.Time:
+			// As both databases keep it, so that what is answered now is what is read later.
+			typed = typed.UTC().Truncate(time.Microsecond)
+			if typed.Year() < 1 || typed.Year() > 9999 {
+				return Refuse(lifecycle.BadUserInput, "is not in the years 1 to 9999", name)
+			}
+			v = typed
+		case float64:
+			typed = math.Round(typed*1e4) / 1e4
+			if math.IsNaN(typed) || math.Abs(typed) >= 1e15 {
+				return Refuse(lifecycle.BadUserInput, "has more than 15 digits before the point", name)
+			}
+			v = typed
 		}
 		d.values[f.Name] = v
 		for column, fold := range keyColumns(t, f.Name) {
@@ -125,6 +149,11 @@ func (d *draft) read(t *ent.RecordType, values Values) *Error {
 	}
 	return nil
 }
+
+const unstorable = "contains a NUL or is not UTF-8"
+
+// storable reports whether both databases can hold a text.
+func storable(s string) bool { return !strings.ContainsRune(s, 0) && utf8.ValidString(s) }
 
 func readParts(p ent.RecordPart, v any) ([]part, *Error) {
 	rows, ok := v.([]map[string]any)
@@ -138,9 +167,15 @@ func readParts(p ent.RecordPart, v any) ([]part, *Error) {
 		if strings.TrimSpace(address) == "" || mixin.Characters(mixin.MaxName)(address) != nil || mixin.Characters(mixin.MaxName)(name) != nil {
 			return nil, Refuse(lifecycle.BadUserInput, fmt.Sprintf("an address is needed, of at most %d characters", mixin.MaxName), p.GraphQL)
 		}
-		kind := fmt.Sprint(deref(row["kind"]))
-		if row["kind"] == nil || kind == "<nil>" || kind == "" {
-			kind = "TO"
+		if !storable(address) || !storable(name) {
+			return nil, Refuse(lifecycle.BadUserInput, unstorable, p.GraphQL)
+		}
+		kind := "TO"
+		if given := deref(row["kind"]); given != nil && fmt.Sprint(given) != "" {
+			kind = fmt.Sprint(given)
+		}
+		if kind != "TO" && kind != "CC" && kind != "BCC" {
+			return nil, Refuse(lifecycle.BadUserInput, "a kind is TO, CC or BCC", p.GraphQL)
 		}
 		out = append(out, part{"address": address, "name": name, "kind": kind})
 	}
@@ -160,6 +195,7 @@ func (s *Service) settleOwners(ctx context.Context, tx *store.Tx, a *actor.Actor
 			continue
 		}
 		owner, team := a.UserRef(), a.FirstTeam()
+		inherited := false
 		for _, e := range t.Edges {
 			id, ok := d.values[e.Column].(gid.ID)
 			if !ok {
@@ -171,10 +207,12 @@ func (s *Service) settleOwners(ctx context.Context, tx *store.Tx, a *actor.Actor
 			}
 			if e.Class == lifecycle.Owned {
 				owner, team = refOf(target, "owner_id"), refOf(target, "team_id")
+				inherited = true
 			}
 		}
 		if _, given := d.values["owner_id"]; !given && owner != nil {
 			d.values["owner_id"] = *owner
+			d.inherited = inherited
 		}
 		if _, given := d.values["team_id"]; !given && team != nil {
 			d.values["team_id"] = *team
@@ -245,7 +283,10 @@ func (s *Service) checkPeople(ctx context.Context, tx *store.Tx, a *actor.Actor,
 		}
 		for _, d := range drafts {
 			if id, ok := d.values[ref.column].(gid.ID); ok && !known[id] && d.err == nil {
-				// An owner taken over from the owner row may have left; then nobody owns the record.
+				if d.inherited && ref.column == "owner_id" {
+					delete(d.values, ref.column)
+					continue
+				}
 				d.err = Refuse(lifecycle.BadUserInput, "there is no such user or team", ref.field)
 			}
 		}
@@ -368,9 +409,6 @@ func (s *Service) insert(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 	var index []int
 	for i, d := range drafts {
 		if d.err == nil {
-			d.err = s.valid(ctx, tx, a, t, d)
-		}
-		if d.err == nil {
 			index = append(index, i)
 		}
 	}
@@ -427,6 +465,11 @@ func (s *Service) valid(ctx context.Context, tx *store.Tx, a *actor.Actor, t *en
 		}
 		if err := m.SetField("tenant_id", a.Tenant); err != nil {
 			return err
+		}
+		if t.Numbered { // it is taken later, where none is given
+			if err := m.SetField("number", "0"); err != nil {
+				return err
+			}
 		}
 		return setFields(t, m, d)
 	})
@@ -558,7 +601,7 @@ func (s *Service) Update(ctx context.Context, id gid.ID, version int, values Val
 }
 
 func (s *Service) update(ctx context.Context, tx *store.Tx, a *actor.Actor, t *ent.RecordType, id gid.ID, version int, values Values) (ent.Record, error) {
-	d := newDraft(t, values)
+	d := newDraft(t, values, false)
 	if d.err != nil {
 		return nil, d.err
 	}
@@ -608,7 +651,8 @@ func (s *Service) update(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 		return nil, err
 	}
 	for _, u := range t.Uniques { // a move to another owner meets its twins there
-		if _, given := d.values[u.Within]; given && u.Within != "" && d.keys[u.Key] == "" {
+		_, keyed := d.keys[u.Key]
+		if _, given := d.values[u.Within]; given && u.Within != "" && !keyed {
 			if key, ok := r.Column(u.Key).(string); ok {
 				d.keys[u.Key] = key
 			}
