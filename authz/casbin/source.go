@@ -65,6 +65,14 @@ func (p *Plugin) Refresh(ctx context.Context, tenant string) error {
 	return err
 }
 
+// Repin pins what the source has now, also where an older policy is pinned.
+func (p *Plugin) Repin(ctx context.Context, tenant string) (context.Context, error) {
+	if err := p.Refresh(ctx, tenant); err != nil {
+		return ctx, err
+	}
+	return context.WithValue(ctx, pinKey{p, tenant}, p.tenant(tenant).snapshot.Load()), nil
+}
+
 // Run refreshes the tenants in use every poll interval, until the context ends. A failure is reported to
 // Options.OnLoad and tried again; meanwhile the last known policy stays in force.
 func (p *Plugin) Run(ctx context.Context) error {
