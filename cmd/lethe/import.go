@@ -64,20 +64,21 @@ func (cmd *importCmd) Run(ctx context.Context, c *console) error {
 }
 
 func summary(r importer.Report) string {
-	text := fmt.Sprintf("%d read: %d created, %d duplicate, %d in the bin, %d failed", r.Read, r.Created, r.Duplicate, r.InBin, r.Failed)
+	var text strings.Builder
+	fmt.Fprintf(&text, "%d read: %d created, %d duplicate, %d in the bin, %d failed", r.Read, r.Created, r.Duplicate, r.InBin, r.Failed)
 	if r.Attachments > 0 {
-		text += fmt.Sprintf("; %d attachments are not kept", r.Attachments)
+		fmt.Fprintf(&text, "; %d attachments are not kept", r.Attachments)
 	}
 	if r.Ignored > 0 {
-		text += fmt.Sprintf("; %d files are no mail by their names", r.Ignored)
+		fmt.Fprintf(&text, "; %d files are no mail by their names", r.Ignored)
 	}
 	for _, source := range slices.Sorted(maps.Keys(r.SentAt)) {
-		text += fmt.Sprintf("; sent at by %s: %d", source, r.SentAt[source])
+		fmt.Fprintf(&text, "; sent at by %s: %d", source, r.SentAt[source])
 	}
 	if r.DryRun {
-		text += " (dry run: nothing is kept)"
+		text.WriteString(" (dry run: nothing is kept)")
 	}
-	return text
+	return text.String()
 }
 
 func describe(item importer.ReportItem) string {
