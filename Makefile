@@ -28,9 +28,10 @@ demo: ## Serve sample data at http://127.0.0.1:8080 and print sign-in links
 	go run ./cmd/lethe serve --demo
 
 # The packages with properties, each on 100 times the usual number of cases.
-long: ## Run the property tests for long
+long: ## Run the property tests for long, and kill the server 50 times
 	go test -count=1 -timeout 60m -rapid.checks=10000 \
 		$$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/pgregory.net\/rapid/ { print $$1 }')
+	LETHE_KILLS=50 go test -count=1 -timeout 60m -v -run Killed ./e2e
 
 bench: ## Run the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
