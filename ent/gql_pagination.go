@@ -47,6 +47,9 @@ func orderFunc(o OrderDirection, field string) func(*sql.Selector) {
 	return Asc(field)
 }
 
+// MaxPattern is how many bytes a part of a text may have that is looked for.
+const MaxPattern = 4_096
+
 // MaxPage is the most rows one page of a connection holds.
 const MaxPage = 100
 
@@ -310,8 +313,8 @@ func (p *auditeventPager) applyCursors(query *AuditEventQuery, after, before *Cu
 	}{
 		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
 	} {
-		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
-			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
+		if cut.cursor != nil && (cut.cursor.ID.Type() != gidTypeOfAuditEvent || !sameKind(cut.cursor.Value, sample)) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another list or order"))
 		}
 		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultAuditEventOrder.Field.column, p.order.Field.column, cut.direction) {
 			query = query.Where(predicate)
@@ -598,8 +601,8 @@ func (p *contactPager) applyCursors(query *ContactQuery, after, before *Cursor) 
 	}{
 		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
 	} {
-		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
-			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
+		if cut.cursor != nil && (cut.cursor.ID.Type() != 2 || !sameKind(cut.cursor.Value, sample)) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another list or order"))
 		}
 		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultContactOrder.Field.column, p.order.Field.column, cut.direction) {
 			query = query.Where(predicate)
@@ -987,8 +990,8 @@ func (p *customerPager) applyCursors(query *CustomerQuery, after, before *Cursor
 	}{
 		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
 	} {
-		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
-			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
+		if cut.cursor != nil && (cut.cursor.ID.Type() != 1 || !sameKind(cut.cursor.Value, sample)) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another list or order"))
 		}
 		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultCustomerOrder.Field.column, p.order.Field.column, cut.direction) {
 			query = query.Where(predicate)
@@ -1394,8 +1397,8 @@ func (p *dealPager) applyCursors(query *DealQuery, after, before *Cursor) (*Deal
 	}{
 		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
 	} {
-		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
-			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
+		if cut.cursor != nil && (cut.cursor.ID.Type() != 3 || !sameKind(cut.cursor.Value, sample)) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another list or order"))
 		}
 		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultDealOrder.Field.column, p.order.Field.column, cut.direction) {
 			query = query.Where(predicate)
@@ -1801,8 +1804,8 @@ func (p *messagePager) applyCursors(query *MessageQuery, after, before *Cursor) 
 	}{
 		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
 	} {
-		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
-			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
+		if cut.cursor != nil && (cut.cursor.ID.Type() != 4 || !sameKind(cut.cursor.Value, sample)) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another list or order"))
 		}
 		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultMessageOrder.Field.column, p.order.Field.column, cut.direction) {
 			query = query.Where(predicate)
@@ -2169,8 +2172,8 @@ func (p *operationPager) applyCursors(query *OperationQuery, after, before *Curs
 	}{
 		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
 	} {
-		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
-			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
+		if cut.cursor != nil && (cut.cursor.ID.Type() != gidTypeOfOperation || !sameKind(cut.cursor.Value, sample)) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another list or order"))
 		}
 		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultOperationOrder.Field.column, p.order.Field.column, cut.direction) {
 			query = query.Where(predicate)
@@ -2436,8 +2439,8 @@ func (p *operationitemPager) applyCursors(query *OperationItemQuery, after, befo
 	}{
 		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
 	} {
-		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
-			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
+		if cut.cursor != nil && (cut.cursor.ID.Type() != gidTypeOfOperationItem || !sameKind(cut.cursor.Value, sample)) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another list or order"))
 		}
 		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultOperationItemOrder.Field.column, p.order.Field.column, cut.direction) {
 			query = query.Where(predicate)
@@ -2703,8 +2706,8 @@ func (p *recipientPager) applyCursors(query *RecipientQuery, after, before *Curs
 	}{
 		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
 	} {
-		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
-			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
+		if cut.cursor != nil && (cut.cursor.ID.Type() != gidTypeOfRecipient || !sameKind(cut.cursor.Value, sample)) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another list or order"))
 		}
 		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultRecipientOrder.Field.column, p.order.Field.column, cut.direction) {
 			query = query.Where(predicate)
@@ -2970,8 +2973,8 @@ func (p *teamPager) applyCursors(query *TeamQuery, after, before *Cursor) (*Team
 	}{
 		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
 	} {
-		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
-			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
+		if cut.cursor != nil && (cut.cursor.ID.Type() != gidTypeOfTeam || !sameKind(cut.cursor.Value, sample)) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another list or order"))
 		}
 		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultTeamOrder.Field.column, p.order.Field.column, cut.direction) {
 			query = query.Where(predicate)
@@ -3237,8 +3240,8 @@ func (p *userPager) applyCursors(query *UserQuery, after, before *Cursor) (*User
 	}{
 		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
 	} {
-		if cut.cursor != nil && !sameKind(cut.cursor.Value, sample) {
-			return nil, badInput(cut.arg, errors.New("is a cursor of another order"))
+		if cut.cursor != nil && (cut.cursor.ID.Type() != gidTypeOfUser || !sameKind(cut.cursor.Value, sample)) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another list or order"))
 		}
 		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultUserOrder.Field.column, p.order.Field.column, cut.direction) {
 			query = query.Where(predicate)

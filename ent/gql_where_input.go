@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"entgo.io/ent/dialect/sql"
 	"github.com/lethe-crm/lethe/ent/auditevent"
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
@@ -17,6 +18,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/team"
 	"github.com/lethe-crm/lethe/ent/user"
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/visible"
 )
 
 // AuditEventWhereInput represents a where input for filtering AuditEvent queries.
@@ -280,12 +282,21 @@ func (i *AuditEventWhereInput) P() (predicate.AuditEvent, error) {
 		predicates = append(predicates, auditevent.ActionLTE(*i.ActionLTE))
 	}
 	if i.ActionContains != nil {
+		if len(*i.ActionContains) > MaxPattern {
+			return nil, fmt.Errorf("actionContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, auditevent.ActionContains(*i.ActionContains))
 	}
 	if i.ActionHasPrefix != nil {
+		if len(*i.ActionHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("actionHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, auditevent.ActionHasPrefix(*i.ActionHasPrefix))
 	}
 	if i.ActionHasSuffix != nil {
+		if len(*i.ActionHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("actionHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, auditevent.ActionHasSuffix(*i.ActionHasSuffix))
 	}
 	if i.ActionEqualFold != nil {
@@ -331,12 +342,21 @@ func (i *AuditEventWhereInput) P() (predicate.AuditEvent, error) {
 		predicates = append(predicates, auditevent.ActorIDLTE(*i.ActorIDLTE))
 	}
 	if i.ActorIDContains != nil {
+		if len(*i.ActorIDContains) > MaxPattern {
+			return nil, fmt.Errorf("actorIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, auditevent.ActorIDContains(*i.ActorIDContains))
 	}
 	if i.ActorIDHasPrefix != nil {
+		if len(*i.ActorIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("actorIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, auditevent.ActorIDHasPrefix(*i.ActorIDHasPrefix))
 	}
 	if i.ActorIDHasSuffix != nil {
+		if len(*i.ActorIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("actorIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, auditevent.ActorIDHasSuffix(*i.ActorIDHasSuffix))
 	}
 	if i.ActorIDIsNil {
@@ -376,12 +396,21 @@ func (i *AuditEventWhereInput) P() (predicate.AuditEvent, error) {
 		predicates = append(predicates, auditevent.RecordIDLTE(*i.RecordIDLTE))
 	}
 	if i.RecordIDContains != nil {
+		if len(*i.RecordIDContains) > MaxPattern {
+			return nil, fmt.Errorf("recordIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, auditevent.RecordIDContains(*i.RecordIDContains))
 	}
 	if i.RecordIDHasPrefix != nil {
+		if len(*i.RecordIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("recordIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, auditevent.RecordIDHasPrefix(*i.RecordIDHasPrefix))
 	}
 	if i.RecordIDHasSuffix != nil {
+		if len(*i.RecordIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("recordIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, auditevent.RecordIDHasSuffix(*i.RecordIDHasSuffix))
 	}
 	if i.RecordIDIsNil {
@@ -421,12 +450,21 @@ func (i *AuditEventWhereInput) P() (predicate.AuditEvent, error) {
 		predicates = append(predicates, auditevent.OperationIDLTE(*i.OperationIDLTE))
 	}
 	if i.OperationIDContains != nil {
+		if len(*i.OperationIDContains) > MaxPattern {
+			return nil, fmt.Errorf("operationIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, auditevent.OperationIDContains(*i.OperationIDContains))
 	}
 	if i.OperationIDHasPrefix != nil {
+		if len(*i.OperationIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("operationIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, auditevent.OperationIDHasPrefix(*i.OperationIDHasPrefix))
 	}
 	if i.OperationIDHasSuffix != nil {
+		if len(*i.OperationIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("operationIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, auditevent.OperationIDHasSuffix(*i.OperationIDHasSuffix))
 	}
 	if i.OperationIDIsNil {
@@ -466,12 +504,21 @@ func (i *AuditEventWhereInput) P() (predicate.AuditEvent, error) {
 		predicates = append(predicates, auditevent.RequestIDLTE(*i.RequestIDLTE))
 	}
 	if i.RequestIDContains != nil {
+		if len(*i.RequestIDContains) > MaxPattern {
+			return nil, fmt.Errorf("requestIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, auditevent.RequestIDContains(*i.RequestIDContains))
 	}
 	if i.RequestIDHasPrefix != nil {
+		if len(*i.RequestIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("requestIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, auditevent.RequestIDHasPrefix(*i.RequestIDHasPrefix))
 	}
 	if i.RequestIDHasSuffix != nil {
+		if len(*i.RequestIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("requestIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, auditevent.RequestIDHasSuffix(*i.RequestIDHasSuffix))
 	}
 	if i.RequestIDIsNil {
@@ -780,12 +827,21 @@ func (i *ContactWhereInput) P() (predicate.Contact, error) {
 		predicates = append(predicates, contact.OwnerIDLTE(*i.OwnerIDLTE))
 	}
 	if i.OwnerIDContains != nil {
+		if len(*i.OwnerIDContains) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.OwnerIDContains(*i.OwnerIDContains))
 	}
 	if i.OwnerIDHasPrefix != nil {
+		if len(*i.OwnerIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.OwnerIDHasPrefix(*i.OwnerIDHasPrefix))
 	}
 	if i.OwnerIDHasSuffix != nil {
+		if len(*i.OwnerIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.OwnerIDHasSuffix(*i.OwnerIDHasSuffix))
 	}
 	if i.OwnerIDIsNil {
@@ -825,12 +881,21 @@ func (i *ContactWhereInput) P() (predicate.Contact, error) {
 		predicates = append(predicates, contact.TeamIDLTE(*i.TeamIDLTE))
 	}
 	if i.TeamIDContains != nil {
+		if len(*i.TeamIDContains) > MaxPattern {
+			return nil, fmt.Errorf("teamIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.TeamIDContains(*i.TeamIDContains))
 	}
 	if i.TeamIDHasPrefix != nil {
+		if len(*i.TeamIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("teamIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.TeamIDHasPrefix(*i.TeamIDHasPrefix))
 	}
 	if i.TeamIDHasSuffix != nil {
+		if len(*i.TeamIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("teamIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.TeamIDHasSuffix(*i.TeamIDHasSuffix))
 	}
 	if i.TeamIDIsNil {
@@ -918,12 +983,21 @@ func (i *ContactWhereInput) P() (predicate.Contact, error) {
 		predicates = append(predicates, contact.NameLTE(*i.NameLTE))
 	}
 	if i.NameContains != nil {
+		if len(*i.NameContains) > MaxPattern {
+			return nil, fmt.Errorf("nameContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.NameContains(*i.NameContains))
 	}
 	if i.NameHasPrefix != nil {
+		if len(*i.NameHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("nameHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.NameHasPrefix(*i.NameHasPrefix))
 	}
 	if i.NameHasSuffix != nil {
+		if len(*i.NameHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("nameHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.NameHasSuffix(*i.NameHasSuffix))
 	}
 	if i.NameEqualFold != nil {
@@ -957,12 +1031,21 @@ func (i *ContactWhereInput) P() (predicate.Contact, error) {
 		predicates = append(predicates, contact.EmailLTE(*i.EmailLTE))
 	}
 	if i.EmailContains != nil {
+		if len(*i.EmailContains) > MaxPattern {
+			return nil, fmt.Errorf("emailContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.EmailContains(*i.EmailContains))
 	}
 	if i.EmailHasPrefix != nil {
+		if len(*i.EmailHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("emailHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.EmailHasPrefix(*i.EmailHasPrefix))
 	}
 	if i.EmailHasSuffix != nil {
+		if len(*i.EmailHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("emailHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.EmailHasSuffix(*i.EmailHasSuffix))
 	}
 	if i.EmailIsNil {
@@ -1002,12 +1085,21 @@ func (i *ContactWhereInput) P() (predicate.Contact, error) {
 		predicates = append(predicates, contact.PhoneLTE(*i.PhoneLTE))
 	}
 	if i.PhoneContains != nil {
+		if len(*i.PhoneContains) > MaxPattern {
+			return nil, fmt.Errorf("phoneContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.PhoneContains(*i.PhoneContains))
 	}
 	if i.PhoneHasPrefix != nil {
+		if len(*i.PhoneHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("phoneHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.PhoneHasPrefix(*i.PhoneHasPrefix))
 	}
 	if i.PhoneHasSuffix != nil {
+		if len(*i.PhoneHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("phoneHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.PhoneHasSuffix(*i.PhoneHasSuffix))
 	}
 	if i.PhoneIsNil {
@@ -1047,12 +1139,21 @@ func (i *ContactWhereInput) P() (predicate.Contact, error) {
 		predicates = append(predicates, contact.TitleLTE(*i.TitleLTE))
 	}
 	if i.TitleContains != nil {
+		if len(*i.TitleContains) > MaxPattern {
+			return nil, fmt.Errorf("titleContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.TitleContains(*i.TitleContains))
 	}
 	if i.TitleHasPrefix != nil {
+		if len(*i.TitleHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("titleHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.TitleHasPrefix(*i.TitleHasPrefix))
 	}
 	if i.TitleHasSuffix != nil {
+		if len(*i.TitleHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("titleHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.TitleHasSuffix(*i.TitleHasSuffix))
 	}
 	if i.TitleIsNil {
@@ -1092,12 +1193,21 @@ func (i *ContactWhereInput) P() (predicate.Contact, error) {
 		predicates = append(predicates, contact.CustomerIDLTE(*i.CustomerIDLTE))
 	}
 	if i.CustomerIDContains != nil {
+		if len(*i.CustomerIDContains) > MaxPattern {
+			return nil, fmt.Errorf("customerIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.CustomerIDContains(*i.CustomerIDContains))
 	}
 	if i.CustomerIDHasPrefix != nil {
+		if len(*i.CustomerIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("customerIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.CustomerIDHasPrefix(*i.CustomerIDHasPrefix))
 	}
 	if i.CustomerIDHasSuffix != nil {
+		if len(*i.CustomerIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("customerIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, contact.CustomerIDHasSuffix(*i.CustomerIDHasSuffix))
 	}
 	if i.CustomerIDIsNil {
@@ -1111,6 +1221,11 @@ func (i *ContactWhereInput) P() (predicate.Contact, error) {
 	}
 	if i.CustomerIDContainsFold != nil {
 		predicates = append(predicates, contact.CustomerIDContainsFold(*i.CustomerIDContainsFold))
+	}
+	if i.CustomerID != nil || i.CustomerIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, contact.FieldCustomerID, customer.Table, "Customer")
+		})
 	}
 
 	if i.HasCustomer != nil {
@@ -1480,12 +1595,21 @@ func (i *CustomerWhereInput) P() (predicate.Customer, error) {
 		predicates = append(predicates, customer.OwnerIDLTE(*i.OwnerIDLTE))
 	}
 	if i.OwnerIDContains != nil {
+		if len(*i.OwnerIDContains) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.OwnerIDContains(*i.OwnerIDContains))
 	}
 	if i.OwnerIDHasPrefix != nil {
+		if len(*i.OwnerIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.OwnerIDHasPrefix(*i.OwnerIDHasPrefix))
 	}
 	if i.OwnerIDHasSuffix != nil {
+		if len(*i.OwnerIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.OwnerIDHasSuffix(*i.OwnerIDHasSuffix))
 	}
 	if i.OwnerIDIsNil {
@@ -1525,12 +1649,21 @@ func (i *CustomerWhereInput) P() (predicate.Customer, error) {
 		predicates = append(predicates, customer.TeamIDLTE(*i.TeamIDLTE))
 	}
 	if i.TeamIDContains != nil {
+		if len(*i.TeamIDContains) > MaxPattern {
+			return nil, fmt.Errorf("teamIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.TeamIDContains(*i.TeamIDContains))
 	}
 	if i.TeamIDHasPrefix != nil {
+		if len(*i.TeamIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("teamIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.TeamIDHasPrefix(*i.TeamIDHasPrefix))
 	}
 	if i.TeamIDHasSuffix != nil {
+		if len(*i.TeamIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("teamIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.TeamIDHasSuffix(*i.TeamIDHasSuffix))
 	}
 	if i.TeamIDIsNil {
@@ -1618,12 +1751,21 @@ func (i *CustomerWhereInput) P() (predicate.Customer, error) {
 		predicates = append(predicates, customer.NumberLTE(*i.NumberLTE))
 	}
 	if i.NumberContains != nil {
+		if len(*i.NumberContains) > MaxPattern {
+			return nil, fmt.Errorf("numberContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.NumberContains(*i.NumberContains))
 	}
 	if i.NumberHasPrefix != nil {
+		if len(*i.NumberHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("numberHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.NumberHasPrefix(*i.NumberHasPrefix))
 	}
 	if i.NumberHasSuffix != nil {
+		if len(*i.NumberHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("numberHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.NumberHasSuffix(*i.NumberHasSuffix))
 	}
 	if i.NumberEqualFold != nil {
@@ -1657,12 +1799,21 @@ func (i *CustomerWhereInput) P() (predicate.Customer, error) {
 		predicates = append(predicates, customer.NameLTE(*i.NameLTE))
 	}
 	if i.NameContains != nil {
+		if len(*i.NameContains) > MaxPattern {
+			return nil, fmt.Errorf("nameContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.NameContains(*i.NameContains))
 	}
 	if i.NameHasPrefix != nil {
+		if len(*i.NameHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("nameHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.NameHasPrefix(*i.NameHasPrefix))
 	}
 	if i.NameHasSuffix != nil {
+		if len(*i.NameHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("nameHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.NameHasSuffix(*i.NameHasSuffix))
 	}
 	if i.NameEqualFold != nil {
@@ -1708,12 +1859,21 @@ func (i *CustomerWhereInput) P() (predicate.Customer, error) {
 		predicates = append(predicates, customer.EmailLTE(*i.EmailLTE))
 	}
 	if i.EmailContains != nil {
+		if len(*i.EmailContains) > MaxPattern {
+			return nil, fmt.Errorf("emailContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.EmailContains(*i.EmailContains))
 	}
 	if i.EmailHasPrefix != nil {
+		if len(*i.EmailHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("emailHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.EmailHasPrefix(*i.EmailHasPrefix))
 	}
 	if i.EmailHasSuffix != nil {
+		if len(*i.EmailHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("emailHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.EmailHasSuffix(*i.EmailHasSuffix))
 	}
 	if i.EmailIsNil {
@@ -1753,12 +1913,21 @@ func (i *CustomerWhereInput) P() (predicate.Customer, error) {
 		predicates = append(predicates, customer.PhoneLTE(*i.PhoneLTE))
 	}
 	if i.PhoneContains != nil {
+		if len(*i.PhoneContains) > MaxPattern {
+			return nil, fmt.Errorf("phoneContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.PhoneContains(*i.PhoneContains))
 	}
 	if i.PhoneHasPrefix != nil {
+		if len(*i.PhoneHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("phoneHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.PhoneHasPrefix(*i.PhoneHasPrefix))
 	}
 	if i.PhoneHasSuffix != nil {
+		if len(*i.PhoneHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("phoneHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.PhoneHasSuffix(*i.PhoneHasSuffix))
 	}
 	if i.PhoneIsNil {
@@ -1798,12 +1967,21 @@ func (i *CustomerWhereInput) P() (predicate.Customer, error) {
 		predicates = append(predicates, customer.DomainLTE(*i.DomainLTE))
 	}
 	if i.DomainContains != nil {
+		if len(*i.DomainContains) > MaxPattern {
+			return nil, fmt.Errorf("domainContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.DomainContains(*i.DomainContains))
 	}
 	if i.DomainHasPrefix != nil {
+		if len(*i.DomainHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("domainHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.DomainHasPrefix(*i.DomainHasPrefix))
 	}
 	if i.DomainHasSuffix != nil {
+		if len(*i.DomainHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("domainHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, customer.DomainHasSuffix(*i.DomainHasSuffix))
 	}
 	if i.DomainIsNil {
@@ -2266,12 +2444,21 @@ func (i *DealWhereInput) P() (predicate.Deal, error) {
 		predicates = append(predicates, deal.OwnerIDLTE(*i.OwnerIDLTE))
 	}
 	if i.OwnerIDContains != nil {
+		if len(*i.OwnerIDContains) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.OwnerIDContains(*i.OwnerIDContains))
 	}
 	if i.OwnerIDHasPrefix != nil {
+		if len(*i.OwnerIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.OwnerIDHasPrefix(*i.OwnerIDHasPrefix))
 	}
 	if i.OwnerIDHasSuffix != nil {
+		if len(*i.OwnerIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.OwnerIDHasSuffix(*i.OwnerIDHasSuffix))
 	}
 	if i.OwnerIDIsNil {
@@ -2311,12 +2498,21 @@ func (i *DealWhereInput) P() (predicate.Deal, error) {
 		predicates = append(predicates, deal.TeamIDLTE(*i.TeamIDLTE))
 	}
 	if i.TeamIDContains != nil {
+		if len(*i.TeamIDContains) > MaxPattern {
+			return nil, fmt.Errorf("teamIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.TeamIDContains(*i.TeamIDContains))
 	}
 	if i.TeamIDHasPrefix != nil {
+		if len(*i.TeamIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("teamIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.TeamIDHasPrefix(*i.TeamIDHasPrefix))
 	}
 	if i.TeamIDHasSuffix != nil {
+		if len(*i.TeamIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("teamIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.TeamIDHasSuffix(*i.TeamIDHasSuffix))
 	}
 	if i.TeamIDIsNil {
@@ -2404,12 +2600,21 @@ func (i *DealWhereInput) P() (predicate.Deal, error) {
 		predicates = append(predicates, deal.NumberLTE(*i.NumberLTE))
 	}
 	if i.NumberContains != nil {
+		if len(*i.NumberContains) > MaxPattern {
+			return nil, fmt.Errorf("numberContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.NumberContains(*i.NumberContains))
 	}
 	if i.NumberHasPrefix != nil {
+		if len(*i.NumberHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("numberHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.NumberHasPrefix(*i.NumberHasPrefix))
 	}
 	if i.NumberHasSuffix != nil {
+		if len(*i.NumberHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("numberHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.NumberHasSuffix(*i.NumberHasSuffix))
 	}
 	if i.NumberEqualFold != nil {
@@ -2443,12 +2648,21 @@ func (i *DealWhereInput) P() (predicate.Deal, error) {
 		predicates = append(predicates, deal.NameLTE(*i.NameLTE))
 	}
 	if i.NameContains != nil {
+		if len(*i.NameContains) > MaxPattern {
+			return nil, fmt.Errorf("nameContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.NameContains(*i.NameContains))
 	}
 	if i.NameHasPrefix != nil {
+		if len(*i.NameHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("nameHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.NameHasPrefix(*i.NameHasPrefix))
 	}
 	if i.NameHasSuffix != nil {
+		if len(*i.NameHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("nameHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.NameHasSuffix(*i.NameHasSuffix))
 	}
 	if i.NameEqualFold != nil {
@@ -2512,12 +2726,21 @@ func (i *DealWhereInput) P() (predicate.Deal, error) {
 		predicates = append(predicates, deal.CurrencyLTE(*i.CurrencyLTE))
 	}
 	if i.CurrencyContains != nil {
+		if len(*i.CurrencyContains) > MaxPattern {
+			return nil, fmt.Errorf("currencyContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.CurrencyContains(*i.CurrencyContains))
 	}
 	if i.CurrencyHasPrefix != nil {
+		if len(*i.CurrencyHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("currencyHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.CurrencyHasPrefix(*i.CurrencyHasPrefix))
 	}
 	if i.CurrencyHasSuffix != nil {
+		if len(*i.CurrencyHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("currencyHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.CurrencyHasSuffix(*i.CurrencyHasSuffix))
 	}
 	if i.CurrencyIsNil {
@@ -2599,12 +2822,21 @@ func (i *DealWhereInput) P() (predicate.Deal, error) {
 		predicates = append(predicates, deal.CustomerIDLTE(*i.CustomerIDLTE))
 	}
 	if i.CustomerIDContains != nil {
+		if len(*i.CustomerIDContains) > MaxPattern {
+			return nil, fmt.Errorf("customerIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.CustomerIDContains(*i.CustomerIDContains))
 	}
 	if i.CustomerIDHasPrefix != nil {
+		if len(*i.CustomerIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("customerIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.CustomerIDHasPrefix(*i.CustomerIDHasPrefix))
 	}
 	if i.CustomerIDHasSuffix != nil {
+		if len(*i.CustomerIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("customerIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.CustomerIDHasSuffix(*i.CustomerIDHasSuffix))
 	}
 	if i.CustomerIDIsNil {
@@ -2644,12 +2876,21 @@ func (i *DealWhereInput) P() (predicate.Deal, error) {
 		predicates = append(predicates, deal.PrimaryContactIDLTE(*i.PrimaryContactIDLTE))
 	}
 	if i.PrimaryContactIDContains != nil {
+		if len(*i.PrimaryContactIDContains) > MaxPattern {
+			return nil, fmt.Errorf("primaryContactIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.PrimaryContactIDContains(*i.PrimaryContactIDContains))
 	}
 	if i.PrimaryContactIDHasPrefix != nil {
+		if len(*i.PrimaryContactIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("primaryContactIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.PrimaryContactIDHasPrefix(*i.PrimaryContactIDHasPrefix))
 	}
 	if i.PrimaryContactIDHasSuffix != nil {
+		if len(*i.PrimaryContactIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("primaryContactIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, deal.PrimaryContactIDHasSuffix(*i.PrimaryContactIDHasSuffix))
 	}
 	if i.PrimaryContactIDIsNil {
@@ -2663,6 +2904,16 @@ func (i *DealWhereInput) P() (predicate.Deal, error) {
 	}
 	if i.PrimaryContactIDContainsFold != nil {
 		predicates = append(predicates, deal.PrimaryContactIDContainsFold(*i.PrimaryContactIDContainsFold))
+	}
+	if i.CustomerID != nil || i.CustomerIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, deal.FieldCustomerID, customer.Table, "Customer")
+		})
+	}
+	if i.PrimaryContactID != nil || i.PrimaryContactIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, deal.FieldPrimaryContactID, contact.Table, "Contact")
+		})
 	}
 
 	if i.HasCustomer != nil {
@@ -3117,12 +3368,21 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		predicates = append(predicates, message.OwnerIDLTE(*i.OwnerIDLTE))
 	}
 	if i.OwnerIDContains != nil {
+		if len(*i.OwnerIDContains) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.OwnerIDContains(*i.OwnerIDContains))
 	}
 	if i.OwnerIDHasPrefix != nil {
+		if len(*i.OwnerIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.OwnerIDHasPrefix(*i.OwnerIDHasPrefix))
 	}
 	if i.OwnerIDHasSuffix != nil {
+		if len(*i.OwnerIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.OwnerIDHasSuffix(*i.OwnerIDHasSuffix))
 	}
 	if i.OwnerIDIsNil {
@@ -3162,12 +3422,21 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		predicates = append(predicates, message.TeamIDLTE(*i.TeamIDLTE))
 	}
 	if i.TeamIDContains != nil {
+		if len(*i.TeamIDContains) > MaxPattern {
+			return nil, fmt.Errorf("teamIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.TeamIDContains(*i.TeamIDContains))
 	}
 	if i.TeamIDHasPrefix != nil {
+		if len(*i.TeamIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("teamIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.TeamIDHasPrefix(*i.TeamIDHasPrefix))
 	}
 	if i.TeamIDHasSuffix != nil {
+		if len(*i.TeamIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("teamIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.TeamIDHasSuffix(*i.TeamIDHasSuffix))
 	}
 	if i.TeamIDIsNil {
@@ -3291,12 +3560,21 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		predicates = append(predicates, message.SenderLTE(*i.SenderLTE))
 	}
 	if i.SenderContains != nil {
+		if len(*i.SenderContains) > MaxPattern {
+			return nil, fmt.Errorf("senderContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.SenderContains(*i.SenderContains))
 	}
 	if i.SenderHasPrefix != nil {
+		if len(*i.SenderHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("senderHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.SenderHasPrefix(*i.SenderHasPrefix))
 	}
 	if i.SenderHasSuffix != nil {
+		if len(*i.SenderHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("senderHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.SenderHasSuffix(*i.SenderHasSuffix))
 	}
 	if i.SenderIsNil {
@@ -3336,12 +3614,21 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		predicates = append(predicates, message.SenderNameLTE(*i.SenderNameLTE))
 	}
 	if i.SenderNameContains != nil {
+		if len(*i.SenderNameContains) > MaxPattern {
+			return nil, fmt.Errorf("senderNameContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.SenderNameContains(*i.SenderNameContains))
 	}
 	if i.SenderNameHasPrefix != nil {
+		if len(*i.SenderNameHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("senderNameHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.SenderNameHasPrefix(*i.SenderNameHasPrefix))
 	}
 	if i.SenderNameHasSuffix != nil {
+		if len(*i.SenderNameHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("senderNameHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.SenderNameHasSuffix(*i.SenderNameHasSuffix))
 	}
 	if i.SenderNameIsNil {
@@ -3381,12 +3668,21 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		predicates = append(predicates, message.SubjectLTE(*i.SubjectLTE))
 	}
 	if i.SubjectContains != nil {
+		if len(*i.SubjectContains) > MaxPattern {
+			return nil, fmt.Errorf("subjectContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.SubjectContains(*i.SubjectContains))
 	}
 	if i.SubjectHasPrefix != nil {
+		if len(*i.SubjectHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("subjectHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.SubjectHasPrefix(*i.SubjectHasPrefix))
 	}
 	if i.SubjectHasSuffix != nil {
+		if len(*i.SubjectHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("subjectHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.SubjectHasSuffix(*i.SubjectHasSuffix))
 	}
 	if i.SubjectIsNil {
@@ -3426,12 +3722,21 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		predicates = append(predicates, message.BodyLTE(*i.BodyLTE))
 	}
 	if i.BodyContains != nil {
+		if len(*i.BodyContains) > MaxPattern {
+			return nil, fmt.Errorf("bodyContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.BodyContains(*i.BodyContains))
 	}
 	if i.BodyHasPrefix != nil {
+		if len(*i.BodyHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("bodyHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.BodyHasPrefix(*i.BodyHasPrefix))
 	}
 	if i.BodyHasSuffix != nil {
+		if len(*i.BodyHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("bodyHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.BodyHasSuffix(*i.BodyHasSuffix))
 	}
 	if i.BodyIsNil {
@@ -3495,12 +3800,21 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		predicates = append(predicates, message.MessageIDLTE(*i.MessageIDLTE))
 	}
 	if i.MessageIDContains != nil {
+		if len(*i.MessageIDContains) > MaxPattern {
+			return nil, fmt.Errorf("messageIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.MessageIDContains(*i.MessageIDContains))
 	}
 	if i.MessageIDHasPrefix != nil {
+		if len(*i.MessageIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("messageIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.MessageIDHasPrefix(*i.MessageIDHasPrefix))
 	}
 	if i.MessageIDHasSuffix != nil {
+		if len(*i.MessageIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("messageIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.MessageIDHasSuffix(*i.MessageIDHasSuffix))
 	}
 	if i.MessageIDIsNil {
@@ -3540,12 +3854,21 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		predicates = append(predicates, message.ThreadKeyLTE(*i.ThreadKeyLTE))
 	}
 	if i.ThreadKeyContains != nil {
+		if len(*i.ThreadKeyContains) > MaxPattern {
+			return nil, fmt.Errorf("threadKeyContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.ThreadKeyContains(*i.ThreadKeyContains))
 	}
 	if i.ThreadKeyHasPrefix != nil {
+		if len(*i.ThreadKeyHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("threadKeyHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.ThreadKeyHasPrefix(*i.ThreadKeyHasPrefix))
 	}
 	if i.ThreadKeyHasSuffix != nil {
+		if len(*i.ThreadKeyHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("threadKeyHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.ThreadKeyHasSuffix(*i.ThreadKeyHasSuffix))
 	}
 	if i.ThreadKeyIsNil {
@@ -3585,12 +3908,21 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		predicates = append(predicates, message.CustomerIDLTE(*i.CustomerIDLTE))
 	}
 	if i.CustomerIDContains != nil {
+		if len(*i.CustomerIDContains) > MaxPattern {
+			return nil, fmt.Errorf("customerIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.CustomerIDContains(*i.CustomerIDContains))
 	}
 	if i.CustomerIDHasPrefix != nil {
+		if len(*i.CustomerIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("customerIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.CustomerIDHasPrefix(*i.CustomerIDHasPrefix))
 	}
 	if i.CustomerIDHasSuffix != nil {
+		if len(*i.CustomerIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("customerIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.CustomerIDHasSuffix(*i.CustomerIDHasSuffix))
 	}
 	if i.CustomerIDIsNil {
@@ -3630,12 +3962,21 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		predicates = append(predicates, message.ContactIDLTE(*i.ContactIDLTE))
 	}
 	if i.ContactIDContains != nil {
+		if len(*i.ContactIDContains) > MaxPattern {
+			return nil, fmt.Errorf("contactIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.ContactIDContains(*i.ContactIDContains))
 	}
 	if i.ContactIDHasPrefix != nil {
+		if len(*i.ContactIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("contactIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.ContactIDHasPrefix(*i.ContactIDHasPrefix))
 	}
 	if i.ContactIDHasSuffix != nil {
+		if len(*i.ContactIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("contactIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.ContactIDHasSuffix(*i.ContactIDHasSuffix))
 	}
 	if i.ContactIDIsNil {
@@ -3675,12 +4016,21 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		predicates = append(predicates, message.DealIDLTE(*i.DealIDLTE))
 	}
 	if i.DealIDContains != nil {
+		if len(*i.DealIDContains) > MaxPattern {
+			return nil, fmt.Errorf("dealIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.DealIDContains(*i.DealIDContains))
 	}
 	if i.DealIDHasPrefix != nil {
+		if len(*i.DealIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("dealIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.DealIDHasPrefix(*i.DealIDHasPrefix))
 	}
 	if i.DealIDHasSuffix != nil {
+		if len(*i.DealIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("dealIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.DealIDHasSuffix(*i.DealIDHasSuffix))
 	}
 	if i.DealIDIsNil {
@@ -3720,12 +4070,21 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		predicates = append(predicates, message.InReplyToIDLTE(*i.InReplyToIDLTE))
 	}
 	if i.InReplyToIDContains != nil {
+		if len(*i.InReplyToIDContains) > MaxPattern {
+			return nil, fmt.Errorf("inReplyToIDContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.InReplyToIDContains(*i.InReplyToIDContains))
 	}
 	if i.InReplyToIDHasPrefix != nil {
+		if len(*i.InReplyToIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("inReplyToIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.InReplyToIDHasPrefix(*i.InReplyToIDHasPrefix))
 	}
 	if i.InReplyToIDHasSuffix != nil {
+		if len(*i.InReplyToIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("inReplyToIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, message.InReplyToIDHasSuffix(*i.InReplyToIDHasSuffix))
 	}
 	if i.InReplyToIDIsNil {
@@ -3739,6 +4098,26 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 	}
 	if i.InReplyToIDContainsFold != nil {
 		predicates = append(predicates, message.InReplyToIDContainsFold(*i.InReplyToIDContainsFold))
+	}
+	if i.CustomerID != nil || i.CustomerIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, message.FieldCustomerID, customer.Table, "Customer")
+		})
+	}
+	if i.ContactID != nil || i.ContactIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, message.FieldContactID, contact.Table, "Contact")
+		})
+	}
+	if i.DealID != nil || i.DealIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, message.FieldDealID, deal.Table, "Deal")
+		})
+	}
+	if i.InReplyToID != nil || i.InReplyToIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, message.FieldInReplyToID, message.Table, "Message")
+		})
 	}
 
 	if i.HasCustomer != nil {
@@ -4011,12 +4390,21 @@ func (i *RecipientWhereInput) P() (predicate.Recipient, error) {
 		predicates = append(predicates, recipient.AddressLTE(*i.AddressLTE))
 	}
 	if i.AddressContains != nil {
+		if len(*i.AddressContains) > MaxPattern {
+			return nil, fmt.Errorf("addressContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, recipient.AddressContains(*i.AddressContains))
 	}
 	if i.AddressHasPrefix != nil {
+		if len(*i.AddressHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("addressHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, recipient.AddressHasPrefix(*i.AddressHasPrefix))
 	}
 	if i.AddressHasSuffix != nil {
+		if len(*i.AddressHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("addressHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, recipient.AddressHasSuffix(*i.AddressHasSuffix))
 	}
 	if i.AddressEqualFold != nil {
@@ -4050,12 +4438,21 @@ func (i *RecipientWhereInput) P() (predicate.Recipient, error) {
 		predicates = append(predicates, recipient.NameLTE(*i.NameLTE))
 	}
 	if i.NameContains != nil {
+		if len(*i.NameContains) > MaxPattern {
+			return nil, fmt.Errorf("nameContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, recipient.NameContains(*i.NameContains))
 	}
 	if i.NameHasPrefix != nil {
+		if len(*i.NameHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("nameHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, recipient.NameHasPrefix(*i.NameHasPrefix))
 	}
 	if i.NameHasSuffix != nil {
+		if len(*i.NameHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("nameHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, recipient.NameHasSuffix(*i.NameHasSuffix))
 	}
 	if i.NameIsNil {
@@ -4234,12 +4631,21 @@ func (i *TeamWhereInput) P() (predicate.Team, error) {
 		predicates = append(predicates, team.NameLTE(*i.NameLTE))
 	}
 	if i.NameContains != nil {
+		if len(*i.NameContains) > MaxPattern {
+			return nil, fmt.Errorf("nameContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, team.NameContains(*i.NameContains))
 	}
 	if i.NameHasPrefix != nil {
+		if len(*i.NameHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("nameHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, team.NameHasPrefix(*i.NameHasPrefix))
 	}
 	if i.NameHasSuffix != nil {
+		if len(*i.NameHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("nameHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, team.NameHasSuffix(*i.NameHasSuffix))
 	}
 	if i.NameEqualFold != nil {
@@ -4445,12 +4851,21 @@ func (i *UserWhereInput) P() (predicate.User, error) {
 		predicates = append(predicates, user.EmailLTE(*i.EmailLTE))
 	}
 	if i.EmailContains != nil {
+		if len(*i.EmailContains) > MaxPattern {
+			return nil, fmt.Errorf("emailContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, user.EmailContains(*i.EmailContains))
 	}
 	if i.EmailHasPrefix != nil {
+		if len(*i.EmailHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("emailHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, user.EmailHasPrefix(*i.EmailHasPrefix))
 	}
 	if i.EmailHasSuffix != nil {
+		if len(*i.EmailHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("emailHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, user.EmailHasSuffix(*i.EmailHasSuffix))
 	}
 	if i.EmailEqualFold != nil {
@@ -4484,12 +4899,21 @@ func (i *UserWhereInput) P() (predicate.User, error) {
 		predicates = append(predicates, user.NameLTE(*i.NameLTE))
 	}
 	if i.NameContains != nil {
+		if len(*i.NameContains) > MaxPattern {
+			return nil, fmt.Errorf("nameContains is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, user.NameContains(*i.NameContains))
 	}
 	if i.NameHasPrefix != nil {
+		if len(*i.NameHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("nameHasPrefix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, user.NameHasPrefix(*i.NameHasPrefix))
 	}
 	if i.NameHasSuffix != nil {
+		if len(*i.NameHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("nameHasSuffix is longer than %d bytes", MaxPattern)
+		}
 		predicates = append(predicates, user.NameHasSuffix(*i.NameHasSuffix))
 	}
 	if i.NameEqualFold != nil {

@@ -1389,6 +1389,8 @@ const gidTypeOfOperation = gid.Operation
 
 const gidTypeOfOperationItem = gid.OperationItem
 
+const gidTypeOfRecipient = gid.Recipient
+
 const gidTypeOfTeam = gid.Team
 
 const gidTypeOfUser = gid.User

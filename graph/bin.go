@@ -46,8 +46,8 @@ func (r *Resolver) bin(ctx context.Context, kinds []ent.RecordKind, deletedBy *g
 		if c.cursor == nil {
 			continue
 		}
-		if _, ok := c.cursor.Value.(time.Time); !ok {
-			return nil, badInput("is a cursor of another order", c.argument)
+		if _, ok := c.cursor.Value.(time.Time); !ok || ent.RecordTypeOf(c.cursor.ID) == nil {
+			return nil, badInput("is a cursor of another list or order", c.argument)
 		}
 	}
 	field, rows, total, err := ent.PageOf(ctx, first, last)

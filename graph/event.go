@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/99designs/gqlgen/graphql"
 
@@ -158,7 +159,54 @@ func (r *Resolver) open(ctx context.Context, rows []*ent.AuditEvent) (map[gid.ID
 			out[e.ID] = personal{Personal: p}
 		}
 	}
-	return out, nil
+	return out, r.hideReferences(ctx, rows, out)
+}
+
+// hideReferences takes out of changes the ids of records the caller may not
+// read: that something pointed to them is theirs as well.
+func (r *Resolver) hideReferences(ctx context.Context, rows []*ent.AuditEvent, opened map[gid.ID]personal) error {
+	var ids []gid.ID
+	each := func(f func(value *any, id gid.ID)) {
+		for _, e := range rows {
+			t := ent.RecordTypeNamed(deref(e.RecordType))
+			if t == nil {
+				continue
+			}
+			for i, c := range opened[e.ID].Changes {
+				if !slices.ContainsFunc(t.Edges, func(edge ent.RecordReference) bool { return edge.GraphQL == c.Field }) {
+					continue
+				}
+				change := &opened[e.ID].Changes[i]
+				for _, value := range []*any{&change.Old, &change.New} {
+					text, _ := (*value).(string)
+					if id, err := gid.Parse(text); err == nil {
+						f(value, id)
+					}
+				}
+			}
+		}
+	}
+	each(func(_ *any, id gid.ID) { ids = append(ids, id) })
+	if len(ids) == 0 {
+		return nil
+	}
+	seen, err := r.columns(ctx, ids, func(*ent.RecordType) []string { return nil })
+	if err != nil {
+		return err
+	}
+	each(func(value *any, id gid.ID) {
+		if seen[id] == nil {
+			*value = nil
+		}
+	})
+	return nil
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 // seals reads the seals of records in any state, whether or not the reader may

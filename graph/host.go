@@ -69,7 +69,7 @@ func (h host) History(ctx context.Context, r ent.Record, after *ent.Cursor, firs
 	}
 	for name, c := range map[string]*ent.Cursor{"after": after, "before": before} {
 		if c != nil && c.Value != nil {
-			return nil, badInput("is a cursor of another order", name)
+			return nil, badInput("is a cursor of another list or order", name)
 		}
 	}
 	records, field, err := listOf(ctx, r)

@@ -194,6 +194,12 @@ func payload(ctx context.Context) (json.RawMessage, error) {
 	args := field.ArgumentMap(graphql.GetOperationContext(ctx).Variables)
 	input, _ := args["input"].(map[string]any)
 	input = maps.Clone(input)
+	// What is absent, null or the default asks for the same.
+	for name, v := range input {
+		if v == nil || v == "" || v == false {
+			delete(input, name)
+		}
+	}
 	delete(input, "idempotencyKey")
 	b, err := json.Marshal(map[string]any{field.Name: input}) // keys come out sorted
 	if err != nil {
@@ -266,7 +272,7 @@ func filterOf(where any) (*record.Filter, error) {
 	}
 	answer := v.MethodByName("P").Call(nil)
 	if err, _ := reflect.TypeAssert[error](answer[1]); err != nil {
-		return nil, record.Refuse(lifecycle.InvalidFilter, "A part of the filter is empty.", "select")
+		return nil, record.Refuse(lifecycle.InvalidFilter, "A part of the filter is empty, or a text in it too long.", "select")
 	}
 	f.Where, ok = reflect.TypeAssert[func(*sql.Selector)](answer[0].Convert(reflect.TypeFor[func(*sql.Selector)]()))
 	if !ok {
@@ -287,16 +293,28 @@ func comparisons(where reflect.Value) int {
 			n += comparisons(f.Elem())
 		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Pointer && isWhereInput(f.Type().Elem().Elem()):
 			for j := range f.Len() {
+				in := 0
 				if !f.Index(j).IsNil() {
-					n += comparisons(f.Index(j).Elem())
+					in = comparisons(f.Index(j).Elem())
 				}
+				if in == 0 && where.Type().Field(i).Name == "Or" {
+					return 0 // one branch that compares nothing lets everything through
+				}
+				n += in
 			}
 		case f.Kind() == reflect.Slice && f.Len() == 0:
+		case f.Kind() == reflect.Pointer && f.Elem().Kind() == reflect.String && f.Elem().Len() == 0 && isPattern(where.Type().Field(i).Name):
 		default:
 			n++
 		}
 	}
 	return n
+}
+
+// isPattern reports whether a comparison looks for a part of a text: every text
+// contains the empty one.
+func isPattern(name string) bool {
+	return strings.HasSuffix(name, "Contains") || strings.HasSuffix(name, "HasPrefix") || strings.HasSuffix(name, "HasSuffix")
 }
 
 func isWhereInput(t reflect.Type) bool { return strings.HasSuffix(t.Name(), "WhereInput") }

@@ -221,11 +221,30 @@ func (r *Resolver) itemBlockers(ctx context.Context, item *ent.OperationItem) ([
 	}
 	out := make([]*model.Blocker, len(b.of[item.ID]))
 	for i, stored := range b.of[item.ID] {
+		if !asked(ctx) && stored.Record == "" && (stored.Code == lifecycle.HasDependents || stored.Code == lifecycle.Forbidden) {
+			// What stood in the way was told to who asked; others may not be allowed to read it.
+			stored = record.Blocker{Code: stored.Code, Hidden: true}
+		}
 		if out[i], err = b.shown(item, stored); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// asked reports whether the caller asked for the operation the field is below.
+func asked(ctx context.Context) bool {
+	for field := graphql.GetFieldContext(ctx); field != nil; field = field.Parent {
+		op, ok := field.Result.(*ent.Operation)
+		if at, isElement := field.Result.(**ent.Operation); isElement {
+			op, ok = *at, true
+		}
+		if ok && op != nil {
+			user := actor.From(ctx).User
+			return op.ActorID != nil && *op.ActorID == user
+		}
+	}
+	return false
 }
 
 func (r *Resolver) readBlockers(ctx context.Context, with items) (*blockers, error) {

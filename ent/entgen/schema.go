@@ -60,7 +60,7 @@ func Schema(g *gen.Graph, s *ast.Schema) error {
 			connections(g, def)
 		}
 	}
-	comparisons(s)
+	comparisons(g, s)
 	query(s.Types["Query"])
 	describe(g, s)
 	return nil

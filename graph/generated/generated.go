@@ -4106,41 +4106,9 @@ input ContactWhereInput {
   """
   customerID: ID
   """
-  Its customer id is not the value.
-  """
-  customerIDNEQ: ID
-  """
   Its customer id is one of the values.
   """
   customerIDIn: [ID!]
-  """
-  Its customer id is none of the values.
-  """
-  customerIDNotIn: [ID!]
-  """
-  Its customer id is more than the value.
-  """
-  customerIDGT: ID
-  """
-  Its customer id is the value or more.
-  """
-  customerIDGTE: ID
-  """
-  Its customer id is less than the value.
-  """
-  customerIDLT: ID
-  """
-  Its customer id is the value or less.
-  """
-  customerIDLTE: ID
-  """
-  Its customer id has no value.
-  """
-  customerIDIsNil: Boolean
-  """
-  Its customer id has a value.
-  """
-  customerIDNotNil: Boolean
   """
   customer edge predicates
   """
@@ -5979,81 +5947,17 @@ input DealWhereInput {
   """
   customerID: ID
   """
-  Its customer id is not the value.
-  """
-  customerIDNEQ: ID
-  """
   Its customer id is one of the values.
   """
   customerIDIn: [ID!]
-  """
-  Its customer id is none of the values.
-  """
-  customerIDNotIn: [ID!]
-  """
-  Its customer id is more than the value.
-  """
-  customerIDGT: ID
-  """
-  Its customer id is the value or more.
-  """
-  customerIDGTE: ID
-  """
-  Its customer id is less than the value.
-  """
-  customerIDLT: ID
-  """
-  Its customer id is the value or less.
-  """
-  customerIDLTE: ID
-  """
-  Its customer id has no value.
-  """
-  customerIDIsNil: Boolean
-  """
-  Its customer id has a value.
-  """
-  customerIDNotNil: Boolean
   """
   primary_contact_id field predicates
   """
   primaryContactID: ID
   """
-  Its primary contact id is not the value.
-  """
-  primaryContactIDNEQ: ID
-  """
   Its primary contact id is one of the values.
   """
   primaryContactIDIn: [ID!]
-  """
-  Its primary contact id is none of the values.
-  """
-  primaryContactIDNotIn: [ID!]
-  """
-  Its primary contact id is more than the value.
-  """
-  primaryContactIDGT: ID
-  """
-  Its primary contact id is the value or more.
-  """
-  primaryContactIDGTE: ID
-  """
-  Its primary contact id is less than the value.
-  """
-  primaryContactIDLT: ID
-  """
-  Its primary contact id is the value or less.
-  """
-  primaryContactIDLTE: ID
-  """
-  Its primary contact id has no value.
-  """
-  primaryContactIDIsNil: Boolean
-  """
-  Its primary contact id has a value.
-  """
-  primaryContactIDNotNil: Boolean
   """
   customer edge predicates
   """
@@ -6987,161 +6891,33 @@ input MessageWhereInput {
   """
   customerID: ID
   """
-  Its customer id is not the value.
-  """
-  customerIDNEQ: ID
-  """
   Its customer id is one of the values.
   """
   customerIDIn: [ID!]
-  """
-  Its customer id is none of the values.
-  """
-  customerIDNotIn: [ID!]
-  """
-  Its customer id is more than the value.
-  """
-  customerIDGT: ID
-  """
-  Its customer id is the value or more.
-  """
-  customerIDGTE: ID
-  """
-  Its customer id is less than the value.
-  """
-  customerIDLT: ID
-  """
-  Its customer id is the value or less.
-  """
-  customerIDLTE: ID
-  """
-  Its customer id has no value.
-  """
-  customerIDIsNil: Boolean
-  """
-  Its customer id has a value.
-  """
-  customerIDNotNil: Boolean
   """
   contact_id field predicates
   """
   contactID: ID
   """
-  Its contact id is not the value.
-  """
-  contactIDNEQ: ID
-  """
   Its contact id is one of the values.
   """
   contactIDIn: [ID!]
-  """
-  Its contact id is none of the values.
-  """
-  contactIDNotIn: [ID!]
-  """
-  Its contact id is more than the value.
-  """
-  contactIDGT: ID
-  """
-  Its contact id is the value or more.
-  """
-  contactIDGTE: ID
-  """
-  Its contact id is less than the value.
-  """
-  contactIDLT: ID
-  """
-  Its contact id is the value or less.
-  """
-  contactIDLTE: ID
-  """
-  Its contact id has no value.
-  """
-  contactIDIsNil: Boolean
-  """
-  Its contact id has a value.
-  """
-  contactIDNotNil: Boolean
   """
   deal_id field predicates
   """
   dealID: ID
   """
-  Its deal id is not the value.
-  """
-  dealIDNEQ: ID
-  """
   Its deal id is one of the values.
   """
   dealIDIn: [ID!]
-  """
-  Its deal id is none of the values.
-  """
-  dealIDNotIn: [ID!]
-  """
-  Its deal id is more than the value.
-  """
-  dealIDGT: ID
-  """
-  Its deal id is the value or more.
-  """
-  dealIDGTE: ID
-  """
-  Its deal id is less than the value.
-  """
-  dealIDLT: ID
-  """
-  Its deal id is the value or less.
-  """
-  dealIDLTE: ID
-  """
-  Its deal id has no value.
-  """
-  dealIDIsNil: Boolean
-  """
-  Its deal id has a value.
-  """
-  dealIDNotNil: Boolean
   """
   in_reply_to_id field predicates
   """
   inReplyToID: ID
   """
-  Its in reply to id is not the value.
-  """
-  inReplyToIDNEQ: ID
-  """
   Its in reply to id is one of the values.
   """
   inReplyToIDIn: [ID!]
-  """
-  Its in reply to id is none of the values.
-  """
-  inReplyToIDNotIn: [ID!]
-  """
-  Its in reply to id is more than the value.
-  """
-  inReplyToIDGT: ID
-  """
-  Its in reply to id is the value or more.
-  """
-  inReplyToIDGTE: ID
-  """
-  Its in reply to id is less than the value.
-  """
-  inReplyToIDLT: ID
-  """
-  Its in reply to id is the value or less.
-  """
-  inReplyToIDLTE: ID
-  """
-  Its in reply to id has no value.
-  """
-  inReplyToIDIsNil: Boolean
-  """
-  Its in reply to id has a value.
-  """
-  inReplyToIDNotNil: Boolean
   """
   customer edge predicates
   """
@@ -20849,7 +20625,7 @@ func (ec *executionContext) unmarshalInputContactWhereInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "email", "emailNEQ", "emailIn", "emailNotIn", "emailGT", "emailGTE", "emailLT", "emailLTE", "emailContains", "emailHasPrefix", "emailHasSuffix", "emailIsNil", "emailNotNil", "phone", "phoneNEQ", "phoneIn", "phoneNotIn", "phoneGT", "phoneGTE", "phoneLT", "phoneLTE", "phoneContains", "phoneHasPrefix", "phoneHasSuffix", "phoneIsNil", "phoneNotNil", "title", "titleNEQ", "titleIn", "titleNotIn", "titleGT", "titleGTE", "titleLT", "titleLTE", "titleContains", "titleHasPrefix", "titleHasSuffix", "titleIsNil", "titleNotNil", "customerID", "customerIDNEQ", "customerIDIn", "customerIDNotIn", "customerIDGT", "customerIDGTE", "customerIDLT", "customerIDLTE", "customerIDIsNil", "customerIDNotNil", "hasCustomer", "hasCustomerWith", "hasMessages", "hasMessagesWith"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "email", "emailNEQ", "emailIn", "emailNotIn", "emailGT", "emailGTE", "emailLT", "emailLTE", "emailContains", "emailHasPrefix", "emailHasSuffix", "emailIsNil", "emailNotNil", "phone", "phoneNEQ", "phoneIn", "phoneNotIn", "phoneGT", "phoneGTE", "phoneLT", "phoneLTE", "phoneContains", "phoneHasPrefix", "phoneHasSuffix", "phoneIsNil", "phoneNotNil", "title", "titleNEQ", "titleIn", "titleNotIn", "titleGT", "titleGTE", "titleLT", "titleLTE", "titleContains", "titleHasPrefix", "titleHasSuffix", "titleIsNil", "titleNotNil", "customerID", "customerIDIn", "hasCustomer", "hasCustomerWith", "hasMessages", "hasMessagesWith"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -21542,13 +21318,6 @@ func (ec *executionContext) unmarshalInputContactWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.CustomerID = data
-		case "customerIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDNEQ"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDNEQ = data
 		case "customerIDIn":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDIn"))
 			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
@@ -21556,55 +21325,6 @@ func (ec *executionContext) unmarshalInputContactWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.CustomerIDIn = data
-		case "customerIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDNotIn"))
-			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDNotIn = data
-		case "customerIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDGT"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDGT = data
-		case "customerIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDGTE"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDGTE = data
-		case "customerIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDLT"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDLT = data
-		case "customerIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDLTE"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDLTE = data
-		case "customerIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDIsNil"))
-			data, err := ec.unmarshalOBoolean2bool(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDIsNil = data
-		case "customerIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDNotNil"))
-			data, err := ec.unmarshalOBoolean2bool(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDNotNil = data
 		case "hasCustomer":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("hasCustomer"))
 			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
@@ -23244,7 +22964,7 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "number", "numberNEQ", "numberIn", "numberNotIn", "numberGT", "numberGTE", "numberLT", "numberLTE", "numberContains", "numberHasPrefix", "numberHasSuffix", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "amount", "amountNEQ", "amountIn", "amountNotIn", "amountGT", "amountGTE", "amountLT", "amountLTE", "amountIsNil", "amountNotNil", "currency", "currencyNEQ", "currencyIn", "currencyNotIn", "currencyGT", "currencyGTE", "currencyLT", "currencyLTE", "currencyContains", "currencyHasPrefix", "currencyHasSuffix", "currencyIsNil", "currencyNotNil", "stage", "stageNEQ", "stageIn", "stageNotIn", "closesAt", "closesAtNEQ", "closesAtIn", "closesAtNotIn", "closesAtGT", "closesAtGTE", "closesAtLT", "closesAtLTE", "closesAtIsNil", "closesAtNotNil", "customerID", "customerIDNEQ", "customerIDIn", "customerIDNotIn", "customerIDGT", "customerIDGTE", "customerIDLT", "customerIDLTE", "customerIDIsNil", "customerIDNotNil", "primaryContactID", "primaryContactIDNEQ", "primaryContactIDIn", "primaryContactIDNotIn", "primaryContactIDGT", "primaryContactIDGTE", "primaryContactIDLT", "primaryContactIDLTE", "primaryContactIDIsNil", "primaryContactIDNotNil", "hasCustomer", "hasCustomerWith", "hasPrimaryContact", "hasPrimaryContactWith"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "number", "numberNEQ", "numberIn", "numberNotIn", "numberGT", "numberGTE", "numberLT", "numberLTE", "numberContains", "numberHasPrefix", "numberHasSuffix", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "amount", "amountNEQ", "amountIn", "amountNotIn", "amountGT", "amountGTE", "amountLT", "amountLTE", "amountIsNil", "amountNotNil", "currency", "currencyNEQ", "currencyIn", "currencyNotIn", "currencyGT", "currencyGTE", "currencyLT", "currencyLTE", "currencyContains", "currencyHasPrefix", "currencyHasSuffix", "currencyIsNil", "currencyNotNil", "stage", "stageNEQ", "stageIn", "stageNotIn", "closesAt", "closesAtNEQ", "closesAtIn", "closesAtNotIn", "closesAtGT", "closesAtGTE", "closesAtLT", "closesAtLTE", "closesAtIsNil", "closesAtNotNil", "customerID", "customerIDIn", "primaryContactID", "primaryContactIDIn", "hasCustomer", "hasCustomerWith", "hasPrimaryContact", "hasPrimaryContactWith"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -24000,13 +23720,6 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.CustomerID = data
-		case "customerIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDNEQ"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDNEQ = data
 		case "customerIDIn":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDIn"))
 			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
@@ -24014,55 +23727,6 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.CustomerIDIn = data
-		case "customerIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDNotIn"))
-			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDNotIn = data
-		case "customerIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDGT"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDGT = data
-		case "customerIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDGTE"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDGTE = data
-		case "customerIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDLT"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDLT = data
-		case "customerIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDLTE"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDLTE = data
-		case "customerIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDIsNil"))
-			data, err := ec.unmarshalOBoolean2bool(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDIsNil = data
-		case "customerIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDNotNil"))
-			data, err := ec.unmarshalOBoolean2bool(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDNotNil = data
 		case "primaryContactID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -24070,13 +23734,6 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.PrimaryContactID = data
-		case "primaryContactIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactIDNEQ"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PrimaryContactIDNEQ = data
 		case "primaryContactIDIn":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactIDIn"))
 			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
@@ -24084,55 +23741,6 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.PrimaryContactIDIn = data
-		case "primaryContactIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactIDNotIn"))
-			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PrimaryContactIDNotIn = data
-		case "primaryContactIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactIDGT"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PrimaryContactIDGT = data
-		case "primaryContactIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactIDGTE"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PrimaryContactIDGTE = data
-		case "primaryContactIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactIDLT"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PrimaryContactIDLT = data
-		case "primaryContactIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactIDLTE"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PrimaryContactIDLTE = data
-		case "primaryContactIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactIDIsNil"))
-			data, err := ec.unmarshalOBoolean2bool(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PrimaryContactIDIsNil = data
-		case "primaryContactIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("primaryContactIDNotNil"))
-			data, err := ec.unmarshalOBoolean2bool(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.PrimaryContactIDNotNil = data
 		case "hasCustomer":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("hasCustomer"))
 			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
@@ -24330,7 +23938,7 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "channel", "channelNEQ", "channelIn", "channelNotIn", "category", "categoryNEQ", "categoryIn", "categoryNotIn", "direction", "directionNEQ", "directionIn", "directionNotIn", "sender", "senderNEQ", "senderIn", "senderNotIn", "senderGT", "senderGTE", "senderLT", "senderLTE", "senderContains", "senderHasPrefix", "senderHasSuffix", "senderIsNil", "senderNotNil", "senderName", "senderNameNEQ", "senderNameIn", "senderNameNotIn", "senderNameGT", "senderNameGTE", "senderNameLT", "senderNameLTE", "senderNameContains", "senderNameHasPrefix", "senderNameHasSuffix", "senderNameIsNil", "senderNameNotNil", "subject", "subjectNEQ", "subjectIn", "subjectNotIn", "subjectGT", "subjectGTE", "subjectLT", "subjectLTE", "subjectContains", "subjectHasPrefix", "subjectHasSuffix", "subjectIsNil", "subjectNotNil", "body", "bodyNEQ", "bodyIn", "bodyNotIn", "bodyGT", "bodyGTE", "bodyLT", "bodyLTE", "bodyContains", "bodyHasPrefix", "bodyHasSuffix", "bodyIsNil", "bodyNotNil", "sentAt", "sentAtNEQ", "sentAtIn", "sentAtNotIn", "sentAtGT", "sentAtGTE", "sentAtLT", "sentAtLTE", "messageID", "messageIDNEQ", "messageIDIn", "messageIDNotIn", "messageIDGT", "messageIDGTE", "messageIDLT", "messageIDLTE", "messageIDContains", "messageIDHasPrefix", "messageIDHasSuffix", "messageIDIsNil", "messageIDNotNil", "threadKey", "threadKeyNEQ", "threadKeyIn", "threadKeyNotIn", "threadKeyGT", "threadKeyGTE", "threadKeyLT", "threadKeyLTE", "threadKeyContains", "threadKeyHasPrefix", "threadKeyHasSuffix", "threadKeyIsNil", "threadKeyNotNil", "customerID", "customerIDNEQ", "customerIDIn", "customerIDNotIn", "customerIDGT", "customerIDGTE", "customerIDLT", "customerIDLTE", "customerIDIsNil", "customerIDNotNil", "contactID", "contactIDNEQ", "contactIDIn", "contactIDNotIn", "contactIDGT", "contactIDGTE", "contactIDLT", "contactIDLTE", "contactIDIsNil", "contactIDNotNil", "dealID", "dealIDNEQ", "dealIDIn", "dealIDNotIn", "dealIDGT", "dealIDGTE", "dealIDLT", "dealIDLTE", "dealIDIsNil", "dealIDNotNil", "inReplyToID", "inReplyToIDNEQ", "inReplyToIDIn", "inReplyToIDNotIn", "inReplyToIDGT", "inReplyToIDGTE", "inReplyToIDLT", "inReplyToIDLTE", "inReplyToIDIsNil", "inReplyToIDNotNil", "hasCustomer", "hasCustomerWith", "hasContact", "hasContactWith", "hasDeal", "hasDealWith", "hasInReplyTo", "hasInReplyToWith"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "channel", "channelNEQ", "channelIn", "channelNotIn", "category", "categoryNEQ", "categoryIn", "categoryNotIn", "direction", "directionNEQ", "directionIn", "directionNotIn", "sender", "senderNEQ", "senderIn", "senderNotIn", "senderGT", "senderGTE", "senderLT", "senderLTE", "senderContains", "senderHasPrefix", "senderHasSuffix", "senderIsNil", "senderNotNil", "senderName", "senderNameNEQ", "senderNameIn", "senderNameNotIn", "senderNameGT", "senderNameGTE", "senderNameLT", "senderNameLTE", "senderNameContains", "senderNameHasPrefix", "senderNameHasSuffix", "senderNameIsNil", "senderNameNotNil", "subject", "subjectNEQ", "subjectIn", "subjectNotIn", "subjectGT", "subjectGTE", "subjectLT", "subjectLTE", "subjectContains", "subjectHasPrefix", "subjectHasSuffix", "subjectIsNil", "subjectNotNil", "body", "bodyNEQ", "bodyIn", "bodyNotIn", "bodyGT", "bodyGTE", "bodyLT", "bodyLTE", "bodyContains", "bodyHasPrefix", "bodyHasSuffix", "bodyIsNil", "bodyNotNil", "sentAt", "sentAtNEQ", "sentAtIn", "sentAtNotIn", "sentAtGT", "sentAtGTE", "sentAtLT", "sentAtLTE", "messageID", "messageIDNEQ", "messageIDIn", "messageIDNotIn", "messageIDGT", "messageIDGTE", "messageIDLT", "messageIDLTE", "messageIDContains", "messageIDHasPrefix", "messageIDHasSuffix", "messageIDIsNil", "messageIDNotNil", "threadKey", "threadKeyNEQ", "threadKeyIn", "threadKeyNotIn", "threadKeyGT", "threadKeyGTE", "threadKeyLT", "threadKeyLTE", "threadKeyContains", "threadKeyHasPrefix", "threadKeyHasSuffix", "threadKeyIsNil", "threadKeyNotNil", "customerID", "customerIDIn", "contactID", "contactIDIn", "dealID", "dealIDIn", "inReplyToID", "inReplyToIDIn", "hasCustomer", "hasCustomerWith", "hasContact", "hasContactWith", "hasDeal", "hasDealWith", "hasInReplyTo", "hasInReplyToWith"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -25359,13 +24967,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.CustomerID = data
-		case "customerIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDNEQ"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDNEQ = data
 		case "customerIDIn":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDIn"))
 			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
@@ -25373,55 +24974,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.CustomerIDIn = data
-		case "customerIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDNotIn"))
-			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDNotIn = data
-		case "customerIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDGT"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDGT = data
-		case "customerIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDGTE"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDGTE = data
-		case "customerIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDLT"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDLT = data
-		case "customerIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDLTE"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDLTE = data
-		case "customerIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDIsNil"))
-			data, err := ec.unmarshalOBoolean2bool(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDIsNil = data
-		case "customerIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerIDNotNil"))
-			data, err := ec.unmarshalOBoolean2bool(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.CustomerIDNotNil = data
 		case "contactID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -25429,13 +24981,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.ContactID = data
-		case "contactIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactIDNEQ"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ContactIDNEQ = data
 		case "contactIDIn":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactIDIn"))
 			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
@@ -25443,55 +24988,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.ContactIDIn = data
-		case "contactIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactIDNotIn"))
-			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ContactIDNotIn = data
-		case "contactIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactIDGT"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ContactIDGT = data
-		case "contactIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactIDGTE"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ContactIDGTE = data
-		case "contactIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactIDLT"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ContactIDLT = data
-		case "contactIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactIDLTE"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ContactIDLTE = data
-		case "contactIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactIDIsNil"))
-			data, err := ec.unmarshalOBoolean2bool(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ContactIDIsNil = data
-		case "contactIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contactIDNotNil"))
-			data, err := ec.unmarshalOBoolean2bool(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.ContactIDNotNil = data
 		case "dealID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -25499,13 +24995,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.DealID = data
-		case "dealIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealIDNEQ"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.DealIDNEQ = data
 		case "dealIDIn":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealIDIn"))
 			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
@@ -25513,55 +25002,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.DealIDIn = data
-		case "dealIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealIDNotIn"))
-			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.DealIDNotIn = data
-		case "dealIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealIDGT"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.DealIDGT = data
-		case "dealIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealIDGTE"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.DealIDGTE = data
-		case "dealIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealIDLT"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.DealIDLT = data
-		case "dealIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealIDLTE"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.DealIDLTE = data
-		case "dealIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealIDIsNil"))
-			data, err := ec.unmarshalOBoolean2bool(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.DealIDIsNil = data
-		case "dealIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("dealIDNotNil"))
-			data, err := ec.unmarshalOBoolean2bool(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.DealIDNotNil = data
 		case "inReplyToID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -25569,13 +25009,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.InReplyToID = data
-		case "inReplyToIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToIDNEQ"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.InReplyToIDNEQ = data
 		case "inReplyToIDIn":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToIDIn"))
 			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
@@ -25583,55 +25016,6 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.InReplyToIDIn = data
-		case "inReplyToIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToIDNotIn"))
-			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.InReplyToIDNotIn = data
-		case "inReplyToIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToIDGT"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.InReplyToIDGT = data
-		case "inReplyToIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToIDGTE"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.InReplyToIDGTE = data
-		case "inReplyToIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToIDLT"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.InReplyToIDLT = data
-		case "inReplyToIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToIDLTE"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.InReplyToIDLTE = data
-		case "inReplyToIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToIDIsNil"))
-			data, err := ec.unmarshalOBoolean2bool(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.InReplyToIDIsNil = data
-		case "inReplyToIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inReplyToIDNotNil"))
-			data, err := ec.unmarshalOBoolean2bool(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.InReplyToIDNotNil = data
 		case "hasCustomer":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("hasCustomer"))
 			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)

@@ -54,6 +54,8 @@ func (r *rows) Where(s *sql.Selector, typ string) {
 		}
 	case typ == ent.TypeAuditEvent:
 		preds = append(preds, r.events(s)...)
+	case typ == ent.TypeOperationItem:
+		preds = append(preds, r.items(s)...)
 	case typ == ent.TypeOperation:
 		// Everyone reads what he asked for himself.
 		if p := r.plan(typ, authz.OperationRead, mapper(typ)); p.predicate != nil {
@@ -65,6 +67,38 @@ func (r *rows) Where(s *sql.Selector, typ string) {
 		}
 	}
 	s.Where(join(" AND ", preds))
+}
+
+// items are shown to who asked for the operation, and of other people's
+// operations those that speak of a record the reader may read.
+func (r *rows) items(s *sql.Selector) []*sql.Predicate {
+	all := true
+	for _, t := range ent.RecordTypes {
+		for _, action := range []authz.Action{authz.Read, authz.ReadRetired} {
+			all = all && r.plan(t.Name, action, mapper(t.Name)).predicate == nil
+		}
+	}
+	if all {
+		return nil
+	}
+	exists := func(table, as string, narrow func(*sql.Selector, *sql.SelectTable)) *sql.Predicate {
+		from := sql.Dialect(s.Dialect()).Table(table).As(as)
+		sub := sql.Dialect(s.Dialect()).Select(from.C("id")).From(from)
+		narrow(sub, from)
+		return sql.Exists(sub)
+	}
+	mine := exists("operations", "asked", func(sub *sql.Selector, from *sql.SelectTable) {
+		sub.Where(sql.ColumnsEQ(from.C("id"), s.C("operation_id")))
+		sub.Where(sql.EQ(from.C("actor_id"), r.actor.User))
+	})
+	alternatives := []*sql.Predicate{mine}
+	for _, t := range ent.RecordTypes {
+		alternatives = append(alternatives, exists(t.Table, "spoken_of", func(sub *sql.Selector, from *sql.SelectTable) {
+			sub.Where(sql.ColumnsEQ(from.C("id"), s.C("record_id")))
+			r.Where(sub, t.Name)
+		}))
+	}
+	return []*sql.Predicate{join(" OR ", alternatives)}
 }
 
 // events are filtered by the type, owner and team of what they speak of, at

@@ -134,6 +134,12 @@ func (r *run) do(ctx context.Context) (*ent.Operation, error) {
 	if err := r.couldEver(ctx); err != nil {
 		return nil, err
 	}
+	if want := r.req.ExpectedCount; want != nil && *want != len(r.items) {
+		return nil, &Error{
+			Code: lifecycle.Conflict, Message: "the selection does not have the expected number of records", Fields: []string{"expectedCount"},
+			Extensions: map[string]any{"expected": *want, "actual": len(r.items)},
+		}
+	}
 	if err := r.checkDuplicateOf(ctx); err != nil {
 		return nil, err
 	}
@@ -266,8 +272,10 @@ func (r *run) couldEver(ctx context.Context) error {
 	if f := r.req.Select.Filter; f != nil {
 		types[f.Type] = true
 	}
-	if len(types) == 0 {
-		return nil
+	if len(types) == 0 { // nothing is selected, or nothing that is a record
+		for _, t := range ent.RecordTypes {
+			types[t.Name] = true
+		}
 	}
 	for name := range types {
 		could, err := r.control.CouldEver(ctx, r.a, actions[r.req.Verb], name)

@@ -47,12 +47,6 @@ func (r *run) pick(ctx context.Context) error {
 	if len(r.items) > MaxRows {
 		return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records at once", MaxRows), "select")
 	}
-	if want := r.req.ExpectedCount; want != nil && *want != len(r.items) {
-		return &Error{
-			Code: lifecycle.Conflict, Message: "the selection does not have the expected number of records", Fields: []string{"expectedCount"},
-			Extensions: map[string]any{"expected": *want, "actual": len(r.items)},
-		}
-	}
 	seen := map[gid.ID]bool{}
 	for _, it := range r.items {
 		if seen[it.id] {

@@ -431,7 +431,7 @@ func (r *run) mend(ctx context.Context, overrides map[gid.ID]map[string]string, 
 			for key, fold := range keyColumns(t, column) {
 				stmt.Add(`, `+key+` = ?`, nullText(Fold(v, fold)))
 			}
-			changes[id] = append(changes[id], audit.Change{Field: graphQLName(t, column), Old: n.row.Column(column), New: v})
+			changes[id] = append(changes[id], audit.Change{Field: graphQLName(t, column), Old: n.row.Column(column), New: nullText(v)})
 		}
 		if err := r.exec(ctx, t, stmt, []gid.ID{id}); err != nil {
 			return nil, mapWriteError(t, err)

@@ -48,6 +48,19 @@ func WhereContext(ctx context.Context, s *sql.Selector, typ string) {
 // it: what is in the bin must not show through a filter on its neighbours.
 func Live(s *sql.Selector) { s.Where(sql.IsNull(s.C("retired_at"))) }
 
+// Target narrows s to rows whose reference in column points to a record, of
+// entity typ in table, that the reader may see.
+func Target(s *sql.Selector, column, table, typ string) {
+	target := sql.Dialect(s.Dialect()).Table(table).As("target")
+	sub := sql.Dialect(s.Dialect()).Select(target.C("id")).From(target)
+	if ctx := s.Context(); ctx != nil {
+		sub.WithContext(ctx)
+	}
+	sub.Where(sql.ColumnsEQ(target.C("id"), s.C(column)))
+	Where(sub, typ)
+	s.Where(sql.Exists(sub))
+}
+
 // Everything sees every row of every tenant. It is for Lethe's own bookkeeping
 // (identity, policies, sweeping), never for an answer to a caller.
 var Everything Rows = everything{}

@@ -1,0 +1,71 @@
+package graph_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestItemsOfOthersOperationsSpeakOfReadableRecordsOnly(t *testing.T) {
+	each(t, func(w *world) {
+		theirs := w.customer("agent2", "theirs")
+		w.create("agent2", "Deal", map[string]any{"name": "secret", "customerID": theirs})
+		ours := w.customer("agent", "ours")
+		refused := get[object](w, "admin", fmt.Sprintf(`mutation { deleteRecords(input: {select: {ids: [%q, %q]}, mode: BEST_EFFORT}) { operation { id } } }`, theirs, ours))
+		op := at(refused, "deleteRecords", "operation", "id")
+		question := fmt.Sprintf(`{ node(id: %q) { ... on Operation { items(first: 9) { totalCount nodes { recordID code blockers { type count hidden } } } } } }`, op)
+		require.Len(w.t, at(get[object](w, "admin", question), "node", "items", "nodes"), 2, "who asked sees all of it")
+		got := get[object](w, "manager", question)
+		require.Equal(w.t, ids(ours), column(at(got, "node", "items", "nodes"), "recordID"))
+		require.InDelta(w.t, 1, at(got, "node", "items", "totalCount"), 0)
+	})
+}
+
+func TestReferencesTellNothingOfHiddenRecords(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.customer("agent", "c")
+		p := w.contact("agent", c, "p")
+		w.exec(`UPDATE contacts SET owner_id = ?, team_id = ? WHERE id = ?`, w.users["agent2"], w.support, p)
+		count := func(as, where string) any {
+			return at(get[object](w, as, `{ contacts(first: 1, where: {`+where+`}) { totalCount } }`), "contacts", "totalCount")
+		}
+		for _, where := range []string{fmt.Sprintf("customerID: %q", c), fmt.Sprintf("customerIDIn: [%q]", c), "hasCustomer: true"} {
+			require.InDelta(w.t, 1, count("admin", where), 0, where)
+			require.InDelta(w.t, 0, count("agent2", where), 0, where)
+		}
+		require.Equal(w.t, "GRAPHQL_VALIDATION_FAILED", w.ask("agent2", fmt.Sprintf(`{ contacts(first: 1, where: {customerIDGT: %q}) { totalCount } }`, c)).code())
+		history := fmt.Sprintf(`{ node(id: %q) { ... on Contact { history(first: 1) { nodes { changes { field new } } } } } }`, p)
+		require.Contains(w.t, w.ask("admin", history).raw, c.String())
+		require.NotContains(w.t, w.ask("agent2", history).raw, c.String())
+	})
+}
+
+func TestLongPatternsAreRefused(t *testing.T) {
+	each(t, func(w *world) {
+		long := strings.Repeat("%", 60_000)
+		for _, document := range []string{
+			fmt.Sprintf(`{ customers(first: 1, where: {nameContains: %q}) { totalCount } }`, long),
+			fmt.Sprintf(`{ auditEvents(first: 1, where: {actionHasPrefix: %q}) { totalCount } }`, long),
+		} {
+			require.Equal(w.t, "BAD_USER_INPUT", w.ask("admin", document).code())
+		}
+		require.Equal(w.t, "INVALID_FILTER", w.ask("admin", fmt.Sprintf(`mutation { deleteRecords(input: {select: {customers: {nameContains: %q}}, expectedCount: 0}) { operation { id } } }`, long)).code())
+	})
+}
+
+func TestACursorBelongsToItsList(t *testing.T) {
+	each(t, func(w *world) {
+		w.contact("agent", w.customer("agent", "c"), "p")
+		cursor := at(get[object](w, "agent", `{ contacts(first: 1) { pageInfo { endCursor } } }`), "contacts", "pageInfo", "endCursor")
+		require.Equal(w.t, "BAD_USER_INPUT", w.ask("agent", fmt.Sprintf(`{ customers(first: 1, after: %q) { nodes { id } } }`, cursor)).code())
+	})
+}
+
+func TestAVerbOnNothingNeedsTheRightAsWell(t *testing.T) {
+	each(t, func(w *world) {
+		require.Equal(w.t, "FORBIDDEN", w.ask("viewer", `mutation { purgeRecords(input: {select: {ids: []}}) { operation { id } } }`).code())
+		require.Equal(w.t, "FORBIDDEN", w.ask("viewer", fmt.Sprintf(`mutation { deleteRecords(input: {select: {customers: {idIn: [%q]}}, expectedCount: 5}) { operation { id } } }`, w.customer("agent", "c"))).code())
+	})
+}
