@@ -59,6 +59,7 @@ type RecordField struct {
 	Sensitive bool
 	ReadOnly  bool
 	Immutable bool // set by a create only
+	Named     bool // must be given, although rows may lose it
 }
 
 // RecordReference is a reference from one record type to another.
@@ -101,7 +102,7 @@ var RecordTypes = []*RecordType{
 			{Name: "email", GraphQL: "email", Kind: "string", Sensitive: true},
 			{Name: "phone", GraphQL: "phone", Kind: "string", Sensitive: true},
 			{Name: "title", GraphQL: "title", Kind: "string", Sensitive: true},
-			{Name: "customer_id", GraphQL: "customerID", Kind: "id"},
+			{Name: "customer_id", GraphQL: "customerID", Kind: "id", Named: true},
 		},
 		Edges: []RecordReference{
 			{Name: "customer", Column: "customer_id", GraphQL: "customerID", Target: TypeCustomer, Class: lifecycle.Class("OWNED")},

@@ -162,7 +162,7 @@ func inputs(s *ast.Schema, n *gen.Type) {
 		if ref, ok := strings.CutSuffix(f.Name, "_id"); ok && about == "" {
 			about = "The " + strings.ReplaceAll(ref, "_", " ") + "."
 		}
-		required := &ast.Type{NamedType: typ, NonNull: !f.Optional && !f.Default && f.Name != "number"}
+		required := &ast.Type{NamedType: typ, NonNull: !f.Optional && !f.Default && f.Name != "number" || f.Annotations["LetheNamed"] != nil}
 		create.Fields = append(create.Fields, &ast.FieldDefinition{Name: camel(f.Name), Type: required, Description: about})
 		if !f.Immutable {
 			update.Fields = append(update.Fields, &ast.FieldDefinition{Name: camel(f.Name), Type: ast.NamedType(typ, nil), Description: about})

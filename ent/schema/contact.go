@@ -34,7 +34,7 @@ func (Contact) Fields() []ent.Field {
 			Annotations(lifecycle.Sensitive{}).Comment("Phone number."),
 		field.String("title").Optional().Nillable().Validate(mixin.Characters(mixin.MaxName)).
 			Annotations(lifecycle.Sensitive{}).Comment("What the person does at the customer."),
-		mixin.Ref("customer_id").Annotations(entgql.Skip(entgql.SkipType)),
+		mixin.Ref("customer_id").Annotations(entgql.Skip(entgql.SkipType), lifecycle.Named{}),
 	}
 }
 

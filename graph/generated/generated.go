@@ -4157,7 +4157,7 @@ input CreateContactInput {
   """
   The customer.
   """
-  customerID: ID
+  customerID: ID!
 }
 """
 What a new Customer is made of.
@@ -21432,11 +21432,11 @@ func (ec *executionContext) unmarshalInputCreateContactInput(ctx context.Context
 			it.Title = graphql.OmittableOf(data)
 		case "customerID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerID"))
-			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			data, err := ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
 			if err != nil {
 				return it, err
 			}
-			it.CustomerID = graphql.OmittableOf(data)
+			it.CustomerID = data
 		}
 	}
 	return it, nil

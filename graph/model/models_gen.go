@@ -79,7 +79,7 @@ type CreateContactInput struct {
 	// What the person does at the customer.
 	Title graphql.Omittable[*string] `json:"title,omitempty"`
 	// The customer.
-	CustomerID graphql.Omittable[*gid.ID] `json:"customerID,omitempty"`
+	CustomerID gid.ID `json:"customerID"`
 }
 
 // What a new Customer is made of.

@@ -62,3 +62,10 @@ type ReadOnly struct{}
 
 // Name implements ent's schema.Annotation.
 func (ReadOnly) Name() string { return "LetheReadOnly" }
+
+// Named marks a reference that users must give, although rows may lose it: a
+// contact is somebody's contact until its customer is purged.
+type Named struct{}
+
+// Name implements ent's schema.Annotation.
+func (Named) Name() string { return "LetheNamed" }

@@ -34,6 +34,12 @@ type part map[string]any
 func newDraft(t *ent.RecordType, values Values, create bool) *draft {
 	d := &draft{values: Values{}, parts: map[string][]part{}, keys: map[string]string{}}
 	d.err = d.read(t, values, create)
+	for _, f := range t.Fields {
+		v, given := d.values[f.Name]
+		if f.Named && v == nil && (create || given) && d.err == nil {
+			d.err = Refuse(lifecycle.BadUserInput, "is required", f.GraphQL)
+		}
+	}
 	return d
 }
 

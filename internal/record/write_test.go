@@ -77,6 +77,7 @@ func TestBadInputIsNamedByItsField(t *testing.T) {
 			{"Customer", record.Values{"name": "x", "purgeAfter": nil}, "purgeAfter"},
 			{"Customer", record.Values{"name": "x", "ownerID": gid.New(gid.User)}, "ownerID"},
 			{"Contact", record.Values{"name": "x", "customerID": gid.New(gid.Customer)}, "customerID"},
+			{"Contact", record.Values{"name": "x"}, "customerID"},
 			{"Contact", record.Values{"name": "x", "customerID": w.message("agent", c, "m")}, "customerID"},
 			{"Message", record.Values{"subject": "x"}, "sentAt"},
 			{"Message", record.Values{"sentAt": w.db.Now(), "recipients": []map[string]any{{"address": ""}}}, "recipients"},
