@@ -69,3 +69,41 @@ func TestAVerbOnNothingNeedsTheRightAsWell(t *testing.T) {
 		require.Equal(w.t, "FORBIDDEN", w.ask("viewer", fmt.Sprintf(`mutation { deleteRecords(input: {select: {customers: {idIn: [%q]}}, expectedCount: 5}) { operation { id } } }`, w.customer("agent", "c"))).code())
 	})
 }
+
+func TestAFilterWithOneBranchThatComparesNothingIsRefused(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.customer("admin", "c")
+		for _, where := range []string{
+			`{or: [{name: "zz"}, {}]}`, `{or: [{name: "zz"}, {idNotIn: []}]}`, `{nameContains: ""}`, `{or: [{nameHasPrefix: ""}, {name: "zz"}]}`,
+		} {
+			got := w.ask("admin", `mutation { deleteRecords(input: {select: {customers: `+where+`}, expectedCount: 1}) { operation { id } } }`)
+			require.Equal(w.t, "INVALID_FILTER", got.code(), where)
+		}
+		state := at(get[object](w, "admin", fmt.Sprintf(`{ node(id: %q) { ... on Record { state } } }`, c)), "node", "state")
+		require.Equal(w.t, "ACTIVE", state)
+	})
+}
+
+func TestNullsAndDefaultsAreTheSameRequest(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.customer("admin", "c")
+		seen := map[any]bool{}
+		for _, more := range []string{``, `cascade: false`, `reason: null`, `reason: ""`, `states: null, cascade: false`} {
+			got := get[object](w, "admin", fmt.Sprintf(`mutation { deleteRecords(input: {select: {ids: [%q]}, idempotencyKey: "k" %s}) { operation { id } } }`, c, more))
+			seen[at(got, "deleteRecords", "operation", "id")] = true
+		}
+		require.Len(w.t, seen, 1)
+		got := w.ask("admin", fmt.Sprintf(`mutation { deleteRecords(input: {select: {ids: [%q]}, idempotencyKey: "k", cascade: true}) { operation { id } } }`, c))
+		require.Equal(w.t, "IDEMPOTENCY_MISMATCH", got.code())
+	})
+}
+
+func TestAClearedValueIsWrittenDownAsNull(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.create("admin", "Customer", map[string]any{"name": "c", "email": "c@example.com"})
+		w.deleted("admin", c)
+		get[object](w, "admin", fmt.Sprintf(`mutation { restoreRecords(input: {select: {ids: [%q]}, overrides: [{id: %q, email: null}]}) { operation { id } } }`, c, c))
+		changes := at(get[object](w, "admin", fmt.Sprintf(`{ node(id: %q) { ... on Customer { email history(last: 1) { nodes { changes { field old new } } } } } }`, c)), "node", "history", "nodes", 0, "changes")
+		require.Equal(w.t, []any{object{"field": "email", "old": `"c@example.com"`, "new": nil}}, changes)
+	})
+}
