@@ -142,6 +142,10 @@ func (r *run) judge(ctx context.Context) error {
 		if err := r.lockOwners(ctx, ids); err != nil {
 			return err
 		}
+	} else if r.req.Verb != lifecycle.Purge { // what is purged took no part by then
+		if err := r.lockPickedKeepers(ctx, ids); err != nil {
+			return err
+		}
 	}
 	rows := map[gid.ID]ent.Record{}
 	for _, t := range typeOrder {

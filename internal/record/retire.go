@@ -75,6 +75,9 @@ func (r *run) retire(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.touched(ctx); err != nil {
+		return err
+	}
 	return r.auditChanged(ctx, true)
 }
 
