@@ -2,7 +2,6 @@ package importer
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 
@@ -75,7 +74,7 @@ func (r *run) twins(ctx context.Context, tx *store.Tx, rows []*row) (live, retir
 	if empty {
 		return live, retired, nil
 	}
-	err = stmt.Query(ctx, tx, func(rows *sql.Rows) error {
+	err = stmt.Query(ctx, tx, func(rows store.Row) error {
 		var column, key string
 		var alive int
 		if err := rows.Scan(&column, &key, &alive); err != nil {
@@ -139,7 +138,7 @@ func (r *run) users(ctx context.Context, tx *store.Tx, addresses []string) (map[
 		return out, nil
 	}
 	err := store.Build(tx).Add(`SELECT email_key, id, active FROM users WHERE tenant_id = ? AND `, r.actor.Tenant).
-		Strings("email_key", addresses).Query(ctx, tx, func(rows *sql.Rows) error {
+		Strings("email_key", addresses).Query(ctx, tx, func(rows store.Row) error {
 		var key string
 		var u user
 		if err := rows.Scan(&key, &u.id, &u.active); err != nil {

@@ -2,7 +2,6 @@ package record
 
 import (
 	"context"
-	stdsql "database/sql"
 	"fmt"
 	"slices"
 
@@ -72,8 +71,8 @@ func inIDs(column string, ids []gid.ID) *sql.Predicate {
 	})
 }
 
-func scanIDs(f func(gid.ID)) func(*stdsql.Rows) error {
-	return func(rows *stdsql.Rows) error {
+func scanIDs(f func(gid.ID)) func(store.Row) error {
+	return func(rows store.Row) error {
 		var id gid.ID
 		if err := rows.Scan(&id); err != nil {
 			return err
@@ -93,7 +92,7 @@ func (s *Service) partsOf(ctx context.Context, q store.Querier, p ent.RecordPart
 	for _, c := range columns {
 		stmt.Add(`, ` + c)
 	}
-	err := stmt.Add(` FROM `+p.Table+` WHERE `).IDs(p.Column, ids).Add(` ORDER BY id`).Query(ctx, q, func(rows *stdsql.Rows) error {
+	err := stmt.Add(` FROM `+p.Table+` WHERE `).IDs(p.Column, ids).Add(` ORDER BY id`).Query(ctx, q, func(rows store.Row) error {
 		var owner gid.ID
 		values := make([]any, len(columns))
 		dest := []any{&owner}

@@ -2,7 +2,6 @@ package record
 
 import (
 	"context"
-	stdsql "database/sql"
 	"fmt"
 	"slices"
 
@@ -280,7 +279,7 @@ func (r *run) purged(ctx context.Context, ids []gid.ID) (map[gid.ID]bool, error)
 	var questions []access.Question
 	var records []gid.ID
 	err := store.Build(r.tx).Add(`SELECT record_id, record_type, owner_id, team_id FROM tombstones WHERE tenant_id = ? AND `, r.a.Tenant).
-		IDs("record_id", ids).Query(ctx, r.tx, func(rows *stdsql.Rows) error {
+		IDs("record_id", ids).Query(ctx, r.tx, func(rows store.Row) error {
 		var id, owner, team gid.ID
 		var typ string
 		if err := rows.Scan(&id, &typ, &owner, &team); err != nil {

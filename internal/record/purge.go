@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
-	stdsql "database/sql"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -220,7 +219,7 @@ func (r *run) histories(ctx context.Context, ids []gid.ID) (map[gid.ID][]map[str
 	out := map[gid.ID][]map[string]any{}
 	err := store.Build(r.tx).Add(`SELECT record_id, at, action, from_state, to_state, operation_id FROM audit_events
 		WHERE outcome = 'SUCCEEDED' AND (to_state IS NULL OR from_state IS NULL OR from_state <> to_state) AND `).
-		IDs("record_id", ids).Add(` ORDER BY id`).Query(ctx, r.tx, func(rows *stdsql.Rows) error {
+		IDs("record_id", ids).Add(` ORDER BY id`).Query(ctx, r.tx, func(rows store.Row) error {
 		var id, op gid.ID
 		var at time.Time
 		var action string

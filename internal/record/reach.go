@@ -3,7 +3,6 @@ package record
 import (
 	"bytes"
 	"context"
-	stdsql "database/sql"
 	"fmt"
 	"slices"
 	"sort"
@@ -98,7 +97,7 @@ func (r *run) attachTree(ctx context.Context, level []*node, attach func(*node, 
 	ids := map[string][]gid.ID{}
 	err := store.Build(r.tx).Add(`SELECT record_id, came_with, operation_id FROM operation_items WHERE outcome = ? AND `, changed).
 		IDs("operation_id", operations).Add(` AND `).IDs("came_with", roots).Add(` ORDER BY id`).
-		Query(ctx, r.tx, func(rows *stdsql.Rows) error {
+		Query(ctx, r.tx, func(rows store.Row) error {
 			var id gid.ID
 			var l link
 			if err := rows.Scan(&id, &l.with, &l.operation); err != nil {

@@ -2,7 +2,6 @@ package record
 
 import (
 	"context"
-	stdsql "database/sql"
 	"fmt"
 	"maps"
 	"slices"
@@ -126,7 +125,7 @@ func (r *run) pops(ctx context.Context, nodes []*node) error {
 		return nil
 	}
 	err := store.Build(r.tx).Add(`SELECT record_id, operation_id, prior_state FROM operation_items WHERE outcome = ? AND `, changed).
-		IDs("operation_id", operations).Add(` AND `).IDs("record_id", ids).Query(ctx, r.tx, func(rows *stdsql.Rows) error {
+		IDs("operation_id", operations).Add(` AND `).IDs("record_id", ids).Query(ctx, r.tx, func(rows store.Row) error {
 		var id, op gid.ID
 		var state string
 		if err := rows.Scan(&id, &op, &state); err != nil {

@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"database/sql/driver"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -11,7 +9,6 @@ import (
 
 	"entgo.io/ent/dialect"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/lethe-crm/lethe/internal/gid"
 )
@@ -128,37 +125,19 @@ func (s *SQL) lock(text string) *SQL {
 
 // Exec runs the statement and answers the number of rows it changed.
 func (s *SQL) Exec(ctx context.Context, q Querier) (int64, error) {
-	res, err := q.ExecContext(ctx, s.text.String(), s.args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
+	return q.session().exec(ctx, s.text.String(), s.args)
 }
 
 // Query runs the statement and calls scan for each row.
-func (s *SQL) Query(ctx context.Context, q Querier, scan func(*sql.Rows) error) (err error) {
-	rows, err := q.QueryContext(ctx, s.text.String(), s.args...)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if e := rows.Close(); err == nil {
-			err = e
-		}
-	}()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+func (s *SQL) Query(ctx context.Context, q Querier, scan func(Row) error) error {
+	return q.session().query(ctx, s.text.String(), s.args, scan)
 }
 
 // One runs the statement and scans its only row; ok is false when there is none.
 func (s *SQL) One(ctx context.Context, q Querier, dest ...any) (ok bool, err error) {
-	err = s.Query(ctx, q, func(rows *sql.Rows) error {
+	err = s.Query(ctx, q, func(row Row) error {
 		ok = true
-		return rows.Scan(dest...)
+		return row.Scan(dest...)
 	})
 	return ok, err
 }
@@ -191,7 +170,7 @@ func (tx *Tx) Insert(ctx context.Context, table string, columns []string, rows [
 		}
 		query := fmt.Sprintf(`INSERT INTO "%s" ("%s") VALUES %s`, table, strings.Join(columns, `","`),
 			strings.TrimSuffix(strings.Repeat(group+",", n), ","))
-		if _, err := tx.ExecContext(ctx, query, args...); err != nil {
+		if _, err := tx.on.exec(ctx, query, args); err != nil {
 			return err
 		}
 		rows = rows[n:]
@@ -221,33 +200,8 @@ func (tx *Tx) insertFew(ctx context.Context, table string, columns []string, row
 
 func (tx *Tx) copy(ctx context.Context, table string, columns []string, rows [][]any) error {
 	tx.db.trace(fmt.Sprintf(`COPY "%s" ("%s") FROM STDIN`, table, strings.Join(columns, `","`)))
-	return tx.conn.Raw(func(dc any) error {
-		conn, ok := dc.(*stdlib.Conn)
-		if !ok {
-			return fmt.Errorf("store: %T is no PostgreSQL connection", dc)
-		}
-		_, err := conn.Conn().CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
-			row := make([]any, len(rows[i]))
-			for j, v := range rows[i] {
-				switch v := v.(type) {
-				case gid.ID:
-					row[j] = [16]byte(v)
-				case *gid.ID:
-					if v != nil {
-						row[j] = [16]byte(*v)
-					}
-				case driver.Valuer:
-					value, err := v.Value()
-					if err != nil {
-						return nil, err
-					}
-					row[j] = value
-				default:
-					row[j] = v
-				}
-			}
-			return row, nil
-		}))
-		return err
-	})
+	_, err := tx.pg.CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
+		return pgArgs(rows[i])
+	}))
+	return err
 }
