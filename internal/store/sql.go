@@ -99,14 +99,19 @@ func (s *SQL) Strings(column string, values []string) *SQL {
 }
 
 func (s *SQL) strings(column string, values []string) *SQL {
+	s.text.WriteString(column + " IN (SELECT value FROM json_each(")
+	s.arg(JSONStrings(values))
+	s.text.WriteString("))")
+	return s
+}
+
+// JSONStrings is values as JSON.
+func JSONStrings(values []string) string {
 	list, err := json.Marshal(values)
 	if err != nil {
 		panic("store: strings that are no JSON: " + err.Error())
 	}
-	s.text.WriteString(column + " IN (SELECT value FROM json_each(")
-	s.arg(string(list))
-	s.text.WriteString("))")
-	return s
+	return string(list)
 }
 
 // ForUpdate appends the row lock of PostgreSQL. SQLite's transactions take the
