@@ -34,7 +34,7 @@ var moves = func() map[authz.Action]lifecycle.Verb {
 
 // WhyNot explains why the caller may not do something to a record now; there is
 // no reason when he may. For a verb it plans the operation that would do it.
-func (s *Service) WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([]Reason, error) {
+func (s *Service) WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([]*Reason, error) {
 	verb, moves := moves[action]
 	r, err := s.look(ctx, Request{Verb: verb, Select: Selection{IDs: []gid.ID{id}}})
 	if err != nil {
@@ -42,7 +42,7 @@ func (s *Service) WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([
 	}
 	t := ent.RecordTypeOf(id)
 	if t == nil {
-		return []Reason{{Code: lifecycle.NotFound, Record: id}}, nil
+		return []*Reason{{Code: lifecycle.NotFound, Record: id}}, nil
 	}
 	if ctx, err = r.pinned(ctx); err != nil {
 		return nil, err
@@ -54,9 +54,9 @@ func (s *Service) WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([
 	if len(rows) == 0 {
 		gone, err := r.purged(ctx, []gid.ID{id})
 		if err != nil || gone[id] {
-			return []Reason{{Code: lifecycle.Gone, Record: id}}, err
+			return []*Reason{{Code: lifecycle.Gone, Record: id}}, err
 		}
-		return []Reason{{Code: lifecycle.NotFound, Record: id}}, nil
+		return []*Reason{{Code: lifecycle.NotFound, Record: id}}, nil
 	}
 	if moves && verb != lifecycle.Suspend {
 		return r.whyNotMove(ctx)
@@ -65,31 +65,31 @@ func (s *Service) WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([
 }
 
 // whyNotMove plans the operation for the one record.
-func (r *run) whyNotMove(ctx context.Context) ([]Reason, error) {
+func (r *run) whyNotMove(ctx context.Context) ([]*Reason, error) {
 	err := r.prepare(ctx)
 	if refused, ok := errors.AsType[*Error](err); ok && refused.Code != lifecycle.AuthzUnavailable {
-		return []Reason{{Code: refused.Code, Message: refused.Message, Record: r.req.Select.IDs[0]}}, nil
+		return []*Reason{{Code: refused.Code, Message: refused.Message, Record: r.req.Select.IDs[0]}}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	var out []Reason
+	out := []*Reason{}
 	if it := r.items[0]; it.outcome == failed {
 		out = it.reasons()
 	}
 	for _, over := range r.overCaps() {
-		out = append(out, Reason{Code: lifecycle.Limit, Message: brakes[over.cap], Record: r.items[0].id, Blockers: []Blocker{over.blocker()}})
+		out = append(out, &Reason{Code: lifecycle.Limit, Message: brakes[over.cap], Record: r.items[0].id, Blockers: []Blocker{over.blocker()}})
 	}
 	return out, nil
 }
 
 // reasons are one for each code an item failed for, its own first.
-func (it *item) reasons() []Reason {
-	out := []Reason{{Code: it.code, Record: it.id}}
+func (it *item) reasons() []*Reason {
+	out := []*Reason{{Code: it.code, Record: it.id}}
 	for _, b := range it.blockers {
-		i := slices.IndexFunc(out, func(r Reason) bool { return r.Code == b.Code })
+		i := slices.IndexFunc(out, func(r *Reason) bool { return r.Code == b.Code })
 		if i < 0 {
-			i, out = len(out), append(out, Reason{Code: b.Code, Record: it.id})
+			i, out = len(out), append(out, &Reason{Code: b.Code, Record: it.id})
 		}
 		out[i].Blockers = append(out[i].Blockers, b)
 	}
@@ -97,7 +97,7 @@ func (it *item) reasons() []Reason {
 }
 
 // whyNotDo asks the policy and the state table.
-func (r *run) whyNotDo(ctx context.Context, row ent.Record, action authz.Action, verb lifecycle.Verb) ([]Reason, error) {
+func (r *run) whyNotDo(ctx context.Context, row ent.Record, action authz.Action, verb lifecycle.Verb) ([]*Reason, error) {
 	q := r.question(row)
 	q.Action = action
 	answer := r.control.Decide(ctx, r.a, []access.Question{q})[0]
@@ -105,9 +105,9 @@ func (r *run) whyNotDo(ctx context.Context, row ent.Record, action authz.Action,
 		return nil, refusal(answer)
 	}
 	state := row.RecordState()
-	var out []Reason
+	out := []*Reason{}
 	add := func(code lifecycle.Code, blockers ...Blocker) {
-		out = append(out, Reason{Code: code, Record: row.RecordID(), Blockers: blockers})
+		out = append(out, &Reason{Code: code, Record: row.RecordID(), Blockers: blockers})
 	}
 	if !answer.Permit {
 		add(lifecycle.Forbidden)
