@@ -63,7 +63,7 @@ func (r *run) readSettings(ctx context.Context) error {
 	return nil
 }
 
-// taken says how many live records of each type the plan takes.
+// takenLive says how many live records of each type the plan takes.
 func (p *plan) takenLive() map[*ent.RecordType]int {
 	taken := map[*ent.RecordType]int{}
 	for _, n := range p.nodes {

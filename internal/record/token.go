@@ -22,11 +22,11 @@ import (
 //	version   1 byte
 //	expires   8 bytes, seconds since 1970
 //	request  16 bytes, keyed hash of tenant, caller, verb and request
-//	digest   32 bytes, keyed hash of the sorted ids and versions of the picks
-//	picks     4 bytes each, sorted: the starts of keyed hashes of their ids
-//	mac      32 bytes, HMAC-SHA-256 of all before it
+//	digest   32 bytes, keyed hash of the sorted ids and versions of what is picked
+//	picks     4 bytes each, sorted: the starts of keyed hashes of the ids
+//	mac      32 bytes, keyed hash of all before it
 //
-// all under a key of the tenant's own. It says what was picked to nobody who
+// each hash an HMAC-SHA-256 under a key of the tenant's own. It says what was picked to nobody who
 // does not know the ids already.
 const (
 	tokenVersion = 1
