@@ -197,7 +197,7 @@ func TestWhyNotInWords(t *testing.T) {
 			return at(get[object](w, as, `query($id: ID!) { whyNot(id: $id, action: `+action+`) { code message blockers { code type count state allowed value hidden record { label } } } }`, vars{"id": id.String()}), "whyNot")
 		}
 		w.Equal([]any{}, why("manager", c, "DELETE"))
-		w.Equal([]any{object{"code": "FORBIDDEN", "message": "the policy does not allow this on any of these records", "blockers": []any{}}}, why("manager", c, "PURGE"))
+		w.Equal([]any{object{"code": "FORBIDDEN", "message": "You may not do this to the record, or to one that would come along.", "blockers": []any{}}}, why("manager", c, "PURGE"))
 		w.Equal([]any{object{"code": "NOT_FOUND", "message": "There is no such record.", "blockers": []any{}}}, why("agent2", c, "DELETE"))
 		w.Equal([]any{object{"code": "NOT_FOUND", "message": "There is no such record.", "blockers": []any{}}}, why("agent", gid.New(gid.Message), "READ"))
 		w.deleted("manager", c)

@@ -35,7 +35,7 @@ var moves = func() map[authz.Action]lifecycle.Verb {
 // WhyNot explains why the caller may not do something to a record now; there is
 // no reason when he may. For a verb it plans the operation that would do it.
 func (s *Service) WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([]*Reason, error) {
-	verb, moves := moves[action]
+	verb, isMove := moves[action]
 	r, err := s.look(ctx, Request{Verb: verb, Select: Selection{IDs: []gid.ID{id}}})
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func (s *Service) WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([
 		}
 		return []*Reason{{Code: lifecycle.NotFound, Record: id}}, nil
 	}
-	if moves && verb != lifecycle.Suspend {
+	if isMove && verb != lifecycle.Suspend {
 		return r.whyNotMove(ctx)
 	}
 	return r.whyNotDo(ctx, rows[0], action, verb)
@@ -68,7 +68,11 @@ func (s *Service) WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([
 func (r *run) whyNotMove(ctx context.Context) ([]*Reason, error) {
 	err := r.prepare(ctx)
 	if refused, ok := errors.AsType[*Error](err); ok && refused.Code != lifecycle.AuthzUnavailable {
-		return []*Reason{{Code: refused.Code, Message: refused.Message, Record: r.req.Select.IDs[0]}}, nil
+		reason := &Reason{Code: refused.Code, Record: r.req.Select.IDs[0]}
+		if refused.Code != lifecycle.Forbidden { // which says it of one record
+			reason.Message = refused.Message
+		}
+		return []*Reason{reason}, nil
 	}
 	if err != nil {
 		return nil, err
