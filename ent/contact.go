@@ -91,13 +91,19 @@ type ContactEdges struct {
 	Customer *Customer `json:"customer,omitempty"`
 	// Messages exchanged with the person.
 	Messages []*Message `json:"messages,omitempty"`
+	// Calls with the person.
+	Calls []*Call `json:"calls,omitempty"`
+	// What was written down about the person.
+	Notes []*Note `json:"notes,omitempty"`
 	// loadedTypes holds the information for reporting if a
 	// type was loaded (or requested) in eager-loading or not.
-	loadedTypes [6]bool
+	loadedTypes [8]bool
 	// totalCount holds the count of the edges above.
-	totalCount [6]map[string]int
+	totalCount [8]map[string]int
 
 	namedMessages map[string][]*Message
+	namedCalls    map[string][]*Call
+	namedNotes    map[string][]*Note
 }
 
 // OwnerOrErr returns the Owner value or an error if the edge
@@ -162,6 +168,24 @@ func (e ContactEdges) MessagesOrErr() ([]*Message, error) {
 		return e.Messages, nil
 	}
 	return nil, &NotLoadedError{edge: "messages"}
+}
+
+// CallsOrErr returns the Calls value or an error if the edge
+// was not loaded in eager-loading.
+func (e ContactEdges) CallsOrErr() ([]*Call, error) {
+	if e.loadedTypes[6] {
+		return e.Calls, nil
+	}
+	return nil, &NotLoadedError{edge: "calls"}
+}
+
+// NotesOrErr returns the Notes value or an error if the edge
+// was not loaded in eager-loading.
+func (e ContactEdges) NotesOrErr() ([]*Note, error) {
+	if e.loadedTypes[7] {
+		return e.Notes, nil
+	}
+	return nil, &NotLoadedError{edge: "notes"}
 }
 
 // scanValues returns the types for scanning values from sql.Rows.
@@ -405,6 +429,16 @@ func (_m *Contact) QueryMessages() *MessageQuery {
 	return NewContactClient(_m.config).QueryMessages(_m)
 }
 
+// QueryCalls queries the "calls" edge of the Contact entity.
+func (_m *Contact) QueryCalls() *CallQuery {
+	return NewContactClient(_m.config).QueryCalls(_m)
+}
+
+// QueryNotes queries the "notes" edge of the Contact entity.
+func (_m *Contact) QueryNotes() *NoteQuery {
+	return NewContactClient(_m.config).QueryNotes(_m)
+}
+
 // Update returns a builder for updating this Contact.
 // Note that you need to call Contact.Unwrap() before calling this method if this Contact
 // was returned from a transaction, and the transaction was committed or rolled back.
@@ -555,6 +589,54 @@ func (_m *Contact) appendNamedMessages(name string, edges ...*Message) {
 		_m.Edges.namedMessages[name] = []*Message{}
 	} else {
 		_m.Edges.namedMessages[name] = append(_m.Edges.namedMessages[name], edges...)
+	}
+}
+
+// NamedCalls returns the Calls named value or an error if the edge was not
+// loaded in eager-loading with this name.
+func (_m *Contact) NamedCalls(name string) ([]*Call, error) {
+	if _m.Edges.namedCalls == nil {
+		return nil, &NotLoadedError{edge: name}
+	}
+	nodes, ok := _m.Edges.namedCalls[name]
+	if !ok {
+		return nil, &NotLoadedError{edge: name}
+	}
+	return nodes, nil
+}
+
+func (_m *Contact) appendNamedCalls(name string, edges ...*Call) {
+	if _m.Edges.namedCalls == nil {
+		_m.Edges.namedCalls = make(map[string][]*Call)
+	}
+	if len(edges) == 0 {
+		_m.Edges.namedCalls[name] = []*Call{}
+	} else {
+		_m.Edges.namedCalls[name] = append(_m.Edges.namedCalls[name], edges...)
+	}
+}
+
+// NamedNotes returns the Notes named value or an error if the edge was not
+// loaded in eager-loading with this name.
+func (_m *Contact) NamedNotes(name string) ([]*Note, error) {
+	if _m.Edges.namedNotes == nil {
+		return nil, &NotLoadedError{edge: name}
+	}
+	nodes, ok := _m.Edges.namedNotes[name]
+	if !ok {
+		return nil, &NotLoadedError{edge: name}
+	}
+	return nodes, nil
+}
+
+func (_m *Contact) appendNamedNotes(name string, edges ...*Note) {
+	if _m.Edges.namedNotes == nil {
+		_m.Edges.namedNotes = make(map[string][]*Note)
+	}
+	if len(edges) == 0 {
+		_m.Edges.namedNotes[name] = []*Note{}
+	} else {
+		_m.Edges.namedNotes[name] = append(_m.Edges.namedNotes[name], edges...)
 	}
 }
 

@@ -102,15 +102,27 @@ type CustomerEdges struct {
 	Deals []*Deal `json:"deals,omitempty"`
 	// Messages exchanged with the customer.
 	Messages []*Message `json:"messages,omitempty"`
+	// Calls with the customer.
+	Calls []*Call `json:"calls,omitempty"`
+	// What is to be done for the customer.
+	Tasks []*Task `json:"tasks,omitempty"`
+	// What was written down about the customer.
+	Notes []*Note `json:"notes,omitempty"`
+	// Files that belong to the customer itself.
+	Attachments []*Attachment `json:"attachments,omitempty"`
 	// loadedTypes holds the information for reporting if a
 	// type was loaded (or requested) in eager-loading or not.
-	loadedTypes [7]bool
+	loadedTypes [11]bool
 	// totalCount holds the count of the edges above.
-	totalCount [7]map[string]int
+	totalCount [11]map[string]int
 
-	namedContacts map[string][]*Contact
-	namedDeals    map[string][]*Deal
-	namedMessages map[string][]*Message
+	namedContacts    map[string][]*Contact
+	namedDeals       map[string][]*Deal
+	namedMessages    map[string][]*Message
+	namedCalls       map[string][]*Call
+	namedTasks       map[string][]*Task
+	namedNotes       map[string][]*Note
+	namedAttachments map[string][]*Attachment
 }
 
 // OwnerOrErr returns the Owner value or an error if the edge
@@ -182,6 +194,42 @@ func (e CustomerEdges) MessagesOrErr() ([]*Message, error) {
 		return e.Messages, nil
 	}
 	return nil, &NotLoadedError{edge: "messages"}
+}
+
+// CallsOrErr returns the Calls value or an error if the edge
+// was not loaded in eager-loading.
+func (e CustomerEdges) CallsOrErr() ([]*Call, error) {
+	if e.loadedTypes[7] {
+		return e.Calls, nil
+	}
+	return nil, &NotLoadedError{edge: "calls"}
+}
+
+// TasksOrErr returns the Tasks value or an error if the edge
+// was not loaded in eager-loading.
+func (e CustomerEdges) TasksOrErr() ([]*Task, error) {
+	if e.loadedTypes[8] {
+		return e.Tasks, nil
+	}
+	return nil, &NotLoadedError{edge: "tasks"}
+}
+
+// NotesOrErr returns the Notes value or an error if the edge
+// was not loaded in eager-loading.
+func (e CustomerEdges) NotesOrErr() ([]*Note, error) {
+	if e.loadedTypes[9] {
+		return e.Notes, nil
+	}
+	return nil, &NotLoadedError{edge: "notes"}
+}
+
+// AttachmentsOrErr returns the Attachments value or an error if the edge
+// was not loaded in eager-loading.
+func (e CustomerEdges) AttachmentsOrErr() ([]*Attachment, error) {
+	if e.loadedTypes[10] {
+		return e.Attachments, nil
+	}
+	return nil, &NotLoadedError{edge: "attachments"}
 }
 
 // scanValues returns the types for scanning values from sql.Rows.
@@ -462,6 +510,26 @@ func (_m *Customer) QueryMessages() *MessageQuery {
 	return NewCustomerClient(_m.config).QueryMessages(_m)
 }
 
+// QueryCalls queries the "calls" edge of the Customer entity.
+func (_m *Customer) QueryCalls() *CallQuery {
+	return NewCustomerClient(_m.config).QueryCalls(_m)
+}
+
+// QueryTasks queries the "tasks" edge of the Customer entity.
+func (_m *Customer) QueryTasks() *TaskQuery {
+	return NewCustomerClient(_m.config).QueryTasks(_m)
+}
+
+// QueryNotes queries the "notes" edge of the Customer entity.
+func (_m *Customer) QueryNotes() *NoteQuery {
+	return NewCustomerClient(_m.config).QueryNotes(_m)
+}
+
+// QueryAttachments queries the "attachments" edge of the Customer entity.
+func (_m *Customer) QueryAttachments() *AttachmentQuery {
+	return NewCustomerClient(_m.config).QueryAttachments(_m)
+}
+
 // Update returns a builder for updating this Customer.
 // Note that you need to call Customer.Unwrap() before calling this method if this Customer
 // was returned from a transaction, and the transaction was committed or rolled back.
@@ -679,6 +747,102 @@ func (_m *Customer) appendNamedMessages(name string, edges ...*Message) {
 		_m.Edges.namedMessages[name] = []*Message{}
 	} else {
 		_m.Edges.namedMessages[name] = append(_m.Edges.namedMessages[name], edges...)
+	}
+}
+
+// NamedCalls returns the Calls named value or an error if the edge was not
+// loaded in eager-loading with this name.
+func (_m *Customer) NamedCalls(name string) ([]*Call, error) {
+	if _m.Edges.namedCalls == nil {
+		return nil, &NotLoadedError{edge: name}
+	}
+	nodes, ok := _m.Edges.namedCalls[name]
+	if !ok {
+		return nil, &NotLoadedError{edge: name}
+	}
+	return nodes, nil
+}
+
+func (_m *Customer) appendNamedCalls(name string, edges ...*Call) {
+	if _m.Edges.namedCalls == nil {
+		_m.Edges.namedCalls = make(map[string][]*Call)
+	}
+	if len(edges) == 0 {
+		_m.Edges.namedCalls[name] = []*Call{}
+	} else {
+		_m.Edges.namedCalls[name] = append(_m.Edges.namedCalls[name], edges...)
+	}
+}
+
+// NamedTasks returns the Tasks named value or an error if the edge was not
+// loaded in eager-loading with this name.
+func (_m *Customer) NamedTasks(name string) ([]*Task, error) {
+	if _m.Edges.namedTasks == nil {
+		return nil, &NotLoadedError{edge: name}
+	}
+	nodes, ok := _m.Edges.namedTasks[name]
+	if !ok {
+		return nil, &NotLoadedError{edge: name}
+	}
+	return nodes, nil
+}
+
+func (_m *Customer) appendNamedTasks(name string, edges ...*Task) {
+	if _m.Edges.namedTasks == nil {
+		_m.Edges.namedTasks = make(map[string][]*Task)
+	}
+	if len(edges) == 0 {
+		_m.Edges.namedTasks[name] = []*Task{}
+	} else {
+		_m.Edges.namedTasks[name] = append(_m.Edges.namedTasks[name], edges...)
+	}
+}
+
+// NamedNotes returns the Notes named value or an error if the edge was not
+// loaded in eager-loading with this name.
+func (_m *Customer) NamedNotes(name string) ([]*Note, error) {
+	if _m.Edges.namedNotes == nil {
+		return nil, &NotLoadedError{edge: name}
+	}
+	nodes, ok := _m.Edges.namedNotes[name]
+	if !ok {
+		return nil, &NotLoadedError{edge: name}
+	}
+	return nodes, nil
+}
+
+func (_m *Customer) appendNamedNotes(name string, edges ...*Note) {
+	if _m.Edges.namedNotes == nil {
+		_m.Edges.namedNotes = make(map[string][]*Note)
+	}
+	if len(edges) == 0 {
+		_m.Edges.namedNotes[name] = []*Note{}
+	} else {
+		_m.Edges.namedNotes[name] = append(_m.Edges.namedNotes[name], edges...)
+	}
+}
+
+// NamedAttachments returns the Attachments named value or an error if the edge was not
+// loaded in eager-loading with this name.
+func (_m *Customer) NamedAttachments(name string) ([]*Attachment, error) {
+	if _m.Edges.namedAttachments == nil {
+		return nil, &NotLoadedError{edge: name}
+	}
+	nodes, ok := _m.Edges.namedAttachments[name]
+	if !ok {
+		return nil, &NotLoadedError{edge: name}
+	}
+	return nodes, nil
+}
+
+func (_m *Customer) appendNamedAttachments(name string, edges ...*Attachment) {
+	if _m.Edges.namedAttachments == nil {
+		_m.Edges.namedAttachments = make(map[string][]*Attachment)
+	}
+	if len(edges) == 0 {
+		_m.Edges.namedAttachments[name] = []*Attachment{}
+	} else {
+		_m.Edges.namedAttachments[name] = append(_m.Edges.namedAttachments[name], edges...)
 	}
 }
 

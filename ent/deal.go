@@ -96,11 +96,27 @@ type DealEdges struct {
 	Customer *Customer `json:"customer,omitempty"`
 	// The person one talks to about the deal.
 	PrimaryContact *Contact `json:"primary_contact,omitempty"`
+	// Messages about the deal.
+	Messages []*Message `json:"messages,omitempty"`
+	// Calls about the deal.
+	Calls []*Call `json:"calls,omitempty"`
+	// What is to be done about the deal.
+	Tasks []*Task `json:"tasks,omitempty"`
+	// What was written down about the deal.
+	Notes []*Note `json:"notes,omitempty"`
+	// Files that belong to the deal.
+	Attachments []*Attachment `json:"attachments,omitempty"`
 	// loadedTypes holds the information for reporting if a
 	// type was loaded (or requested) in eager-loading or not.
-	loadedTypes [6]bool
+	loadedTypes [11]bool
 	// totalCount holds the count of the edges above.
-	totalCount [6]map[string]int
+	totalCount [11]map[string]int
+
+	namedMessages    map[string][]*Message
+	namedCalls       map[string][]*Call
+	namedTasks       map[string][]*Task
+	namedNotes       map[string][]*Note
+	namedAttachments map[string][]*Attachment
 }
 
 // OwnerOrErr returns the Owner value or an error if the edge
@@ -167,6 +183,51 @@ func (e DealEdges) PrimaryContactOrErr() (*Contact, error) {
 		return nil, &NotFoundError{label: contact.Label}
 	}
 	return nil, &NotLoadedError{edge: "primary_contact"}
+}
+
+// MessagesOrErr returns the Messages value or an error if the edge
+// was not loaded in eager-loading.
+func (e DealEdges) MessagesOrErr() ([]*Message, error) {
+	if e.loadedTypes[6] {
+		return e.Messages, nil
+	}
+	return nil, &NotLoadedError{edge: "messages"}
+}
+
+// CallsOrErr returns the Calls value or an error if the edge
+// was not loaded in eager-loading.
+func (e DealEdges) CallsOrErr() ([]*Call, error) {
+	if e.loadedTypes[7] {
+		return e.Calls, nil
+	}
+	return nil, &NotLoadedError{edge: "calls"}
+}
+
+// TasksOrErr returns the Tasks value or an error if the edge
+// was not loaded in eager-loading.
+func (e DealEdges) TasksOrErr() ([]*Task, error) {
+	if e.loadedTypes[8] {
+		return e.Tasks, nil
+	}
+	return nil, &NotLoadedError{edge: "tasks"}
+}
+
+// NotesOrErr returns the Notes value or an error if the edge
+// was not loaded in eager-loading.
+func (e DealEdges) NotesOrErr() ([]*Note, error) {
+	if e.loadedTypes[9] {
+		return e.Notes, nil
+	}
+	return nil, &NotLoadedError{edge: "notes"}
+}
+
+// AttachmentsOrErr returns the Attachments value or an error if the edge
+// was not loaded in eager-loading.
+func (e DealEdges) AttachmentsOrErr() ([]*Attachment, error) {
+	if e.loadedTypes[10] {
+		return e.Attachments, nil
+	}
+	return nil, &NotLoadedError{edge: "attachments"}
 }
 
 // scanValues returns the types for scanning values from sql.Rows.
@@ -424,6 +485,31 @@ func (_m *Deal) QueryPrimaryContact() *ContactQuery {
 	return NewDealClient(_m.config).QueryPrimaryContact(_m)
 }
 
+// QueryMessages queries the "messages" edge of the Deal entity.
+func (_m *Deal) QueryMessages() *MessageQuery {
+	return NewDealClient(_m.config).QueryMessages(_m)
+}
+
+// QueryCalls queries the "calls" edge of the Deal entity.
+func (_m *Deal) QueryCalls() *CallQuery {
+	return NewDealClient(_m.config).QueryCalls(_m)
+}
+
+// QueryTasks queries the "tasks" edge of the Deal entity.
+func (_m *Deal) QueryTasks() *TaskQuery {
+	return NewDealClient(_m.config).QueryTasks(_m)
+}
+
+// QueryNotes queries the "notes" edge of the Deal entity.
+func (_m *Deal) QueryNotes() *NoteQuery {
+	return NewDealClient(_m.config).QueryNotes(_m)
+}
+
+// QueryAttachments queries the "attachments" edge of the Deal entity.
+func (_m *Deal) QueryAttachments() *AttachmentQuery {
+	return NewDealClient(_m.config).QueryAttachments(_m)
+}
+
 // Update returns a builder for updating this Deal.
 // Note that you need to call Deal.Unwrap() before calling this method if this Deal
 // was returned from a transaction, and the transaction was committed or rolled back.
@@ -557,6 +643,126 @@ func (_m *Deal) String() string {
 	}
 	builder.WriteByte(')')
 	return builder.String()
+}
+
+// NamedMessages returns the Messages named value or an error if the edge was not
+// loaded in eager-loading with this name.
+func (_m *Deal) NamedMessages(name string) ([]*Message, error) {
+	if _m.Edges.namedMessages == nil {
+		return nil, &NotLoadedError{edge: name}
+	}
+	nodes, ok := _m.Edges.namedMessages[name]
+	if !ok {
+		return nil, &NotLoadedError{edge: name}
+	}
+	return nodes, nil
+}
+
+func (_m *Deal) appendNamedMessages(name string, edges ...*Message) {
+	if _m.Edges.namedMessages == nil {
+		_m.Edges.namedMessages = make(map[string][]*Message)
+	}
+	if len(edges) == 0 {
+		_m.Edges.namedMessages[name] = []*Message{}
+	} else {
+		_m.Edges.namedMessages[name] = append(_m.Edges.namedMessages[name], edges...)
+	}
+}
+
+// NamedCalls returns the Calls named value or an error if the edge was not
+// loaded in eager-loading with this name.
+func (_m *Deal) NamedCalls(name string) ([]*Call, error) {
+	if _m.Edges.namedCalls == nil {
+		return nil, &NotLoadedError{edge: name}
+	}
+	nodes, ok := _m.Edges.namedCalls[name]
+	if !ok {
+		return nil, &NotLoadedError{edge: name}
+	}
+	return nodes, nil
+}
+
+func (_m *Deal) appendNamedCalls(name string, edges ...*Call) {
+	if _m.Edges.namedCalls == nil {
+		_m.Edges.namedCalls = make(map[string][]*Call)
+	}
+	if len(edges) == 0 {
+		_m.Edges.namedCalls[name] = []*Call{}
+	} else {
+		_m.Edges.namedCalls[name] = append(_m.Edges.namedCalls[name], edges...)
+	}
+}
+
+// NamedTasks returns the Tasks named value or an error if the edge was not
+// loaded in eager-loading with this name.
+func (_m *Deal) NamedTasks(name string) ([]*Task, error) {
+	if _m.Edges.namedTasks == nil {
+		return nil, &NotLoadedError{edge: name}
+	}
+	nodes, ok := _m.Edges.namedTasks[name]
+	if !ok {
+		return nil, &NotLoadedError{edge: name}
+	}
+	return nodes, nil
+}
+
+func (_m *Deal) appendNamedTasks(name string, edges ...*Task) {
+	if _m.Edges.namedTasks == nil {
+		_m.Edges.namedTasks = make(map[string][]*Task)
+	}
+	if len(edges) == 0 {
+		_m.Edges.namedTasks[name] = []*Task{}
+	} else {
+		_m.Edges.namedTasks[name] = append(_m.Edges.namedTasks[name], edges...)
+	}
+}
+
+// NamedNotes returns the Notes named value or an error if the edge was not
+// loaded in eager-loading with this name.
+func (_m *Deal) NamedNotes(name string) ([]*Note, error) {
+	if _m.Edges.namedNotes == nil {
+		return nil, &NotLoadedError{edge: name}
+	}
+	nodes, ok := _m.Edges.namedNotes[name]
+	if !ok {
+		return nil, &NotLoadedError{edge: name}
+	}
+	return nodes, nil
+}
+
+func (_m *Deal) appendNamedNotes(name string, edges ...*Note) {
+	if _m.Edges.namedNotes == nil {
+		_m.Edges.namedNotes = make(map[string][]*Note)
+	}
+	if len(edges) == 0 {
+		_m.Edges.namedNotes[name] = []*Note{}
+	} else {
+		_m.Edges.namedNotes[name] = append(_m.Edges.namedNotes[name], edges...)
+	}
+}
+
+// NamedAttachments returns the Attachments named value or an error if the edge was not
+// loaded in eager-loading with this name.
+func (_m *Deal) NamedAttachments(name string) ([]*Attachment, error) {
+	if _m.Edges.namedAttachments == nil {
+		return nil, &NotLoadedError{edge: name}
+	}
+	nodes, ok := _m.Edges.namedAttachments[name]
+	if !ok {
+		return nil, &NotLoadedError{edge: name}
+	}
+	return nodes, nil
+}
+
+func (_m *Deal) appendNamedAttachments(name string, edges ...*Attachment) {
+	if _m.Edges.namedAttachments == nil {
+		_m.Edges.namedAttachments = make(map[string][]*Attachment)
+	}
+	if len(edges) == 0 {
+		_m.Edges.namedAttachments[name] = []*Attachment{}
+	} else {
+		_m.Edges.namedAttachments[name] = append(_m.Edges.namedAttachments[name], edges...)
+	}
 }
 
 // Deals is a parsable slice of Deal.

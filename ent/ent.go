@@ -13,11 +13,14 @@ import (
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"github.com/lethe-crm/lethe/ent/apitoken"
+	"github.com/lethe-crm/lethe/ent/attachment"
 	"github.com/lethe-crm/lethe/ent/auditevent"
+	"github.com/lethe-crm/lethe/ent/call"
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
 	"github.com/lethe-crm/lethe/ent/message"
+	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/numbercounter"
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
@@ -28,6 +31,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/secret"
 	"github.com/lethe-crm/lethe/ent/session"
 	"github.com/lethe-crm/lethe/ent/signinlink"
+	"github.com/lethe-crm/lethe/ent/task"
 	"github.com/lethe-crm/lethe/ent/team"
 	"github.com/lethe-crm/lethe/ent/tenant"
 	"github.com/lethe-crm/lethe/ent/tombstone"
@@ -93,11 +97,14 @@ func checkColumn(t, c string) error {
 	initCheck.Do(func() {
 		columnCheck = sql.NewColumnCheck(map[string]func(string) bool{
 			apitoken.Table:      apitoken.ValidColumn,
+			attachment.Table:    attachment.ValidColumn,
 			auditevent.Table:    auditevent.ValidColumn,
+			call.Table:          call.ValidColumn,
 			contact.Table:       contact.ValidColumn,
 			customer.Table:      customer.ValidColumn,
 			deal.Table:          deal.ValidColumn,
 			message.Table:       message.ValidColumn,
+			note.Table:          note.ValidColumn,
 			numbercounter.Table: numbercounter.ValidColumn,
 			operation.Table:     operation.ValidColumn,
 			operationitem.Table: operationitem.ValidColumn,
@@ -108,6 +115,7 @@ func checkColumn(t, c string) error {
 			secret.Table:        secret.ValidColumn,
 			session.Table:       session.ValidColumn,
 			signinlink.Table:    signinlink.ValidColumn,
+			task.Table:          task.ValidColumn,
 			team.Table:          team.ValidColumn,
 			tenant.Table:        tenant.ValidColumn,
 			tombstone.Table:     tombstone.ValidColumn,

@@ -10,19 +10,353 @@ import (
 	"entgo.io/contrib/entgql"
 	"entgo.io/ent/dialect/sql"
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/lethe-crm/lethe/ent/attachment"
 	"github.com/lethe-crm/lethe/ent/auditevent"
+	"github.com/lethe-crm/lethe/ent/call"
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
 	"github.com/lethe-crm/lethe/ent/message"
+	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
 	"github.com/lethe-crm/lethe/ent/recipient"
+	"github.com/lethe-crm/lethe/ent/task"
 	"github.com/lethe-crm/lethe/ent/team"
 	"github.com/lethe-crm/lethe/ent/user"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 )
+
+// CollectNodes is CollectFields for a field of the selection other than the one being resolved.
+func (_q *AttachmentQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
+	return _q.collectField(ctx, false, graphql.GetOperationContext(ctx), field, attachmentImplementors...)
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *AttachmentQuery) CollectFields(ctx context.Context, satisfies ...string) (*AttachmentQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *AttachmentQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, satisfies ...string) error {
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(attachment.Columns))
+		selectedFields = []string{attachment.FieldID, attachment.FieldState}
+	)
+	fieldSeen[attachment.FieldState] = struct{}{}
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "owner":
+			query := _q.withOwner
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withOwner = query
+			if _, ok := fieldSeen[attachment.FieldOwnerID]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldOwnerID)
+				fieldSeen[attachment.FieldOwnerID] = struct{}{}
+			}
+
+		case "team":
+			query := _q.withTeam
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&TeamClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, teamImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withTeam = query
+			if _, ok := fieldSeen[attachment.FieldTeamID]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldTeamID)
+				fieldSeen[attachment.FieldTeamID] = struct{}{}
+			}
+
+		case "stateChangedBy":
+			query := _q.withStateChangedBy
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withStateChangedBy = query
+			if _, ok := fieldSeen[attachment.FieldStateChangedByID]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldStateChangedByID)
+				fieldSeen[attachment.FieldStateChangedByID] = struct{}{}
+			}
+
+		case "operation":
+			query := _q.withOperation
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&OperationClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, operationImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withOperation = query
+			if _, ok := fieldSeen[attachment.FieldOperationID]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldOperationID)
+				fieldSeen[attachment.FieldOperationID] = struct{}{}
+			}
+
+		case "customer":
+			query := _q.withCustomer
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&CustomerClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, customerImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withCustomer = query
+			if _, ok := fieldSeen[attachment.FieldCustomerID]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldCustomerID)
+				fieldSeen[attachment.FieldCustomerID] = struct{}{}
+			}
+
+		case "deal":
+			query := _q.withDeal
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&DealClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, dealImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withDeal = query
+			if _, ok := fieldSeen[attachment.FieldDealID]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldDealID)
+				fieldSeen[attachment.FieldDealID] = struct{}{}
+			}
+
+		case "message":
+			query := _q.withMessage
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&MessageClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, messageImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withMessage = query
+			if _, ok := fieldSeen[attachment.FieldMessageID]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldMessageID)
+				fieldSeen[attachment.FieldMessageID] = struct{}{}
+			}
+
+		case "call":
+			query := _q.withCall
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&CallClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, callImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withCall = query
+			if _, ok := fieldSeen[attachment.FieldCallID]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldCallID)
+				fieldSeen[attachment.FieldCallID] = struct{}{}
+			}
+
+		case "note":
+			query := _q.withNote
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&NoteClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, noteImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withNote = query
+			if _, ok := fieldSeen[attachment.FieldNoteID]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldNoteID)
+				fieldSeen[attachment.FieldNoteID] = struct{}{}
+			}
+		case "createdAt":
+			if _, ok := fieldSeen[attachment.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldCreatedAt)
+				fieldSeen[attachment.FieldCreatedAt] = struct{}{}
+			}
+		case "updatedAt":
+			if _, ok := fieldSeen[attachment.FieldUpdatedAt]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldUpdatedAt)
+				fieldSeen[attachment.FieldUpdatedAt] = struct{}{}
+			}
+		case "state":
+			if _, ok := fieldSeen[attachment.FieldState]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldState)
+				fieldSeen[attachment.FieldState] = struct{}{}
+			}
+		case "stateChangedAt":
+			if _, ok := fieldSeen[attachment.FieldStateChangedAt]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldStateChangedAt)
+				fieldSeen[attachment.FieldStateChangedAt] = struct{}{}
+			}
+		case "stateReason":
+			if _, ok := fieldSeen[attachment.FieldStateReason]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldStateReason)
+				fieldSeen[attachment.FieldStateReason] = struct{}{}
+			}
+		case "orphanedAt":
+			if _, ok := fieldSeen[attachment.FieldOrphanedAt]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldOrphanedAt)
+				fieldSeen[attachment.FieldOrphanedAt] = struct{}{}
+			}
+		case "purgeAfter":
+			if _, ok := fieldSeen[attachment.FieldPurgeAfter]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldPurgeAfter)
+				fieldSeen[attachment.FieldPurgeAfter] = struct{}{}
+			}
+		case "suspendedUntil":
+			if _, ok := fieldSeen[attachment.FieldSuspendedUntil]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldSuspendedUntil)
+				fieldSeen[attachment.FieldSuspendedUntil] = struct{}{}
+			}
+		case "version":
+			if _, ok := fieldSeen[attachment.FieldVersion]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldVersion)
+				fieldSeen[attachment.FieldVersion] = struct{}{}
+			}
+		case "filename":
+			if _, ok := fieldSeen[attachment.FieldFilename]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldFilename)
+				fieldSeen[attachment.FieldFilename] = struct{}{}
+			}
+		case "mediaType":
+			if _, ok := fieldSeen[attachment.FieldMediaType]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldMediaType)
+				fieldSeen[attachment.FieldMediaType] = struct{}{}
+			}
+		case "size":
+			if _, ok := fieldSeen[attachment.FieldSize]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldSize)
+				fieldSeen[attachment.FieldSize] = struct{}{}
+			}
+		case "sha256":
+			if _, ok := fieldSeen[attachment.FieldSha256]; !ok {
+				selectedFields = append(selectedFields, attachment.FieldSha256)
+				fieldSeen[attachment.FieldSha256] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		case "type", "history":
+		case "label":
+			for _, column := range []string{attachment.FieldFilename} {
+				if _, ok := fieldSeen[column]; !ok {
+					selectedFields = append(selectedFields, column)
+					fieldSeen[column] = struct{}{}
+				}
+			}
+		default:
+			unknownSeen = true
+		}
+	}
+	if unknownSeen {
+		_q.ctx.Fields = nil
+	} else {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type attachmentPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []AttachmentPaginateOption
+}
+
+func newAttachmentPaginateArgs(rv map[string]any, err error) (*attachmentPaginateArgs, error) {
+	args := &attachmentPaginateArgs{}
+	if err != nil || rv == nil {
+		return args, err
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case map[string]any:
+			var (
+				err1, err2 error
+				order      = &AttachmentOrder{Field: &AttachmentOrderField{}, Direction: entgql.OrderDirectionAsc}
+			)
+			if d, ok := v[directionField]; ok {
+				err1 = order.Direction.UnmarshalGQL(d)
+			}
+			if f, ok := v[fieldField]; ok {
+				err2 = order.Field.UnmarshalGQL(f)
+			}
+			if err := cmp.Or(err1, err2); err != nil {
+				return nil, badInput(orderByField, err)
+			}
+			args.opts = append(args.opts, WithAttachmentOrder(order))
+		case *AttachmentOrder:
+			if v != nil {
+				args.opts = append(args.opts, WithAttachmentOrder(v))
+			}
+		}
+	}
+	if v, ok := rv[whereField].(*AttachmentWhereInput); ok {
+		args.opts = append(args.opts, WithAttachmentFilter(v.Filter))
+	}
+	if v, ok := rv[statesField].([]lifecycle.State); ok {
+		args.opts = append(args.opts, WithAttachmentStates(v))
+	}
+	return args, nil
+}
 
 // CollectNodes is CollectFields for a field of the selection other than the one being resolved.
 func (_q *AuditEventQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
@@ -143,6 +477,437 @@ func newAuditEventPaginateArgs(rv map[string]any, err error) (*auditeventPaginat
 	}
 	if v, ok := rv[whereField].(*AuditEventWhereInput); ok {
 		args.opts = append(args.opts, WithAuditEventFilter(v.Filter))
+	}
+	return args, nil
+}
+
+// CollectNodes is CollectFields for a field of the selection other than the one being resolved.
+func (_q *CallQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
+	return _q.collectField(ctx, false, graphql.GetOperationContext(ctx), field, callImplementors...)
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *CallQuery) CollectFields(ctx context.Context, satisfies ...string) (*CallQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *CallQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, satisfies ...string) error {
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(call.Columns))
+		selectedFields = []string{call.FieldID, call.FieldState}
+	)
+	fieldSeen[call.FieldState] = struct{}{}
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "owner":
+			query := _q.withOwner
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withOwner = query
+			if _, ok := fieldSeen[call.FieldOwnerID]; !ok {
+				selectedFields = append(selectedFields, call.FieldOwnerID)
+				fieldSeen[call.FieldOwnerID] = struct{}{}
+			}
+
+		case "team":
+			query := _q.withTeam
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&TeamClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, teamImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withTeam = query
+			if _, ok := fieldSeen[call.FieldTeamID]; !ok {
+				selectedFields = append(selectedFields, call.FieldTeamID)
+				fieldSeen[call.FieldTeamID] = struct{}{}
+			}
+
+		case "stateChangedBy":
+			query := _q.withStateChangedBy
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withStateChangedBy = query
+			if _, ok := fieldSeen[call.FieldStateChangedByID]; !ok {
+				selectedFields = append(selectedFields, call.FieldStateChangedByID)
+				fieldSeen[call.FieldStateChangedByID] = struct{}{}
+			}
+
+		case "operation":
+			query := _q.withOperation
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&OperationClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, operationImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withOperation = query
+			if _, ok := fieldSeen[call.FieldOperationID]; !ok {
+				selectedFields = append(selectedFields, call.FieldOperationID)
+				fieldSeen[call.FieldOperationID] = struct{}{}
+			}
+
+		case "customer":
+			query := _q.withCustomer
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&CustomerClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, customerImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withCustomer = query
+			if _, ok := fieldSeen[call.FieldCustomerID]; !ok {
+				selectedFields = append(selectedFields, call.FieldCustomerID)
+				fieldSeen[call.FieldCustomerID] = struct{}{}
+			}
+
+		case "contact":
+			query := _q.withContact
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&ContactClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, contactImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withContact = query
+			if _, ok := fieldSeen[call.FieldContactID]; !ok {
+				selectedFields = append(selectedFields, call.FieldContactID)
+				fieldSeen[call.FieldContactID] = struct{}{}
+			}
+		case "contactRef":
+			if _q.withContact == nil {
+				_q.withContact = (&ContactClient{config: _q.config}).Query()
+				_q.withContact.Select(contact.FieldID, contact.FieldState)
+			}
+			if _, ok := fieldSeen[call.FieldContactID]; !ok {
+				selectedFields = append(selectedFields, call.FieldContactID)
+				fieldSeen[call.FieldContactID] = struct{}{}
+			}
+
+		case "deal":
+			query := _q.withDeal
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&DealClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, dealImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withDeal = query
+			if _, ok := fieldSeen[call.FieldDealID]; !ok {
+				selectedFields = append(selectedFields, call.FieldDealID)
+				fieldSeen[call.FieldDealID] = struct{}{}
+			}
+		case "dealRef":
+			if _q.withDeal == nil {
+				_q.withDeal = (&DealClient{config: _q.config}).Query()
+				_q.withDeal.Select(deal.FieldID, deal.FieldState)
+			}
+			if _, ok := fieldSeen[call.FieldDealID]; !ok {
+				selectedFields = append(selectedFields, call.FieldDealID)
+				fieldSeen[call.FieldDealID] = struct{}{}
+			}
+
+		case "task":
+			query := _q.withTask
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&TaskClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, taskImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withTask = query
+			if _, ok := fieldSeen[call.FieldTaskID]; !ok {
+				selectedFields = append(selectedFields, call.FieldTaskID)
+				fieldSeen[call.FieldTaskID] = struct{}{}
+			}
+		case "taskRef":
+			if _q.withTask == nil {
+				_q.withTask = (&TaskClient{config: _q.config}).Query()
+				_q.withTask.Select(task.FieldID, task.FieldState)
+			}
+			if _, ok := fieldSeen[call.FieldTaskID]; !ok {
+				selectedFields = append(selectedFields, call.FieldTaskID)
+				fieldSeen[call.FieldTaskID] = struct{}{}
+			}
+
+		case "attachments":
+			var (
+				alias = field.Alias
+				query = (&AttachmentClient{config: _q.config}).Query()
+			)
+			args, err := newAttachmentPaginateArgs(fieldArgs(ctx, field, new(AttachmentWhereInput)))
+			if err != nil {
+				return err
+			}
+			if err := validateFirstLast(args.first, args.last); err != nil {
+				return err
+			}
+			pager, err := newAttachmentPager(args.opts, args.last != nil)
+			if err != nil {
+				return err
+			}
+			if query, err = pager.applyFilter(query); err != nil {
+				return err
+			}
+			nodes, rows, err := selectedNodes(opCtx, field)
+			if err != nil {
+				return err
+			}
+			if selectedField(opCtx, field, totalCountField) != nil {
+				query := query.Clone()
+				_q.loadTotal = append(_q.loadTotal, func(ctx context.Context, nodes []*Call) error {
+					ids := make([]driver.Value, len(nodes))
+					for i := range nodes {
+						ids[i] = nodes[i].ID
+					}
+					var v []struct {
+						NodeID gid.ID `sql:"call_id"`
+						Count  int    `sql:"count"`
+					}
+					query.Where(func(s *sql.Selector) {
+						s.Where(sql.InValues(s.C(call.AttachmentsColumn), ids...))
+					})
+					if err := query.GroupBy(call.AttachmentsColumn).Aggregate(Count()).Scan(ctx, &v); err != nil {
+						return err
+					}
+					m := make(map[gid.ID]int, len(v))
+					for i := range v {
+						m[v[i].NodeID] = v[i].Count
+					}
+					for i := range nodes {
+						n := m[nodes[i].ID]
+						if nodes[i].Edges.totalCount[8] == nil {
+							nodes[i].Edges.totalCount[8] = make(map[string]int)
+						}
+						nodes[i].Edges.totalCount[8][alias] = n
+					}
+					return nil
+				})
+
+			}
+			if !rows {
+				continue
+			}
+			if query, err = pager.applyCursors(query, args.after, args.before); err != nil {
+				return err
+			}
+			if nodes != nil {
+				if err := query.collectField(ctx, false, opCtx, *nodes, mayAddCondition(satisfies, attachmentImplementors)...); err != nil {
+					return err
+				}
+			}
+			limit := paginateLimit(args.first, args.last)
+			if oneNode {
+				pager.applyOrder(query.Limit(limit))
+			} else {
+				modify := entgql.LimitPerRow(call.AttachmentsColumn, limit, pager.orderExpr(query))
+				query.modifiers = append(query.modifiers, modify)
+			}
+			_q.WithNamedAttachments(alias, func(wq *AttachmentQuery) {
+				*wq = *query
+			})
+		case "createdAt":
+			if _, ok := fieldSeen[call.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, call.FieldCreatedAt)
+				fieldSeen[call.FieldCreatedAt] = struct{}{}
+			}
+		case "updatedAt":
+			if _, ok := fieldSeen[call.FieldUpdatedAt]; !ok {
+				selectedFields = append(selectedFields, call.FieldUpdatedAt)
+				fieldSeen[call.FieldUpdatedAt] = struct{}{}
+			}
+		case "state":
+			if _, ok := fieldSeen[call.FieldState]; !ok {
+				selectedFields = append(selectedFields, call.FieldState)
+				fieldSeen[call.FieldState] = struct{}{}
+			}
+		case "stateChangedAt":
+			if _, ok := fieldSeen[call.FieldStateChangedAt]; !ok {
+				selectedFields = append(selectedFields, call.FieldStateChangedAt)
+				fieldSeen[call.FieldStateChangedAt] = struct{}{}
+			}
+		case "stateReason":
+			if _, ok := fieldSeen[call.FieldStateReason]; !ok {
+				selectedFields = append(selectedFields, call.FieldStateReason)
+				fieldSeen[call.FieldStateReason] = struct{}{}
+			}
+		case "orphanedAt":
+			if _, ok := fieldSeen[call.FieldOrphanedAt]; !ok {
+				selectedFields = append(selectedFields, call.FieldOrphanedAt)
+				fieldSeen[call.FieldOrphanedAt] = struct{}{}
+			}
+		case "purgeAfter":
+			if _, ok := fieldSeen[call.FieldPurgeAfter]; !ok {
+				selectedFields = append(selectedFields, call.FieldPurgeAfter)
+				fieldSeen[call.FieldPurgeAfter] = struct{}{}
+			}
+		case "suspendedUntil":
+			if _, ok := fieldSeen[call.FieldSuspendedUntil]; !ok {
+				selectedFields = append(selectedFields, call.FieldSuspendedUntil)
+				fieldSeen[call.FieldSuspendedUntil] = struct{}{}
+			}
+		case "version":
+			if _, ok := fieldSeen[call.FieldVersion]; !ok {
+				selectedFields = append(selectedFields, call.FieldVersion)
+				fieldSeen[call.FieldVersion] = struct{}{}
+			}
+		case "direction":
+			if _, ok := fieldSeen[call.FieldDirection]; !ok {
+				selectedFields = append(selectedFields, call.FieldDirection)
+				fieldSeen[call.FieldDirection] = struct{}{}
+			}
+		case "fromNumber":
+			if _, ok := fieldSeen[call.FieldFromNumber]; !ok {
+				selectedFields = append(selectedFields, call.FieldFromNumber)
+				fieldSeen[call.FieldFromNumber] = struct{}{}
+			}
+		case "toNumber":
+			if _, ok := fieldSeen[call.FieldToNumber]; !ok {
+				selectedFields = append(selectedFields, call.FieldToNumber)
+				fieldSeen[call.FieldToNumber] = struct{}{}
+			}
+		case "startedAt":
+			if _, ok := fieldSeen[call.FieldStartedAt]; !ok {
+				selectedFields = append(selectedFields, call.FieldStartedAt)
+				fieldSeen[call.FieldStartedAt] = struct{}{}
+			}
+		case "durationSeconds":
+			if _, ok := fieldSeen[call.FieldDurationSeconds]; !ok {
+				selectedFields = append(selectedFields, call.FieldDurationSeconds)
+				fieldSeen[call.FieldDurationSeconds] = struct{}{}
+			}
+		case "outcome":
+			if _, ok := fieldSeen[call.FieldOutcome]; !ok {
+				selectedFields = append(selectedFields, call.FieldOutcome)
+				fieldSeen[call.FieldOutcome] = struct{}{}
+			}
+		case "externalID":
+			if _, ok := fieldSeen[call.FieldExternalID]; !ok {
+				selectedFields = append(selectedFields, call.FieldExternalID)
+				fieldSeen[call.FieldExternalID] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		case "type", "history":
+		case "label":
+			for _, column := range []string{call.FieldFromNumber, call.FieldToNumber} {
+				if _, ok := fieldSeen[column]; !ok {
+					selectedFields = append(selectedFields, column)
+					fieldSeen[column] = struct{}{}
+				}
+			}
+		default:
+			unknownSeen = true
+		}
+	}
+	if unknownSeen {
+		_q.ctx.Fields = nil
+	} else {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type callPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []CallPaginateOption
+}
+
+func newCallPaginateArgs(rv map[string]any, err error) (*callPaginateArgs, error) {
+	args := &callPaginateArgs{}
+	if err != nil || rv == nil {
+		return args, err
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case map[string]any:
+			var (
+				err1, err2 error
+				order      = &CallOrder{Field: &CallOrderField{}, Direction: entgql.OrderDirectionAsc}
+			)
+			if d, ok := v[directionField]; ok {
+				err1 = order.Direction.UnmarshalGQL(d)
+			}
+			if f, ok := v[fieldField]; ok {
+				err2 = order.Field.UnmarshalGQL(f)
+			}
+			if err := cmp.Or(err1, err2); err != nil {
+				return nil, badInput(orderByField, err)
+			}
+			args.opts = append(args.opts, WithCallOrder(order))
+		case *CallOrder:
+			if v != nil {
+				args.opts = append(args.opts, WithCallOrder(v))
+			}
+		}
+	}
+	if v, ok := rv[whereField].(*CallWhereInput); ok {
+		args.opts = append(args.opts, WithCallFilter(v.Filter))
+	}
+	if v, ok := rv[statesField].([]lifecycle.State); ok {
+		args.opts = append(args.opts, WithCallStates(v))
 	}
 	return args, nil
 }
@@ -340,6 +1105,160 @@ func (_q *ContactQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 			_q.WithNamedMessages(alias, func(wq *MessageQuery) {
 				*wq = *query
 			})
+
+		case "calls":
+			var (
+				alias = field.Alias
+				query = (&CallClient{config: _q.config}).Query()
+			)
+			args, err := newCallPaginateArgs(fieldArgs(ctx, field, new(CallWhereInput)))
+			if err != nil {
+				return err
+			}
+			if err := validateFirstLast(args.first, args.last); err != nil {
+				return err
+			}
+			pager, err := newCallPager(args.opts, args.last != nil)
+			if err != nil {
+				return err
+			}
+			if query, err = pager.applyFilter(query); err != nil {
+				return err
+			}
+			nodes, rows, err := selectedNodes(opCtx, field)
+			if err != nil {
+				return err
+			}
+			if selectedField(opCtx, field, totalCountField) != nil {
+				query := query.Clone()
+				_q.loadTotal = append(_q.loadTotal, func(ctx context.Context, nodes []*Contact) error {
+					ids := make([]driver.Value, len(nodes))
+					for i := range nodes {
+						ids[i] = nodes[i].ID
+					}
+					var v []struct {
+						NodeID gid.ID `sql:"contact_id"`
+						Count  int    `sql:"count"`
+					}
+					query.Where(func(s *sql.Selector) {
+						s.Where(sql.InValues(s.C(contact.CallsColumn), ids...))
+					})
+					if err := query.GroupBy(contact.CallsColumn).Aggregate(Count()).Scan(ctx, &v); err != nil {
+						return err
+					}
+					m := make(map[gid.ID]int, len(v))
+					for i := range v {
+						m[v[i].NodeID] = v[i].Count
+					}
+					for i := range nodes {
+						n := m[nodes[i].ID]
+						if nodes[i].Edges.totalCount[6] == nil {
+							nodes[i].Edges.totalCount[6] = make(map[string]int)
+						}
+						nodes[i].Edges.totalCount[6][alias] = n
+					}
+					return nil
+				})
+
+			}
+			if !rows {
+				continue
+			}
+			if query, err = pager.applyCursors(query, args.after, args.before); err != nil {
+				return err
+			}
+			if nodes != nil {
+				if err := query.collectField(ctx, false, opCtx, *nodes, mayAddCondition(satisfies, callImplementors)...); err != nil {
+					return err
+				}
+			}
+			limit := paginateLimit(args.first, args.last)
+			if oneNode {
+				pager.applyOrder(query.Limit(limit))
+			} else {
+				modify := entgql.LimitPerRow(contact.CallsColumn, limit, pager.orderExpr(query))
+				query.modifiers = append(query.modifiers, modify)
+			}
+			_q.WithNamedCalls(alias, func(wq *CallQuery) {
+				*wq = *query
+			})
+
+		case "notes":
+			var (
+				alias = field.Alias
+				query = (&NoteClient{config: _q.config}).Query()
+			)
+			args, err := newNotePaginateArgs(fieldArgs(ctx, field, new(NoteWhereInput)))
+			if err != nil {
+				return err
+			}
+			if err := validateFirstLast(args.first, args.last); err != nil {
+				return err
+			}
+			pager, err := newNotePager(args.opts, args.last != nil)
+			if err != nil {
+				return err
+			}
+			if query, err = pager.applyFilter(query); err != nil {
+				return err
+			}
+			nodes, rows, err := selectedNodes(opCtx, field)
+			if err != nil {
+				return err
+			}
+			if selectedField(opCtx, field, totalCountField) != nil {
+				query := query.Clone()
+				_q.loadTotal = append(_q.loadTotal, func(ctx context.Context, nodes []*Contact) error {
+					ids := make([]driver.Value, len(nodes))
+					for i := range nodes {
+						ids[i] = nodes[i].ID
+					}
+					var v []struct {
+						NodeID gid.ID `sql:"contact_id"`
+						Count  int    `sql:"count"`
+					}
+					query.Where(func(s *sql.Selector) {
+						s.Where(sql.InValues(s.C(contact.NotesColumn), ids...))
+					})
+					if err := query.GroupBy(contact.NotesColumn).Aggregate(Count()).Scan(ctx, &v); err != nil {
+						return err
+					}
+					m := make(map[gid.ID]int, len(v))
+					for i := range v {
+						m[v[i].NodeID] = v[i].Count
+					}
+					for i := range nodes {
+						n := m[nodes[i].ID]
+						if nodes[i].Edges.totalCount[7] == nil {
+							nodes[i].Edges.totalCount[7] = make(map[string]int)
+						}
+						nodes[i].Edges.totalCount[7][alias] = n
+					}
+					return nil
+				})
+
+			}
+			if !rows {
+				continue
+			}
+			if query, err = pager.applyCursors(query, args.after, args.before); err != nil {
+				return err
+			}
+			if nodes != nil {
+				if err := query.collectField(ctx, false, opCtx, *nodes, mayAddCondition(satisfies, noteImplementors)...); err != nil {
+					return err
+				}
+			}
+			limit := paginateLimit(args.first, args.last)
+			if oneNode {
+				pager.applyOrder(query.Limit(limit))
+			} else {
+				modify := entgql.LimitPerRow(contact.NotesColumn, limit, pager.orderExpr(query))
+				query.modifiers = append(query.modifiers, modify)
+			}
+			_q.WithNamedNotes(alias, func(wq *NoteQuery) {
+				*wq = *query
+			})
 		case "createdAt":
 			if _, ok := fieldSeen[contact.FieldCreatedAt]; !ok {
 				selectedFields = append(selectedFields, contact.FieldCreatedAt)
@@ -409,9 +1328,11 @@ func (_q *ContactQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 		case "__typename":
 		case "type", "history":
 		case "label":
-			if _, ok := fieldSeen[contact.FieldName]; !ok {
-				selectedFields = append(selectedFields, contact.FieldName)
-				fieldSeen[contact.FieldName] = struct{}{}
+			for _, column := range []string{contact.FieldName} {
+				if _, ok := fieldSeen[column]; !ok {
+					selectedFields = append(selectedFields, column)
+					fieldSeen[column] = struct{}{}
+				}
 			}
 		default:
 			unknownSeen = true
@@ -809,6 +1730,314 @@ func (_q *CustomerQuery) collectField(ctx context.Context, oneNode bool, opCtx *
 			_q.WithNamedMessages(alias, func(wq *MessageQuery) {
 				*wq = *query
 			})
+
+		case "calls":
+			var (
+				alias = field.Alias
+				query = (&CallClient{config: _q.config}).Query()
+			)
+			args, err := newCallPaginateArgs(fieldArgs(ctx, field, new(CallWhereInput)))
+			if err != nil {
+				return err
+			}
+			if err := validateFirstLast(args.first, args.last); err != nil {
+				return err
+			}
+			pager, err := newCallPager(args.opts, args.last != nil)
+			if err != nil {
+				return err
+			}
+			if query, err = pager.applyFilter(query); err != nil {
+				return err
+			}
+			nodes, rows, err := selectedNodes(opCtx, field)
+			if err != nil {
+				return err
+			}
+			if selectedField(opCtx, field, totalCountField) != nil {
+				query := query.Clone()
+				_q.loadTotal = append(_q.loadTotal, func(ctx context.Context, nodes []*Customer) error {
+					ids := make([]driver.Value, len(nodes))
+					for i := range nodes {
+						ids[i] = nodes[i].ID
+					}
+					var v []struct {
+						NodeID gid.ID `sql:"customer_id"`
+						Count  int    `sql:"count"`
+					}
+					query.Where(func(s *sql.Selector) {
+						s.Where(sql.InValues(s.C(customer.CallsColumn), ids...))
+					})
+					if err := query.GroupBy(customer.CallsColumn).Aggregate(Count()).Scan(ctx, &v); err != nil {
+						return err
+					}
+					m := make(map[gid.ID]int, len(v))
+					for i := range v {
+						m[v[i].NodeID] = v[i].Count
+					}
+					for i := range nodes {
+						n := m[nodes[i].ID]
+						if nodes[i].Edges.totalCount[7] == nil {
+							nodes[i].Edges.totalCount[7] = make(map[string]int)
+						}
+						nodes[i].Edges.totalCount[7][alias] = n
+					}
+					return nil
+				})
+
+			}
+			if !rows {
+				continue
+			}
+			if query, err = pager.applyCursors(query, args.after, args.before); err != nil {
+				return err
+			}
+			if nodes != nil {
+				if err := query.collectField(ctx, false, opCtx, *nodes, mayAddCondition(satisfies, callImplementors)...); err != nil {
+					return err
+				}
+			}
+			limit := paginateLimit(args.first, args.last)
+			if oneNode {
+				pager.applyOrder(query.Limit(limit))
+			} else {
+				modify := entgql.LimitPerRow(customer.CallsColumn, limit, pager.orderExpr(query))
+				query.modifiers = append(query.modifiers, modify)
+			}
+			_q.WithNamedCalls(alias, func(wq *CallQuery) {
+				*wq = *query
+			})
+
+		case "tasks":
+			var (
+				alias = field.Alias
+				query = (&TaskClient{config: _q.config}).Query()
+			)
+			args, err := newTaskPaginateArgs(fieldArgs(ctx, field, new(TaskWhereInput)))
+			if err != nil {
+				return err
+			}
+			if err := validateFirstLast(args.first, args.last); err != nil {
+				return err
+			}
+			pager, err := newTaskPager(args.opts, args.last != nil)
+			if err != nil {
+				return err
+			}
+			if query, err = pager.applyFilter(query); err != nil {
+				return err
+			}
+			nodes, rows, err := selectedNodes(opCtx, field)
+			if err != nil {
+				return err
+			}
+			if selectedField(opCtx, field, totalCountField) != nil {
+				query := query.Clone()
+				_q.loadTotal = append(_q.loadTotal, func(ctx context.Context, nodes []*Customer) error {
+					ids := make([]driver.Value, len(nodes))
+					for i := range nodes {
+						ids[i] = nodes[i].ID
+					}
+					var v []struct {
+						NodeID gid.ID `sql:"customer_id"`
+						Count  int    `sql:"count"`
+					}
+					query.Where(func(s *sql.Selector) {
+						s.Where(sql.InValues(s.C(customer.TasksColumn), ids...))
+					})
+					if err := query.GroupBy(customer.TasksColumn).Aggregate(Count()).Scan(ctx, &v); err != nil {
+						return err
+					}
+					m := make(map[gid.ID]int, len(v))
+					for i := range v {
+						m[v[i].NodeID] = v[i].Count
+					}
+					for i := range nodes {
+						n := m[nodes[i].ID]
+						if nodes[i].Edges.totalCount[8] == nil {
+							nodes[i].Edges.totalCount[8] = make(map[string]int)
+						}
+						nodes[i].Edges.totalCount[8][alias] = n
+					}
+					return nil
+				})
+
+			}
+			if !rows {
+				continue
+			}
+			if query, err = pager.applyCursors(query, args.after, args.before); err != nil {
+				return err
+			}
+			if nodes != nil {
+				if err := query.collectField(ctx, false, opCtx, *nodes, mayAddCondition(satisfies, taskImplementors)...); err != nil {
+					return err
+				}
+			}
+			limit := paginateLimit(args.first, args.last)
+			if oneNode {
+				pager.applyOrder(query.Limit(limit))
+			} else {
+				modify := entgql.LimitPerRow(customer.TasksColumn, limit, pager.orderExpr(query))
+				query.modifiers = append(query.modifiers, modify)
+			}
+			_q.WithNamedTasks(alias, func(wq *TaskQuery) {
+				*wq = *query
+			})
+
+		case "notes":
+			var (
+				alias = field.Alias
+				query = (&NoteClient{config: _q.config}).Query()
+			)
+			args, err := newNotePaginateArgs(fieldArgs(ctx, field, new(NoteWhereInput)))
+			if err != nil {
+				return err
+			}
+			if err := validateFirstLast(args.first, args.last); err != nil {
+				return err
+			}
+			pager, err := newNotePager(args.opts, args.last != nil)
+			if err != nil {
+				return err
+			}
+			if query, err = pager.applyFilter(query); err != nil {
+				return err
+			}
+			nodes, rows, err := selectedNodes(opCtx, field)
+			if err != nil {
+				return err
+			}
+			if selectedField(opCtx, field, totalCountField) != nil {
+				query := query.Clone()
+				_q.loadTotal = append(_q.loadTotal, func(ctx context.Context, nodes []*Customer) error {
+					ids := make([]driver.Value, len(nodes))
+					for i := range nodes {
+						ids[i] = nodes[i].ID
+					}
+					var v []struct {
+						NodeID gid.ID `sql:"customer_id"`
+						Count  int    `sql:"count"`
+					}
+					query.Where(func(s *sql.Selector) {
+						s.Where(sql.InValues(s.C(customer.NotesColumn), ids...))
+					})
+					if err := query.GroupBy(customer.NotesColumn).Aggregate(Count()).Scan(ctx, &v); err != nil {
+						return err
+					}
+					m := make(map[gid.ID]int, len(v))
+					for i := range v {
+						m[v[i].NodeID] = v[i].Count
+					}
+					for i := range nodes {
+						n := m[nodes[i].ID]
+						if nodes[i].Edges.totalCount[9] == nil {
+							nodes[i].Edges.totalCount[9] = make(map[string]int)
+						}
+						nodes[i].Edges.totalCount[9][alias] = n
+					}
+					return nil
+				})
+
+			}
+			if !rows {
+				continue
+			}
+			if query, err = pager.applyCursors(query, args.after, args.before); err != nil {
+				return err
+			}
+			if nodes != nil {
+				if err := query.collectField(ctx, false, opCtx, *nodes, mayAddCondition(satisfies, noteImplementors)...); err != nil {
+					return err
+				}
+			}
+			limit := paginateLimit(args.first, args.last)
+			if oneNode {
+				pager.applyOrder(query.Limit(limit))
+			} else {
+				modify := entgql.LimitPerRow(customer.NotesColumn, limit, pager.orderExpr(query))
+				query.modifiers = append(query.modifiers, modify)
+			}
+			_q.WithNamedNotes(alias, func(wq *NoteQuery) {
+				*wq = *query
+			})
+
+		case "attachments":
+			var (
+				alias = field.Alias
+				query = (&AttachmentClient{config: _q.config}).Query()
+			)
+			args, err := newAttachmentPaginateArgs(fieldArgs(ctx, field, new(AttachmentWhereInput)))
+			if err != nil {
+				return err
+			}
+			if err := validateFirstLast(args.first, args.last); err != nil {
+				return err
+			}
+			pager, err := newAttachmentPager(args.opts, args.last != nil)
+			if err != nil {
+				return err
+			}
+			if query, err = pager.applyFilter(query); err != nil {
+				return err
+			}
+			nodes, rows, err := selectedNodes(opCtx, field)
+			if err != nil {
+				return err
+			}
+			if selectedField(opCtx, field, totalCountField) != nil {
+				query := query.Clone()
+				_q.loadTotal = append(_q.loadTotal, func(ctx context.Context, nodes []*Customer) error {
+					ids := make([]driver.Value, len(nodes))
+					for i := range nodes {
+						ids[i] = nodes[i].ID
+					}
+					var v []struct {
+						NodeID gid.ID `sql:"customer_id"`
+						Count  int    `sql:"count"`
+					}
+					query.Where(func(s *sql.Selector) {
+						s.Where(sql.InValues(s.C(customer.AttachmentsColumn), ids...))
+					})
+					if err := query.GroupBy(customer.AttachmentsColumn).Aggregate(Count()).Scan(ctx, &v); err != nil {
+						return err
+					}
+					m := make(map[gid.ID]int, len(v))
+					for i := range v {
+						m[v[i].NodeID] = v[i].Count
+					}
+					for i := range nodes {
+						n := m[nodes[i].ID]
+						if nodes[i].Edges.totalCount[10] == nil {
+							nodes[i].Edges.totalCount[10] = make(map[string]int)
+						}
+						nodes[i].Edges.totalCount[10][alias] = n
+					}
+					return nil
+				})
+
+			}
+			if !rows {
+				continue
+			}
+			if query, err = pager.applyCursors(query, args.after, args.before); err != nil {
+				return err
+			}
+			if nodes != nil {
+				if err := query.collectField(ctx, false, opCtx, *nodes, mayAddCondition(satisfies, attachmentImplementors)...); err != nil {
+					return err
+				}
+			}
+			limit := paginateLimit(args.first, args.last)
+			if oneNode {
+				pager.applyOrder(query.Limit(limit))
+			} else {
+				modify := entgql.LimitPerRow(customer.AttachmentsColumn, limit, pager.orderExpr(query))
+				query.modifiers = append(query.modifiers, modify)
+			}
+			_q.WithNamedAttachments(alias, func(wq *AttachmentQuery) {
+				*wq = *query
+			})
 		case "createdAt":
 			if _, ok := fieldSeen[customer.FieldCreatedAt]; !ok {
 				selectedFields = append(selectedFields, customer.FieldCreatedAt)
@@ -903,9 +2132,11 @@ func (_q *CustomerQuery) collectField(ctx context.Context, oneNode bool, opCtx *
 		case "__typename":
 		case "type", "history":
 		case "label":
-			if _, ok := fieldSeen[customer.FieldName]; !ok {
-				selectedFields = append(selectedFields, customer.FieldName)
-				fieldSeen[customer.FieldName] = struct{}{}
+			for _, column := range []string{customer.FieldName} {
+				if _, ok := fieldSeen[column]; !ok {
+					selectedFields = append(selectedFields, column)
+					fieldSeen[column] = struct{}{}
+				}
 			}
 		default:
 			unknownSeen = true
@@ -1117,6 +2348,391 @@ func (_q *DealQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 				selectedFields = append(selectedFields, deal.FieldPrimaryContactID)
 				fieldSeen[deal.FieldPrimaryContactID] = struct{}{}
 			}
+
+		case "messages":
+			var (
+				alias = field.Alias
+				query = (&MessageClient{config: _q.config}).Query()
+			)
+			args, err := newMessagePaginateArgs(fieldArgs(ctx, field, new(MessageWhereInput)))
+			if err != nil {
+				return err
+			}
+			if err := validateFirstLast(args.first, args.last); err != nil {
+				return err
+			}
+			pager, err := newMessagePager(args.opts, args.last != nil)
+			if err != nil {
+				return err
+			}
+			if query, err = pager.applyFilter(query); err != nil {
+				return err
+			}
+			nodes, rows, err := selectedNodes(opCtx, field)
+			if err != nil {
+				return err
+			}
+			if selectedField(opCtx, field, totalCountField) != nil {
+				query := query.Clone()
+				_q.loadTotal = append(_q.loadTotal, func(ctx context.Context, nodes []*Deal) error {
+					ids := make([]driver.Value, len(nodes))
+					for i := range nodes {
+						ids[i] = nodes[i].ID
+					}
+					var v []struct {
+						NodeID gid.ID `sql:"deal_id"`
+						Count  int    `sql:"count"`
+					}
+					query.Where(func(s *sql.Selector) {
+						s.Where(sql.InValues(s.C(deal.MessagesColumn), ids...))
+					})
+					if err := query.GroupBy(deal.MessagesColumn).Aggregate(Count()).Scan(ctx, &v); err != nil {
+						return err
+					}
+					m := make(map[gid.ID]int, len(v))
+					for i := range v {
+						m[v[i].NodeID] = v[i].Count
+					}
+					for i := range nodes {
+						n := m[nodes[i].ID]
+						if nodes[i].Edges.totalCount[6] == nil {
+							nodes[i].Edges.totalCount[6] = make(map[string]int)
+						}
+						nodes[i].Edges.totalCount[6][alias] = n
+					}
+					return nil
+				})
+
+			}
+			if !rows {
+				continue
+			}
+			if query, err = pager.applyCursors(query, args.after, args.before); err != nil {
+				return err
+			}
+			if nodes != nil {
+				if err := query.collectField(ctx, false, opCtx, *nodes, mayAddCondition(satisfies, messageImplementors)...); err != nil {
+					return err
+				}
+			}
+			limit := paginateLimit(args.first, args.last)
+			if oneNode {
+				pager.applyOrder(query.Limit(limit))
+			} else {
+				modify := entgql.LimitPerRow(deal.MessagesColumn, limit, pager.orderExpr(query))
+				query.modifiers = append(query.modifiers, modify)
+			}
+			_q.WithNamedMessages(alias, func(wq *MessageQuery) {
+				*wq = *query
+			})
+
+		case "calls":
+			var (
+				alias = field.Alias
+				query = (&CallClient{config: _q.config}).Query()
+			)
+			args, err := newCallPaginateArgs(fieldArgs(ctx, field, new(CallWhereInput)))
+			if err != nil {
+				return err
+			}
+			if err := validateFirstLast(args.first, args.last); err != nil {
+				return err
+			}
+			pager, err := newCallPager(args.opts, args.last != nil)
+			if err != nil {
+				return err
+			}
+			if query, err = pager.applyFilter(query); err != nil {
+				return err
+			}
+			nodes, rows, err := selectedNodes(opCtx, field)
+			if err != nil {
+				return err
+			}
+			if selectedField(opCtx, field, totalCountField) != nil {
+				query := query.Clone()
+				_q.loadTotal = append(_q.loadTotal, func(ctx context.Context, nodes []*Deal) error {
+					ids := make([]driver.Value, len(nodes))
+					for i := range nodes {
+						ids[i] = nodes[i].ID
+					}
+					var v []struct {
+						NodeID gid.ID `sql:"deal_id"`
+						Count  int    `sql:"count"`
+					}
+					query.Where(func(s *sql.Selector) {
+						s.Where(sql.InValues(s.C(deal.CallsColumn), ids...))
+					})
+					if err := query.GroupBy(deal.CallsColumn).Aggregate(Count()).Scan(ctx, &v); err != nil {
+						return err
+					}
+					m := make(map[gid.ID]int, len(v))
+					for i := range v {
+						m[v[i].NodeID] = v[i].Count
+					}
+					for i := range nodes {
+						n := m[nodes[i].ID]
+						if nodes[i].Edges.totalCount[7] == nil {
+							nodes[i].Edges.totalCount[7] = make(map[string]int)
+						}
+						nodes[i].Edges.totalCount[7][alias] = n
+					}
+					return nil
+				})
+
+			}
+			if !rows {
+				continue
+			}
+			if query, err = pager.applyCursors(query, args.after, args.before); err != nil {
+				return err
+			}
+			if nodes != nil {
+				if err := query.collectField(ctx, false, opCtx, *nodes, mayAddCondition(satisfies, callImplementors)...); err != nil {
+					return err
+				}
+			}
+			limit := paginateLimit(args.first, args.last)
+			if oneNode {
+				pager.applyOrder(query.Limit(limit))
+			} else {
+				modify := entgql.LimitPerRow(deal.CallsColumn, limit, pager.orderExpr(query))
+				query.modifiers = append(query.modifiers, modify)
+			}
+			_q.WithNamedCalls(alias, func(wq *CallQuery) {
+				*wq = *query
+			})
+
+		case "tasks":
+			var (
+				alias = field.Alias
+				query = (&TaskClient{config: _q.config}).Query()
+			)
+			args, err := newTaskPaginateArgs(fieldArgs(ctx, field, new(TaskWhereInput)))
+			if err != nil {
+				return err
+			}
+			if err := validateFirstLast(args.first, args.last); err != nil {
+				return err
+			}
+			pager, err := newTaskPager(args.opts, args.last != nil)
+			if err != nil {
+				return err
+			}
+			if query, err = pager.applyFilter(query); err != nil {
+				return err
+			}
+			nodes, rows, err := selectedNodes(opCtx, field)
+			if err != nil {
+				return err
+			}
+			if selectedField(opCtx, field, totalCountField) != nil {
+				query := query.Clone()
+				_q.loadTotal = append(_q.loadTotal, func(ctx context.Context, nodes []*Deal) error {
+					ids := make([]driver.Value, len(nodes))
+					for i := range nodes {
+						ids[i] = nodes[i].ID
+					}
+					var v []struct {
+						NodeID gid.ID `sql:"deal_id"`
+						Count  int    `sql:"count"`
+					}
+					query.Where(func(s *sql.Selector) {
+						s.Where(sql.InValues(s.C(deal.TasksColumn), ids...))
+					})
+					if err := query.GroupBy(deal.TasksColumn).Aggregate(Count()).Scan(ctx, &v); err != nil {
+						return err
+					}
+					m := make(map[gid.ID]int, len(v))
+					for i := range v {
+						m[v[i].NodeID] = v[i].Count
+					}
+					for i := range nodes {
+						n := m[nodes[i].ID]
+						if nodes[i].Edges.totalCount[8] == nil {
+							nodes[i].Edges.totalCount[8] = make(map[string]int)
+						}
+						nodes[i].Edges.totalCount[8][alias] = n
+					}
+					return nil
+				})
+
+			}
+			if !rows {
+				continue
+			}
+			if query, err = pager.applyCursors(query, args.after, args.before); err != nil {
+				return err
+			}
+			if nodes != nil {
+				if err := query.collectField(ctx, false, opCtx, *nodes, mayAddCondition(satisfies, taskImplementors)...); err != nil {
+					return err
+				}
+			}
+			limit := paginateLimit(args.first, args.last)
+			if oneNode {
+				pager.applyOrder(query.Limit(limit))
+			} else {
+				modify := entgql.LimitPerRow(deal.TasksColumn, limit, pager.orderExpr(query))
+				query.modifiers = append(query.modifiers, modify)
+			}
+			_q.WithNamedTasks(alias, func(wq *TaskQuery) {
+				*wq = *query
+			})
+
+		case "notes":
+			var (
+				alias = field.Alias
+				query = (&NoteClient{config: _q.config}).Query()
+			)
+			args, err := newNotePaginateArgs(fieldArgs(ctx, field, new(NoteWhereInput)))
+			if err != nil {
+				return err
+			}
+			if err := validateFirstLast(args.first, args.last); err != nil {
+				return err
+			}
+			pager, err := newNotePager(args.opts, args.last != nil)
+			if err != nil {
+				return err
+			}
+			if query, err = pager.applyFilter(query); err != nil {
+				return err
+			}
+			nodes, rows, err := selectedNodes(opCtx, field)
+			if err != nil {
+				return err
+			}
+			if selectedField(opCtx, field, totalCountField) != nil {
+				query := query.Clone()
+				_q.loadTotal = append(_q.loadTotal, func(ctx context.Context, nodes []*Deal) error {
+					ids := make([]driver.Value, len(nodes))
+					for i := range nodes {
+						ids[i] = nodes[i].ID
+					}
+					var v []struct {
+						NodeID gid.ID `sql:"deal_id"`
+						Count  int    `sql:"count"`
+					}
+					query.Where(func(s *sql.Selector) {
+						s.Where(sql.InValues(s.C(deal.NotesColumn), ids...))
+					})
+					if err := query.GroupBy(deal.NotesColumn).Aggregate(Count()).Scan(ctx, &v); err != nil {
+						return err
+					}
+					m := make(map[gid.ID]int, len(v))
+					for i := range v {
+						m[v[i].NodeID] = v[i].Count
+					}
+					for i := range nodes {
+						n := m[nodes[i].ID]
+						if nodes[i].Edges.totalCount[9] == nil {
+							nodes[i].Edges.totalCount[9] = make(map[string]int)
+						}
+						nodes[i].Edges.totalCount[9][alias] = n
+					}
+					return nil
+				})
+
+			}
+			if !rows {
+				continue
+			}
+			if query, err = pager.applyCursors(query, args.after, args.before); err != nil {
+				return err
+			}
+			if nodes != nil {
+				if err := query.collectField(ctx, false, opCtx, *nodes, mayAddCondition(satisfies, noteImplementors)...); err != nil {
+					return err
+				}
+			}
+			limit := paginateLimit(args.first, args.last)
+			if oneNode {
+				pager.applyOrder(query.Limit(limit))
+			} else {
+				modify := entgql.LimitPerRow(deal.NotesColumn, limit, pager.orderExpr(query))
+				query.modifiers = append(query.modifiers, modify)
+			}
+			_q.WithNamedNotes(alias, func(wq *NoteQuery) {
+				*wq = *query
+			})
+
+		case "attachments":
+			var (
+				alias = field.Alias
+				query = (&AttachmentClient{config: _q.config}).Query()
+			)
+			args, err := newAttachmentPaginateArgs(fieldArgs(ctx, field, new(AttachmentWhereInput)))
+			if err != nil {
+				return err
+			}
+			if err := validateFirstLast(args.first, args.last); err != nil {
+				return err
+			}
+			pager, err := newAttachmentPager(args.opts, args.last != nil)
+			if err != nil {
+				return err
+			}
+			if query, err = pager.applyFilter(query); err != nil {
+				return err
+			}
+			nodes, rows, err := selectedNodes(opCtx, field)
+			if err != nil {
+				return err
+			}
+			if selectedField(opCtx, field, totalCountField) != nil {
+				query := query.Clone()
+				_q.loadTotal = append(_q.loadTotal, func(ctx context.Context, nodes []*Deal) error {
+					ids := make([]driver.Value, len(nodes))
+					for i := range nodes {
+						ids[i] = nodes[i].ID
+					}
+					var v []struct {
+						NodeID gid.ID `sql:"deal_id"`
+						Count  int    `sql:"count"`
+					}
+					query.Where(func(s *sql.Selector) {
+						s.Where(sql.InValues(s.C(deal.AttachmentsColumn), ids...))
+					})
+					if err := query.GroupBy(deal.AttachmentsColumn).Aggregate(Count()).Scan(ctx, &v); err != nil {
+						return err
+					}
+					m := make(map[gid.ID]int, len(v))
+					for i := range v {
+						m[v[i].NodeID] = v[i].Count
+					}
+					for i := range nodes {
+						n := m[nodes[i].ID]
+						if nodes[i].Edges.totalCount[10] == nil {
+							nodes[i].Edges.totalCount[10] = make(map[string]int)
+						}
+						nodes[i].Edges.totalCount[10][alias] = n
+					}
+					return nil
+				})
+
+			}
+			if !rows {
+				continue
+			}
+			if query, err = pager.applyCursors(query, args.after, args.before); err != nil {
+				return err
+			}
+			if nodes != nil {
+				if err := query.collectField(ctx, false, opCtx, *nodes, mayAddCondition(satisfies, attachmentImplementors)...); err != nil {
+					return err
+				}
+			}
+			limit := paginateLimit(args.first, args.last)
+			if oneNode {
+				pager.applyOrder(query.Limit(limit))
+			} else {
+				modify := entgql.LimitPerRow(deal.AttachmentsColumn, limit, pager.orderExpr(query))
+				query.modifiers = append(query.modifiers, modify)
+			}
+			_q.WithNamedAttachments(alias, func(wq *AttachmentQuery) {
+				*wq = *query
+			})
 		case "createdAt":
 			if _, ok := fieldSeen[deal.FieldCreatedAt]; !ok {
 				selectedFields = append(selectedFields, deal.FieldCreatedAt)
@@ -1196,9 +2812,11 @@ func (_q *DealQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 		case "__typename":
 		case "type", "history":
 		case "label":
-			if _, ok := fieldSeen[deal.FieldName]; !ok {
-				selectedFields = append(selectedFields, deal.FieldName)
-				fieldSeen[deal.FieldName] = struct{}{}
+			for _, column := range []string{deal.FieldName} {
+				if _, ok := fieldSeen[column]; !ok {
+					selectedFields = append(selectedFields, column)
+					fieldSeen[column] = struct{}{}
+				}
 			}
 		default:
 			unknownSeen = true
@@ -1465,6 +3083,83 @@ func (_q *MessageQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 				fieldSeen[message.FieldInReplyToID] = struct{}{}
 			}
 
+		case "attachments":
+			var (
+				alias = field.Alias
+				query = (&AttachmentClient{config: _q.config}).Query()
+			)
+			args, err := newAttachmentPaginateArgs(fieldArgs(ctx, field, new(AttachmentWhereInput)))
+			if err != nil {
+				return err
+			}
+			if err := validateFirstLast(args.first, args.last); err != nil {
+				return err
+			}
+			pager, err := newAttachmentPager(args.opts, args.last != nil)
+			if err != nil {
+				return err
+			}
+			if query, err = pager.applyFilter(query); err != nil {
+				return err
+			}
+			nodes, rows, err := selectedNodes(opCtx, field)
+			if err != nil {
+				return err
+			}
+			if selectedField(opCtx, field, totalCountField) != nil {
+				query := query.Clone()
+				_q.loadTotal = append(_q.loadTotal, func(ctx context.Context, nodes []*Message) error {
+					ids := make([]driver.Value, len(nodes))
+					for i := range nodes {
+						ids[i] = nodes[i].ID
+					}
+					var v []struct {
+						NodeID gid.ID `sql:"message_id"`
+						Count  int    `sql:"count"`
+					}
+					query.Where(func(s *sql.Selector) {
+						s.Where(sql.InValues(s.C(message.AttachmentsColumn), ids...))
+					})
+					if err := query.GroupBy(message.AttachmentsColumn).Aggregate(Count()).Scan(ctx, &v); err != nil {
+						return err
+					}
+					m := make(map[gid.ID]int, len(v))
+					for i := range v {
+						m[v[i].NodeID] = v[i].Count
+					}
+					for i := range nodes {
+						n := m[nodes[i].ID]
+						if nodes[i].Edges.totalCount[8] == nil {
+							nodes[i].Edges.totalCount[8] = make(map[string]int)
+						}
+						nodes[i].Edges.totalCount[8][alias] = n
+					}
+					return nil
+				})
+
+			}
+			if !rows {
+				continue
+			}
+			if query, err = pager.applyCursors(query, args.after, args.before); err != nil {
+				return err
+			}
+			if nodes != nil {
+				if err := query.collectField(ctx, false, opCtx, *nodes, mayAddCondition(satisfies, attachmentImplementors)...); err != nil {
+					return err
+				}
+			}
+			limit := paginateLimit(args.first, args.last)
+			if oneNode {
+				pager.applyOrder(query.Limit(limit))
+			} else {
+				modify := entgql.LimitPerRow(message.AttachmentsColumn, limit, pager.orderExpr(query))
+				query.modifiers = append(query.modifiers, modify)
+			}
+			_q.WithNamedAttachments(alias, func(wq *AttachmentQuery) {
+				*wq = *query
+			})
+
 		case "recipients":
 			var (
 				alias = field.Alias
@@ -1575,9 +3270,11 @@ func (_q *MessageQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 		case "__typename":
 		case "type", "history":
 		case "label":
-			if _, ok := fieldSeen[message.FieldSubject]; !ok {
-				selectedFields = append(selectedFields, message.FieldSubject)
-				fieldSeen[message.FieldSubject] = struct{}{}
+			for _, column := range []string{message.FieldSubject} {
+				if _, ok := fieldSeen[column]; !ok {
+					selectedFields = append(selectedFields, column)
+					fieldSeen[column] = struct{}{}
+				}
 			}
 		default:
 			unknownSeen = true
@@ -1642,6 +3339,390 @@ func newMessagePaginateArgs(rv map[string]any, err error) (*messagePaginateArgs,
 	}
 	if v, ok := rv[statesField].([]lifecycle.State); ok {
 		args.opts = append(args.opts, WithMessageStates(v))
+	}
+	return args, nil
+}
+
+// CollectNodes is CollectFields for a field of the selection other than the one being resolved.
+func (_q *NoteQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
+	return _q.collectField(ctx, false, graphql.GetOperationContext(ctx), field, noteImplementors...)
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *NoteQuery) CollectFields(ctx context.Context, satisfies ...string) (*NoteQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *NoteQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, satisfies ...string) error {
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(note.Columns))
+		selectedFields = []string{note.FieldID, note.FieldState}
+	)
+	fieldSeen[note.FieldState] = struct{}{}
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "owner":
+			query := _q.withOwner
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withOwner = query
+			if _, ok := fieldSeen[note.FieldOwnerID]; !ok {
+				selectedFields = append(selectedFields, note.FieldOwnerID)
+				fieldSeen[note.FieldOwnerID] = struct{}{}
+			}
+
+		case "team":
+			query := _q.withTeam
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&TeamClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, teamImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withTeam = query
+			if _, ok := fieldSeen[note.FieldTeamID]; !ok {
+				selectedFields = append(selectedFields, note.FieldTeamID)
+				fieldSeen[note.FieldTeamID] = struct{}{}
+			}
+
+		case "stateChangedBy":
+			query := _q.withStateChangedBy
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withStateChangedBy = query
+			if _, ok := fieldSeen[note.FieldStateChangedByID]; !ok {
+				selectedFields = append(selectedFields, note.FieldStateChangedByID)
+				fieldSeen[note.FieldStateChangedByID] = struct{}{}
+			}
+
+		case "operation":
+			query := _q.withOperation
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&OperationClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, operationImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withOperation = query
+			if _, ok := fieldSeen[note.FieldOperationID]; !ok {
+				selectedFields = append(selectedFields, note.FieldOperationID)
+				fieldSeen[note.FieldOperationID] = struct{}{}
+			}
+
+		case "customer":
+			query := _q.withCustomer
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&CustomerClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, customerImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withCustomer = query
+			if _, ok := fieldSeen[note.FieldCustomerID]; !ok {
+				selectedFields = append(selectedFields, note.FieldCustomerID)
+				fieldSeen[note.FieldCustomerID] = struct{}{}
+			}
+
+		case "contact":
+			query := _q.withContact
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&ContactClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, contactImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withContact = query
+			if _, ok := fieldSeen[note.FieldContactID]; !ok {
+				selectedFields = append(selectedFields, note.FieldContactID)
+				fieldSeen[note.FieldContactID] = struct{}{}
+			}
+		case "contactRef":
+			if _q.withContact == nil {
+				_q.withContact = (&ContactClient{config: _q.config}).Query()
+				_q.withContact.Select(contact.FieldID, contact.FieldState)
+			}
+			if _, ok := fieldSeen[note.FieldContactID]; !ok {
+				selectedFields = append(selectedFields, note.FieldContactID)
+				fieldSeen[note.FieldContactID] = struct{}{}
+			}
+
+		case "deal":
+			query := _q.withDeal
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&DealClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, dealImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withDeal = query
+			if _, ok := fieldSeen[note.FieldDealID]; !ok {
+				selectedFields = append(selectedFields, note.FieldDealID)
+				fieldSeen[note.FieldDealID] = struct{}{}
+			}
+		case "dealRef":
+			if _q.withDeal == nil {
+				_q.withDeal = (&DealClient{config: _q.config}).Query()
+				_q.withDeal.Select(deal.FieldID, deal.FieldState)
+			}
+			if _, ok := fieldSeen[note.FieldDealID]; !ok {
+				selectedFields = append(selectedFields, note.FieldDealID)
+				fieldSeen[note.FieldDealID] = struct{}{}
+			}
+
+		case "attachments":
+			var (
+				alias = field.Alias
+				query = (&AttachmentClient{config: _q.config}).Query()
+			)
+			args, err := newAttachmentPaginateArgs(fieldArgs(ctx, field, new(AttachmentWhereInput)))
+			if err != nil {
+				return err
+			}
+			if err := validateFirstLast(args.first, args.last); err != nil {
+				return err
+			}
+			pager, err := newAttachmentPager(args.opts, args.last != nil)
+			if err != nil {
+				return err
+			}
+			if query, err = pager.applyFilter(query); err != nil {
+				return err
+			}
+			nodes, rows, err := selectedNodes(opCtx, field)
+			if err != nil {
+				return err
+			}
+			if selectedField(opCtx, field, totalCountField) != nil {
+				query := query.Clone()
+				_q.loadTotal = append(_q.loadTotal, func(ctx context.Context, nodes []*Note) error {
+					ids := make([]driver.Value, len(nodes))
+					for i := range nodes {
+						ids[i] = nodes[i].ID
+					}
+					var v []struct {
+						NodeID gid.ID `sql:"note_id"`
+						Count  int    `sql:"count"`
+					}
+					query.Where(func(s *sql.Selector) {
+						s.Where(sql.InValues(s.C(note.AttachmentsColumn), ids...))
+					})
+					if err := query.GroupBy(note.AttachmentsColumn).Aggregate(Count()).Scan(ctx, &v); err != nil {
+						return err
+					}
+					m := make(map[gid.ID]int, len(v))
+					for i := range v {
+						m[v[i].NodeID] = v[i].Count
+					}
+					for i := range nodes {
+						n := m[nodes[i].ID]
+						if nodes[i].Edges.totalCount[7] == nil {
+							nodes[i].Edges.totalCount[7] = make(map[string]int)
+						}
+						nodes[i].Edges.totalCount[7][alias] = n
+					}
+					return nil
+				})
+
+			}
+			if !rows {
+				continue
+			}
+			if query, err = pager.applyCursors(query, args.after, args.before); err != nil {
+				return err
+			}
+			if nodes != nil {
+				if err := query.collectField(ctx, false, opCtx, *nodes, mayAddCondition(satisfies, attachmentImplementors)...); err != nil {
+					return err
+				}
+			}
+			limit := paginateLimit(args.first, args.last)
+			if oneNode {
+				pager.applyOrder(query.Limit(limit))
+			} else {
+				modify := entgql.LimitPerRow(note.AttachmentsColumn, limit, pager.orderExpr(query))
+				query.modifiers = append(query.modifiers, modify)
+			}
+			_q.WithNamedAttachments(alias, func(wq *AttachmentQuery) {
+				*wq = *query
+			})
+		case "createdAt":
+			if _, ok := fieldSeen[note.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, note.FieldCreatedAt)
+				fieldSeen[note.FieldCreatedAt] = struct{}{}
+			}
+		case "updatedAt":
+			if _, ok := fieldSeen[note.FieldUpdatedAt]; !ok {
+				selectedFields = append(selectedFields, note.FieldUpdatedAt)
+				fieldSeen[note.FieldUpdatedAt] = struct{}{}
+			}
+		case "state":
+			if _, ok := fieldSeen[note.FieldState]; !ok {
+				selectedFields = append(selectedFields, note.FieldState)
+				fieldSeen[note.FieldState] = struct{}{}
+			}
+		case "stateChangedAt":
+			if _, ok := fieldSeen[note.FieldStateChangedAt]; !ok {
+				selectedFields = append(selectedFields, note.FieldStateChangedAt)
+				fieldSeen[note.FieldStateChangedAt] = struct{}{}
+			}
+		case "stateReason":
+			if _, ok := fieldSeen[note.FieldStateReason]; !ok {
+				selectedFields = append(selectedFields, note.FieldStateReason)
+				fieldSeen[note.FieldStateReason] = struct{}{}
+			}
+		case "orphanedAt":
+			if _, ok := fieldSeen[note.FieldOrphanedAt]; !ok {
+				selectedFields = append(selectedFields, note.FieldOrphanedAt)
+				fieldSeen[note.FieldOrphanedAt] = struct{}{}
+			}
+		case "purgeAfter":
+			if _, ok := fieldSeen[note.FieldPurgeAfter]; !ok {
+				selectedFields = append(selectedFields, note.FieldPurgeAfter)
+				fieldSeen[note.FieldPurgeAfter] = struct{}{}
+			}
+		case "suspendedUntil":
+			if _, ok := fieldSeen[note.FieldSuspendedUntil]; !ok {
+				selectedFields = append(selectedFields, note.FieldSuspendedUntil)
+				fieldSeen[note.FieldSuspendedUntil] = struct{}{}
+			}
+		case "version":
+			if _, ok := fieldSeen[note.FieldVersion]; !ok {
+				selectedFields = append(selectedFields, note.FieldVersion)
+				fieldSeen[note.FieldVersion] = struct{}{}
+			}
+		case "kind":
+			if _, ok := fieldSeen[note.FieldKind]; !ok {
+				selectedFields = append(selectedFields, note.FieldKind)
+				fieldSeen[note.FieldKind] = struct{}{}
+			}
+		case "body":
+			if _, ok := fieldSeen[note.FieldBody]; !ok {
+				selectedFields = append(selectedFields, note.FieldBody)
+				fieldSeen[note.FieldBody] = struct{}{}
+			}
+		case "happenedAt":
+			if _, ok := fieldSeen[note.FieldHappenedAt]; !ok {
+				selectedFields = append(selectedFields, note.FieldHappenedAt)
+				fieldSeen[note.FieldHappenedAt] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		case "type", "history":
+		case "label":
+			for _, column := range []string{note.FieldBody} {
+				if _, ok := fieldSeen[column]; !ok {
+					selectedFields = append(selectedFields, column)
+					fieldSeen[column] = struct{}{}
+				}
+			}
+		default:
+			unknownSeen = true
+		}
+	}
+	if unknownSeen {
+		_q.ctx.Fields = nil
+	} else {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type notePaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []NotePaginateOption
+}
+
+func newNotePaginateArgs(rv map[string]any, err error) (*notePaginateArgs, error) {
+	args := &notePaginateArgs{}
+	if err != nil || rv == nil {
+		return args, err
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case map[string]any:
+			var (
+				err1, err2 error
+				order      = &NoteOrder{Field: &NoteOrderField{}, Direction: entgql.OrderDirectionAsc}
+			)
+			if d, ok := v[directionField]; ok {
+				err1 = order.Direction.UnmarshalGQL(d)
+			}
+			if f, ok := v[fieldField]; ok {
+				err2 = order.Field.UnmarshalGQL(f)
+			}
+			if err := cmp.Or(err1, err2); err != nil {
+				return nil, badInput(orderByField, err)
+			}
+			args.opts = append(args.opts, WithNoteOrder(order))
+		case *NoteOrder:
+			if v != nil {
+				args.opts = append(args.opts, WithNoteOrder(v))
+			}
+		}
+	}
+	if v, ok := rv[whereField].(*NoteWhereInput); ok {
+		args.opts = append(args.opts, WithNoteFilter(v.Filter))
+	}
+	if v, ok := rv[statesField].([]lifecycle.State); ok {
+		args.opts = append(args.opts, WithNoteStates(v))
 	}
 	return args, nil
 }
@@ -2076,6 +4157,386 @@ func newRecipientPaginateArgs(rv map[string]any, err error) (*recipientPaginateA
 	}
 	if v, ok := rv[whereField].(*RecipientWhereInput); ok {
 		args.opts = append(args.opts, WithRecipientFilter(v.Filter))
+	}
+	return args, nil
+}
+
+// CollectNodes is CollectFields for a field of the selection other than the one being resolved.
+func (_q *TaskQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
+	return _q.collectField(ctx, false, graphql.GetOperationContext(ctx), field, taskImplementors...)
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *TaskQuery) CollectFields(ctx context.Context, satisfies ...string) (*TaskQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *TaskQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, satisfies ...string) error {
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(task.Columns))
+		selectedFields = []string{task.FieldID, task.FieldState}
+	)
+	fieldSeen[task.FieldState] = struct{}{}
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "owner":
+			query := _q.withOwner
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withOwner = query
+			if _, ok := fieldSeen[task.FieldOwnerID]; !ok {
+				selectedFields = append(selectedFields, task.FieldOwnerID)
+				fieldSeen[task.FieldOwnerID] = struct{}{}
+			}
+
+		case "team":
+			query := _q.withTeam
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&TeamClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, teamImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withTeam = query
+			if _, ok := fieldSeen[task.FieldTeamID]; !ok {
+				selectedFields = append(selectedFields, task.FieldTeamID)
+				fieldSeen[task.FieldTeamID] = struct{}{}
+			}
+
+		case "stateChangedBy":
+			query := _q.withStateChangedBy
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withStateChangedBy = query
+			if _, ok := fieldSeen[task.FieldStateChangedByID]; !ok {
+				selectedFields = append(selectedFields, task.FieldStateChangedByID)
+				fieldSeen[task.FieldStateChangedByID] = struct{}{}
+			}
+
+		case "operation":
+			query := _q.withOperation
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&OperationClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, operationImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withOperation = query
+			if _, ok := fieldSeen[task.FieldOperationID]; !ok {
+				selectedFields = append(selectedFields, task.FieldOperationID)
+				fieldSeen[task.FieldOperationID] = struct{}{}
+			}
+
+		case "customer":
+			query := _q.withCustomer
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&CustomerClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, customerImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withCustomer = query
+			if _, ok := fieldSeen[task.FieldCustomerID]; !ok {
+				selectedFields = append(selectedFields, task.FieldCustomerID)
+				fieldSeen[task.FieldCustomerID] = struct{}{}
+			}
+
+		case "deal":
+			query := _q.withDeal
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&DealClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, dealImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withDeal = query
+			if _, ok := fieldSeen[task.FieldDealID]; !ok {
+				selectedFields = append(selectedFields, task.FieldDealID)
+				fieldSeen[task.FieldDealID] = struct{}{}
+			}
+		case "dealRef":
+			if _q.withDeal == nil {
+				_q.withDeal = (&DealClient{config: _q.config}).Query()
+				_q.withDeal.Select(deal.FieldID, deal.FieldState)
+			}
+			if _, ok := fieldSeen[task.FieldDealID]; !ok {
+				selectedFields = append(selectedFields, task.FieldDealID)
+				fieldSeen[task.FieldDealID] = struct{}{}
+			}
+
+		case "assignee":
+			query := _q.withAssignee
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withAssignee = query
+			if _, ok := fieldSeen[task.FieldAssigneeID]; !ok {
+				selectedFields = append(selectedFields, task.FieldAssigneeID)
+				fieldSeen[task.FieldAssigneeID] = struct{}{}
+			}
+
+		case "calls":
+			var (
+				alias = field.Alias
+				query = (&CallClient{config: _q.config}).Query()
+			)
+			args, err := newCallPaginateArgs(fieldArgs(ctx, field, new(CallWhereInput)))
+			if err != nil {
+				return err
+			}
+			if err := validateFirstLast(args.first, args.last); err != nil {
+				return err
+			}
+			pager, err := newCallPager(args.opts, args.last != nil)
+			if err != nil {
+				return err
+			}
+			if query, err = pager.applyFilter(query); err != nil {
+				return err
+			}
+			nodes, rows, err := selectedNodes(opCtx, field)
+			if err != nil {
+				return err
+			}
+			if selectedField(opCtx, field, totalCountField) != nil {
+				query := query.Clone()
+				_q.loadTotal = append(_q.loadTotal, func(ctx context.Context, nodes []*Task) error {
+					ids := make([]driver.Value, len(nodes))
+					for i := range nodes {
+						ids[i] = nodes[i].ID
+					}
+					var v []struct {
+						NodeID gid.ID `sql:"task_id"`
+						Count  int    `sql:"count"`
+					}
+					query.Where(func(s *sql.Selector) {
+						s.Where(sql.InValues(s.C(task.CallsColumn), ids...))
+					})
+					if err := query.GroupBy(task.CallsColumn).Aggregate(Count()).Scan(ctx, &v); err != nil {
+						return err
+					}
+					m := make(map[gid.ID]int, len(v))
+					for i := range v {
+						m[v[i].NodeID] = v[i].Count
+					}
+					for i := range nodes {
+						n := m[nodes[i].ID]
+						if nodes[i].Edges.totalCount[7] == nil {
+							nodes[i].Edges.totalCount[7] = make(map[string]int)
+						}
+						nodes[i].Edges.totalCount[7][alias] = n
+					}
+					return nil
+				})
+
+			}
+			if !rows {
+				continue
+			}
+			if query, err = pager.applyCursors(query, args.after, args.before); err != nil {
+				return err
+			}
+			if nodes != nil {
+				if err := query.collectField(ctx, false, opCtx, *nodes, mayAddCondition(satisfies, callImplementors)...); err != nil {
+					return err
+				}
+			}
+			limit := paginateLimit(args.first, args.last)
+			if oneNode {
+				pager.applyOrder(query.Limit(limit))
+			} else {
+				modify := entgql.LimitPerRow(task.CallsColumn, limit, pager.orderExpr(query))
+				query.modifiers = append(query.modifiers, modify)
+			}
+			_q.WithNamedCalls(alias, func(wq *CallQuery) {
+				*wq = *query
+			})
+		case "createdAt":
+			if _, ok := fieldSeen[task.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, task.FieldCreatedAt)
+				fieldSeen[task.FieldCreatedAt] = struct{}{}
+			}
+		case "updatedAt":
+			if _, ok := fieldSeen[task.FieldUpdatedAt]; !ok {
+				selectedFields = append(selectedFields, task.FieldUpdatedAt)
+				fieldSeen[task.FieldUpdatedAt] = struct{}{}
+			}
+		case "state":
+			if _, ok := fieldSeen[task.FieldState]; !ok {
+				selectedFields = append(selectedFields, task.FieldState)
+				fieldSeen[task.FieldState] = struct{}{}
+			}
+		case "stateChangedAt":
+			if _, ok := fieldSeen[task.FieldStateChangedAt]; !ok {
+				selectedFields = append(selectedFields, task.FieldStateChangedAt)
+				fieldSeen[task.FieldStateChangedAt] = struct{}{}
+			}
+		case "stateReason":
+			if _, ok := fieldSeen[task.FieldStateReason]; !ok {
+				selectedFields = append(selectedFields, task.FieldStateReason)
+				fieldSeen[task.FieldStateReason] = struct{}{}
+			}
+		case "orphanedAt":
+			if _, ok := fieldSeen[task.FieldOrphanedAt]; !ok {
+				selectedFields = append(selectedFields, task.FieldOrphanedAt)
+				fieldSeen[task.FieldOrphanedAt] = struct{}{}
+			}
+		case "purgeAfter":
+			if _, ok := fieldSeen[task.FieldPurgeAfter]; !ok {
+				selectedFields = append(selectedFields, task.FieldPurgeAfter)
+				fieldSeen[task.FieldPurgeAfter] = struct{}{}
+			}
+		case "suspendedUntil":
+			if _, ok := fieldSeen[task.FieldSuspendedUntil]; !ok {
+				selectedFields = append(selectedFields, task.FieldSuspendedUntil)
+				fieldSeen[task.FieldSuspendedUntil] = struct{}{}
+			}
+		case "version":
+			if _, ok := fieldSeen[task.FieldVersion]; !ok {
+				selectedFields = append(selectedFields, task.FieldVersion)
+				fieldSeen[task.FieldVersion] = struct{}{}
+			}
+		case "title":
+			if _, ok := fieldSeen[task.FieldTitle]; !ok {
+				selectedFields = append(selectedFields, task.FieldTitle)
+				fieldSeen[task.FieldTitle] = struct{}{}
+			}
+		case "body":
+			if _, ok := fieldSeen[task.FieldBody]; !ok {
+				selectedFields = append(selectedFields, task.FieldBody)
+				fieldSeen[task.FieldBody] = struct{}{}
+			}
+		case "dueAt":
+			if _, ok := fieldSeen[task.FieldDueAt]; !ok {
+				selectedFields = append(selectedFields, task.FieldDueAt)
+				fieldSeen[task.FieldDueAt] = struct{}{}
+			}
+		case "done":
+			if _, ok := fieldSeen[task.FieldDone]; !ok {
+				selectedFields = append(selectedFields, task.FieldDone)
+				fieldSeen[task.FieldDone] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		case "type", "history":
+		case "label":
+			for _, column := range []string{task.FieldTitle} {
+				if _, ok := fieldSeen[column]; !ok {
+					selectedFields = append(selectedFields, column)
+					fieldSeen[column] = struct{}{}
+				}
+			}
+		default:
+			unknownSeen = true
+		}
+	}
+	if unknownSeen {
+		_q.ctx.Fields = nil
+	} else {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type taskPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []TaskPaginateOption
+}
+
+func newTaskPaginateArgs(rv map[string]any, err error) (*taskPaginateArgs, error) {
+	args := &taskPaginateArgs{}
+	if err != nil || rv == nil {
+		return args, err
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case map[string]any:
+			var (
+				err1, err2 error
+				order      = &TaskOrder{Field: &TaskOrderField{}, Direction: entgql.OrderDirectionAsc}
+			)
+			if d, ok := v[directionField]; ok {
+				err1 = order.Direction.UnmarshalGQL(d)
+			}
+			if f, ok := v[fieldField]; ok {
+				err2 = order.Field.UnmarshalGQL(f)
+			}
+			if err := cmp.Or(err1, err2); err != nil {
+				return nil, badInput(orderByField, err)
+			}
+			args.opts = append(args.opts, WithTaskOrder(order))
+		case *TaskOrder:
+			if v != nil {
+				args.opts = append(args.opts, WithTaskOrder(v))
+			}
+		}
+	}
+	if v, ok := rv[whereField].(*TaskWhereInput); ok {
+		args.opts = append(args.opts, WithTaskFilter(v.Filter))
+	}
+	if v, ok := rv[statesField].([]lifecycle.State); ok {
+		args.opts = append(args.opts, WithTaskStates(v))
 	}
 	return args, nil
 }

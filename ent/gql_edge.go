@@ -9,6 +9,210 @@ import (
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 )
 
+func (_m *Attachment) Owner(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.OwnerOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryOwner().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Attachment) Team(ctx context.Context) (*Team, error) {
+	result, err := _m.Edges.TeamOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryTeam().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Attachment) StateChangedBy(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.StateChangedByOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryStateChangedBy().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Attachment) Operation(ctx context.Context) (*Operation, error) {
+	result, err := _m.Edges.OperationOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryOperation().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Attachment) Customer(ctx context.Context) (*Customer, error) {
+	result, err := _m.Edges.CustomerOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryCustomer().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Attachment) Deal(ctx context.Context) (*Deal, error) {
+	result, err := _m.Edges.DealOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryDeal().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Attachment) Message(ctx context.Context) (*Message, error) {
+	result, err := _m.Edges.MessageOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryMessage().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Attachment) Call(ctx context.Context) (*Call, error) {
+	result, err := _m.Edges.CallOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryCall().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Attachment) Note(ctx context.Context) (*Note, error) {
+	result, err := _m.Edges.NoteOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryNote().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Call) Owner(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.OwnerOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryOwner().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Call) Team(ctx context.Context) (*Team, error) {
+	result, err := _m.Edges.TeamOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryTeam().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Call) StateChangedBy(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.StateChangedByOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryStateChangedBy().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Call) Operation(ctx context.Context) (*Operation, error) {
+	result, err := _m.Edges.OperationOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryOperation().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Call) Customer(ctx context.Context) (*Customer, error) {
+	result, err := _m.Edges.CustomerOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryCustomer().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Call) Contact(ctx context.Context) (*Contact, error) {
+	result, err := _m.Edges.ContactOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryContact().Only(ctx)
+	}
+	if result != nil && result.State.Retired() {
+		result = nil
+	}
+	return result, MaskNotFound(err)
+}
+
+// ContactRef names what the edge points to, also while it is not live.
+func (_m *Call) ContactRef(ctx context.Context) (*RecordRef, error) {
+	result, err := _m.Edges.ContactOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryContact().Only(ctx)
+	}
+	if err != nil || result == nil {
+		return nil, MaskNotFound(err)
+	}
+	return &RecordRef{ID: result.ID, Type: RecordKind(TypeContact), State: result.State}, nil
+}
+
+func (_m *Call) Deal(ctx context.Context) (*Deal, error) {
+	result, err := _m.Edges.DealOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryDeal().Only(ctx)
+	}
+	if result != nil && result.State.Retired() {
+		result = nil
+	}
+	return result, MaskNotFound(err)
+}
+
+// DealRef names what the edge points to, also while it is not live.
+func (_m *Call) DealRef(ctx context.Context) (*RecordRef, error) {
+	result, err := _m.Edges.DealOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryDeal().Only(ctx)
+	}
+	if err != nil || result == nil {
+		return nil, MaskNotFound(err)
+	}
+	return &RecordRef{ID: result.ID, Type: RecordKind(TypeDeal), State: result.State}, nil
+}
+
+func (_m *Call) Task(ctx context.Context) (*Task, error) {
+	result, err := _m.Edges.TaskOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryTask().Only(ctx)
+	}
+	if result != nil && result.State.Retired() {
+		result = nil
+	}
+	return result, MaskNotFound(err)
+}
+
+// TaskRef names what the edge points to, also while it is not live.
+func (_m *Call) TaskRef(ctx context.Context) (*RecordRef, error) {
+	result, err := _m.Edges.TaskOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryTask().Only(ctx)
+	}
+	if err != nil || result == nil {
+		return nil, MaskNotFound(err)
+	}
+	return &RecordRef{ID: result.ID, Type: RecordKind(TypeTask), State: result.State}, nil
+}
+
+func (_m *Call) Attachments(
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *AttachmentOrder, where *AttachmentWhereInput, states []lifecycle.State,
+) (*AttachmentConnection, error) {
+	opts := []AttachmentPaginateOption{
+		WithAttachmentOrder(orderBy),
+		WithAttachmentFilter(where.Filter),
+		WithAttachmentStates(states),
+	}
+	alias := graphql.GetFieldContext(ctx).Field.Alias
+	totalCount, hasTotalCount := _m.Edges.totalCount[8][alias]
+	if nodes, err := _m.NamedAttachments(alias); err == nil || hasTotalCount {
+		pager, err := newAttachmentPager(opts, last != nil)
+		if err != nil {
+			return nil, err
+		}
+		conn := &AttachmentConnection{Edges: []*AttachmentEdge{}}
+		conn.TotalCount = totalCount
+		conn.build(nodes, pager, after, first, before, last)
+		return conn, nil
+	}
+	return _m.QueryAttachments().Unique(false).Paginate(ctx, after, first, before, last, opts...)
+}
+
 func (_m *Contact) Owner(ctx context.Context) (*User, error) {
 	result, err := _m.Edges.OwnerOrErr()
 	if IsNotLoaded(err) {
@@ -70,6 +274,52 @@ func (_m *Contact) Messages(
 		return conn, nil
 	}
 	return _m.QueryMessages().Unique(false).Paginate(ctx, after, first, before, last, opts...)
+}
+
+func (_m *Contact) Calls(
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *CallOrder, where *CallWhereInput, states []lifecycle.State,
+) (*CallConnection, error) {
+	opts := []CallPaginateOption{
+		WithCallOrder(orderBy),
+		WithCallFilter(where.Filter),
+		WithCallStates(states),
+	}
+	alias := graphql.GetFieldContext(ctx).Field.Alias
+	totalCount, hasTotalCount := _m.Edges.totalCount[6][alias]
+	if nodes, err := _m.NamedCalls(alias); err == nil || hasTotalCount {
+		pager, err := newCallPager(opts, last != nil)
+		if err != nil {
+			return nil, err
+		}
+		conn := &CallConnection{Edges: []*CallEdge{}}
+		conn.TotalCount = totalCount
+		conn.build(nodes, pager, after, first, before, last)
+		return conn, nil
+	}
+	return _m.QueryCalls().Unique(false).Paginate(ctx, after, first, before, last, opts...)
+}
+
+func (_m *Contact) Notes(
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *NoteOrder, where *NoteWhereInput, states []lifecycle.State,
+) (*NoteConnection, error) {
+	opts := []NotePaginateOption{
+		WithNoteOrder(orderBy),
+		WithNoteFilter(where.Filter),
+		WithNoteStates(states),
+	}
+	alias := graphql.GetFieldContext(ctx).Field.Alias
+	totalCount, hasTotalCount := _m.Edges.totalCount[7][alias]
+	if nodes, err := _m.NamedNotes(alias); err == nil || hasTotalCount {
+		pager, err := newNotePager(opts, last != nil)
+		if err != nil {
+			return nil, err
+		}
+		conn := &NoteConnection{Edges: []*NoteEdge{}}
+		conn.TotalCount = totalCount
+		conn.build(nodes, pager, after, first, before, last)
+		return conn, nil
+	}
+	return _m.QueryNotes().Unique(false).Paginate(ctx, after, first, before, last, opts...)
 }
 
 func (_m *Customer) Owner(ctx context.Context) (*User, error) {
@@ -173,6 +423,98 @@ func (_m *Customer) Messages(
 	return _m.QueryMessages().Unique(false).Paginate(ctx, after, first, before, last, opts...)
 }
 
+func (_m *Customer) Calls(
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *CallOrder, where *CallWhereInput, states []lifecycle.State,
+) (*CallConnection, error) {
+	opts := []CallPaginateOption{
+		WithCallOrder(orderBy),
+		WithCallFilter(where.Filter),
+		WithCallStates(states),
+	}
+	alias := graphql.GetFieldContext(ctx).Field.Alias
+	totalCount, hasTotalCount := _m.Edges.totalCount[7][alias]
+	if nodes, err := _m.NamedCalls(alias); err == nil || hasTotalCount {
+		pager, err := newCallPager(opts, last != nil)
+		if err != nil {
+			return nil, err
+		}
+		conn := &CallConnection{Edges: []*CallEdge{}}
+		conn.TotalCount = totalCount
+		conn.build(nodes, pager, after, first, before, last)
+		return conn, nil
+	}
+	return _m.QueryCalls().Unique(false).Paginate(ctx, after, first, before, last, opts...)
+}
+
+func (_m *Customer) Tasks(
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *TaskOrder, where *TaskWhereInput, states []lifecycle.State,
+) (*TaskConnection, error) {
+	opts := []TaskPaginateOption{
+		WithTaskOrder(orderBy),
+		WithTaskFilter(where.Filter),
+		WithTaskStates(states),
+	}
+	alias := graphql.GetFieldContext(ctx).Field.Alias
+	totalCount, hasTotalCount := _m.Edges.totalCount[8][alias]
+	if nodes, err := _m.NamedTasks(alias); err == nil || hasTotalCount {
+		pager, err := newTaskPager(opts, last != nil)
+		if err != nil {
+			return nil, err
+		}
+		conn := &TaskConnection{Edges: []*TaskEdge{}}
+		conn.TotalCount = totalCount
+		conn.build(nodes, pager, after, first, before, last)
+		return conn, nil
+	}
+	return _m.QueryTasks().Unique(false).Paginate(ctx, after, first, before, last, opts...)
+}
+
+func (_m *Customer) Notes(
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *NoteOrder, where *NoteWhereInput, states []lifecycle.State,
+) (*NoteConnection, error) {
+	opts := []NotePaginateOption{
+		WithNoteOrder(orderBy),
+		WithNoteFilter(where.Filter),
+		WithNoteStates(states),
+	}
+	alias := graphql.GetFieldContext(ctx).Field.Alias
+	totalCount, hasTotalCount := _m.Edges.totalCount[9][alias]
+	if nodes, err := _m.NamedNotes(alias); err == nil || hasTotalCount {
+		pager, err := newNotePager(opts, last != nil)
+		if err != nil {
+			return nil, err
+		}
+		conn := &NoteConnection{Edges: []*NoteEdge{}}
+		conn.TotalCount = totalCount
+		conn.build(nodes, pager, after, first, before, last)
+		return conn, nil
+	}
+	return _m.QueryNotes().Unique(false).Paginate(ctx, after, first, before, last, opts...)
+}
+
+func (_m *Customer) Attachments(
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *AttachmentOrder, where *AttachmentWhereInput, states []lifecycle.State,
+) (*AttachmentConnection, error) {
+	opts := []AttachmentPaginateOption{
+		WithAttachmentOrder(orderBy),
+		WithAttachmentFilter(where.Filter),
+		WithAttachmentStates(states),
+	}
+	alias := graphql.GetFieldContext(ctx).Field.Alias
+	totalCount, hasTotalCount := _m.Edges.totalCount[10][alias]
+	if nodes, err := _m.NamedAttachments(alias); err == nil || hasTotalCount {
+		pager, err := newAttachmentPager(opts, last != nil)
+		if err != nil {
+			return nil, err
+		}
+		conn := &AttachmentConnection{Edges: []*AttachmentEdge{}}
+		conn.TotalCount = totalCount
+		conn.build(nodes, pager, after, first, before, last)
+		return conn, nil
+	}
+	return _m.QueryAttachments().Unique(false).Paginate(ctx, after, first, before, last, opts...)
+}
+
 func (_m *Deal) Owner(ctx context.Context) (*User, error) {
 	result, err := _m.Edges.OwnerOrErr()
 	if IsNotLoaded(err) {
@@ -234,6 +576,121 @@ func (_m *Deal) PrimaryContactRef(ctx context.Context) (*RecordRef, error) {
 		return nil, MaskNotFound(err)
 	}
 	return &RecordRef{ID: result.ID, Type: RecordKind(TypeContact), State: result.State}, nil
+}
+
+func (_m *Deal) Messages(
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *MessageOrder, where *MessageWhereInput, states []lifecycle.State,
+) (*MessageConnection, error) {
+	opts := []MessagePaginateOption{
+		WithMessageOrder(orderBy),
+		WithMessageFilter(where.Filter),
+		WithMessageStates(states),
+	}
+	alias := graphql.GetFieldContext(ctx).Field.Alias
+	totalCount, hasTotalCount := _m.Edges.totalCount[6][alias]
+	if nodes, err := _m.NamedMessages(alias); err == nil || hasTotalCount {
+		pager, err := newMessagePager(opts, last != nil)
+		if err != nil {
+			return nil, err
+		}
+		conn := &MessageConnection{Edges: []*MessageEdge{}}
+		conn.TotalCount = totalCount
+		conn.build(nodes, pager, after, first, before, last)
+		return conn, nil
+	}
+	return _m.QueryMessages().Unique(false).Paginate(ctx, after, first, before, last, opts...)
+}
+
+func (_m *Deal) Calls(
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *CallOrder, where *CallWhereInput, states []lifecycle.State,
+) (*CallConnection, error) {
+	opts := []CallPaginateOption{
+		WithCallOrder(orderBy),
+		WithCallFilter(where.Filter),
+		WithCallStates(states),
+	}
+	alias := graphql.GetFieldContext(ctx).Field.Alias
+	totalCount, hasTotalCount := _m.Edges.totalCount[7][alias]
+	if nodes, err := _m.NamedCalls(alias); err == nil || hasTotalCount {
+		pager, err := newCallPager(opts, last != nil)
+		if err != nil {
+			return nil, err
+		}
+		conn := &CallConnection{Edges: []*CallEdge{}}
+		conn.TotalCount = totalCount
+		conn.build(nodes, pager, after, first, before, last)
+		return conn, nil
+	}
+	return _m.QueryCalls().Unique(false).Paginate(ctx, after, first, before, last, opts...)
+}
+
+func (_m *Deal) Tasks(
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *TaskOrder, where *TaskWhereInput, states []lifecycle.State,
+) (*TaskConnection, error) {
+	opts := []TaskPaginateOption{
+		WithTaskOrder(orderBy),
+		WithTaskFilter(where.Filter),
+		WithTaskStates(states),
+	}
+	alias := graphql.GetFieldContext(ctx).Field.Alias
+	totalCount, hasTotalCount := _m.Edges.totalCount[8][alias]
+	if nodes, err := _m.NamedTasks(alias); err == nil || hasTotalCount {
+		pager, err := newTaskPager(opts, last != nil)
+		if err != nil {
+			return nil, err
+		}
+		conn := &TaskConnection{Edges: []*TaskEdge{}}
+		conn.TotalCount = totalCount
+		conn.build(nodes, pager, after, first, before, last)
+		return conn, nil
+	}
+	return _m.QueryTasks().Unique(false).Paginate(ctx, after, first, before, last, opts...)
+}
+
+func (_m *Deal) Notes(
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *NoteOrder, where *NoteWhereInput, states []lifecycle.State,
+) (*NoteConnection, error) {
+	opts := []NotePaginateOption{
+		WithNoteOrder(orderBy),
+		WithNoteFilter(where.Filter),
+		WithNoteStates(states),
+	}
+	alias := graphql.GetFieldContext(ctx).Field.Alias
+	totalCount, hasTotalCount := _m.Edges.totalCount[9][alias]
+	if nodes, err := _m.NamedNotes(alias); err == nil || hasTotalCount {
+		pager, err := newNotePager(opts, last != nil)
+		if err != nil {
+			return nil, err
+		}
+		conn := &NoteConnection{Edges: []*NoteEdge{}}
+		conn.TotalCount = totalCount
+		conn.build(nodes, pager, after, first, before, last)
+		return conn, nil
+	}
+	return _m.QueryNotes().Unique(false).Paginate(ctx, after, first, before, last, opts...)
+}
+
+func (_m *Deal) Attachments(
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *AttachmentOrder, where *AttachmentWhereInput, states []lifecycle.State,
+) (*AttachmentConnection, error) {
+	opts := []AttachmentPaginateOption{
+		WithAttachmentOrder(orderBy),
+		WithAttachmentFilter(where.Filter),
+		WithAttachmentStates(states),
+	}
+	alias := graphql.GetFieldContext(ctx).Field.Alias
+	totalCount, hasTotalCount := _m.Edges.totalCount[10][alias]
+	if nodes, err := _m.NamedAttachments(alias); err == nil || hasTotalCount {
+		pager, err := newAttachmentPager(opts, last != nil)
+		if err != nil {
+			return nil, err
+		}
+		conn := &AttachmentConnection{Edges: []*AttachmentEdge{}}
+		conn.TotalCount = totalCount
+		conn.build(nodes, pager, after, first, before, last)
+		return conn, nil
+	}
+	return _m.QueryAttachments().Unique(false).Paginate(ctx, after, first, before, last, opts...)
 }
 
 func (_m *Message) Owner(ctx context.Context) (*User, error) {
@@ -345,6 +802,29 @@ func (_m *Message) InReplyToRef(ctx context.Context) (*RecordRef, error) {
 	return &RecordRef{ID: result.ID, Type: RecordKind(TypeMessage), State: result.State}, nil
 }
 
+func (_m *Message) Attachments(
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *AttachmentOrder, where *AttachmentWhereInput, states []lifecycle.State,
+) (*AttachmentConnection, error) {
+	opts := []AttachmentPaginateOption{
+		WithAttachmentOrder(orderBy),
+		WithAttachmentFilter(where.Filter),
+		WithAttachmentStates(states),
+	}
+	alias := graphql.GetFieldContext(ctx).Field.Alias
+	totalCount, hasTotalCount := _m.Edges.totalCount[8][alias]
+	if nodes, err := _m.NamedAttachments(alias); err == nil || hasTotalCount {
+		pager, err := newAttachmentPager(opts, last != nil)
+		if err != nil {
+			return nil, err
+		}
+		conn := &AttachmentConnection{Edges: []*AttachmentEdge{}}
+		conn.TotalCount = totalCount
+		conn.build(nodes, pager, after, first, before, last)
+		return conn, nil
+	}
+	return _m.QueryAttachments().Unique(false).Paginate(ctx, after, first, before, last, opts...)
+}
+
 func (_m *Message) Recipients(ctx context.Context) (result []*Recipient, err error) {
 	if fc := graphql.GetFieldContext(ctx); fc != nil && fc.Field.Alias != "" {
 		result, err = _m.NamedRecipients(graphql.GetFieldContext(ctx).Field.Alias)
@@ -355,6 +835,115 @@ func (_m *Message) Recipients(ctx context.Context) (result []*Recipient, err err
 		result, err = _m.QueryRecipients().All(ctx)
 	}
 	return result, err
+}
+
+func (_m *Note) Owner(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.OwnerOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryOwner().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Note) Team(ctx context.Context) (*Team, error) {
+	result, err := _m.Edges.TeamOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryTeam().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Note) StateChangedBy(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.StateChangedByOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryStateChangedBy().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Note) Operation(ctx context.Context) (*Operation, error) {
+	result, err := _m.Edges.OperationOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryOperation().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Note) Customer(ctx context.Context) (*Customer, error) {
+	result, err := _m.Edges.CustomerOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryCustomer().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Note) Contact(ctx context.Context) (*Contact, error) {
+	result, err := _m.Edges.ContactOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryContact().Only(ctx)
+	}
+	if result != nil && result.State.Retired() {
+		result = nil
+	}
+	return result, MaskNotFound(err)
+}
+
+// ContactRef names what the edge points to, also while it is not live.
+func (_m *Note) ContactRef(ctx context.Context) (*RecordRef, error) {
+	result, err := _m.Edges.ContactOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryContact().Only(ctx)
+	}
+	if err != nil || result == nil {
+		return nil, MaskNotFound(err)
+	}
+	return &RecordRef{ID: result.ID, Type: RecordKind(TypeContact), State: result.State}, nil
+}
+
+func (_m *Note) Deal(ctx context.Context) (*Deal, error) {
+	result, err := _m.Edges.DealOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryDeal().Only(ctx)
+	}
+	if result != nil && result.State.Retired() {
+		result = nil
+	}
+	return result, MaskNotFound(err)
+}
+
+// DealRef names what the edge points to, also while it is not live.
+func (_m *Note) DealRef(ctx context.Context) (*RecordRef, error) {
+	result, err := _m.Edges.DealOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryDeal().Only(ctx)
+	}
+	if err != nil || result == nil {
+		return nil, MaskNotFound(err)
+	}
+	return &RecordRef{ID: result.ID, Type: RecordKind(TypeDeal), State: result.State}, nil
+}
+
+func (_m *Note) Attachments(
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *AttachmentOrder, where *AttachmentWhereInput, states []lifecycle.State,
+) (*AttachmentConnection, error) {
+	opts := []AttachmentPaginateOption{
+		WithAttachmentOrder(orderBy),
+		WithAttachmentFilter(where.Filter),
+		WithAttachmentStates(states),
+	}
+	alias := graphql.GetFieldContext(ctx).Field.Alias
+	totalCount, hasTotalCount := _m.Edges.totalCount[7][alias]
+	if nodes, err := _m.NamedAttachments(alias); err == nil || hasTotalCount {
+		pager, err := newAttachmentPager(opts, last != nil)
+		if err != nil {
+			return nil, err
+		}
+		conn := &AttachmentConnection{Edges: []*AttachmentEdge{}}
+		conn.TotalCount = totalCount
+		conn.build(nodes, pager, after, first, before, last)
+		return conn, nil
+	}
+	return _m.QueryAttachments().Unique(false).Paginate(ctx, after, first, before, last, opts...)
 }
 
 func (_m *Operation) Actor(ctx context.Context) (*User, error) {
@@ -398,6 +987,100 @@ func (_m *Operation) Items(
 		return conn, nil
 	}
 	return _m.QueryItems().Unique(false).Paginate(ctx, after, first, before, last, opts...)
+}
+
+func (_m *Task) Owner(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.OwnerOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryOwner().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Task) Team(ctx context.Context) (*Team, error) {
+	result, err := _m.Edges.TeamOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryTeam().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Task) StateChangedBy(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.StateChangedByOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryStateChangedBy().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Task) Operation(ctx context.Context) (*Operation, error) {
+	result, err := _m.Edges.OperationOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryOperation().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Task) Customer(ctx context.Context) (*Customer, error) {
+	result, err := _m.Edges.CustomerOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryCustomer().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Task) Deal(ctx context.Context) (*Deal, error) {
+	result, err := _m.Edges.DealOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryDeal().Only(ctx)
+	}
+	if result != nil && result.State.Retired() {
+		result = nil
+	}
+	return result, MaskNotFound(err)
+}
+
+// DealRef names what the edge points to, also while it is not live.
+func (_m *Task) DealRef(ctx context.Context) (*RecordRef, error) {
+	result, err := _m.Edges.DealOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryDeal().Only(ctx)
+	}
+	if err != nil || result == nil {
+		return nil, MaskNotFound(err)
+	}
+	return &RecordRef{ID: result.ID, Type: RecordKind(TypeDeal), State: result.State}, nil
+}
+
+func (_m *Task) Assignee(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.AssigneeOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryAssignee().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Task) Calls(
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *CallOrder, where *CallWhereInput, states []lifecycle.State,
+) (*CallConnection, error) {
+	opts := []CallPaginateOption{
+		WithCallOrder(orderBy),
+		WithCallFilter(where.Filter),
+		WithCallStates(states),
+	}
+	alias := graphql.GetFieldContext(ctx).Field.Alias
+	totalCount, hasTotalCount := _m.Edges.totalCount[7][alias]
+	if nodes, err := _m.NamedCalls(alias); err == nil || hasTotalCount {
+		pager, err := newCallPager(opts, last != nil)
+		if err != nil {
+			return nil, err
+		}
+		conn := &CallConnection{Edges: []*CallEdge{}}
+		conn.TotalCount = totalCount
+		conn.build(nodes, pager, after, first, before, last)
+		return conn, nil
+	}
+	return _m.QueryCalls().Unique(false).Paginate(ctx, after, first, before, last, opts...)
 }
 
 func (_m *User) Teams(ctx context.Context) (result []*Team, err error) {

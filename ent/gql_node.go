@@ -7,10 +7,26 @@ type Noder interface {
 	IsNode()
 }
 
+var attachmentImplementors = []string{"Attachment", "Node", "Record"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*Attachment) IsNode() {}
+
+// IsRecord implements the Record interface check for GQLGen.
+func (*Attachment) IsRecord() {}
+
 var auditeventImplementors = []string{"AuditEvent", "Node"}
 
 // IsNode implements the Node interface check for GQLGen.
 func (*AuditEvent) IsNode() {}
+
+var callImplementors = []string{"Call", "Node", "Record"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*Call) IsNode() {}
+
+// IsRecord implements the Record interface check for GQLGen.
+func (*Call) IsRecord() {}
 
 var contactImplementors = []string{"Contact", "Node", "Record"}
 
@@ -44,6 +60,14 @@ func (*Message) IsNode() {}
 // IsRecord implements the Record interface check for GQLGen.
 func (*Message) IsRecord() {}
 
+var noteImplementors = []string{"Note", "Node", "Record"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*Note) IsNode() {}
+
+// IsRecord implements the Record interface check for GQLGen.
+func (*Note) IsRecord() {}
+
 var operationImplementors = []string{"Operation", "Node"}
 
 // IsNode implements the Node interface check for GQLGen.
@@ -58,6 +82,14 @@ var recipientImplementors = []string{"Recipient", "Node"}
 
 // IsNode implements the Node interface check for GQLGen.
 func (*Recipient) IsNode() {}
+
+var taskImplementors = []string{"Task", "Node", "Record"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*Task) IsNode() {}
+
+// IsRecord implements the Record interface check for GQLGen.
+func (*Task) IsRecord() {}
 
 var teamImplementors = []string{"Team", "Node"}
 

@@ -8,18 +8,1087 @@ import (
 	"time"
 
 	"entgo.io/ent/dialect/sql"
+	"github.com/lethe-crm/lethe/ent/attachment"
 	"github.com/lethe-crm/lethe/ent/auditevent"
+	"github.com/lethe-crm/lethe/ent/call"
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
 	"github.com/lethe-crm/lethe/ent/message"
+	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/predicate"
 	"github.com/lethe-crm/lethe/ent/recipient"
+	"github.com/lethe-crm/lethe/ent/task"
 	"github.com/lethe-crm/lethe/ent/team"
 	"github.com/lethe-crm/lethe/ent/user"
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/visible"
 )
+
+// folded folds what a text is compared with.
+func folded(fold lifecycle.Fold, values []string) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		out[i] = fold.Apply(v)
+	}
+	return out
+}
+
+// AttachmentWhereInput represents a where input for filtering Attachment queries.
+type AttachmentWhereInput struct {
+	Predicates []predicate.Attachment  `json:"-"`
+	Not        *AttachmentWhereInput   `json:"not,omitempty"`
+	Or         []*AttachmentWhereInput `json:"or,omitempty"`
+	And        []*AttachmentWhereInput `json:"and,omitempty"`
+
+	// "id" field predicates.
+	ID      *gid.ID  `json:"id,omitempty"`
+	IDNEQ   *gid.ID  `json:"idNEQ,omitempty"`
+	IDIn    []gid.ID `json:"idIn,omitempty"`
+	IDNotIn []gid.ID `json:"idNotIn,omitempty"`
+	IDGT    *gid.ID  `json:"idGT,omitempty"`
+	IDGTE   *gid.ID  `json:"idGTE,omitempty"`
+	IDLT    *gid.ID  `json:"idLT,omitempty"`
+	IDLTE   *gid.ID  `json:"idLTE,omitempty"`
+
+	// "owner_id" field predicates.
+	OwnerID             *gid.ID  `json:"ownerID,omitempty"`
+	OwnerIDNEQ          *gid.ID  `json:"ownerIDNEQ,omitempty"`
+	OwnerIDIn           []gid.ID `json:"ownerIDIn,omitempty"`
+	OwnerIDNotIn        []gid.ID `json:"ownerIDNotIn,omitempty"`
+	OwnerIDGT           *gid.ID  `json:"ownerIDGT,omitempty"`
+	OwnerIDGTE          *gid.ID  `json:"ownerIDGTE,omitempty"`
+	OwnerIDLT           *gid.ID  `json:"ownerIDLT,omitempty"`
+	OwnerIDLTE          *gid.ID  `json:"ownerIDLTE,omitempty"`
+	OwnerIDContains     *gid.ID  `json:"ownerIDContains,omitempty"`
+	OwnerIDHasPrefix    *gid.ID  `json:"ownerIDHasPrefix,omitempty"`
+	OwnerIDHasSuffix    *gid.ID  `json:"ownerIDHasSuffix,omitempty"`
+	OwnerIDIsNil        bool     `json:"ownerIDIsNil,omitempty"`
+	OwnerIDNotNil       bool     `json:"ownerIDNotNil,omitempty"`
+	OwnerIDEqualFold    *gid.ID  `json:"ownerIDEqualFold,omitempty"`
+	OwnerIDContainsFold *gid.ID  `json:"ownerIDContainsFold,omitempty"`
+
+	// "team_id" field predicates.
+	TeamID             *gid.ID  `json:"teamID,omitempty"`
+	TeamIDNEQ          *gid.ID  `json:"teamIDNEQ,omitempty"`
+	TeamIDIn           []gid.ID `json:"teamIDIn,omitempty"`
+	TeamIDNotIn        []gid.ID `json:"teamIDNotIn,omitempty"`
+	TeamIDGT           *gid.ID  `json:"teamIDGT,omitempty"`
+	TeamIDGTE          *gid.ID  `json:"teamIDGTE,omitempty"`
+	TeamIDLT           *gid.ID  `json:"teamIDLT,omitempty"`
+	TeamIDLTE          *gid.ID  `json:"teamIDLTE,omitempty"`
+	TeamIDContains     *gid.ID  `json:"teamIDContains,omitempty"`
+	TeamIDHasPrefix    *gid.ID  `json:"teamIDHasPrefix,omitempty"`
+	TeamIDHasSuffix    *gid.ID  `json:"teamIDHasSuffix,omitempty"`
+	TeamIDIsNil        bool     `json:"teamIDIsNil,omitempty"`
+	TeamIDNotNil       bool     `json:"teamIDNotNil,omitempty"`
+	TeamIDEqualFold    *gid.ID  `json:"teamIDEqualFold,omitempty"`
+	TeamIDContainsFold *gid.ID  `json:"teamIDContainsFold,omitempty"`
+
+	// "created_at" field predicates.
+	CreatedAt      *time.Time  `json:"createdAt,omitempty"`
+	CreatedAtNEQ   *time.Time  `json:"createdAtNEQ,omitempty"`
+	CreatedAtIn    []time.Time `json:"createdAtIn,omitempty"`
+	CreatedAtNotIn []time.Time `json:"createdAtNotIn,omitempty"`
+	CreatedAtGT    *time.Time  `json:"createdAtGT,omitempty"`
+	CreatedAtGTE   *time.Time  `json:"createdAtGTE,omitempty"`
+	CreatedAtLT    *time.Time  `json:"createdAtLT,omitempty"`
+	CreatedAtLTE   *time.Time  `json:"createdAtLTE,omitempty"`
+
+	// "updated_at" field predicates.
+	UpdatedAt      *time.Time  `json:"updatedAt,omitempty"`
+	UpdatedAtNEQ   *time.Time  `json:"updatedAtNEQ,omitempty"`
+	UpdatedAtIn    []time.Time `json:"updatedAtIn,omitempty"`
+	UpdatedAtNotIn []time.Time `json:"updatedAtNotIn,omitempty"`
+	UpdatedAtGT    *time.Time  `json:"updatedAtGT,omitempty"`
+	UpdatedAtGTE   *time.Time  `json:"updatedAtGTE,omitempty"`
+	UpdatedAtLT    *time.Time  `json:"updatedAtLT,omitempty"`
+	UpdatedAtLTE   *time.Time  `json:"updatedAtLTE,omitempty"`
+
+	// "filename" field predicates.
+	Filename             *string  `json:"filename,omitempty"`
+	FilenameNEQ          *string  `json:"filenameNEQ,omitempty"`
+	FilenameIn           []string `json:"filenameIn,omitempty"`
+	FilenameNotIn        []string `json:"filenameNotIn,omitempty"`
+	FilenameGT           *string  `json:"filenameGT,omitempty"`
+	FilenameGTE          *string  `json:"filenameGTE,omitempty"`
+	FilenameLT           *string  `json:"filenameLT,omitempty"`
+	FilenameLTE          *string  `json:"filenameLTE,omitempty"`
+	FilenameContains     *string  `json:"filenameContains,omitempty"`
+	FilenameHasPrefix    *string  `json:"filenameHasPrefix,omitempty"`
+	FilenameHasSuffix    *string  `json:"filenameHasSuffix,omitempty"`
+	FilenameEqualFold    *string  `json:"filenameEqualFold,omitempty"`
+	FilenameContainsFold *string  `json:"filenameContainsFold,omitempty"`
+
+	// "media_type" field predicates.
+	MediaType             *string  `json:"mediaType,omitempty"`
+	MediaTypeNEQ          *string  `json:"mediaTypeNEQ,omitempty"`
+	MediaTypeIn           []string `json:"mediaTypeIn,omitempty"`
+	MediaTypeNotIn        []string `json:"mediaTypeNotIn,omitempty"`
+	MediaTypeGT           *string  `json:"mediaTypeGT,omitempty"`
+	MediaTypeGTE          *string  `json:"mediaTypeGTE,omitempty"`
+	MediaTypeLT           *string  `json:"mediaTypeLT,omitempty"`
+	MediaTypeLTE          *string  `json:"mediaTypeLTE,omitempty"`
+	MediaTypeContains     *string  `json:"mediaTypeContains,omitempty"`
+	MediaTypeHasPrefix    *string  `json:"mediaTypeHasPrefix,omitempty"`
+	MediaTypeHasSuffix    *string  `json:"mediaTypeHasSuffix,omitempty"`
+	MediaTypeEqualFold    *string  `json:"mediaTypeEqualFold,omitempty"`
+	MediaTypeContainsFold *string  `json:"mediaTypeContainsFold,omitempty"`
+
+	// "size" field predicates.
+	Size      *int  `json:"size,omitempty"`
+	SizeNEQ   *int  `json:"sizeNEQ,omitempty"`
+	SizeIn    []int `json:"sizeIn,omitempty"`
+	SizeNotIn []int `json:"sizeNotIn,omitempty"`
+	SizeGT    *int  `json:"sizeGT,omitempty"`
+	SizeGTE   *int  `json:"sizeGTE,omitempty"`
+	SizeLT    *int  `json:"sizeLT,omitempty"`
+	SizeLTE   *int  `json:"sizeLTE,omitempty"`
+
+	// "sha256" field predicates.
+	Sha256             *string  `json:"sha256,omitempty"`
+	Sha256NEQ          *string  `json:"sha256NEQ,omitempty"`
+	Sha256In           []string `json:"sha256In,omitempty"`
+	Sha256NotIn        []string `json:"sha256NotIn,omitempty"`
+	Sha256GT           *string  `json:"sha256GT,omitempty"`
+	Sha256GTE          *string  `json:"sha256GTE,omitempty"`
+	Sha256LT           *string  `json:"sha256LT,omitempty"`
+	Sha256LTE          *string  `json:"sha256LTE,omitempty"`
+	Sha256Contains     *string  `json:"sha256Contains,omitempty"`
+	Sha256HasPrefix    *string  `json:"sha256HasPrefix,omitempty"`
+	Sha256HasSuffix    *string  `json:"sha256HasSuffix,omitempty"`
+	Sha256IsNil        bool     `json:"sha256IsNil,omitempty"`
+	Sha256NotNil       bool     `json:"sha256NotNil,omitempty"`
+	Sha256EqualFold    *string  `json:"sha256EqualFold,omitempty"`
+	Sha256ContainsFold *string  `json:"sha256ContainsFold,omitempty"`
+
+	// "customer_id" field predicates.
+	CustomerID             *gid.ID  `json:"customerID,omitempty"`
+	CustomerIDNEQ          *gid.ID  `json:"customerIDNEQ,omitempty"`
+	CustomerIDIn           []gid.ID `json:"customerIDIn,omitempty"`
+	CustomerIDNotIn        []gid.ID `json:"customerIDNotIn,omitempty"`
+	CustomerIDGT           *gid.ID  `json:"customerIDGT,omitempty"`
+	CustomerIDGTE          *gid.ID  `json:"customerIDGTE,omitempty"`
+	CustomerIDLT           *gid.ID  `json:"customerIDLT,omitempty"`
+	CustomerIDLTE          *gid.ID  `json:"customerIDLTE,omitempty"`
+	CustomerIDContains     *gid.ID  `json:"customerIDContains,omitempty"`
+	CustomerIDHasPrefix    *gid.ID  `json:"customerIDHasPrefix,omitempty"`
+	CustomerIDHasSuffix    *gid.ID  `json:"customerIDHasSuffix,omitempty"`
+	CustomerIDIsNil        bool     `json:"customerIDIsNil,omitempty"`
+	CustomerIDNotNil       bool     `json:"customerIDNotNil,omitempty"`
+	CustomerIDEqualFold    *gid.ID  `json:"customerIDEqualFold,omitempty"`
+	CustomerIDContainsFold *gid.ID  `json:"customerIDContainsFold,omitempty"`
+
+	// "deal_id" field predicates.
+	DealID             *gid.ID  `json:"dealID,omitempty"`
+	DealIDNEQ          *gid.ID  `json:"dealIDNEQ,omitempty"`
+	DealIDIn           []gid.ID `json:"dealIDIn,omitempty"`
+	DealIDNotIn        []gid.ID `json:"dealIDNotIn,omitempty"`
+	DealIDGT           *gid.ID  `json:"dealIDGT,omitempty"`
+	DealIDGTE          *gid.ID  `json:"dealIDGTE,omitempty"`
+	DealIDLT           *gid.ID  `json:"dealIDLT,omitempty"`
+	DealIDLTE          *gid.ID  `json:"dealIDLTE,omitempty"`
+	DealIDContains     *gid.ID  `json:"dealIDContains,omitempty"`
+	DealIDHasPrefix    *gid.ID  `json:"dealIDHasPrefix,omitempty"`
+	DealIDHasSuffix    *gid.ID  `json:"dealIDHasSuffix,omitempty"`
+	DealIDIsNil        bool     `json:"dealIDIsNil,omitempty"`
+	DealIDNotNil       bool     `json:"dealIDNotNil,omitempty"`
+	DealIDEqualFold    *gid.ID  `json:"dealIDEqualFold,omitempty"`
+	DealIDContainsFold *gid.ID  `json:"dealIDContainsFold,omitempty"`
+
+	// "message_id" field predicates.
+	MessageID             *gid.ID  `json:"messageID,omitempty"`
+	MessageIDNEQ          *gid.ID  `json:"messageIDNEQ,omitempty"`
+	MessageIDIn           []gid.ID `json:"messageIDIn,omitempty"`
+	MessageIDNotIn        []gid.ID `json:"messageIDNotIn,omitempty"`
+	MessageIDGT           *gid.ID  `json:"messageIDGT,omitempty"`
+	MessageIDGTE          *gid.ID  `json:"messageIDGTE,omitempty"`
+	MessageIDLT           *gid.ID  `json:"messageIDLT,omitempty"`
+	MessageIDLTE          *gid.ID  `json:"messageIDLTE,omitempty"`
+	MessageIDContains     *gid.ID  `json:"messageIDContains,omitempty"`
+	MessageIDHasPrefix    *gid.ID  `json:"messageIDHasPrefix,omitempty"`
+	MessageIDHasSuffix    *gid.ID  `json:"messageIDHasSuffix,omitempty"`
+	MessageIDIsNil        bool     `json:"messageIDIsNil,omitempty"`
+	MessageIDNotNil       bool     `json:"messageIDNotNil,omitempty"`
+	MessageIDEqualFold    *gid.ID  `json:"messageIDEqualFold,omitempty"`
+	MessageIDContainsFold *gid.ID  `json:"messageIDContainsFold,omitempty"`
+
+	// "call_id" field predicates.
+	CallID             *gid.ID  `json:"callID,omitempty"`
+	CallIDNEQ          *gid.ID  `json:"callIDNEQ,omitempty"`
+	CallIDIn           []gid.ID `json:"callIDIn,omitempty"`
+	CallIDNotIn        []gid.ID `json:"callIDNotIn,omitempty"`
+	CallIDGT           *gid.ID  `json:"callIDGT,omitempty"`
+	CallIDGTE          *gid.ID  `json:"callIDGTE,omitempty"`
+	CallIDLT           *gid.ID  `json:"callIDLT,omitempty"`
+	CallIDLTE          *gid.ID  `json:"callIDLTE,omitempty"`
+	CallIDContains     *gid.ID  `json:"callIDContains,omitempty"`
+	CallIDHasPrefix    *gid.ID  `json:"callIDHasPrefix,omitempty"`
+	CallIDHasSuffix    *gid.ID  `json:"callIDHasSuffix,omitempty"`
+	CallIDIsNil        bool     `json:"callIDIsNil,omitempty"`
+	CallIDNotNil       bool     `json:"callIDNotNil,omitempty"`
+	CallIDEqualFold    *gid.ID  `json:"callIDEqualFold,omitempty"`
+	CallIDContainsFold *gid.ID  `json:"callIDContainsFold,omitempty"`
+
+	// "note_id" field predicates.
+	NoteID             *gid.ID  `json:"noteID,omitempty"`
+	NoteIDNEQ          *gid.ID  `json:"noteIDNEQ,omitempty"`
+	NoteIDIn           []gid.ID `json:"noteIDIn,omitempty"`
+	NoteIDNotIn        []gid.ID `json:"noteIDNotIn,omitempty"`
+	NoteIDGT           *gid.ID  `json:"noteIDGT,omitempty"`
+	NoteIDGTE          *gid.ID  `json:"noteIDGTE,omitempty"`
+	NoteIDLT           *gid.ID  `json:"noteIDLT,omitempty"`
+	NoteIDLTE          *gid.ID  `json:"noteIDLTE,omitempty"`
+	NoteIDContains     *gid.ID  `json:"noteIDContains,omitempty"`
+	NoteIDHasPrefix    *gid.ID  `json:"noteIDHasPrefix,omitempty"`
+	NoteIDHasSuffix    *gid.ID  `json:"noteIDHasSuffix,omitempty"`
+	NoteIDIsNil        bool     `json:"noteIDIsNil,omitempty"`
+	NoteIDNotNil       bool     `json:"noteIDNotNil,omitempty"`
+	NoteIDEqualFold    *gid.ID  `json:"noteIDEqualFold,omitempty"`
+	NoteIDContainsFold *gid.ID  `json:"noteIDContainsFold,omitempty"`
+
+	// "customer" edge predicates.
+	HasCustomer     *bool                 `json:"hasCustomer,omitempty"`
+	HasCustomerWith []*CustomerWhereInput `json:"hasCustomerWith,omitempty"`
+
+	// "deal" edge predicates.
+	HasDeal     *bool             `json:"hasDeal,omitempty"`
+	HasDealWith []*DealWhereInput `json:"hasDealWith,omitempty"`
+
+	// "message" edge predicates.
+	HasMessage     *bool                `json:"hasMessage,omitempty"`
+	HasMessageWith []*MessageWhereInput `json:"hasMessageWith,omitempty"`
+
+	// "call" edge predicates.
+	HasCall     *bool             `json:"hasCall,omitempty"`
+	HasCallWith []*CallWhereInput `json:"hasCallWith,omitempty"`
+
+	// "note" edge predicates.
+	HasNote     *bool             `json:"hasNote,omitempty"`
+	HasNoteWith []*NoteWhereInput `json:"hasNoteWith,omitempty"`
+}
+
+// AddPredicates adds custom predicates to the where input to be used during the filtering phase.
+func (i *AttachmentWhereInput) AddPredicates(predicates ...predicate.Attachment) {
+	i.Predicates = append(i.Predicates, predicates...)
+}
+
+// Filter applies the AttachmentWhereInput filter on the AttachmentQuery builder.
+func (i *AttachmentWhereInput) Filter(q *AttachmentQuery) (*AttachmentQuery, error) {
+	if i == nil {
+		return q, nil
+	}
+	p, err := i.P()
+	if err != nil {
+		if err == ErrEmptyAttachmentWhereInput {
+			return q, nil
+		}
+		return nil, err
+	}
+	return q.Where(p), nil
+}
+
+// ErrEmptyAttachmentWhereInput is returned in case the AttachmentWhereInput is empty.
+var ErrEmptyAttachmentWhereInput = errors.New("ent: empty predicate AttachmentWhereInput")
+
+// P returns a predicate for filtering attachments.
+// An error is returned if the input is empty or invalid.
+func (i *AttachmentWhereInput) P() (predicate.Attachment, error) {
+	var predicates []predicate.Attachment
+	if i.Not != nil {
+		p, err := i.Not.P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'not'", err)
+		}
+		predicates = append(predicates, attachment.Not(p))
+	}
+	switch n := len(i.Or); {
+	case n == 1:
+		p, err := i.Or[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'or'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		or := make([]predicate.Attachment, 0, n)
+		for _, w := range i.Or {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'or'", err)
+			}
+			or = append(or, p)
+		}
+		predicates = append(predicates, attachment.Or(or...))
+	}
+	switch n := len(i.And); {
+	case n == 1:
+		p, err := i.And[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'and'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		and := make([]predicate.Attachment, 0, n)
+		for _, w := range i.And {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'and'", err)
+			}
+			and = append(and, p)
+		}
+		predicates = append(predicates, attachment.And(and...))
+	}
+	predicates = append(predicates, i.Predicates...)
+	if i.ID != nil {
+		predicates = append(predicates, attachment.IDEQ(*i.ID))
+	}
+	if i.IDNEQ != nil {
+		predicates = append(predicates, attachment.IDNEQ(*i.IDNEQ))
+	}
+	if i.IDIn != nil {
+		predicates = append(predicates, attachment.IDIn(i.IDIn...))
+	}
+	if i.IDNotIn != nil {
+		predicates = append(predicates, attachment.IDNotIn(i.IDNotIn...))
+	}
+	if i.IDGT != nil {
+		predicates = append(predicates, attachment.IDGT(*i.IDGT))
+	}
+	if i.IDGTE != nil {
+		predicates = append(predicates, attachment.IDGTE(*i.IDGTE))
+	}
+	if i.IDLT != nil {
+		predicates = append(predicates, attachment.IDLT(*i.IDLT))
+	}
+	if i.IDLTE != nil {
+		predicates = append(predicates, attachment.IDLTE(*i.IDLTE))
+	}
+	if i.OwnerID != nil {
+		predicates = append(predicates, attachment.OwnerIDEQ(*i.OwnerID))
+	}
+	if i.OwnerIDNEQ != nil {
+		predicates = append(predicates, attachment.OwnerIDNEQ(*i.OwnerIDNEQ))
+	}
+	if i.OwnerIDIn != nil {
+		predicates = append(predicates, attachment.OwnerIDIn(i.OwnerIDIn...))
+	}
+	if i.OwnerIDNotIn != nil {
+		predicates = append(predicates, attachment.OwnerIDNotIn(i.OwnerIDNotIn...))
+	}
+	if i.OwnerIDGT != nil {
+		predicates = append(predicates, attachment.OwnerIDGT(*i.OwnerIDGT))
+	}
+	if i.OwnerIDGTE != nil {
+		predicates = append(predicates, attachment.OwnerIDGTE(*i.OwnerIDGTE))
+	}
+	if i.OwnerIDLT != nil {
+		predicates = append(predicates, attachment.OwnerIDLT(*i.OwnerIDLT))
+	}
+	if i.OwnerIDLTE != nil {
+		predicates = append(predicates, attachment.OwnerIDLTE(*i.OwnerIDLTE))
+	}
+	if i.OwnerIDContains != nil {
+		if len(*i.OwnerIDContains) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.OwnerIDContains(*i.OwnerIDContains))
+	}
+	if i.OwnerIDHasPrefix != nil {
+		if len(*i.OwnerIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.OwnerIDHasPrefix(*i.OwnerIDHasPrefix))
+	}
+	if i.OwnerIDHasSuffix != nil {
+		if len(*i.OwnerIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.OwnerIDHasSuffix(*i.OwnerIDHasSuffix))
+	}
+	if i.OwnerIDIsNil {
+		predicates = append(predicates, attachment.OwnerIDIsNil())
+	}
+	if i.OwnerIDNotNil {
+		predicates = append(predicates, attachment.OwnerIDNotNil())
+	}
+	if i.OwnerIDEqualFold != nil {
+		predicates = append(predicates, attachment.OwnerIDEqualFold(*i.OwnerIDEqualFold))
+	}
+	if i.OwnerIDContainsFold != nil {
+		predicates = append(predicates, attachment.OwnerIDContainsFold(*i.OwnerIDContainsFold))
+	}
+	if i.TeamID != nil {
+		predicates = append(predicates, attachment.TeamIDEQ(*i.TeamID))
+	}
+	if i.TeamIDNEQ != nil {
+		predicates = append(predicates, attachment.TeamIDNEQ(*i.TeamIDNEQ))
+	}
+	if i.TeamIDIn != nil {
+		predicates = append(predicates, attachment.TeamIDIn(i.TeamIDIn...))
+	}
+	if i.TeamIDNotIn != nil {
+		predicates = append(predicates, attachment.TeamIDNotIn(i.TeamIDNotIn...))
+	}
+	if i.TeamIDGT != nil {
+		predicates = append(predicates, attachment.TeamIDGT(*i.TeamIDGT))
+	}
+	if i.TeamIDGTE != nil {
+		predicates = append(predicates, attachment.TeamIDGTE(*i.TeamIDGTE))
+	}
+	if i.TeamIDLT != nil {
+		predicates = append(predicates, attachment.TeamIDLT(*i.TeamIDLT))
+	}
+	if i.TeamIDLTE != nil {
+		predicates = append(predicates, attachment.TeamIDLTE(*i.TeamIDLTE))
+	}
+	if i.TeamIDContains != nil {
+		if len(*i.TeamIDContains) > MaxPattern {
+			return nil, fmt.Errorf("teamIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.TeamIDContains(*i.TeamIDContains))
+	}
+	if i.TeamIDHasPrefix != nil {
+		if len(*i.TeamIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("teamIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.TeamIDHasPrefix(*i.TeamIDHasPrefix))
+	}
+	if i.TeamIDHasSuffix != nil {
+		if len(*i.TeamIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("teamIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.TeamIDHasSuffix(*i.TeamIDHasSuffix))
+	}
+	if i.TeamIDIsNil {
+		predicates = append(predicates, attachment.TeamIDIsNil())
+	}
+	if i.TeamIDNotNil {
+		predicates = append(predicates, attachment.TeamIDNotNil())
+	}
+	if i.TeamIDEqualFold != nil {
+		predicates = append(predicates, attachment.TeamIDEqualFold(*i.TeamIDEqualFold))
+	}
+	if i.TeamIDContainsFold != nil {
+		predicates = append(predicates, attachment.TeamIDContainsFold(*i.TeamIDContainsFold))
+	}
+	if i.CreatedAt != nil {
+		predicates = append(predicates, attachment.CreatedAtEQ(*i.CreatedAt))
+	}
+	if i.CreatedAtNEQ != nil {
+		predicates = append(predicates, attachment.CreatedAtNEQ(*i.CreatedAtNEQ))
+	}
+	if i.CreatedAtIn != nil {
+		predicates = append(predicates, attachment.CreatedAtIn(i.CreatedAtIn...))
+	}
+	if i.CreatedAtNotIn != nil {
+		predicates = append(predicates, attachment.CreatedAtNotIn(i.CreatedAtNotIn...))
+	}
+	if i.CreatedAtGT != nil {
+		predicates = append(predicates, attachment.CreatedAtGT(*i.CreatedAtGT))
+	}
+	if i.CreatedAtGTE != nil {
+		predicates = append(predicates, attachment.CreatedAtGTE(*i.CreatedAtGTE))
+	}
+	if i.CreatedAtLT != nil {
+		predicates = append(predicates, attachment.CreatedAtLT(*i.CreatedAtLT))
+	}
+	if i.CreatedAtLTE != nil {
+		predicates = append(predicates, attachment.CreatedAtLTE(*i.CreatedAtLTE))
+	}
+	if i.UpdatedAt != nil {
+		predicates = append(predicates, attachment.UpdatedAtEQ(*i.UpdatedAt))
+	}
+	if i.UpdatedAtNEQ != nil {
+		predicates = append(predicates, attachment.UpdatedAtNEQ(*i.UpdatedAtNEQ))
+	}
+	if i.UpdatedAtIn != nil {
+		predicates = append(predicates, attachment.UpdatedAtIn(i.UpdatedAtIn...))
+	}
+	if i.UpdatedAtNotIn != nil {
+		predicates = append(predicates, attachment.UpdatedAtNotIn(i.UpdatedAtNotIn...))
+	}
+	if i.UpdatedAtGT != nil {
+		predicates = append(predicates, attachment.UpdatedAtGT(*i.UpdatedAtGT))
+	}
+	if i.UpdatedAtGTE != nil {
+		predicates = append(predicates, attachment.UpdatedAtGTE(*i.UpdatedAtGTE))
+	}
+	if i.UpdatedAtLT != nil {
+		predicates = append(predicates, attachment.UpdatedAtLT(*i.UpdatedAtLT))
+	}
+	if i.UpdatedAtLTE != nil {
+		predicates = append(predicates, attachment.UpdatedAtLTE(*i.UpdatedAtLTE))
+	}
+	if i.Filename != nil {
+		predicates = append(predicates, attachment.FilenameEQ(*i.Filename))
+	}
+	if i.FilenameNEQ != nil {
+		predicates = append(predicates, attachment.FilenameNEQ(*i.FilenameNEQ))
+	}
+	if i.FilenameIn != nil {
+		predicates = append(predicates, attachment.FilenameIn(i.FilenameIn...))
+	}
+	if i.FilenameNotIn != nil {
+		predicates = append(predicates, attachment.FilenameNotIn(i.FilenameNotIn...))
+	}
+	if i.FilenameGT != nil {
+		predicates = append(predicates, attachment.FilenameGT(*i.FilenameGT))
+	}
+	if i.FilenameGTE != nil {
+		predicates = append(predicates, attachment.FilenameGTE(*i.FilenameGTE))
+	}
+	if i.FilenameLT != nil {
+		predicates = append(predicates, attachment.FilenameLT(*i.FilenameLT))
+	}
+	if i.FilenameLTE != nil {
+		predicates = append(predicates, attachment.FilenameLTE(*i.FilenameLTE))
+	}
+	if i.FilenameContains != nil {
+		if len(*i.FilenameContains) > MaxPattern {
+			return nil, fmt.Errorf("filenameContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.FilenameContains(*i.FilenameContains))
+	}
+	if i.FilenameHasPrefix != nil {
+		if len(*i.FilenameHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("filenameHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.FilenameHasPrefix(*i.FilenameHasPrefix))
+	}
+	if i.FilenameHasSuffix != nil {
+		if len(*i.FilenameHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("filenameHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.FilenameHasSuffix(*i.FilenameHasSuffix))
+	}
+	if i.FilenameEqualFold != nil {
+		predicates = append(predicates, attachment.FilenameEqualFold(*i.FilenameEqualFold))
+	}
+	if i.FilenameContainsFold != nil {
+		predicates = append(predicates, attachment.FilenameContainsFold(*i.FilenameContainsFold))
+	}
+	if i.MediaType != nil {
+		predicates = append(predicates, attachment.MediaTypeEQ(*i.MediaType))
+	}
+	if i.MediaTypeNEQ != nil {
+		predicates = append(predicates, attachment.MediaTypeNEQ(*i.MediaTypeNEQ))
+	}
+	if i.MediaTypeIn != nil {
+		predicates = append(predicates, attachment.MediaTypeIn(i.MediaTypeIn...))
+	}
+	if i.MediaTypeNotIn != nil {
+		predicates = append(predicates, attachment.MediaTypeNotIn(i.MediaTypeNotIn...))
+	}
+	if i.MediaTypeGT != nil {
+		predicates = append(predicates, attachment.MediaTypeGT(*i.MediaTypeGT))
+	}
+	if i.MediaTypeGTE != nil {
+		predicates = append(predicates, attachment.MediaTypeGTE(*i.MediaTypeGTE))
+	}
+	if i.MediaTypeLT != nil {
+		predicates = append(predicates, attachment.MediaTypeLT(*i.MediaTypeLT))
+	}
+	if i.MediaTypeLTE != nil {
+		predicates = append(predicates, attachment.MediaTypeLTE(*i.MediaTypeLTE))
+	}
+	if i.MediaTypeContains != nil {
+		if len(*i.MediaTypeContains) > MaxPattern {
+			return nil, fmt.Errorf("mediaTypeContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.MediaTypeContains(*i.MediaTypeContains))
+	}
+	if i.MediaTypeHasPrefix != nil {
+		if len(*i.MediaTypeHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("mediaTypeHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.MediaTypeHasPrefix(*i.MediaTypeHasPrefix))
+	}
+	if i.MediaTypeHasSuffix != nil {
+		if len(*i.MediaTypeHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("mediaTypeHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.MediaTypeHasSuffix(*i.MediaTypeHasSuffix))
+	}
+	if i.MediaTypeEqualFold != nil {
+		predicates = append(predicates, attachment.MediaTypeEqualFold(*i.MediaTypeEqualFold))
+	}
+	if i.MediaTypeContainsFold != nil {
+		predicates = append(predicates, attachment.MediaTypeContainsFold(*i.MediaTypeContainsFold))
+	}
+	if i.Size != nil {
+		predicates = append(predicates, attachment.SizeEQ(*i.Size))
+	}
+	if i.SizeNEQ != nil {
+		predicates = append(predicates, attachment.SizeNEQ(*i.SizeNEQ))
+	}
+	if i.SizeIn != nil {
+		predicates = append(predicates, attachment.SizeIn(i.SizeIn...))
+	}
+	if i.SizeNotIn != nil {
+		predicates = append(predicates, attachment.SizeNotIn(i.SizeNotIn...))
+	}
+	if i.SizeGT != nil {
+		predicates = append(predicates, attachment.SizeGT(*i.SizeGT))
+	}
+	if i.SizeGTE != nil {
+		predicates = append(predicates, attachment.SizeGTE(*i.SizeGTE))
+	}
+	if i.SizeLT != nil {
+		predicates = append(predicates, attachment.SizeLT(*i.SizeLT))
+	}
+	if i.SizeLTE != nil {
+		predicates = append(predicates, attachment.SizeLTE(*i.SizeLTE))
+	}
+	if i.Sha256 != nil {
+		predicates = append(predicates, attachment.Sha256EQ(*i.Sha256))
+	}
+	if i.Sha256NEQ != nil {
+		predicates = append(predicates, attachment.Sha256NEQ(*i.Sha256NEQ))
+	}
+	if i.Sha256In != nil {
+		predicates = append(predicates, attachment.Sha256In(i.Sha256In...))
+	}
+	if i.Sha256NotIn != nil {
+		predicates = append(predicates, attachment.Sha256NotIn(i.Sha256NotIn...))
+	}
+	if i.Sha256GT != nil {
+		predicates = append(predicates, attachment.Sha256GT(*i.Sha256GT))
+	}
+	if i.Sha256GTE != nil {
+		predicates = append(predicates, attachment.Sha256GTE(*i.Sha256GTE))
+	}
+	if i.Sha256LT != nil {
+		predicates = append(predicates, attachment.Sha256LT(*i.Sha256LT))
+	}
+	if i.Sha256LTE != nil {
+		predicates = append(predicates, attachment.Sha256LTE(*i.Sha256LTE))
+	}
+	if i.Sha256Contains != nil {
+		if len(*i.Sha256Contains) > MaxPattern {
+			return nil, fmt.Errorf("sha256Contains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.Sha256Contains(*i.Sha256Contains))
+	}
+	if i.Sha256HasPrefix != nil {
+		if len(*i.Sha256HasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("sha256HasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.Sha256HasPrefix(*i.Sha256HasPrefix))
+	}
+	if i.Sha256HasSuffix != nil {
+		if len(*i.Sha256HasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("sha256HasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.Sha256HasSuffix(*i.Sha256HasSuffix))
+	}
+	if i.Sha256IsNil {
+		predicates = append(predicates, attachment.Sha256IsNil())
+	}
+	if i.Sha256NotNil {
+		predicates = append(predicates, attachment.Sha256NotNil())
+	}
+	if i.Sha256EqualFold != nil {
+		predicates = append(predicates, attachment.Sha256EqualFold(*i.Sha256EqualFold))
+	}
+	if i.Sha256ContainsFold != nil {
+		predicates = append(predicates, attachment.Sha256ContainsFold(*i.Sha256ContainsFold))
+	}
+	if i.CustomerID != nil {
+		predicates = append(predicates, attachment.CustomerIDEQ(*i.CustomerID))
+	}
+	if i.CustomerIDNEQ != nil {
+		predicates = append(predicates, attachment.CustomerIDNEQ(*i.CustomerIDNEQ))
+	}
+	if i.CustomerIDIn != nil {
+		predicates = append(predicates, attachment.CustomerIDIn(i.CustomerIDIn...))
+	}
+	if i.CustomerIDNotIn != nil {
+		predicates = append(predicates, attachment.CustomerIDNotIn(i.CustomerIDNotIn...))
+	}
+	if i.CustomerIDGT != nil {
+		predicates = append(predicates, attachment.CustomerIDGT(*i.CustomerIDGT))
+	}
+	if i.CustomerIDGTE != nil {
+		predicates = append(predicates, attachment.CustomerIDGTE(*i.CustomerIDGTE))
+	}
+	if i.CustomerIDLT != nil {
+		predicates = append(predicates, attachment.CustomerIDLT(*i.CustomerIDLT))
+	}
+	if i.CustomerIDLTE != nil {
+		predicates = append(predicates, attachment.CustomerIDLTE(*i.CustomerIDLTE))
+	}
+	if i.CustomerIDContains != nil {
+		if len(*i.CustomerIDContains) > MaxPattern {
+			return nil, fmt.Errorf("customerIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.CustomerIDContains(*i.CustomerIDContains))
+	}
+	if i.CustomerIDHasPrefix != nil {
+		if len(*i.CustomerIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("customerIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.CustomerIDHasPrefix(*i.CustomerIDHasPrefix))
+	}
+	if i.CustomerIDHasSuffix != nil {
+		if len(*i.CustomerIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("customerIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.CustomerIDHasSuffix(*i.CustomerIDHasSuffix))
+	}
+	if i.CustomerIDIsNil {
+		predicates = append(predicates, attachment.CustomerIDIsNil())
+	}
+	if i.CustomerIDNotNil {
+		predicates = append(predicates, attachment.CustomerIDNotNil())
+	}
+	if i.CustomerIDEqualFold != nil {
+		predicates = append(predicates, attachment.CustomerIDEqualFold(*i.CustomerIDEqualFold))
+	}
+	if i.CustomerIDContainsFold != nil {
+		predicates = append(predicates, attachment.CustomerIDContainsFold(*i.CustomerIDContainsFold))
+	}
+	if i.DealID != nil {
+		predicates = append(predicates, attachment.DealIDEQ(*i.DealID))
+	}
+	if i.DealIDNEQ != nil {
+		predicates = append(predicates, attachment.DealIDNEQ(*i.DealIDNEQ))
+	}
+	if i.DealIDIn != nil {
+		predicates = append(predicates, attachment.DealIDIn(i.DealIDIn...))
+	}
+	if i.DealIDNotIn != nil {
+		predicates = append(predicates, attachment.DealIDNotIn(i.DealIDNotIn...))
+	}
+	if i.DealIDGT != nil {
+		predicates = append(predicates, attachment.DealIDGT(*i.DealIDGT))
+	}
+	if i.DealIDGTE != nil {
+		predicates = append(predicates, attachment.DealIDGTE(*i.DealIDGTE))
+	}
+	if i.DealIDLT != nil {
+		predicates = append(predicates, attachment.DealIDLT(*i.DealIDLT))
+	}
+	if i.DealIDLTE != nil {
+		predicates = append(predicates, attachment.DealIDLTE(*i.DealIDLTE))
+	}
+	if i.DealIDContains != nil {
+		if len(*i.DealIDContains) > MaxPattern {
+			return nil, fmt.Errorf("dealIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.DealIDContains(*i.DealIDContains))
+	}
+	if i.DealIDHasPrefix != nil {
+		if len(*i.DealIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("dealIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.DealIDHasPrefix(*i.DealIDHasPrefix))
+	}
+	if i.DealIDHasSuffix != nil {
+		if len(*i.DealIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("dealIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.DealIDHasSuffix(*i.DealIDHasSuffix))
+	}
+	if i.DealIDIsNil {
+		predicates = append(predicates, attachment.DealIDIsNil())
+	}
+	if i.DealIDNotNil {
+		predicates = append(predicates, attachment.DealIDNotNil())
+	}
+	if i.DealIDEqualFold != nil {
+		predicates = append(predicates, attachment.DealIDEqualFold(*i.DealIDEqualFold))
+	}
+	if i.DealIDContainsFold != nil {
+		predicates = append(predicates, attachment.DealIDContainsFold(*i.DealIDContainsFold))
+	}
+	if i.MessageID != nil {
+		predicates = append(predicates, attachment.MessageIDEQ(*i.MessageID))
+	}
+	if i.MessageIDNEQ != nil {
+		predicates = append(predicates, attachment.MessageIDNEQ(*i.MessageIDNEQ))
+	}
+	if i.MessageIDIn != nil {
+		predicates = append(predicates, attachment.MessageIDIn(i.MessageIDIn...))
+	}
+	if i.MessageIDNotIn != nil {
+		predicates = append(predicates, attachment.MessageIDNotIn(i.MessageIDNotIn...))
+	}
+	if i.MessageIDGT != nil {
+		predicates = append(predicates, attachment.MessageIDGT(*i.MessageIDGT))
+	}
+	if i.MessageIDGTE != nil {
+		predicates = append(predicates, attachment.MessageIDGTE(*i.MessageIDGTE))
+	}
+	if i.MessageIDLT != nil {
+		predicates = append(predicates, attachment.MessageIDLT(*i.MessageIDLT))
+	}
+	if i.MessageIDLTE != nil {
+		predicates = append(predicates, attachment.MessageIDLTE(*i.MessageIDLTE))
+	}
+	if i.MessageIDContains != nil {
+		if len(*i.MessageIDContains) > MaxPattern {
+			return nil, fmt.Errorf("messageIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.MessageIDContains(*i.MessageIDContains))
+	}
+	if i.MessageIDHasPrefix != nil {
+		if len(*i.MessageIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("messageIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.MessageIDHasPrefix(*i.MessageIDHasPrefix))
+	}
+	if i.MessageIDHasSuffix != nil {
+		if len(*i.MessageIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("messageIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.MessageIDHasSuffix(*i.MessageIDHasSuffix))
+	}
+	if i.MessageIDIsNil {
+		predicates = append(predicates, attachment.MessageIDIsNil())
+	}
+	if i.MessageIDNotNil {
+		predicates = append(predicates, attachment.MessageIDNotNil())
+	}
+	if i.MessageIDEqualFold != nil {
+		predicates = append(predicates, attachment.MessageIDEqualFold(*i.MessageIDEqualFold))
+	}
+	if i.MessageIDContainsFold != nil {
+		predicates = append(predicates, attachment.MessageIDContainsFold(*i.MessageIDContainsFold))
+	}
+	if i.CallID != nil {
+		predicates = append(predicates, attachment.CallIDEQ(*i.CallID))
+	}
+	if i.CallIDNEQ != nil {
+		predicates = append(predicates, attachment.CallIDNEQ(*i.CallIDNEQ))
+	}
+	if i.CallIDIn != nil {
+		predicates = append(predicates, attachment.CallIDIn(i.CallIDIn...))
+	}
+	if i.CallIDNotIn != nil {
+		predicates = append(predicates, attachment.CallIDNotIn(i.CallIDNotIn...))
+	}
+	if i.CallIDGT != nil {
+		predicates = append(predicates, attachment.CallIDGT(*i.CallIDGT))
+	}
+	if i.CallIDGTE != nil {
+		predicates = append(predicates, attachment.CallIDGTE(*i.CallIDGTE))
+	}
+	if i.CallIDLT != nil {
+		predicates = append(predicates, attachment.CallIDLT(*i.CallIDLT))
+	}
+	if i.CallIDLTE != nil {
+		predicates = append(predicates, attachment.CallIDLTE(*i.CallIDLTE))
+	}
+	if i.CallIDContains != nil {
+		if len(*i.CallIDContains) > MaxPattern {
+			return nil, fmt.Errorf("callIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.CallIDContains(*i.CallIDContains))
+	}
+	if i.CallIDHasPrefix != nil {
+		if len(*i.CallIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("callIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.CallIDHasPrefix(*i.CallIDHasPrefix))
+	}
+	if i.CallIDHasSuffix != nil {
+		if len(*i.CallIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("callIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.CallIDHasSuffix(*i.CallIDHasSuffix))
+	}
+	if i.CallIDIsNil {
+		predicates = append(predicates, attachment.CallIDIsNil())
+	}
+	if i.CallIDNotNil {
+		predicates = append(predicates, attachment.CallIDNotNil())
+	}
+	if i.CallIDEqualFold != nil {
+		predicates = append(predicates, attachment.CallIDEqualFold(*i.CallIDEqualFold))
+	}
+	if i.CallIDContainsFold != nil {
+		predicates = append(predicates, attachment.CallIDContainsFold(*i.CallIDContainsFold))
+	}
+	if i.NoteID != nil {
+		predicates = append(predicates, attachment.NoteIDEQ(*i.NoteID))
+	}
+	if i.NoteIDNEQ != nil {
+		predicates = append(predicates, attachment.NoteIDNEQ(*i.NoteIDNEQ))
+	}
+	if i.NoteIDIn != nil {
+		predicates = append(predicates, attachment.NoteIDIn(i.NoteIDIn...))
+	}
+	if i.NoteIDNotIn != nil {
+		predicates = append(predicates, attachment.NoteIDNotIn(i.NoteIDNotIn...))
+	}
+	if i.NoteIDGT != nil {
+		predicates = append(predicates, attachment.NoteIDGT(*i.NoteIDGT))
+	}
+	if i.NoteIDGTE != nil {
+		predicates = append(predicates, attachment.NoteIDGTE(*i.NoteIDGTE))
+	}
+	if i.NoteIDLT != nil {
+		predicates = append(predicates, attachment.NoteIDLT(*i.NoteIDLT))
+	}
+	if i.NoteIDLTE != nil {
+		predicates = append(predicates, attachment.NoteIDLTE(*i.NoteIDLTE))
+	}
+	if i.NoteIDContains != nil {
+		if len(*i.NoteIDContains) > MaxPattern {
+			return nil, fmt.Errorf("noteIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.NoteIDContains(*i.NoteIDContains))
+	}
+	if i.NoteIDHasPrefix != nil {
+		if len(*i.NoteIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("noteIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.NoteIDHasPrefix(*i.NoteIDHasPrefix))
+	}
+	if i.NoteIDHasSuffix != nil {
+		if len(*i.NoteIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("noteIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, attachment.NoteIDHasSuffix(*i.NoteIDHasSuffix))
+	}
+	if i.NoteIDIsNil {
+		predicates = append(predicates, attachment.NoteIDIsNil())
+	}
+	if i.NoteIDNotNil {
+		predicates = append(predicates, attachment.NoteIDNotNil())
+	}
+	if i.NoteIDEqualFold != nil {
+		predicates = append(predicates, attachment.NoteIDEqualFold(*i.NoteIDEqualFold))
+	}
+	if i.NoteIDContainsFold != nil {
+		predicates = append(predicates, attachment.NoteIDContainsFold(*i.NoteIDContainsFold))
+	}
+	if i.CustomerID != nil || i.CustomerIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, attachment.FieldCustomerID, customer.Table, "Customer")
+		})
+	}
+	if i.DealID != nil || i.DealIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, attachment.FieldDealID, deal.Table, "Deal")
+		})
+	}
+	if i.MessageID != nil || i.MessageIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, attachment.FieldMessageID, message.Table, "Message")
+		})
+	}
+	if i.CallID != nil || i.CallIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, attachment.FieldCallID, call.Table, "Call")
+		})
+	}
+	if i.NoteID != nil || i.NoteIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, attachment.FieldNoteID, note.Table, "Note")
+		})
+	}
+
+	if i.HasCustomer != nil {
+		p := attachment.HasCustomer()
+		if !*i.HasCustomer {
+			p = attachment.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasCustomerWith) > 0 {
+		with := make([]predicate.Customer, 0, len(i.HasCustomerWith))
+		for _, w := range i.HasCustomerWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasCustomerWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, attachment.HasCustomerWith(with...))
+	}
+	if i.HasDeal != nil {
+		p := attachment.HasDeal()
+		if !*i.HasDeal {
+			p = attachment.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasDealWith) > 0 {
+		with := make([]predicate.Deal, 0, len(i.HasDealWith))
+		for _, w := range i.HasDealWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasDealWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, attachment.HasDealWith(with...))
+	}
+	if i.HasMessage != nil {
+		p := attachment.HasMessage()
+		if !*i.HasMessage {
+			p = attachment.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasMessageWith) > 0 {
+		with := make([]predicate.Message, 0, len(i.HasMessageWith))
+		for _, w := range i.HasMessageWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasMessageWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, attachment.HasMessageWith(with...))
+	}
+	if i.HasCall != nil {
+		p := attachment.HasCall()
+		if !*i.HasCall {
+			p = attachment.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasCallWith) > 0 {
+		with := make([]predicate.Call, 0, len(i.HasCallWith))
+		for _, w := range i.HasCallWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasCallWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, attachment.HasCallWith(with...))
+	}
+	if i.HasNote != nil {
+		p := attachment.HasNote()
+		if !*i.HasNote {
+			p = attachment.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasNoteWith) > 0 {
+		with := make([]predicate.Note, 0, len(i.HasNoteWith))
+		for _, w := range i.HasNoteWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasNoteWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, attachment.HasNoteWith(with...))
+	}
+	switch len(predicates) {
+	case 0:
+		return nil, ErrEmptyAttachmentWhereInput
+	case 1:
+		return predicates[0], nil
+	default:
+		return attachment.And(predicates...), nil
+	}
+}
 
 // AuditEventWhereInput represents a where input for filtering AuditEvent queries.
 type AuditEventWhereInput struct {
@@ -544,6 +1613,1071 @@ func (i *AuditEventWhereInput) P() (predicate.AuditEvent, error) {
 	}
 }
 
+// CallWhereInput represents a where input for filtering Call queries.
+type CallWhereInput struct {
+	Predicates []predicate.Call  `json:"-"`
+	Not        *CallWhereInput   `json:"not,omitempty"`
+	Or         []*CallWhereInput `json:"or,omitempty"`
+	And        []*CallWhereInput `json:"and,omitempty"`
+
+	// "id" field predicates.
+	ID      *gid.ID  `json:"id,omitempty"`
+	IDNEQ   *gid.ID  `json:"idNEQ,omitempty"`
+	IDIn    []gid.ID `json:"idIn,omitempty"`
+	IDNotIn []gid.ID `json:"idNotIn,omitempty"`
+	IDGT    *gid.ID  `json:"idGT,omitempty"`
+	IDGTE   *gid.ID  `json:"idGTE,omitempty"`
+	IDLT    *gid.ID  `json:"idLT,omitempty"`
+	IDLTE   *gid.ID  `json:"idLTE,omitempty"`
+
+	// "owner_id" field predicates.
+	OwnerID             *gid.ID  `json:"ownerID,omitempty"`
+	OwnerIDNEQ          *gid.ID  `json:"ownerIDNEQ,omitempty"`
+	OwnerIDIn           []gid.ID `json:"ownerIDIn,omitempty"`
+	OwnerIDNotIn        []gid.ID `json:"ownerIDNotIn,omitempty"`
+	OwnerIDGT           *gid.ID  `json:"ownerIDGT,omitempty"`
+	OwnerIDGTE          *gid.ID  `json:"ownerIDGTE,omitempty"`
+	OwnerIDLT           *gid.ID  `json:"ownerIDLT,omitempty"`
+	OwnerIDLTE          *gid.ID  `json:"ownerIDLTE,omitempty"`
+	OwnerIDContains     *gid.ID  `json:"ownerIDContains,omitempty"`
+	OwnerIDHasPrefix    *gid.ID  `json:"ownerIDHasPrefix,omitempty"`
+	OwnerIDHasSuffix    *gid.ID  `json:"ownerIDHasSuffix,omitempty"`
+	OwnerIDIsNil        bool     `json:"ownerIDIsNil,omitempty"`
+	OwnerIDNotNil       bool     `json:"ownerIDNotNil,omitempty"`
+	OwnerIDEqualFold    *gid.ID  `json:"ownerIDEqualFold,omitempty"`
+	OwnerIDContainsFold *gid.ID  `json:"ownerIDContainsFold,omitempty"`
+
+	// "team_id" field predicates.
+	TeamID             *gid.ID  `json:"teamID,omitempty"`
+	TeamIDNEQ          *gid.ID  `json:"teamIDNEQ,omitempty"`
+	TeamIDIn           []gid.ID `json:"teamIDIn,omitempty"`
+	TeamIDNotIn        []gid.ID `json:"teamIDNotIn,omitempty"`
+	TeamIDGT           *gid.ID  `json:"teamIDGT,omitempty"`
+	TeamIDGTE          *gid.ID  `json:"teamIDGTE,omitempty"`
+	TeamIDLT           *gid.ID  `json:"teamIDLT,omitempty"`
+	TeamIDLTE          *gid.ID  `json:"teamIDLTE,omitempty"`
+	TeamIDContains     *gid.ID  `json:"teamIDContains,omitempty"`
+	TeamIDHasPrefix    *gid.ID  `json:"teamIDHasPrefix,omitempty"`
+	TeamIDHasSuffix    *gid.ID  `json:"teamIDHasSuffix,omitempty"`
+	TeamIDIsNil        bool     `json:"teamIDIsNil,omitempty"`
+	TeamIDNotNil       bool     `json:"teamIDNotNil,omitempty"`
+	TeamIDEqualFold    *gid.ID  `json:"teamIDEqualFold,omitempty"`
+	TeamIDContainsFold *gid.ID  `json:"teamIDContainsFold,omitempty"`
+
+	// "created_at" field predicates.
+	CreatedAt      *time.Time  `json:"createdAt,omitempty"`
+	CreatedAtNEQ   *time.Time  `json:"createdAtNEQ,omitempty"`
+	CreatedAtIn    []time.Time `json:"createdAtIn,omitempty"`
+	CreatedAtNotIn []time.Time `json:"createdAtNotIn,omitempty"`
+	CreatedAtGT    *time.Time  `json:"createdAtGT,omitempty"`
+	CreatedAtGTE   *time.Time  `json:"createdAtGTE,omitempty"`
+	CreatedAtLT    *time.Time  `json:"createdAtLT,omitempty"`
+	CreatedAtLTE   *time.Time  `json:"createdAtLTE,omitempty"`
+
+	// "updated_at" field predicates.
+	UpdatedAt      *time.Time  `json:"updatedAt,omitempty"`
+	UpdatedAtNEQ   *time.Time  `json:"updatedAtNEQ,omitempty"`
+	UpdatedAtIn    []time.Time `json:"updatedAtIn,omitempty"`
+	UpdatedAtNotIn []time.Time `json:"updatedAtNotIn,omitempty"`
+	UpdatedAtGT    *time.Time  `json:"updatedAtGT,omitempty"`
+	UpdatedAtGTE   *time.Time  `json:"updatedAtGTE,omitempty"`
+	UpdatedAtLT    *time.Time  `json:"updatedAtLT,omitempty"`
+	UpdatedAtLTE   *time.Time  `json:"updatedAtLTE,omitempty"`
+
+	// "direction" field predicates.
+	Direction      *call.Direction  `json:"direction,omitempty"`
+	DirectionNEQ   *call.Direction  `json:"directionNEQ,omitempty"`
+	DirectionIn    []call.Direction `json:"directionIn,omitempty"`
+	DirectionNotIn []call.Direction `json:"directionNotIn,omitempty"`
+
+	// "from_number" field predicates.
+	FromNumber             *string  `json:"fromNumber,omitempty"`
+	FromNumberNEQ          *string  `json:"fromNumberNEQ,omitempty"`
+	FromNumberIn           []string `json:"fromNumberIn,omitempty"`
+	FromNumberNotIn        []string `json:"fromNumberNotIn,omitempty"`
+	FromNumberGT           *string  `json:"fromNumberGT,omitempty"`
+	FromNumberGTE          *string  `json:"fromNumberGTE,omitempty"`
+	FromNumberLT           *string  `json:"fromNumberLT,omitempty"`
+	FromNumberLTE          *string  `json:"fromNumberLTE,omitempty"`
+	FromNumberContains     *string  `json:"fromNumberContains,omitempty"`
+	FromNumberHasPrefix    *string  `json:"fromNumberHasPrefix,omitempty"`
+	FromNumberHasSuffix    *string  `json:"fromNumberHasSuffix,omitempty"`
+	FromNumberIsNil        bool     `json:"fromNumberIsNil,omitempty"`
+	FromNumberNotNil       bool     `json:"fromNumberNotNil,omitempty"`
+	FromNumberEqualFold    *string  `json:"fromNumberEqualFold,omitempty"`
+	FromNumberContainsFold *string  `json:"fromNumberContainsFold,omitempty"`
+
+	// "to_number" field predicates.
+	ToNumber             *string  `json:"toNumber,omitempty"`
+	ToNumberNEQ          *string  `json:"toNumberNEQ,omitempty"`
+	ToNumberIn           []string `json:"toNumberIn,omitempty"`
+	ToNumberNotIn        []string `json:"toNumberNotIn,omitempty"`
+	ToNumberGT           *string  `json:"toNumberGT,omitempty"`
+	ToNumberGTE          *string  `json:"toNumberGTE,omitempty"`
+	ToNumberLT           *string  `json:"toNumberLT,omitempty"`
+	ToNumberLTE          *string  `json:"toNumberLTE,omitempty"`
+	ToNumberContains     *string  `json:"toNumberContains,omitempty"`
+	ToNumberHasPrefix    *string  `json:"toNumberHasPrefix,omitempty"`
+	ToNumberHasSuffix    *string  `json:"toNumberHasSuffix,omitempty"`
+	ToNumberIsNil        bool     `json:"toNumberIsNil,omitempty"`
+	ToNumberNotNil       bool     `json:"toNumberNotNil,omitempty"`
+	ToNumberEqualFold    *string  `json:"toNumberEqualFold,omitempty"`
+	ToNumberContainsFold *string  `json:"toNumberContainsFold,omitempty"`
+
+	// "started_at" field predicates.
+	StartedAt      *time.Time  `json:"startedAt,omitempty"`
+	StartedAtNEQ   *time.Time  `json:"startedAtNEQ,omitempty"`
+	StartedAtIn    []time.Time `json:"startedAtIn,omitempty"`
+	StartedAtNotIn []time.Time `json:"startedAtNotIn,omitempty"`
+	StartedAtGT    *time.Time  `json:"startedAtGT,omitempty"`
+	StartedAtGTE   *time.Time  `json:"startedAtGTE,omitempty"`
+	StartedAtLT    *time.Time  `json:"startedAtLT,omitempty"`
+	StartedAtLTE   *time.Time  `json:"startedAtLTE,omitempty"`
+
+	// "duration_seconds" field predicates.
+	DurationSeconds      *int  `json:"durationSeconds,omitempty"`
+	DurationSecondsNEQ   *int  `json:"durationSecondsNEQ,omitempty"`
+	DurationSecondsIn    []int `json:"durationSecondsIn,omitempty"`
+	DurationSecondsNotIn []int `json:"durationSecondsNotIn,omitempty"`
+	DurationSecondsGT    *int  `json:"durationSecondsGT,omitempty"`
+	DurationSecondsGTE   *int  `json:"durationSecondsGTE,omitempty"`
+	DurationSecondsLT    *int  `json:"durationSecondsLT,omitempty"`
+	DurationSecondsLTE   *int  `json:"durationSecondsLTE,omitempty"`
+
+	// "outcome" field predicates.
+	Outcome      *call.Outcome  `json:"outcome,omitempty"`
+	OutcomeNEQ   *call.Outcome  `json:"outcomeNEQ,omitempty"`
+	OutcomeIn    []call.Outcome `json:"outcomeIn,omitempty"`
+	OutcomeNotIn []call.Outcome `json:"outcomeNotIn,omitempty"`
+
+	// "external_id" field predicates.
+	ExternalID             *string  `json:"externalID,omitempty"`
+	ExternalIDNEQ          *string  `json:"externalIDNEQ,omitempty"`
+	ExternalIDIn           []string `json:"externalIDIn,omitempty"`
+	ExternalIDNotIn        []string `json:"externalIDNotIn,omitempty"`
+	ExternalIDGT           *string  `json:"externalIDGT,omitempty"`
+	ExternalIDGTE          *string  `json:"externalIDGTE,omitempty"`
+	ExternalIDLT           *string  `json:"externalIDLT,omitempty"`
+	ExternalIDLTE          *string  `json:"externalIDLTE,omitempty"`
+	ExternalIDContains     *string  `json:"externalIDContains,omitempty"`
+	ExternalIDHasPrefix    *string  `json:"externalIDHasPrefix,omitempty"`
+	ExternalIDHasSuffix    *string  `json:"externalIDHasSuffix,omitempty"`
+	ExternalIDIsNil        bool     `json:"externalIDIsNil,omitempty"`
+	ExternalIDNotNil       bool     `json:"externalIDNotNil,omitempty"`
+	ExternalIDEqualFold    *string  `json:"externalIDEqualFold,omitempty"`
+	ExternalIDContainsFold *string  `json:"externalIDContainsFold,omitempty"`
+
+	// "customer_id" field predicates.
+	CustomerID             *gid.ID  `json:"customerID,omitempty"`
+	CustomerIDNEQ          *gid.ID  `json:"customerIDNEQ,omitempty"`
+	CustomerIDIn           []gid.ID `json:"customerIDIn,omitempty"`
+	CustomerIDNotIn        []gid.ID `json:"customerIDNotIn,omitempty"`
+	CustomerIDGT           *gid.ID  `json:"customerIDGT,omitempty"`
+	CustomerIDGTE          *gid.ID  `json:"customerIDGTE,omitempty"`
+	CustomerIDLT           *gid.ID  `json:"customerIDLT,omitempty"`
+	CustomerIDLTE          *gid.ID  `json:"customerIDLTE,omitempty"`
+	CustomerIDContains     *gid.ID  `json:"customerIDContains,omitempty"`
+	CustomerIDHasPrefix    *gid.ID  `json:"customerIDHasPrefix,omitempty"`
+	CustomerIDHasSuffix    *gid.ID  `json:"customerIDHasSuffix,omitempty"`
+	CustomerIDIsNil        bool     `json:"customerIDIsNil,omitempty"`
+	CustomerIDNotNil       bool     `json:"customerIDNotNil,omitempty"`
+	CustomerIDEqualFold    *gid.ID  `json:"customerIDEqualFold,omitempty"`
+	CustomerIDContainsFold *gid.ID  `json:"customerIDContainsFold,omitempty"`
+
+	// "contact_id" field predicates.
+	ContactID             *gid.ID  `json:"contactID,omitempty"`
+	ContactIDNEQ          *gid.ID  `json:"contactIDNEQ,omitempty"`
+	ContactIDIn           []gid.ID `json:"contactIDIn,omitempty"`
+	ContactIDNotIn        []gid.ID `json:"contactIDNotIn,omitempty"`
+	ContactIDGT           *gid.ID  `json:"contactIDGT,omitempty"`
+	ContactIDGTE          *gid.ID  `json:"contactIDGTE,omitempty"`
+	ContactIDLT           *gid.ID  `json:"contactIDLT,omitempty"`
+	ContactIDLTE          *gid.ID  `json:"contactIDLTE,omitempty"`
+	ContactIDContains     *gid.ID  `json:"contactIDContains,omitempty"`
+	ContactIDHasPrefix    *gid.ID  `json:"contactIDHasPrefix,omitempty"`
+	ContactIDHasSuffix    *gid.ID  `json:"contactIDHasSuffix,omitempty"`
+	ContactIDIsNil        bool     `json:"contactIDIsNil,omitempty"`
+	ContactIDNotNil       bool     `json:"contactIDNotNil,omitempty"`
+	ContactIDEqualFold    *gid.ID  `json:"contactIDEqualFold,omitempty"`
+	ContactIDContainsFold *gid.ID  `json:"contactIDContainsFold,omitempty"`
+
+	// "deal_id" field predicates.
+	DealID             *gid.ID  `json:"dealID,omitempty"`
+	DealIDNEQ          *gid.ID  `json:"dealIDNEQ,omitempty"`
+	DealIDIn           []gid.ID `json:"dealIDIn,omitempty"`
+	DealIDNotIn        []gid.ID `json:"dealIDNotIn,omitempty"`
+	DealIDGT           *gid.ID  `json:"dealIDGT,omitempty"`
+	DealIDGTE          *gid.ID  `json:"dealIDGTE,omitempty"`
+	DealIDLT           *gid.ID  `json:"dealIDLT,omitempty"`
+	DealIDLTE          *gid.ID  `json:"dealIDLTE,omitempty"`
+	DealIDContains     *gid.ID  `json:"dealIDContains,omitempty"`
+	DealIDHasPrefix    *gid.ID  `json:"dealIDHasPrefix,omitempty"`
+	DealIDHasSuffix    *gid.ID  `json:"dealIDHasSuffix,omitempty"`
+	DealIDIsNil        bool     `json:"dealIDIsNil,omitempty"`
+	DealIDNotNil       bool     `json:"dealIDNotNil,omitempty"`
+	DealIDEqualFold    *gid.ID  `json:"dealIDEqualFold,omitempty"`
+	DealIDContainsFold *gid.ID  `json:"dealIDContainsFold,omitempty"`
+
+	// "task_id" field predicates.
+	TaskID             *gid.ID  `json:"taskID,omitempty"`
+	TaskIDNEQ          *gid.ID  `json:"taskIDNEQ,omitempty"`
+	TaskIDIn           []gid.ID `json:"taskIDIn,omitempty"`
+	TaskIDNotIn        []gid.ID `json:"taskIDNotIn,omitempty"`
+	TaskIDGT           *gid.ID  `json:"taskIDGT,omitempty"`
+	TaskIDGTE          *gid.ID  `json:"taskIDGTE,omitempty"`
+	TaskIDLT           *gid.ID  `json:"taskIDLT,omitempty"`
+	TaskIDLTE          *gid.ID  `json:"taskIDLTE,omitempty"`
+	TaskIDContains     *gid.ID  `json:"taskIDContains,omitempty"`
+	TaskIDHasPrefix    *gid.ID  `json:"taskIDHasPrefix,omitempty"`
+	TaskIDHasSuffix    *gid.ID  `json:"taskIDHasSuffix,omitempty"`
+	TaskIDIsNil        bool     `json:"taskIDIsNil,omitempty"`
+	TaskIDNotNil       bool     `json:"taskIDNotNil,omitempty"`
+	TaskIDEqualFold    *gid.ID  `json:"taskIDEqualFold,omitempty"`
+	TaskIDContainsFold *gid.ID  `json:"taskIDContainsFold,omitempty"`
+
+	// "customer" edge predicates.
+	HasCustomer     *bool                 `json:"hasCustomer,omitempty"`
+	HasCustomerWith []*CustomerWhereInput `json:"hasCustomerWith,omitempty"`
+
+	// "contact" edge predicates.
+	HasContact     *bool                `json:"hasContact,omitempty"`
+	HasContactWith []*ContactWhereInput `json:"hasContactWith,omitempty"`
+
+	// "deal" edge predicates.
+	HasDeal     *bool             `json:"hasDeal,omitempty"`
+	HasDealWith []*DealWhereInput `json:"hasDealWith,omitempty"`
+
+	// "task" edge predicates.
+	HasTask     *bool             `json:"hasTask,omitempty"`
+	HasTaskWith []*TaskWhereInput `json:"hasTaskWith,omitempty"`
+
+	// "attachments" edge predicates.
+	HasAttachments     *bool                   `json:"hasAttachments,omitempty"`
+	HasAttachmentsWith []*AttachmentWhereInput `json:"hasAttachmentsWith,omitempty"`
+}
+
+// AddPredicates adds custom predicates to the where input to be used during the filtering phase.
+func (i *CallWhereInput) AddPredicates(predicates ...predicate.Call) {
+	i.Predicates = append(i.Predicates, predicates...)
+}
+
+// Filter applies the CallWhereInput filter on the CallQuery builder.
+func (i *CallWhereInput) Filter(q *CallQuery) (*CallQuery, error) {
+	if i == nil {
+		return q, nil
+	}
+	p, err := i.P()
+	if err != nil {
+		if err == ErrEmptyCallWhereInput {
+			return q, nil
+		}
+		return nil, err
+	}
+	return q.Where(p), nil
+}
+
+// ErrEmptyCallWhereInput is returned in case the CallWhereInput is empty.
+var ErrEmptyCallWhereInput = errors.New("ent: empty predicate CallWhereInput")
+
+// P returns a predicate for filtering calls.
+// An error is returned if the input is empty or invalid.
+func (i *CallWhereInput) P() (predicate.Call, error) {
+	var predicates []predicate.Call
+	if i.Not != nil {
+		p, err := i.Not.P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'not'", err)
+		}
+		predicates = append(predicates, call.Not(p))
+	}
+	switch n := len(i.Or); {
+	case n == 1:
+		p, err := i.Or[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'or'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		or := make([]predicate.Call, 0, n)
+		for _, w := range i.Or {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'or'", err)
+			}
+			or = append(or, p)
+		}
+		predicates = append(predicates, call.Or(or...))
+	}
+	switch n := len(i.And); {
+	case n == 1:
+		p, err := i.And[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'and'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		and := make([]predicate.Call, 0, n)
+		for _, w := range i.And {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'and'", err)
+			}
+			and = append(and, p)
+		}
+		predicates = append(predicates, call.And(and...))
+	}
+	predicates = append(predicates, i.Predicates...)
+	if i.ID != nil {
+		predicates = append(predicates, call.IDEQ(*i.ID))
+	}
+	if i.IDNEQ != nil {
+		predicates = append(predicates, call.IDNEQ(*i.IDNEQ))
+	}
+	if i.IDIn != nil {
+		predicates = append(predicates, call.IDIn(i.IDIn...))
+	}
+	if i.IDNotIn != nil {
+		predicates = append(predicates, call.IDNotIn(i.IDNotIn...))
+	}
+	if i.IDGT != nil {
+		predicates = append(predicates, call.IDGT(*i.IDGT))
+	}
+	if i.IDGTE != nil {
+		predicates = append(predicates, call.IDGTE(*i.IDGTE))
+	}
+	if i.IDLT != nil {
+		predicates = append(predicates, call.IDLT(*i.IDLT))
+	}
+	if i.IDLTE != nil {
+		predicates = append(predicates, call.IDLTE(*i.IDLTE))
+	}
+	if i.OwnerID != nil {
+		predicates = append(predicates, call.OwnerIDEQ(*i.OwnerID))
+	}
+	if i.OwnerIDNEQ != nil {
+		predicates = append(predicates, call.OwnerIDNEQ(*i.OwnerIDNEQ))
+	}
+	if i.OwnerIDIn != nil {
+		predicates = append(predicates, call.OwnerIDIn(i.OwnerIDIn...))
+	}
+	if i.OwnerIDNotIn != nil {
+		predicates = append(predicates, call.OwnerIDNotIn(i.OwnerIDNotIn...))
+	}
+	if i.OwnerIDGT != nil {
+		predicates = append(predicates, call.OwnerIDGT(*i.OwnerIDGT))
+	}
+	if i.OwnerIDGTE != nil {
+		predicates = append(predicates, call.OwnerIDGTE(*i.OwnerIDGTE))
+	}
+	if i.OwnerIDLT != nil {
+		predicates = append(predicates, call.OwnerIDLT(*i.OwnerIDLT))
+	}
+	if i.OwnerIDLTE != nil {
+		predicates = append(predicates, call.OwnerIDLTE(*i.OwnerIDLTE))
+	}
+	if i.OwnerIDContains != nil {
+		if len(*i.OwnerIDContains) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.OwnerIDContains(*i.OwnerIDContains))
+	}
+	if i.OwnerIDHasPrefix != nil {
+		if len(*i.OwnerIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.OwnerIDHasPrefix(*i.OwnerIDHasPrefix))
+	}
+	if i.OwnerIDHasSuffix != nil {
+		if len(*i.OwnerIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.OwnerIDHasSuffix(*i.OwnerIDHasSuffix))
+	}
+	if i.OwnerIDIsNil {
+		predicates = append(predicates, call.OwnerIDIsNil())
+	}
+	if i.OwnerIDNotNil {
+		predicates = append(predicates, call.OwnerIDNotNil())
+	}
+	if i.OwnerIDEqualFold != nil {
+		predicates = append(predicates, call.OwnerIDEqualFold(*i.OwnerIDEqualFold))
+	}
+	if i.OwnerIDContainsFold != nil {
+		predicates = append(predicates, call.OwnerIDContainsFold(*i.OwnerIDContainsFold))
+	}
+	if i.TeamID != nil {
+		predicates = append(predicates, call.TeamIDEQ(*i.TeamID))
+	}
+	if i.TeamIDNEQ != nil {
+		predicates = append(predicates, call.TeamIDNEQ(*i.TeamIDNEQ))
+	}
+	if i.TeamIDIn != nil {
+		predicates = append(predicates, call.TeamIDIn(i.TeamIDIn...))
+	}
+	if i.TeamIDNotIn != nil {
+		predicates = append(predicates, call.TeamIDNotIn(i.TeamIDNotIn...))
+	}
+	if i.TeamIDGT != nil {
+		predicates = append(predicates, call.TeamIDGT(*i.TeamIDGT))
+	}
+	if i.TeamIDGTE != nil {
+		predicates = append(predicates, call.TeamIDGTE(*i.TeamIDGTE))
+	}
+	if i.TeamIDLT != nil {
+		predicates = append(predicates, call.TeamIDLT(*i.TeamIDLT))
+	}
+	if i.TeamIDLTE != nil {
+		predicates = append(predicates, call.TeamIDLTE(*i.TeamIDLTE))
+	}
+	if i.TeamIDContains != nil {
+		if len(*i.TeamIDContains) > MaxPattern {
+			return nil, fmt.Errorf("teamIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.TeamIDContains(*i.TeamIDContains))
+	}
+	if i.TeamIDHasPrefix != nil {
+		if len(*i.TeamIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("teamIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.TeamIDHasPrefix(*i.TeamIDHasPrefix))
+	}
+	if i.TeamIDHasSuffix != nil {
+		if len(*i.TeamIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("teamIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.TeamIDHasSuffix(*i.TeamIDHasSuffix))
+	}
+	if i.TeamIDIsNil {
+		predicates = append(predicates, call.TeamIDIsNil())
+	}
+	if i.TeamIDNotNil {
+		predicates = append(predicates, call.TeamIDNotNil())
+	}
+	if i.TeamIDEqualFold != nil {
+		predicates = append(predicates, call.TeamIDEqualFold(*i.TeamIDEqualFold))
+	}
+	if i.TeamIDContainsFold != nil {
+		predicates = append(predicates, call.TeamIDContainsFold(*i.TeamIDContainsFold))
+	}
+	if i.CreatedAt != nil {
+		predicates = append(predicates, call.CreatedAtEQ(*i.CreatedAt))
+	}
+	if i.CreatedAtNEQ != nil {
+		predicates = append(predicates, call.CreatedAtNEQ(*i.CreatedAtNEQ))
+	}
+	if i.CreatedAtIn != nil {
+		predicates = append(predicates, call.CreatedAtIn(i.CreatedAtIn...))
+	}
+	if i.CreatedAtNotIn != nil {
+		predicates = append(predicates, call.CreatedAtNotIn(i.CreatedAtNotIn...))
+	}
+	if i.CreatedAtGT != nil {
+		predicates = append(predicates, call.CreatedAtGT(*i.CreatedAtGT))
+	}
+	if i.CreatedAtGTE != nil {
+		predicates = append(predicates, call.CreatedAtGTE(*i.CreatedAtGTE))
+	}
+	if i.CreatedAtLT != nil {
+		predicates = append(predicates, call.CreatedAtLT(*i.CreatedAtLT))
+	}
+	if i.CreatedAtLTE != nil {
+		predicates = append(predicates, call.CreatedAtLTE(*i.CreatedAtLTE))
+	}
+	if i.UpdatedAt != nil {
+		predicates = append(predicates, call.UpdatedAtEQ(*i.UpdatedAt))
+	}
+	if i.UpdatedAtNEQ != nil {
+		predicates = append(predicates, call.UpdatedAtNEQ(*i.UpdatedAtNEQ))
+	}
+	if i.UpdatedAtIn != nil {
+		predicates = append(predicates, call.UpdatedAtIn(i.UpdatedAtIn...))
+	}
+	if i.UpdatedAtNotIn != nil {
+		predicates = append(predicates, call.UpdatedAtNotIn(i.UpdatedAtNotIn...))
+	}
+	if i.UpdatedAtGT != nil {
+		predicates = append(predicates, call.UpdatedAtGT(*i.UpdatedAtGT))
+	}
+	if i.UpdatedAtGTE != nil {
+		predicates = append(predicates, call.UpdatedAtGTE(*i.UpdatedAtGTE))
+	}
+	if i.UpdatedAtLT != nil {
+		predicates = append(predicates, call.UpdatedAtLT(*i.UpdatedAtLT))
+	}
+	if i.UpdatedAtLTE != nil {
+		predicates = append(predicates, call.UpdatedAtLTE(*i.UpdatedAtLTE))
+	}
+	if i.Direction != nil {
+		predicates = append(predicates, call.DirectionEQ(*i.Direction))
+	}
+	if i.DirectionNEQ != nil {
+		predicates = append(predicates, call.DirectionNEQ(*i.DirectionNEQ))
+	}
+	if i.DirectionIn != nil {
+		predicates = append(predicates, call.DirectionIn(i.DirectionIn...))
+	}
+	if i.DirectionNotIn != nil {
+		predicates = append(predicates, call.DirectionNotIn(i.DirectionNotIn...))
+	}
+	if i.FromNumber != nil {
+		predicates = append(predicates, call.FromNumberEQ(*i.FromNumber))
+	}
+	if i.FromNumberNEQ != nil {
+		predicates = append(predicates, call.FromNumberNEQ(*i.FromNumberNEQ))
+	}
+	if i.FromNumberIn != nil {
+		predicates = append(predicates, call.FromNumberIn(i.FromNumberIn...))
+	}
+	if i.FromNumberNotIn != nil {
+		predicates = append(predicates, call.FromNumberNotIn(i.FromNumberNotIn...))
+	}
+	if i.FromNumberGT != nil {
+		predicates = append(predicates, call.FromNumberGT(*i.FromNumberGT))
+	}
+	if i.FromNumberGTE != nil {
+		predicates = append(predicates, call.FromNumberGTE(*i.FromNumberGTE))
+	}
+	if i.FromNumberLT != nil {
+		predicates = append(predicates, call.FromNumberLT(*i.FromNumberLT))
+	}
+	if i.FromNumberLTE != nil {
+		predicates = append(predicates, call.FromNumberLTE(*i.FromNumberLTE))
+	}
+	if i.FromNumberContains != nil {
+		if len(*i.FromNumberContains) > MaxPattern {
+			return nil, fmt.Errorf("fromNumberContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.FromNumberContains(*i.FromNumberContains))
+	}
+	if i.FromNumberHasPrefix != nil {
+		if len(*i.FromNumberHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("fromNumberHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.FromNumberHasPrefix(*i.FromNumberHasPrefix))
+	}
+	if i.FromNumberHasSuffix != nil {
+		if len(*i.FromNumberHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("fromNumberHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.FromNumberHasSuffix(*i.FromNumberHasSuffix))
+	}
+	if i.FromNumberIsNil {
+		predicates = append(predicates, call.FromNumberIsNil())
+	}
+	if i.FromNumberNotNil {
+		predicates = append(predicates, call.FromNumberNotNil())
+	}
+	if i.FromNumberEqualFold != nil {
+		predicates = append(predicates, call.FromNumberEqualFold(*i.FromNumberEqualFold))
+	}
+	if i.FromNumberContainsFold != nil {
+		predicates = append(predicates, call.FromNumberContainsFold(*i.FromNumberContainsFold))
+	}
+	if i.ToNumber != nil {
+		predicates = append(predicates, call.ToNumberEQ(*i.ToNumber))
+	}
+	if i.ToNumberNEQ != nil {
+		predicates = append(predicates, call.ToNumberNEQ(*i.ToNumberNEQ))
+	}
+	if i.ToNumberIn != nil {
+		predicates = append(predicates, call.ToNumberIn(i.ToNumberIn...))
+	}
+	if i.ToNumberNotIn != nil {
+		predicates = append(predicates, call.ToNumberNotIn(i.ToNumberNotIn...))
+	}
+	if i.ToNumberGT != nil {
+		predicates = append(predicates, call.ToNumberGT(*i.ToNumberGT))
+	}
+	if i.ToNumberGTE != nil {
+		predicates = append(predicates, call.ToNumberGTE(*i.ToNumberGTE))
+	}
+	if i.ToNumberLT != nil {
+		predicates = append(predicates, call.ToNumberLT(*i.ToNumberLT))
+	}
+	if i.ToNumberLTE != nil {
+		predicates = append(predicates, call.ToNumberLTE(*i.ToNumberLTE))
+	}
+	if i.ToNumberContains != nil {
+		if len(*i.ToNumberContains) > MaxPattern {
+			return nil, fmt.Errorf("toNumberContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.ToNumberContains(*i.ToNumberContains))
+	}
+	if i.ToNumberHasPrefix != nil {
+		if len(*i.ToNumberHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("toNumberHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.ToNumberHasPrefix(*i.ToNumberHasPrefix))
+	}
+	if i.ToNumberHasSuffix != nil {
+		if len(*i.ToNumberHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("toNumberHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.ToNumberHasSuffix(*i.ToNumberHasSuffix))
+	}
+	if i.ToNumberIsNil {
+		predicates = append(predicates, call.ToNumberIsNil())
+	}
+	if i.ToNumberNotNil {
+		predicates = append(predicates, call.ToNumberNotNil())
+	}
+	if i.ToNumberEqualFold != nil {
+		predicates = append(predicates, call.ToNumberEqualFold(*i.ToNumberEqualFold))
+	}
+	if i.ToNumberContainsFold != nil {
+		predicates = append(predicates, call.ToNumberContainsFold(*i.ToNumberContainsFold))
+	}
+	if i.StartedAt != nil {
+		predicates = append(predicates, call.StartedAtEQ(*i.StartedAt))
+	}
+	if i.StartedAtNEQ != nil {
+		predicates = append(predicates, call.StartedAtNEQ(*i.StartedAtNEQ))
+	}
+	if i.StartedAtIn != nil {
+		predicates = append(predicates, call.StartedAtIn(i.StartedAtIn...))
+	}
+	if i.StartedAtNotIn != nil {
+		predicates = append(predicates, call.StartedAtNotIn(i.StartedAtNotIn...))
+	}
+	if i.StartedAtGT != nil {
+		predicates = append(predicates, call.StartedAtGT(*i.StartedAtGT))
+	}
+	if i.StartedAtGTE != nil {
+		predicates = append(predicates, call.StartedAtGTE(*i.StartedAtGTE))
+	}
+	if i.StartedAtLT != nil {
+		predicates = append(predicates, call.StartedAtLT(*i.StartedAtLT))
+	}
+	if i.StartedAtLTE != nil {
+		predicates = append(predicates, call.StartedAtLTE(*i.StartedAtLTE))
+	}
+	if i.DurationSeconds != nil {
+		predicates = append(predicates, call.DurationSecondsEQ(*i.DurationSeconds))
+	}
+	if i.DurationSecondsNEQ != nil {
+		predicates = append(predicates, call.DurationSecondsNEQ(*i.DurationSecondsNEQ))
+	}
+	if i.DurationSecondsIn != nil {
+		predicates = append(predicates, call.DurationSecondsIn(i.DurationSecondsIn...))
+	}
+	if i.DurationSecondsNotIn != nil {
+		predicates = append(predicates, call.DurationSecondsNotIn(i.DurationSecondsNotIn...))
+	}
+	if i.DurationSecondsGT != nil {
+		predicates = append(predicates, call.DurationSecondsGT(*i.DurationSecondsGT))
+	}
+	if i.DurationSecondsGTE != nil {
+		predicates = append(predicates, call.DurationSecondsGTE(*i.DurationSecondsGTE))
+	}
+	if i.DurationSecondsLT != nil {
+		predicates = append(predicates, call.DurationSecondsLT(*i.DurationSecondsLT))
+	}
+	if i.DurationSecondsLTE != nil {
+		predicates = append(predicates, call.DurationSecondsLTE(*i.DurationSecondsLTE))
+	}
+	if i.Outcome != nil {
+		predicates = append(predicates, call.OutcomeEQ(*i.Outcome))
+	}
+	if i.OutcomeNEQ != nil {
+		predicates = append(predicates, call.OutcomeNEQ(*i.OutcomeNEQ))
+	}
+	if i.OutcomeIn != nil {
+		predicates = append(predicates, call.OutcomeIn(i.OutcomeIn...))
+	}
+	if i.OutcomeNotIn != nil {
+		predicates = append(predicates, call.OutcomeNotIn(i.OutcomeNotIn...))
+	}
+	if i.ExternalID != nil {
+		predicates = append(predicates, call.ExternalIDKeyEQ(lifecycle.Fold("none").Apply(*i.ExternalID)))
+	}
+	if i.ExternalIDNEQ != nil {
+		predicates = append(predicates, call.ExternalIDKeyNEQ(lifecycle.Fold("none").Apply(*i.ExternalIDNEQ)))
+	}
+	if i.ExternalIDIn != nil {
+		predicates = append(predicates, call.ExternalIDKeyIn(folded("none", i.ExternalIDIn)...))
+	}
+	if i.ExternalIDNotIn != nil {
+		predicates = append(predicates, call.ExternalIDKeyNotIn(folded("none", i.ExternalIDNotIn)...))
+	}
+	if i.ExternalIDGT != nil {
+		predicates = append(predicates, call.ExternalIDGT(*i.ExternalIDGT))
+	}
+	if i.ExternalIDGTE != nil {
+		predicates = append(predicates, call.ExternalIDGTE(*i.ExternalIDGTE))
+	}
+	if i.ExternalIDLT != nil {
+		predicates = append(predicates, call.ExternalIDLT(*i.ExternalIDLT))
+	}
+	if i.ExternalIDLTE != nil {
+		predicates = append(predicates, call.ExternalIDLTE(*i.ExternalIDLTE))
+	}
+	if i.ExternalIDContains != nil {
+		if len(*i.ExternalIDContains) > MaxPattern {
+			return nil, fmt.Errorf("externalIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.ExternalIDContains(*i.ExternalIDContains))
+	}
+	if i.ExternalIDHasPrefix != nil {
+		if len(*i.ExternalIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("externalIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.ExternalIDHasPrefix(*i.ExternalIDHasPrefix))
+	}
+	if i.ExternalIDHasSuffix != nil {
+		if len(*i.ExternalIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("externalIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.ExternalIDHasSuffix(*i.ExternalIDHasSuffix))
+	}
+	if i.ExternalIDIsNil {
+		predicates = append(predicates, call.ExternalIDIsNil())
+	}
+	if i.ExternalIDNotNil {
+		predicates = append(predicates, call.ExternalIDNotNil())
+	}
+	if i.ExternalIDEqualFold != nil {
+		predicates = append(predicates, call.ExternalIDEqualFold(*i.ExternalIDEqualFold))
+	}
+	if i.ExternalIDContainsFold != nil {
+		predicates = append(predicates, call.ExternalIDContainsFold(*i.ExternalIDContainsFold))
+	}
+	if i.CustomerID != nil {
+		predicates = append(predicates, call.CustomerIDEQ(*i.CustomerID))
+	}
+	if i.CustomerIDNEQ != nil {
+		predicates = append(predicates, call.CustomerIDNEQ(*i.CustomerIDNEQ))
+	}
+	if i.CustomerIDIn != nil {
+		predicates = append(predicates, call.CustomerIDIn(i.CustomerIDIn...))
+	}
+	if i.CustomerIDNotIn != nil {
+		predicates = append(predicates, call.CustomerIDNotIn(i.CustomerIDNotIn...))
+	}
+	if i.CustomerIDGT != nil {
+		predicates = append(predicates, call.CustomerIDGT(*i.CustomerIDGT))
+	}
+	if i.CustomerIDGTE != nil {
+		predicates = append(predicates, call.CustomerIDGTE(*i.CustomerIDGTE))
+	}
+	if i.CustomerIDLT != nil {
+		predicates = append(predicates, call.CustomerIDLT(*i.CustomerIDLT))
+	}
+	if i.CustomerIDLTE != nil {
+		predicates = append(predicates, call.CustomerIDLTE(*i.CustomerIDLTE))
+	}
+	if i.CustomerIDContains != nil {
+		if len(*i.CustomerIDContains) > MaxPattern {
+			return nil, fmt.Errorf("customerIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.CustomerIDContains(*i.CustomerIDContains))
+	}
+	if i.CustomerIDHasPrefix != nil {
+		if len(*i.CustomerIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("customerIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.CustomerIDHasPrefix(*i.CustomerIDHasPrefix))
+	}
+	if i.CustomerIDHasSuffix != nil {
+		if len(*i.CustomerIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("customerIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.CustomerIDHasSuffix(*i.CustomerIDHasSuffix))
+	}
+	if i.CustomerIDIsNil {
+		predicates = append(predicates, call.CustomerIDIsNil())
+	}
+	if i.CustomerIDNotNil {
+		predicates = append(predicates, call.CustomerIDNotNil())
+	}
+	if i.CustomerIDEqualFold != nil {
+		predicates = append(predicates, call.CustomerIDEqualFold(*i.CustomerIDEqualFold))
+	}
+	if i.CustomerIDContainsFold != nil {
+		predicates = append(predicates, call.CustomerIDContainsFold(*i.CustomerIDContainsFold))
+	}
+	if i.ContactID != nil {
+		predicates = append(predicates, call.ContactIDEQ(*i.ContactID))
+	}
+	if i.ContactIDNEQ != nil {
+		predicates = append(predicates, call.ContactIDNEQ(*i.ContactIDNEQ))
+	}
+	if i.ContactIDIn != nil {
+		predicates = append(predicates, call.ContactIDIn(i.ContactIDIn...))
+	}
+	if i.ContactIDNotIn != nil {
+		predicates = append(predicates, call.ContactIDNotIn(i.ContactIDNotIn...))
+	}
+	if i.ContactIDGT != nil {
+		predicates = append(predicates, call.ContactIDGT(*i.ContactIDGT))
+	}
+	if i.ContactIDGTE != nil {
+		predicates = append(predicates, call.ContactIDGTE(*i.ContactIDGTE))
+	}
+	if i.ContactIDLT != nil {
+		predicates = append(predicates, call.ContactIDLT(*i.ContactIDLT))
+	}
+	if i.ContactIDLTE != nil {
+		predicates = append(predicates, call.ContactIDLTE(*i.ContactIDLTE))
+	}
+	if i.ContactIDContains != nil {
+		if len(*i.ContactIDContains) > MaxPattern {
+			return nil, fmt.Errorf("contactIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.ContactIDContains(*i.ContactIDContains))
+	}
+	if i.ContactIDHasPrefix != nil {
+		if len(*i.ContactIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("contactIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.ContactIDHasPrefix(*i.ContactIDHasPrefix))
+	}
+	if i.ContactIDHasSuffix != nil {
+		if len(*i.ContactIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("contactIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.ContactIDHasSuffix(*i.ContactIDHasSuffix))
+	}
+	if i.ContactIDIsNil {
+		predicates = append(predicates, call.ContactIDIsNil())
+	}
+	if i.ContactIDNotNil {
+		predicates = append(predicates, call.ContactIDNotNil())
+	}
+	if i.ContactIDEqualFold != nil {
+		predicates = append(predicates, call.ContactIDEqualFold(*i.ContactIDEqualFold))
+	}
+	if i.ContactIDContainsFold != nil {
+		predicates = append(predicates, call.ContactIDContainsFold(*i.ContactIDContainsFold))
+	}
+	if i.DealID != nil {
+		predicates = append(predicates, call.DealIDEQ(*i.DealID))
+	}
+	if i.DealIDNEQ != nil {
+		predicates = append(predicates, call.DealIDNEQ(*i.DealIDNEQ))
+	}
+	if i.DealIDIn != nil {
+		predicates = append(predicates, call.DealIDIn(i.DealIDIn...))
+	}
+	if i.DealIDNotIn != nil {
+		predicates = append(predicates, call.DealIDNotIn(i.DealIDNotIn...))
+	}
+	if i.DealIDGT != nil {
+		predicates = append(predicates, call.DealIDGT(*i.DealIDGT))
+	}
+	if i.DealIDGTE != nil {
+		predicates = append(predicates, call.DealIDGTE(*i.DealIDGTE))
+	}
+	if i.DealIDLT != nil {
+		predicates = append(predicates, call.DealIDLT(*i.DealIDLT))
+	}
+	if i.DealIDLTE != nil {
+		predicates = append(predicates, call.DealIDLTE(*i.DealIDLTE))
+	}
+	if i.DealIDContains != nil {
+		if len(*i.DealIDContains) > MaxPattern {
+			return nil, fmt.Errorf("dealIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.DealIDContains(*i.DealIDContains))
+	}
+	if i.DealIDHasPrefix != nil {
+		if len(*i.DealIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("dealIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.DealIDHasPrefix(*i.DealIDHasPrefix))
+	}
+	if i.DealIDHasSuffix != nil {
+		if len(*i.DealIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("dealIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.DealIDHasSuffix(*i.DealIDHasSuffix))
+	}
+	if i.DealIDIsNil {
+		predicates = append(predicates, call.DealIDIsNil())
+	}
+	if i.DealIDNotNil {
+		predicates = append(predicates, call.DealIDNotNil())
+	}
+	if i.DealIDEqualFold != nil {
+		predicates = append(predicates, call.DealIDEqualFold(*i.DealIDEqualFold))
+	}
+	if i.DealIDContainsFold != nil {
+		predicates = append(predicates, call.DealIDContainsFold(*i.DealIDContainsFold))
+	}
+	if i.TaskID != nil {
+		predicates = append(predicates, call.TaskIDEQ(*i.TaskID))
+	}
+	if i.TaskIDNEQ != nil {
+		predicates = append(predicates, call.TaskIDNEQ(*i.TaskIDNEQ))
+	}
+	if i.TaskIDIn != nil {
+		predicates = append(predicates, call.TaskIDIn(i.TaskIDIn...))
+	}
+	if i.TaskIDNotIn != nil {
+		predicates = append(predicates, call.TaskIDNotIn(i.TaskIDNotIn...))
+	}
+	if i.TaskIDGT != nil {
+		predicates = append(predicates, call.TaskIDGT(*i.TaskIDGT))
+	}
+	if i.TaskIDGTE != nil {
+		predicates = append(predicates, call.TaskIDGTE(*i.TaskIDGTE))
+	}
+	if i.TaskIDLT != nil {
+		predicates = append(predicates, call.TaskIDLT(*i.TaskIDLT))
+	}
+	if i.TaskIDLTE != nil {
+		predicates = append(predicates, call.TaskIDLTE(*i.TaskIDLTE))
+	}
+	if i.TaskIDContains != nil {
+		if len(*i.TaskIDContains) > MaxPattern {
+			return nil, fmt.Errorf("taskIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.TaskIDContains(*i.TaskIDContains))
+	}
+	if i.TaskIDHasPrefix != nil {
+		if len(*i.TaskIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("taskIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.TaskIDHasPrefix(*i.TaskIDHasPrefix))
+	}
+	if i.TaskIDHasSuffix != nil {
+		if len(*i.TaskIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("taskIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, call.TaskIDHasSuffix(*i.TaskIDHasSuffix))
+	}
+	if i.TaskIDIsNil {
+		predicates = append(predicates, call.TaskIDIsNil())
+	}
+	if i.TaskIDNotNil {
+		predicates = append(predicates, call.TaskIDNotNil())
+	}
+	if i.TaskIDEqualFold != nil {
+		predicates = append(predicates, call.TaskIDEqualFold(*i.TaskIDEqualFold))
+	}
+	if i.TaskIDContainsFold != nil {
+		predicates = append(predicates, call.TaskIDContainsFold(*i.TaskIDContainsFold))
+	}
+	if i.CustomerID != nil || i.CustomerIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, call.FieldCustomerID, customer.Table, "Customer")
+		})
+	}
+	if i.ContactID != nil || i.ContactIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, call.FieldContactID, contact.Table, "Contact")
+		})
+	}
+	if i.DealID != nil || i.DealIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, call.FieldDealID, deal.Table, "Deal")
+		})
+	}
+	if i.TaskID != nil || i.TaskIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, call.FieldTaskID, task.Table, "Task")
+		})
+	}
+
+	if i.HasCustomer != nil {
+		p := call.HasCustomer()
+		if !*i.HasCustomer {
+			p = call.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasCustomerWith) > 0 {
+		with := make([]predicate.Customer, 0, len(i.HasCustomerWith))
+		for _, w := range i.HasCustomerWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasCustomerWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, call.HasCustomerWith(with...))
+	}
+	if i.HasContact != nil {
+		p := call.HasContact()
+		if !*i.HasContact {
+			p = call.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasContactWith) > 0 {
+		with := make([]predicate.Contact, 0, len(i.HasContactWith))
+		for _, w := range i.HasContactWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasContactWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, call.HasContactWith(with...))
+	}
+	if i.HasDeal != nil {
+		p := call.HasDeal()
+		if !*i.HasDeal {
+			p = call.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasDealWith) > 0 {
+		with := make([]predicate.Deal, 0, len(i.HasDealWith))
+		for _, w := range i.HasDealWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasDealWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, call.HasDealWith(with...))
+	}
+	if i.HasTask != nil {
+		p := call.HasTask()
+		if !*i.HasTask {
+			p = call.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasTaskWith) > 0 {
+		with := make([]predicate.Task, 0, len(i.HasTaskWith))
+		for _, w := range i.HasTaskWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasTaskWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, call.HasTaskWith(with...))
+	}
+	if i.HasAttachments != nil {
+		p := call.HasAttachments()
+		if !*i.HasAttachments {
+			p = call.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasAttachmentsWith) > 0 {
+		with := make([]predicate.Attachment, 0, len(i.HasAttachmentsWith))
+		for _, w := range i.HasAttachmentsWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasAttachmentsWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, call.HasAttachmentsWith(with...))
+	}
+	switch len(predicates) {
+	case 0:
+		return nil, ErrEmptyCallWhereInput
+	case 1:
+		return predicates[0], nil
+	default:
+		return call.And(predicates...), nil
+	}
+}
+
 // ContactWhereInput represents a where input for filtering Contact queries.
 type ContactWhereInput struct {
 	Predicates []predicate.Contact  `json:"-"`
@@ -705,6 +2839,14 @@ type ContactWhereInput struct {
 	// "messages" edge predicates.
 	HasMessages     *bool                `json:"hasMessages,omitempty"`
 	HasMessagesWith []*MessageWhereInput `json:"hasMessagesWith,omitempty"`
+
+	// "calls" edge predicates.
+	HasCalls     *bool             `json:"hasCalls,omitempty"`
+	HasCallsWith []*CallWhereInput `json:"hasCallsWith,omitempty"`
+
+	// "notes" edge predicates.
+	HasNotes     *bool             `json:"hasNotes,omitempty"`
+	HasNotesWith []*NoteWhereInput `json:"hasNotesWith,omitempty"`
 }
 
 // AddPredicates adds custom predicates to the where input to be used during the filtering phase.
@@ -1007,16 +3149,16 @@ func (i *ContactWhereInput) P() (predicate.Contact, error) {
 		predicates = append(predicates, contact.NameContainsFold(*i.NameContainsFold))
 	}
 	if i.Email != nil {
-		predicates = append(predicates, contact.EmailEQ(*i.Email))
+		predicates = append(predicates, contact.EmailKeyEQ(lifecycle.Fold("email").Apply(*i.Email)))
 	}
 	if i.EmailNEQ != nil {
-		predicates = append(predicates, contact.EmailNEQ(*i.EmailNEQ))
+		predicates = append(predicates, contact.EmailKeyNEQ(lifecycle.Fold("email").Apply(*i.EmailNEQ)))
 	}
 	if i.EmailIn != nil {
-		predicates = append(predicates, contact.EmailIn(i.EmailIn...))
+		predicates = append(predicates, contact.EmailKeyIn(folded("email", i.EmailIn)...))
 	}
 	if i.EmailNotIn != nil {
-		predicates = append(predicates, contact.EmailNotIn(i.EmailNotIn...))
+		predicates = append(predicates, contact.EmailKeyNotIn(folded("email", i.EmailNotIn)...))
 	}
 	if i.EmailGT != nil {
 		predicates = append(predicates, contact.EmailGT(*i.EmailGT))
@@ -1264,6 +3406,42 @@ func (i *ContactWhereInput) P() (predicate.Contact, error) {
 		}
 		predicates = append(predicates, contact.HasMessagesWith(with...))
 	}
+	if i.HasCalls != nil {
+		p := contact.HasCalls()
+		if !*i.HasCalls {
+			p = contact.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasCallsWith) > 0 {
+		with := make([]predicate.Call, 0, len(i.HasCallsWith))
+		for _, w := range i.HasCallsWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasCallsWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, contact.HasCallsWith(with...))
+	}
+	if i.HasNotes != nil {
+		p := contact.HasNotes()
+		if !*i.HasNotes {
+			p = contact.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasNotesWith) > 0 {
+		with := make([]predicate.Note, 0, len(i.HasNotesWith))
+		for _, w := range i.HasNotesWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasNotesWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, contact.HasNotesWith(with...))
+	}
 	switch len(predicates) {
 	case 0:
 		return nil, ErrEmptyContactWhereInput
@@ -1473,6 +3651,22 @@ type CustomerWhereInput struct {
 	// "messages" edge predicates.
 	HasMessages     *bool                `json:"hasMessages,omitempty"`
 	HasMessagesWith []*MessageWhereInput `json:"hasMessagesWith,omitempty"`
+
+	// "calls" edge predicates.
+	HasCalls     *bool             `json:"hasCalls,omitempty"`
+	HasCallsWith []*CallWhereInput `json:"hasCallsWith,omitempty"`
+
+	// "tasks" edge predicates.
+	HasTasks     *bool             `json:"hasTasks,omitempty"`
+	HasTasksWith []*TaskWhereInput `json:"hasTasksWith,omitempty"`
+
+	// "notes" edge predicates.
+	HasNotes     *bool             `json:"hasNotes,omitempty"`
+	HasNotesWith []*NoteWhereInput `json:"hasNotesWith,omitempty"`
+
+	// "attachments" edge predicates.
+	HasAttachments     *bool                   `json:"hasAttachments,omitempty"`
+	HasAttachmentsWith []*AttachmentWhereInput `json:"hasAttachmentsWith,omitempty"`
 }
 
 // AddPredicates adds custom predicates to the where input to be used during the filtering phase.
@@ -1835,16 +4029,16 @@ func (i *CustomerWhereInput) P() (predicate.Customer, error) {
 		predicates = append(predicates, customer.KindNotIn(i.KindNotIn...))
 	}
 	if i.Email != nil {
-		predicates = append(predicates, customer.EmailEQ(*i.Email))
+		predicates = append(predicates, customer.EmailKeyEQ(lifecycle.Fold("email").Apply(*i.Email)))
 	}
 	if i.EmailNEQ != nil {
-		predicates = append(predicates, customer.EmailNEQ(*i.EmailNEQ))
+		predicates = append(predicates, customer.EmailKeyNEQ(lifecycle.Fold("email").Apply(*i.EmailNEQ)))
 	}
 	if i.EmailIn != nil {
-		predicates = append(predicates, customer.EmailIn(i.EmailIn...))
+		predicates = append(predicates, customer.EmailKeyIn(folded("email", i.EmailIn)...))
 	}
 	if i.EmailNotIn != nil {
-		predicates = append(predicates, customer.EmailNotIn(i.EmailNotIn...))
+		predicates = append(predicates, customer.EmailKeyNotIn(folded("email", i.EmailNotIn)...))
 	}
 	if i.EmailGT != nil {
 		predicates = append(predicates, customer.EmailGT(*i.EmailGT))
@@ -1943,16 +4137,16 @@ func (i *CustomerWhereInput) P() (predicate.Customer, error) {
 		predicates = append(predicates, customer.PhoneContainsFold(*i.PhoneContainsFold))
 	}
 	if i.Domain != nil {
-		predicates = append(predicates, customer.DomainEQ(*i.Domain))
+		predicates = append(predicates, customer.DomainKeyEQ(lifecycle.Fold("domain").Apply(*i.Domain)))
 	}
 	if i.DomainNEQ != nil {
-		predicates = append(predicates, customer.DomainNEQ(*i.DomainNEQ))
+		predicates = append(predicates, customer.DomainKeyNEQ(lifecycle.Fold("domain").Apply(*i.DomainNEQ)))
 	}
 	if i.DomainIn != nil {
-		predicates = append(predicates, customer.DomainIn(i.DomainIn...))
+		predicates = append(predicates, customer.DomainKeyIn(folded("domain", i.DomainIn)...))
 	}
 	if i.DomainNotIn != nil {
-		predicates = append(predicates, customer.DomainNotIn(i.DomainNotIn...))
+		predicates = append(predicates, customer.DomainKeyNotIn(folded("domain", i.DomainNotIn)...))
 	}
 	if i.DomainGT != nil {
 		predicates = append(predicates, customer.DomainGT(*i.DomainGT))
@@ -2122,6 +4316,78 @@ func (i *CustomerWhereInput) P() (predicate.Customer, error) {
 			with = append(with, p)
 		}
 		predicates = append(predicates, customer.HasMessagesWith(with...))
+	}
+	if i.HasCalls != nil {
+		p := customer.HasCalls()
+		if !*i.HasCalls {
+			p = customer.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasCallsWith) > 0 {
+		with := make([]predicate.Call, 0, len(i.HasCallsWith))
+		for _, w := range i.HasCallsWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasCallsWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, customer.HasCallsWith(with...))
+	}
+	if i.HasTasks != nil {
+		p := customer.HasTasks()
+		if !*i.HasTasks {
+			p = customer.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasTasksWith) > 0 {
+		with := make([]predicate.Task, 0, len(i.HasTasksWith))
+		for _, w := range i.HasTasksWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasTasksWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, customer.HasTasksWith(with...))
+	}
+	if i.HasNotes != nil {
+		p := customer.HasNotes()
+		if !*i.HasNotes {
+			p = customer.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasNotesWith) > 0 {
+		with := make([]predicate.Note, 0, len(i.HasNotesWith))
+		for _, w := range i.HasNotesWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasNotesWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, customer.HasNotesWith(with...))
+	}
+	if i.HasAttachments != nil {
+		p := customer.HasAttachments()
+		if !*i.HasAttachments {
+			p = customer.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasAttachmentsWith) > 0 {
+		with := make([]predicate.Attachment, 0, len(i.HasAttachmentsWith))
+		for _, w := range i.HasAttachmentsWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasAttachmentsWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, customer.HasAttachmentsWith(with...))
 	}
 	switch len(predicates) {
 	case 0:
@@ -2322,6 +4588,26 @@ type DealWhereInput struct {
 	// "primary_contact" edge predicates.
 	HasPrimaryContact     *bool                `json:"hasPrimaryContact,omitempty"`
 	HasPrimaryContactWith []*ContactWhereInput `json:"hasPrimaryContactWith,omitempty"`
+
+	// "messages" edge predicates.
+	HasMessages     *bool                `json:"hasMessages,omitempty"`
+	HasMessagesWith []*MessageWhereInput `json:"hasMessagesWith,omitempty"`
+
+	// "calls" edge predicates.
+	HasCalls     *bool             `json:"hasCalls,omitempty"`
+	HasCallsWith []*CallWhereInput `json:"hasCallsWith,omitempty"`
+
+	// "tasks" edge predicates.
+	HasTasks     *bool             `json:"hasTasks,omitempty"`
+	HasTasksWith []*TaskWhereInput `json:"hasTasksWith,omitempty"`
+
+	// "notes" edge predicates.
+	HasNotes     *bool             `json:"hasNotes,omitempty"`
+	HasNotesWith []*NoteWhereInput `json:"hasNotesWith,omitempty"`
+
+	// "attachments" edge predicates.
+	HasAttachments     *bool                   `json:"hasAttachments,omitempty"`
+	HasAttachmentsWith []*AttachmentWhereInput `json:"hasAttachmentsWith,omitempty"`
 }
 
 // AddPredicates adds custom predicates to the where input to be used during the filtering phase.
@@ -2952,6 +5238,96 @@ func (i *DealWhereInput) P() (predicate.Deal, error) {
 		}
 		predicates = append(predicates, deal.HasPrimaryContactWith(with...))
 	}
+	if i.HasMessages != nil {
+		p := deal.HasMessages()
+		if !*i.HasMessages {
+			p = deal.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasMessagesWith) > 0 {
+		with := make([]predicate.Message, 0, len(i.HasMessagesWith))
+		for _, w := range i.HasMessagesWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasMessagesWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, deal.HasMessagesWith(with...))
+	}
+	if i.HasCalls != nil {
+		p := deal.HasCalls()
+		if !*i.HasCalls {
+			p = deal.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasCallsWith) > 0 {
+		with := make([]predicate.Call, 0, len(i.HasCallsWith))
+		for _, w := range i.HasCallsWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasCallsWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, deal.HasCallsWith(with...))
+	}
+	if i.HasTasks != nil {
+		p := deal.HasTasks()
+		if !*i.HasTasks {
+			p = deal.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasTasksWith) > 0 {
+		with := make([]predicate.Task, 0, len(i.HasTasksWith))
+		for _, w := range i.HasTasksWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasTasksWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, deal.HasTasksWith(with...))
+	}
+	if i.HasNotes != nil {
+		p := deal.HasNotes()
+		if !*i.HasNotes {
+			p = deal.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasNotesWith) > 0 {
+		with := make([]predicate.Note, 0, len(i.HasNotesWith))
+		for _, w := range i.HasNotesWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasNotesWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, deal.HasNotesWith(with...))
+	}
+	if i.HasAttachments != nil {
+		p := deal.HasAttachments()
+		if !*i.HasAttachments {
+			p = deal.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasAttachmentsWith) > 0 {
+		with := make([]predicate.Attachment, 0, len(i.HasAttachmentsWith))
+		for _, w := range i.HasAttachmentsWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasAttachmentsWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, deal.HasAttachmentsWith(with...))
+	}
 	switch len(predicates) {
 	case 0:
 		return nil, ErrEmptyDealWhereInput
@@ -3246,6 +5622,10 @@ type MessageWhereInput struct {
 	// "in_reply_to" edge predicates.
 	HasInReplyTo     *bool                `json:"hasInReplyTo,omitempty"`
 	HasInReplyToWith []*MessageWhereInput `json:"hasInReplyToWith,omitempty"`
+
+	// "attachments" edge predicates.
+	HasAttachments     *bool                   `json:"hasAttachments,omitempty"`
+	HasAttachmentsWith []*AttachmentWhereInput `json:"hasAttachmentsWith,omitempty"`
 }
 
 // AddPredicates adds custom predicates to the where input to be used during the filtering phase.
@@ -3536,16 +5916,16 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		predicates = append(predicates, message.DirectionNotIn(i.DirectionNotIn...))
 	}
 	if i.Sender != nil {
-		predicates = append(predicates, message.SenderEQ(*i.Sender))
+		predicates = append(predicates, message.SenderFoldedEQ(lifecycle.Fold("email").Apply(*i.Sender)))
 	}
 	if i.SenderNEQ != nil {
-		predicates = append(predicates, message.SenderNEQ(*i.SenderNEQ))
+		predicates = append(predicates, message.SenderFoldedNEQ(lifecycle.Fold("email").Apply(*i.SenderNEQ)))
 	}
 	if i.SenderIn != nil {
-		predicates = append(predicates, message.SenderIn(i.SenderIn...))
+		predicates = append(predicates, message.SenderFoldedIn(folded("email", i.SenderIn)...))
 	}
 	if i.SenderNotIn != nil {
-		predicates = append(predicates, message.SenderNotIn(i.SenderNotIn...))
+		predicates = append(predicates, message.SenderFoldedNotIn(folded("email", i.SenderNotIn)...))
 	}
 	if i.SenderGT != nil {
 		predicates = append(predicates, message.SenderGT(*i.SenderGT))
@@ -3776,16 +6156,16 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		predicates = append(predicates, message.SentAtLTE(*i.SentAtLTE))
 	}
 	if i.MessageID != nil {
-		predicates = append(predicates, message.MessageIDEQ(*i.MessageID))
+		predicates = append(predicates, message.MessageIDKeyEQ(lifecycle.Fold("none").Apply(*i.MessageID)))
 	}
 	if i.MessageIDNEQ != nil {
-		predicates = append(predicates, message.MessageIDNEQ(*i.MessageIDNEQ))
+		predicates = append(predicates, message.MessageIDKeyNEQ(lifecycle.Fold("none").Apply(*i.MessageIDNEQ)))
 	}
 	if i.MessageIDIn != nil {
-		predicates = append(predicates, message.MessageIDIn(i.MessageIDIn...))
+		predicates = append(predicates, message.MessageIDKeyIn(folded("none", i.MessageIDIn)...))
 	}
 	if i.MessageIDNotIn != nil {
-		predicates = append(predicates, message.MessageIDNotIn(i.MessageIDNotIn...))
+		predicates = append(predicates, message.MessageIDKeyNotIn(folded("none", i.MessageIDNotIn)...))
 	}
 	if i.MessageIDGT != nil {
 		predicates = append(predicates, message.MessageIDGT(*i.MessageIDGT))
@@ -4192,6 +6572,24 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		}
 		predicates = append(predicates, message.HasInReplyToWith(with...))
 	}
+	if i.HasAttachments != nil {
+		p := message.HasAttachments()
+		if !*i.HasAttachments {
+			p = message.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasAttachmentsWith) > 0 {
+		with := make([]predicate.Attachment, 0, len(i.HasAttachmentsWith))
+		for _, w := range i.HasAttachmentsWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasAttachmentsWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, message.HasAttachmentsWith(with...))
+	}
 	switch len(predicates) {
 	case 0:
 		return nil, ErrEmptyMessageWhereInput
@@ -4199,6 +6597,771 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		return predicates[0], nil
 	default:
 		return message.And(predicates...), nil
+	}
+}
+
+// NoteWhereInput represents a where input for filtering Note queries.
+type NoteWhereInput struct {
+	Predicates []predicate.Note  `json:"-"`
+	Not        *NoteWhereInput   `json:"not,omitempty"`
+	Or         []*NoteWhereInput `json:"or,omitempty"`
+	And        []*NoteWhereInput `json:"and,omitempty"`
+
+	// "id" field predicates.
+	ID      *gid.ID  `json:"id,omitempty"`
+	IDNEQ   *gid.ID  `json:"idNEQ,omitempty"`
+	IDIn    []gid.ID `json:"idIn,omitempty"`
+	IDNotIn []gid.ID `json:"idNotIn,omitempty"`
+	IDGT    *gid.ID  `json:"idGT,omitempty"`
+	IDGTE   *gid.ID  `json:"idGTE,omitempty"`
+	IDLT    *gid.ID  `json:"idLT,omitempty"`
+	IDLTE   *gid.ID  `json:"idLTE,omitempty"`
+
+	// "owner_id" field predicates.
+	OwnerID             *gid.ID  `json:"ownerID,omitempty"`
+	OwnerIDNEQ          *gid.ID  `json:"ownerIDNEQ,omitempty"`
+	OwnerIDIn           []gid.ID `json:"ownerIDIn,omitempty"`
+	OwnerIDNotIn        []gid.ID `json:"ownerIDNotIn,omitempty"`
+	OwnerIDGT           *gid.ID  `json:"ownerIDGT,omitempty"`
+	OwnerIDGTE          *gid.ID  `json:"ownerIDGTE,omitempty"`
+	OwnerIDLT           *gid.ID  `json:"ownerIDLT,omitempty"`
+	OwnerIDLTE          *gid.ID  `json:"ownerIDLTE,omitempty"`
+	OwnerIDContains     *gid.ID  `json:"ownerIDContains,omitempty"`
+	OwnerIDHasPrefix    *gid.ID  `json:"ownerIDHasPrefix,omitempty"`
+	OwnerIDHasSuffix    *gid.ID  `json:"ownerIDHasSuffix,omitempty"`
+	OwnerIDIsNil        bool     `json:"ownerIDIsNil,omitempty"`
+	OwnerIDNotNil       bool     `json:"ownerIDNotNil,omitempty"`
+	OwnerIDEqualFold    *gid.ID  `json:"ownerIDEqualFold,omitempty"`
+	OwnerIDContainsFold *gid.ID  `json:"ownerIDContainsFold,omitempty"`
+
+	// "team_id" field predicates.
+	TeamID             *gid.ID  `json:"teamID,omitempty"`
+	TeamIDNEQ          *gid.ID  `json:"teamIDNEQ,omitempty"`
+	TeamIDIn           []gid.ID `json:"teamIDIn,omitempty"`
+	TeamIDNotIn        []gid.ID `json:"teamIDNotIn,omitempty"`
+	TeamIDGT           *gid.ID  `json:"teamIDGT,omitempty"`
+	TeamIDGTE          *gid.ID  `json:"teamIDGTE,omitempty"`
+	TeamIDLT           *gid.ID  `json:"teamIDLT,omitempty"`
+	TeamIDLTE          *gid.ID  `json:"teamIDLTE,omitempty"`
+	TeamIDContains     *gid.ID  `json:"teamIDContains,omitempty"`
+	TeamIDHasPrefix    *gid.ID  `json:"teamIDHasPrefix,omitempty"`
+	TeamIDHasSuffix    *gid.ID  `json:"teamIDHasSuffix,omitempty"`
+	TeamIDIsNil        bool     `json:"teamIDIsNil,omitempty"`
+	TeamIDNotNil       bool     `json:"teamIDNotNil,omitempty"`
+	TeamIDEqualFold    *gid.ID  `json:"teamIDEqualFold,omitempty"`
+	TeamIDContainsFold *gid.ID  `json:"teamIDContainsFold,omitempty"`
+
+	// "created_at" field predicates.
+	CreatedAt      *time.Time  `json:"createdAt,omitempty"`
+	CreatedAtNEQ   *time.Time  `json:"createdAtNEQ,omitempty"`
+	CreatedAtIn    []time.Time `json:"createdAtIn,omitempty"`
+	CreatedAtNotIn []time.Time `json:"createdAtNotIn,omitempty"`
+	CreatedAtGT    *time.Time  `json:"createdAtGT,omitempty"`
+	CreatedAtGTE   *time.Time  `json:"createdAtGTE,omitempty"`
+	CreatedAtLT    *time.Time  `json:"createdAtLT,omitempty"`
+	CreatedAtLTE   *time.Time  `json:"createdAtLTE,omitempty"`
+
+	// "updated_at" field predicates.
+	UpdatedAt      *time.Time  `json:"updatedAt,omitempty"`
+	UpdatedAtNEQ   *time.Time  `json:"updatedAtNEQ,omitempty"`
+	UpdatedAtIn    []time.Time `json:"updatedAtIn,omitempty"`
+	UpdatedAtNotIn []time.Time `json:"updatedAtNotIn,omitempty"`
+	UpdatedAtGT    *time.Time  `json:"updatedAtGT,omitempty"`
+	UpdatedAtGTE   *time.Time  `json:"updatedAtGTE,omitempty"`
+	UpdatedAtLT    *time.Time  `json:"updatedAtLT,omitempty"`
+	UpdatedAtLTE   *time.Time  `json:"updatedAtLTE,omitempty"`
+
+	// "kind" field predicates.
+	Kind      *note.Kind  `json:"kind,omitempty"`
+	KindNEQ   *note.Kind  `json:"kindNEQ,omitempty"`
+	KindIn    []note.Kind `json:"kindIn,omitempty"`
+	KindNotIn []note.Kind `json:"kindNotIn,omitempty"`
+
+	// "body" field predicates.
+	Body             *string  `json:"body,omitempty"`
+	BodyNEQ          *string  `json:"bodyNEQ,omitempty"`
+	BodyIn           []string `json:"bodyIn,omitempty"`
+	BodyNotIn        []string `json:"bodyNotIn,omitempty"`
+	BodyGT           *string  `json:"bodyGT,omitempty"`
+	BodyGTE          *string  `json:"bodyGTE,omitempty"`
+	BodyLT           *string  `json:"bodyLT,omitempty"`
+	BodyLTE          *string  `json:"bodyLTE,omitempty"`
+	BodyContains     *string  `json:"bodyContains,omitempty"`
+	BodyHasPrefix    *string  `json:"bodyHasPrefix,omitempty"`
+	BodyHasSuffix    *string  `json:"bodyHasSuffix,omitempty"`
+	BodyEqualFold    *string  `json:"bodyEqualFold,omitempty"`
+	BodyContainsFold *string  `json:"bodyContainsFold,omitempty"`
+
+	// "happened_at" field predicates.
+	HappenedAt      *time.Time  `json:"happenedAt,omitempty"`
+	HappenedAtNEQ   *time.Time  `json:"happenedAtNEQ,omitempty"`
+	HappenedAtIn    []time.Time `json:"happenedAtIn,omitempty"`
+	HappenedAtNotIn []time.Time `json:"happenedAtNotIn,omitempty"`
+	HappenedAtGT    *time.Time  `json:"happenedAtGT,omitempty"`
+	HappenedAtGTE   *time.Time  `json:"happenedAtGTE,omitempty"`
+	HappenedAtLT    *time.Time  `json:"happenedAtLT,omitempty"`
+	HappenedAtLTE   *time.Time  `json:"happenedAtLTE,omitempty"`
+
+	// "customer_id" field predicates.
+	CustomerID             *gid.ID  `json:"customerID,omitempty"`
+	CustomerIDNEQ          *gid.ID  `json:"customerIDNEQ,omitempty"`
+	CustomerIDIn           []gid.ID `json:"customerIDIn,omitempty"`
+	CustomerIDNotIn        []gid.ID `json:"customerIDNotIn,omitempty"`
+	CustomerIDGT           *gid.ID  `json:"customerIDGT,omitempty"`
+	CustomerIDGTE          *gid.ID  `json:"customerIDGTE,omitempty"`
+	CustomerIDLT           *gid.ID  `json:"customerIDLT,omitempty"`
+	CustomerIDLTE          *gid.ID  `json:"customerIDLTE,omitempty"`
+	CustomerIDContains     *gid.ID  `json:"customerIDContains,omitempty"`
+	CustomerIDHasPrefix    *gid.ID  `json:"customerIDHasPrefix,omitempty"`
+	CustomerIDHasSuffix    *gid.ID  `json:"customerIDHasSuffix,omitempty"`
+	CustomerIDIsNil        bool     `json:"customerIDIsNil,omitempty"`
+	CustomerIDNotNil       bool     `json:"customerIDNotNil,omitempty"`
+	CustomerIDEqualFold    *gid.ID  `json:"customerIDEqualFold,omitempty"`
+	CustomerIDContainsFold *gid.ID  `json:"customerIDContainsFold,omitempty"`
+
+	// "contact_id" field predicates.
+	ContactID             *gid.ID  `json:"contactID,omitempty"`
+	ContactIDNEQ          *gid.ID  `json:"contactIDNEQ,omitempty"`
+	ContactIDIn           []gid.ID `json:"contactIDIn,omitempty"`
+	ContactIDNotIn        []gid.ID `json:"contactIDNotIn,omitempty"`
+	ContactIDGT           *gid.ID  `json:"contactIDGT,omitempty"`
+	ContactIDGTE          *gid.ID  `json:"contactIDGTE,omitempty"`
+	ContactIDLT           *gid.ID  `json:"contactIDLT,omitempty"`
+	ContactIDLTE          *gid.ID  `json:"contactIDLTE,omitempty"`
+	ContactIDContains     *gid.ID  `json:"contactIDContains,omitempty"`
+	ContactIDHasPrefix    *gid.ID  `json:"contactIDHasPrefix,omitempty"`
+	ContactIDHasSuffix    *gid.ID  `json:"contactIDHasSuffix,omitempty"`
+	ContactIDIsNil        bool     `json:"contactIDIsNil,omitempty"`
+	ContactIDNotNil       bool     `json:"contactIDNotNil,omitempty"`
+	ContactIDEqualFold    *gid.ID  `json:"contactIDEqualFold,omitempty"`
+	ContactIDContainsFold *gid.ID  `json:"contactIDContainsFold,omitempty"`
+
+	// "deal_id" field predicates.
+	DealID             *gid.ID  `json:"dealID,omitempty"`
+	DealIDNEQ          *gid.ID  `json:"dealIDNEQ,omitempty"`
+	DealIDIn           []gid.ID `json:"dealIDIn,omitempty"`
+	DealIDNotIn        []gid.ID `json:"dealIDNotIn,omitempty"`
+	DealIDGT           *gid.ID  `json:"dealIDGT,omitempty"`
+	DealIDGTE          *gid.ID  `json:"dealIDGTE,omitempty"`
+	DealIDLT           *gid.ID  `json:"dealIDLT,omitempty"`
+	DealIDLTE          *gid.ID  `json:"dealIDLTE,omitempty"`
+	DealIDContains     *gid.ID  `json:"dealIDContains,omitempty"`
+	DealIDHasPrefix    *gid.ID  `json:"dealIDHasPrefix,omitempty"`
+	DealIDHasSuffix    *gid.ID  `json:"dealIDHasSuffix,omitempty"`
+	DealIDIsNil        bool     `json:"dealIDIsNil,omitempty"`
+	DealIDNotNil       bool     `json:"dealIDNotNil,omitempty"`
+	DealIDEqualFold    *gid.ID  `json:"dealIDEqualFold,omitempty"`
+	DealIDContainsFold *gid.ID  `json:"dealIDContainsFold,omitempty"`
+
+	// "customer" edge predicates.
+	HasCustomer     *bool                 `json:"hasCustomer,omitempty"`
+	HasCustomerWith []*CustomerWhereInput `json:"hasCustomerWith,omitempty"`
+
+	// "contact" edge predicates.
+	HasContact     *bool                `json:"hasContact,omitempty"`
+	HasContactWith []*ContactWhereInput `json:"hasContactWith,omitempty"`
+
+	// "deal" edge predicates.
+	HasDeal     *bool             `json:"hasDeal,omitempty"`
+	HasDealWith []*DealWhereInput `json:"hasDealWith,omitempty"`
+
+	// "attachments" edge predicates.
+	HasAttachments     *bool                   `json:"hasAttachments,omitempty"`
+	HasAttachmentsWith []*AttachmentWhereInput `json:"hasAttachmentsWith,omitempty"`
+}
+
+// AddPredicates adds custom predicates to the where input to be used during the filtering phase.
+func (i *NoteWhereInput) AddPredicates(predicates ...predicate.Note) {
+	i.Predicates = append(i.Predicates, predicates...)
+}
+
+// Filter applies the NoteWhereInput filter on the NoteQuery builder.
+func (i *NoteWhereInput) Filter(q *NoteQuery) (*NoteQuery, error) {
+	if i == nil {
+		return q, nil
+	}
+	p, err := i.P()
+	if err != nil {
+		if err == ErrEmptyNoteWhereInput {
+			return q, nil
+		}
+		return nil, err
+	}
+	return q.Where(p), nil
+}
+
+// ErrEmptyNoteWhereInput is returned in case the NoteWhereInput is empty.
+var ErrEmptyNoteWhereInput = errors.New("ent: empty predicate NoteWhereInput")
+
+// P returns a predicate for filtering notes.
+// An error is returned if the input is empty or invalid.
+func (i *NoteWhereInput) P() (predicate.Note, error) {
+	var predicates []predicate.Note
+	if i.Not != nil {
+		p, err := i.Not.P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'not'", err)
+		}
+		predicates = append(predicates, note.Not(p))
+	}
+	switch n := len(i.Or); {
+	case n == 1:
+		p, err := i.Or[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'or'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		or := make([]predicate.Note, 0, n)
+		for _, w := range i.Or {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'or'", err)
+			}
+			or = append(or, p)
+		}
+		predicates = append(predicates, note.Or(or...))
+	}
+	switch n := len(i.And); {
+	case n == 1:
+		p, err := i.And[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'and'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		and := make([]predicate.Note, 0, n)
+		for _, w := range i.And {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'and'", err)
+			}
+			and = append(and, p)
+		}
+		predicates = append(predicates, note.And(and...))
+	}
+	predicates = append(predicates, i.Predicates...)
+	if i.ID != nil {
+		predicates = append(predicates, note.IDEQ(*i.ID))
+	}
+	if i.IDNEQ != nil {
+		predicates = append(predicates, note.IDNEQ(*i.IDNEQ))
+	}
+	if i.IDIn != nil {
+		predicates = append(predicates, note.IDIn(i.IDIn...))
+	}
+	if i.IDNotIn != nil {
+		predicates = append(predicates, note.IDNotIn(i.IDNotIn...))
+	}
+	if i.IDGT != nil {
+		predicates = append(predicates, note.IDGT(*i.IDGT))
+	}
+	if i.IDGTE != nil {
+		predicates = append(predicates, note.IDGTE(*i.IDGTE))
+	}
+	if i.IDLT != nil {
+		predicates = append(predicates, note.IDLT(*i.IDLT))
+	}
+	if i.IDLTE != nil {
+		predicates = append(predicates, note.IDLTE(*i.IDLTE))
+	}
+	if i.OwnerID != nil {
+		predicates = append(predicates, note.OwnerIDEQ(*i.OwnerID))
+	}
+	if i.OwnerIDNEQ != nil {
+		predicates = append(predicates, note.OwnerIDNEQ(*i.OwnerIDNEQ))
+	}
+	if i.OwnerIDIn != nil {
+		predicates = append(predicates, note.OwnerIDIn(i.OwnerIDIn...))
+	}
+	if i.OwnerIDNotIn != nil {
+		predicates = append(predicates, note.OwnerIDNotIn(i.OwnerIDNotIn...))
+	}
+	if i.OwnerIDGT != nil {
+		predicates = append(predicates, note.OwnerIDGT(*i.OwnerIDGT))
+	}
+	if i.OwnerIDGTE != nil {
+		predicates = append(predicates, note.OwnerIDGTE(*i.OwnerIDGTE))
+	}
+	if i.OwnerIDLT != nil {
+		predicates = append(predicates, note.OwnerIDLT(*i.OwnerIDLT))
+	}
+	if i.OwnerIDLTE != nil {
+		predicates = append(predicates, note.OwnerIDLTE(*i.OwnerIDLTE))
+	}
+	if i.OwnerIDContains != nil {
+		if len(*i.OwnerIDContains) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.OwnerIDContains(*i.OwnerIDContains))
+	}
+	if i.OwnerIDHasPrefix != nil {
+		if len(*i.OwnerIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.OwnerIDHasPrefix(*i.OwnerIDHasPrefix))
+	}
+	if i.OwnerIDHasSuffix != nil {
+		if len(*i.OwnerIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.OwnerIDHasSuffix(*i.OwnerIDHasSuffix))
+	}
+	if i.OwnerIDIsNil {
+		predicates = append(predicates, note.OwnerIDIsNil())
+	}
+	if i.OwnerIDNotNil {
+		predicates = append(predicates, note.OwnerIDNotNil())
+	}
+	if i.OwnerIDEqualFold != nil {
+		predicates = append(predicates, note.OwnerIDEqualFold(*i.OwnerIDEqualFold))
+	}
+	if i.OwnerIDContainsFold != nil {
+		predicates = append(predicates, note.OwnerIDContainsFold(*i.OwnerIDContainsFold))
+	}
+	if i.TeamID != nil {
+		predicates = append(predicates, note.TeamIDEQ(*i.TeamID))
+	}
+	if i.TeamIDNEQ != nil {
+		predicates = append(predicates, note.TeamIDNEQ(*i.TeamIDNEQ))
+	}
+	if i.TeamIDIn != nil {
+		predicates = append(predicates, note.TeamIDIn(i.TeamIDIn...))
+	}
+	if i.TeamIDNotIn != nil {
+		predicates = append(predicates, note.TeamIDNotIn(i.TeamIDNotIn...))
+	}
+	if i.TeamIDGT != nil {
+		predicates = append(predicates, note.TeamIDGT(*i.TeamIDGT))
+	}
+	if i.TeamIDGTE != nil {
+		predicates = append(predicates, note.TeamIDGTE(*i.TeamIDGTE))
+	}
+	if i.TeamIDLT != nil {
+		predicates = append(predicates, note.TeamIDLT(*i.TeamIDLT))
+	}
+	if i.TeamIDLTE != nil {
+		predicates = append(predicates, note.TeamIDLTE(*i.TeamIDLTE))
+	}
+	if i.TeamIDContains != nil {
+		if len(*i.TeamIDContains) > MaxPattern {
+			return nil, fmt.Errorf("teamIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.TeamIDContains(*i.TeamIDContains))
+	}
+	if i.TeamIDHasPrefix != nil {
+		if len(*i.TeamIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("teamIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.TeamIDHasPrefix(*i.TeamIDHasPrefix))
+	}
+	if i.TeamIDHasSuffix != nil {
+		if len(*i.TeamIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("teamIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.TeamIDHasSuffix(*i.TeamIDHasSuffix))
+	}
+	if i.TeamIDIsNil {
+		predicates = append(predicates, note.TeamIDIsNil())
+	}
+	if i.TeamIDNotNil {
+		predicates = append(predicates, note.TeamIDNotNil())
+	}
+	if i.TeamIDEqualFold != nil {
+		predicates = append(predicates, note.TeamIDEqualFold(*i.TeamIDEqualFold))
+	}
+	if i.TeamIDContainsFold != nil {
+		predicates = append(predicates, note.TeamIDContainsFold(*i.TeamIDContainsFold))
+	}
+	if i.CreatedAt != nil {
+		predicates = append(predicates, note.CreatedAtEQ(*i.CreatedAt))
+	}
+	if i.CreatedAtNEQ != nil {
+		predicates = append(predicates, note.CreatedAtNEQ(*i.CreatedAtNEQ))
+	}
+	if i.CreatedAtIn != nil {
+		predicates = append(predicates, note.CreatedAtIn(i.CreatedAtIn...))
+	}
+	if i.CreatedAtNotIn != nil {
+		predicates = append(predicates, note.CreatedAtNotIn(i.CreatedAtNotIn...))
+	}
+	if i.CreatedAtGT != nil {
+		predicates = append(predicates, note.CreatedAtGT(*i.CreatedAtGT))
+	}
+	if i.CreatedAtGTE != nil {
+		predicates = append(predicates, note.CreatedAtGTE(*i.CreatedAtGTE))
+	}
+	if i.CreatedAtLT != nil {
+		predicates = append(predicates, note.CreatedAtLT(*i.CreatedAtLT))
+	}
+	if i.CreatedAtLTE != nil {
+		predicates = append(predicates, note.CreatedAtLTE(*i.CreatedAtLTE))
+	}
+	if i.UpdatedAt != nil {
+		predicates = append(predicates, note.UpdatedAtEQ(*i.UpdatedAt))
+	}
+	if i.UpdatedAtNEQ != nil {
+		predicates = append(predicates, note.UpdatedAtNEQ(*i.UpdatedAtNEQ))
+	}
+	if i.UpdatedAtIn != nil {
+		predicates = append(predicates, note.UpdatedAtIn(i.UpdatedAtIn...))
+	}
+	if i.UpdatedAtNotIn != nil {
+		predicates = append(predicates, note.UpdatedAtNotIn(i.UpdatedAtNotIn...))
+	}
+	if i.UpdatedAtGT != nil {
+		predicates = append(predicates, note.UpdatedAtGT(*i.UpdatedAtGT))
+	}
+	if i.UpdatedAtGTE != nil {
+		predicates = append(predicates, note.UpdatedAtGTE(*i.UpdatedAtGTE))
+	}
+	if i.UpdatedAtLT != nil {
+		predicates = append(predicates, note.UpdatedAtLT(*i.UpdatedAtLT))
+	}
+	if i.UpdatedAtLTE != nil {
+		predicates = append(predicates, note.UpdatedAtLTE(*i.UpdatedAtLTE))
+	}
+	if i.Kind != nil {
+		predicates = append(predicates, note.KindEQ(*i.Kind))
+	}
+	if i.KindNEQ != nil {
+		predicates = append(predicates, note.KindNEQ(*i.KindNEQ))
+	}
+	if i.KindIn != nil {
+		predicates = append(predicates, note.KindIn(i.KindIn...))
+	}
+	if i.KindNotIn != nil {
+		predicates = append(predicates, note.KindNotIn(i.KindNotIn...))
+	}
+	if i.Body != nil {
+		predicates = append(predicates, note.BodyEQ(*i.Body))
+	}
+	if i.BodyNEQ != nil {
+		predicates = append(predicates, note.BodyNEQ(*i.BodyNEQ))
+	}
+	if i.BodyIn != nil {
+		predicates = append(predicates, note.BodyIn(i.BodyIn...))
+	}
+	if i.BodyNotIn != nil {
+		predicates = append(predicates, note.BodyNotIn(i.BodyNotIn...))
+	}
+	if i.BodyGT != nil {
+		predicates = append(predicates, note.BodyGT(*i.BodyGT))
+	}
+	if i.BodyGTE != nil {
+		predicates = append(predicates, note.BodyGTE(*i.BodyGTE))
+	}
+	if i.BodyLT != nil {
+		predicates = append(predicates, note.BodyLT(*i.BodyLT))
+	}
+	if i.BodyLTE != nil {
+		predicates = append(predicates, note.BodyLTE(*i.BodyLTE))
+	}
+	if i.BodyContains != nil {
+		if len(*i.BodyContains) > MaxPattern {
+			return nil, fmt.Errorf("bodyContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.BodyContains(*i.BodyContains))
+	}
+	if i.BodyHasPrefix != nil {
+		if len(*i.BodyHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("bodyHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.BodyHasPrefix(*i.BodyHasPrefix))
+	}
+	if i.BodyHasSuffix != nil {
+		if len(*i.BodyHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("bodyHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.BodyHasSuffix(*i.BodyHasSuffix))
+	}
+	if i.BodyEqualFold != nil {
+		predicates = append(predicates, note.BodyEqualFold(*i.BodyEqualFold))
+	}
+	if i.BodyContainsFold != nil {
+		predicates = append(predicates, note.BodyContainsFold(*i.BodyContainsFold))
+	}
+	if i.HappenedAt != nil {
+		predicates = append(predicates, note.HappenedAtEQ(*i.HappenedAt))
+	}
+	if i.HappenedAtNEQ != nil {
+		predicates = append(predicates, note.HappenedAtNEQ(*i.HappenedAtNEQ))
+	}
+	if i.HappenedAtIn != nil {
+		predicates = append(predicates, note.HappenedAtIn(i.HappenedAtIn...))
+	}
+	if i.HappenedAtNotIn != nil {
+		predicates = append(predicates, note.HappenedAtNotIn(i.HappenedAtNotIn...))
+	}
+	if i.HappenedAtGT != nil {
+		predicates = append(predicates, note.HappenedAtGT(*i.HappenedAtGT))
+	}
+	if i.HappenedAtGTE != nil {
+		predicates = append(predicates, note.HappenedAtGTE(*i.HappenedAtGTE))
+	}
+	if i.HappenedAtLT != nil {
+		predicates = append(predicates, note.HappenedAtLT(*i.HappenedAtLT))
+	}
+	if i.HappenedAtLTE != nil {
+		predicates = append(predicates, note.HappenedAtLTE(*i.HappenedAtLTE))
+	}
+	if i.CustomerID != nil {
+		predicates = append(predicates, note.CustomerIDEQ(*i.CustomerID))
+	}
+	if i.CustomerIDNEQ != nil {
+		predicates = append(predicates, note.CustomerIDNEQ(*i.CustomerIDNEQ))
+	}
+	if i.CustomerIDIn != nil {
+		predicates = append(predicates, note.CustomerIDIn(i.CustomerIDIn...))
+	}
+	if i.CustomerIDNotIn != nil {
+		predicates = append(predicates, note.CustomerIDNotIn(i.CustomerIDNotIn...))
+	}
+	if i.CustomerIDGT != nil {
+		predicates = append(predicates, note.CustomerIDGT(*i.CustomerIDGT))
+	}
+	if i.CustomerIDGTE != nil {
+		predicates = append(predicates, note.CustomerIDGTE(*i.CustomerIDGTE))
+	}
+	if i.CustomerIDLT != nil {
+		predicates = append(predicates, note.CustomerIDLT(*i.CustomerIDLT))
+	}
+	if i.CustomerIDLTE != nil {
+		predicates = append(predicates, note.CustomerIDLTE(*i.CustomerIDLTE))
+	}
+	if i.CustomerIDContains != nil {
+		if len(*i.CustomerIDContains) > MaxPattern {
+			return nil, fmt.Errorf("customerIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.CustomerIDContains(*i.CustomerIDContains))
+	}
+	if i.CustomerIDHasPrefix != nil {
+		if len(*i.CustomerIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("customerIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.CustomerIDHasPrefix(*i.CustomerIDHasPrefix))
+	}
+	if i.CustomerIDHasSuffix != nil {
+		if len(*i.CustomerIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("customerIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.CustomerIDHasSuffix(*i.CustomerIDHasSuffix))
+	}
+	if i.CustomerIDIsNil {
+		predicates = append(predicates, note.CustomerIDIsNil())
+	}
+	if i.CustomerIDNotNil {
+		predicates = append(predicates, note.CustomerIDNotNil())
+	}
+	if i.CustomerIDEqualFold != nil {
+		predicates = append(predicates, note.CustomerIDEqualFold(*i.CustomerIDEqualFold))
+	}
+	if i.CustomerIDContainsFold != nil {
+		predicates = append(predicates, note.CustomerIDContainsFold(*i.CustomerIDContainsFold))
+	}
+	if i.ContactID != nil {
+		predicates = append(predicates, note.ContactIDEQ(*i.ContactID))
+	}
+	if i.ContactIDNEQ != nil {
+		predicates = append(predicates, note.ContactIDNEQ(*i.ContactIDNEQ))
+	}
+	if i.ContactIDIn != nil {
+		predicates = append(predicates, note.ContactIDIn(i.ContactIDIn...))
+	}
+	if i.ContactIDNotIn != nil {
+		predicates = append(predicates, note.ContactIDNotIn(i.ContactIDNotIn...))
+	}
+	if i.ContactIDGT != nil {
+		predicates = append(predicates, note.ContactIDGT(*i.ContactIDGT))
+	}
+	if i.ContactIDGTE != nil {
+		predicates = append(predicates, note.ContactIDGTE(*i.ContactIDGTE))
+	}
+	if i.ContactIDLT != nil {
+		predicates = append(predicates, note.ContactIDLT(*i.ContactIDLT))
+	}
+	if i.ContactIDLTE != nil {
+		predicates = append(predicates, note.ContactIDLTE(*i.ContactIDLTE))
+	}
+	if i.ContactIDContains != nil {
+		if len(*i.ContactIDContains) > MaxPattern {
+			return nil, fmt.Errorf("contactIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.ContactIDContains(*i.ContactIDContains))
+	}
+	if i.ContactIDHasPrefix != nil {
+		if len(*i.ContactIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("contactIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.ContactIDHasPrefix(*i.ContactIDHasPrefix))
+	}
+	if i.ContactIDHasSuffix != nil {
+		if len(*i.ContactIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("contactIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.ContactIDHasSuffix(*i.ContactIDHasSuffix))
+	}
+	if i.ContactIDIsNil {
+		predicates = append(predicates, note.ContactIDIsNil())
+	}
+	if i.ContactIDNotNil {
+		predicates = append(predicates, note.ContactIDNotNil())
+	}
+	if i.ContactIDEqualFold != nil {
+		predicates = append(predicates, note.ContactIDEqualFold(*i.ContactIDEqualFold))
+	}
+	if i.ContactIDContainsFold != nil {
+		predicates = append(predicates, note.ContactIDContainsFold(*i.ContactIDContainsFold))
+	}
+	if i.DealID != nil {
+		predicates = append(predicates, note.DealIDEQ(*i.DealID))
+	}
+	if i.DealIDNEQ != nil {
+		predicates = append(predicates, note.DealIDNEQ(*i.DealIDNEQ))
+	}
+	if i.DealIDIn != nil {
+		predicates = append(predicates, note.DealIDIn(i.DealIDIn...))
+	}
+	if i.DealIDNotIn != nil {
+		predicates = append(predicates, note.DealIDNotIn(i.DealIDNotIn...))
+	}
+	if i.DealIDGT != nil {
+		predicates = append(predicates, note.DealIDGT(*i.DealIDGT))
+	}
+	if i.DealIDGTE != nil {
+		predicates = append(predicates, note.DealIDGTE(*i.DealIDGTE))
+	}
+	if i.DealIDLT != nil {
+		predicates = append(predicates, note.DealIDLT(*i.DealIDLT))
+	}
+	if i.DealIDLTE != nil {
+		predicates = append(predicates, note.DealIDLTE(*i.DealIDLTE))
+	}
+	if i.DealIDContains != nil {
+		if len(*i.DealIDContains) > MaxPattern {
+			return nil, fmt.Errorf("dealIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.DealIDContains(*i.DealIDContains))
+	}
+	if i.DealIDHasPrefix != nil {
+		if len(*i.DealIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("dealIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.DealIDHasPrefix(*i.DealIDHasPrefix))
+	}
+	if i.DealIDHasSuffix != nil {
+		if len(*i.DealIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("dealIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, note.DealIDHasSuffix(*i.DealIDHasSuffix))
+	}
+	if i.DealIDIsNil {
+		predicates = append(predicates, note.DealIDIsNil())
+	}
+	if i.DealIDNotNil {
+		predicates = append(predicates, note.DealIDNotNil())
+	}
+	if i.DealIDEqualFold != nil {
+		predicates = append(predicates, note.DealIDEqualFold(*i.DealIDEqualFold))
+	}
+	if i.DealIDContainsFold != nil {
+		predicates = append(predicates, note.DealIDContainsFold(*i.DealIDContainsFold))
+	}
+	if i.CustomerID != nil || i.CustomerIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, note.FieldCustomerID, customer.Table, "Customer")
+		})
+	}
+	if i.ContactID != nil || i.ContactIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, note.FieldContactID, contact.Table, "Contact")
+		})
+	}
+	if i.DealID != nil || i.DealIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, note.FieldDealID, deal.Table, "Deal")
+		})
+	}
+
+	if i.HasCustomer != nil {
+		p := note.HasCustomer()
+		if !*i.HasCustomer {
+			p = note.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasCustomerWith) > 0 {
+		with := make([]predicate.Customer, 0, len(i.HasCustomerWith))
+		for _, w := range i.HasCustomerWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasCustomerWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, note.HasCustomerWith(with...))
+	}
+	if i.HasContact != nil {
+		p := note.HasContact()
+		if !*i.HasContact {
+			p = note.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasContactWith) > 0 {
+		with := make([]predicate.Contact, 0, len(i.HasContactWith))
+		for _, w := range i.HasContactWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasContactWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, note.HasContactWith(with...))
+	}
+	if i.HasDeal != nil {
+		p := note.HasDeal()
+		if !*i.HasDeal {
+			p = note.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasDealWith) > 0 {
+		with := make([]predicate.Deal, 0, len(i.HasDealWith))
+		for _, w := range i.HasDealWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasDealWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, note.HasDealWith(with...))
+	}
+	if i.HasAttachments != nil {
+		p := note.HasAttachments()
+		if !*i.HasAttachments {
+			p = note.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasAttachmentsWith) > 0 {
+		with := make([]predicate.Attachment, 0, len(i.HasAttachmentsWith))
+		for _, w := range i.HasAttachmentsWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasAttachmentsWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, note.HasAttachmentsWith(with...))
+	}
+	switch len(predicates) {
+	case 0:
+		return nil, ErrEmptyNoteWhereInput
+	case 1:
+		return predicates[0], nil
+	default:
+		return note.And(predicates...), nil
 	}
 }
 
@@ -4475,6 +7638,815 @@ func (i *RecipientWhereInput) P() (predicate.Recipient, error) {
 		return predicates[0], nil
 	default:
 		return recipient.And(predicates...), nil
+	}
+}
+
+// TaskWhereInput represents a where input for filtering Task queries.
+type TaskWhereInput struct {
+	Predicates []predicate.Task  `json:"-"`
+	Not        *TaskWhereInput   `json:"not,omitempty"`
+	Or         []*TaskWhereInput `json:"or,omitempty"`
+	And        []*TaskWhereInput `json:"and,omitempty"`
+
+	// "id" field predicates.
+	ID      *gid.ID  `json:"id,omitempty"`
+	IDNEQ   *gid.ID  `json:"idNEQ,omitempty"`
+	IDIn    []gid.ID `json:"idIn,omitempty"`
+	IDNotIn []gid.ID `json:"idNotIn,omitempty"`
+	IDGT    *gid.ID  `json:"idGT,omitempty"`
+	IDGTE   *gid.ID  `json:"idGTE,omitempty"`
+	IDLT    *gid.ID  `json:"idLT,omitempty"`
+	IDLTE   *gid.ID  `json:"idLTE,omitempty"`
+
+	// "owner_id" field predicates.
+	OwnerID             *gid.ID  `json:"ownerID,omitempty"`
+	OwnerIDNEQ          *gid.ID  `json:"ownerIDNEQ,omitempty"`
+	OwnerIDIn           []gid.ID `json:"ownerIDIn,omitempty"`
+	OwnerIDNotIn        []gid.ID `json:"ownerIDNotIn,omitempty"`
+	OwnerIDGT           *gid.ID  `json:"ownerIDGT,omitempty"`
+	OwnerIDGTE          *gid.ID  `json:"ownerIDGTE,omitempty"`
+	OwnerIDLT           *gid.ID  `json:"ownerIDLT,omitempty"`
+	OwnerIDLTE          *gid.ID  `json:"ownerIDLTE,omitempty"`
+	OwnerIDContains     *gid.ID  `json:"ownerIDContains,omitempty"`
+	OwnerIDHasPrefix    *gid.ID  `json:"ownerIDHasPrefix,omitempty"`
+	OwnerIDHasSuffix    *gid.ID  `json:"ownerIDHasSuffix,omitempty"`
+	OwnerIDIsNil        bool     `json:"ownerIDIsNil,omitempty"`
+	OwnerIDNotNil       bool     `json:"ownerIDNotNil,omitempty"`
+	OwnerIDEqualFold    *gid.ID  `json:"ownerIDEqualFold,omitempty"`
+	OwnerIDContainsFold *gid.ID  `json:"ownerIDContainsFold,omitempty"`
+
+	// "team_id" field predicates.
+	TeamID             *gid.ID  `json:"teamID,omitempty"`
+	TeamIDNEQ          *gid.ID  `json:"teamIDNEQ,omitempty"`
+	TeamIDIn           []gid.ID `json:"teamIDIn,omitempty"`
+	TeamIDNotIn        []gid.ID `json:"teamIDNotIn,omitempty"`
+	TeamIDGT           *gid.ID  `json:"teamIDGT,omitempty"`
+	TeamIDGTE          *gid.ID  `json:"teamIDGTE,omitempty"`
+	TeamIDLT           *gid.ID  `json:"teamIDLT,omitempty"`
+	TeamIDLTE          *gid.ID  `json:"teamIDLTE,omitempty"`
+	TeamIDContains     *gid.ID  `json:"teamIDContains,omitempty"`
+	TeamIDHasPrefix    *gid.ID  `json:"teamIDHasPrefix,omitempty"`
+	TeamIDHasSuffix    *gid.ID  `json:"teamIDHasSuffix,omitempty"`
+	TeamIDIsNil        bool     `json:"teamIDIsNil,omitempty"`
+	TeamIDNotNil       bool     `json:"teamIDNotNil,omitempty"`
+	TeamIDEqualFold    *gid.ID  `json:"teamIDEqualFold,omitempty"`
+	TeamIDContainsFold *gid.ID  `json:"teamIDContainsFold,omitempty"`
+
+	// "created_at" field predicates.
+	CreatedAt      *time.Time  `json:"createdAt,omitempty"`
+	CreatedAtNEQ   *time.Time  `json:"createdAtNEQ,omitempty"`
+	CreatedAtIn    []time.Time `json:"createdAtIn,omitempty"`
+	CreatedAtNotIn []time.Time `json:"createdAtNotIn,omitempty"`
+	CreatedAtGT    *time.Time  `json:"createdAtGT,omitempty"`
+	CreatedAtGTE   *time.Time  `json:"createdAtGTE,omitempty"`
+	CreatedAtLT    *time.Time  `json:"createdAtLT,omitempty"`
+	CreatedAtLTE   *time.Time  `json:"createdAtLTE,omitempty"`
+
+	// "updated_at" field predicates.
+	UpdatedAt      *time.Time  `json:"updatedAt,omitempty"`
+	UpdatedAtNEQ   *time.Time  `json:"updatedAtNEQ,omitempty"`
+	UpdatedAtIn    []time.Time `json:"updatedAtIn,omitempty"`
+	UpdatedAtNotIn []time.Time `json:"updatedAtNotIn,omitempty"`
+	UpdatedAtGT    *time.Time  `json:"updatedAtGT,omitempty"`
+	UpdatedAtGTE   *time.Time  `json:"updatedAtGTE,omitempty"`
+	UpdatedAtLT    *time.Time  `json:"updatedAtLT,omitempty"`
+	UpdatedAtLTE   *time.Time  `json:"updatedAtLTE,omitempty"`
+
+	// "title" field predicates.
+	Title             *string  `json:"title,omitempty"`
+	TitleNEQ          *string  `json:"titleNEQ,omitempty"`
+	TitleIn           []string `json:"titleIn,omitempty"`
+	TitleNotIn        []string `json:"titleNotIn,omitempty"`
+	TitleGT           *string  `json:"titleGT,omitempty"`
+	TitleGTE          *string  `json:"titleGTE,omitempty"`
+	TitleLT           *string  `json:"titleLT,omitempty"`
+	TitleLTE          *string  `json:"titleLTE,omitempty"`
+	TitleContains     *string  `json:"titleContains,omitempty"`
+	TitleHasPrefix    *string  `json:"titleHasPrefix,omitempty"`
+	TitleHasSuffix    *string  `json:"titleHasSuffix,omitempty"`
+	TitleEqualFold    *string  `json:"titleEqualFold,omitempty"`
+	TitleContainsFold *string  `json:"titleContainsFold,omitempty"`
+
+	// "body" field predicates.
+	Body             *string  `json:"body,omitempty"`
+	BodyNEQ          *string  `json:"bodyNEQ,omitempty"`
+	BodyIn           []string `json:"bodyIn,omitempty"`
+	BodyNotIn        []string `json:"bodyNotIn,omitempty"`
+	BodyGT           *string  `json:"bodyGT,omitempty"`
+	BodyGTE          *string  `json:"bodyGTE,omitempty"`
+	BodyLT           *string  `json:"bodyLT,omitempty"`
+	BodyLTE          *string  `json:"bodyLTE,omitempty"`
+	BodyContains     *string  `json:"bodyContains,omitempty"`
+	BodyHasPrefix    *string  `json:"bodyHasPrefix,omitempty"`
+	BodyHasSuffix    *string  `json:"bodyHasSuffix,omitempty"`
+	BodyIsNil        bool     `json:"bodyIsNil,omitempty"`
+	BodyNotNil       bool     `json:"bodyNotNil,omitempty"`
+	BodyEqualFold    *string  `json:"bodyEqualFold,omitempty"`
+	BodyContainsFold *string  `json:"bodyContainsFold,omitempty"`
+
+	// "due_at" field predicates.
+	DueAt       *time.Time  `json:"dueAt,omitempty"`
+	DueAtNEQ    *time.Time  `json:"dueAtNEQ,omitempty"`
+	DueAtIn     []time.Time `json:"dueAtIn,omitempty"`
+	DueAtNotIn  []time.Time `json:"dueAtNotIn,omitempty"`
+	DueAtGT     *time.Time  `json:"dueAtGT,omitempty"`
+	DueAtGTE    *time.Time  `json:"dueAtGTE,omitempty"`
+	DueAtLT     *time.Time  `json:"dueAtLT,omitempty"`
+	DueAtLTE    *time.Time  `json:"dueAtLTE,omitempty"`
+	DueAtIsNil  bool        `json:"dueAtIsNil,omitempty"`
+	DueAtNotNil bool        `json:"dueAtNotNil,omitempty"`
+
+	// "done" field predicates.
+	Done    *bool `json:"done,omitempty"`
+	DoneNEQ *bool `json:"doneNEQ,omitempty"`
+
+	// "customer_id" field predicates.
+	CustomerID             *gid.ID  `json:"customerID,omitempty"`
+	CustomerIDNEQ          *gid.ID  `json:"customerIDNEQ,omitempty"`
+	CustomerIDIn           []gid.ID `json:"customerIDIn,omitempty"`
+	CustomerIDNotIn        []gid.ID `json:"customerIDNotIn,omitempty"`
+	CustomerIDGT           *gid.ID  `json:"customerIDGT,omitempty"`
+	CustomerIDGTE          *gid.ID  `json:"customerIDGTE,omitempty"`
+	CustomerIDLT           *gid.ID  `json:"customerIDLT,omitempty"`
+	CustomerIDLTE          *gid.ID  `json:"customerIDLTE,omitempty"`
+	CustomerIDContains     *gid.ID  `json:"customerIDContains,omitempty"`
+	CustomerIDHasPrefix    *gid.ID  `json:"customerIDHasPrefix,omitempty"`
+	CustomerIDHasSuffix    *gid.ID  `json:"customerIDHasSuffix,omitempty"`
+	CustomerIDIsNil        bool     `json:"customerIDIsNil,omitempty"`
+	CustomerIDNotNil       bool     `json:"customerIDNotNil,omitempty"`
+	CustomerIDEqualFold    *gid.ID  `json:"customerIDEqualFold,omitempty"`
+	CustomerIDContainsFold *gid.ID  `json:"customerIDContainsFold,omitempty"`
+
+	// "deal_id" field predicates.
+	DealID             *gid.ID  `json:"dealID,omitempty"`
+	DealIDNEQ          *gid.ID  `json:"dealIDNEQ,omitempty"`
+	DealIDIn           []gid.ID `json:"dealIDIn,omitempty"`
+	DealIDNotIn        []gid.ID `json:"dealIDNotIn,omitempty"`
+	DealIDGT           *gid.ID  `json:"dealIDGT,omitempty"`
+	DealIDGTE          *gid.ID  `json:"dealIDGTE,omitempty"`
+	DealIDLT           *gid.ID  `json:"dealIDLT,omitempty"`
+	DealIDLTE          *gid.ID  `json:"dealIDLTE,omitempty"`
+	DealIDContains     *gid.ID  `json:"dealIDContains,omitempty"`
+	DealIDHasPrefix    *gid.ID  `json:"dealIDHasPrefix,omitempty"`
+	DealIDHasSuffix    *gid.ID  `json:"dealIDHasSuffix,omitempty"`
+	DealIDIsNil        bool     `json:"dealIDIsNil,omitempty"`
+	DealIDNotNil       bool     `json:"dealIDNotNil,omitempty"`
+	DealIDEqualFold    *gid.ID  `json:"dealIDEqualFold,omitempty"`
+	DealIDContainsFold *gid.ID  `json:"dealIDContainsFold,omitempty"`
+
+	// "assignee_id" field predicates.
+	AssigneeID             *gid.ID  `json:"assigneeID,omitempty"`
+	AssigneeIDNEQ          *gid.ID  `json:"assigneeIDNEQ,omitempty"`
+	AssigneeIDIn           []gid.ID `json:"assigneeIDIn,omitempty"`
+	AssigneeIDNotIn        []gid.ID `json:"assigneeIDNotIn,omitempty"`
+	AssigneeIDGT           *gid.ID  `json:"assigneeIDGT,omitempty"`
+	AssigneeIDGTE          *gid.ID  `json:"assigneeIDGTE,omitempty"`
+	AssigneeIDLT           *gid.ID  `json:"assigneeIDLT,omitempty"`
+	AssigneeIDLTE          *gid.ID  `json:"assigneeIDLTE,omitempty"`
+	AssigneeIDContains     *gid.ID  `json:"assigneeIDContains,omitempty"`
+	AssigneeIDHasPrefix    *gid.ID  `json:"assigneeIDHasPrefix,omitempty"`
+	AssigneeIDHasSuffix    *gid.ID  `json:"assigneeIDHasSuffix,omitempty"`
+	AssigneeIDIsNil        bool     `json:"assigneeIDIsNil,omitempty"`
+	AssigneeIDNotNil       bool     `json:"assigneeIDNotNil,omitempty"`
+	AssigneeIDEqualFold    *gid.ID  `json:"assigneeIDEqualFold,omitempty"`
+	AssigneeIDContainsFold *gid.ID  `json:"assigneeIDContainsFold,omitempty"`
+
+	// "customer" edge predicates.
+	HasCustomer     *bool                 `json:"hasCustomer,omitempty"`
+	HasCustomerWith []*CustomerWhereInput `json:"hasCustomerWith,omitempty"`
+
+	// "deal" edge predicates.
+	HasDeal     *bool             `json:"hasDeal,omitempty"`
+	HasDealWith []*DealWhereInput `json:"hasDealWith,omitempty"`
+
+	// "calls" edge predicates.
+	HasCalls     *bool             `json:"hasCalls,omitempty"`
+	HasCallsWith []*CallWhereInput `json:"hasCallsWith,omitempty"`
+}
+
+// AddPredicates adds custom predicates to the where input to be used during the filtering phase.
+func (i *TaskWhereInput) AddPredicates(predicates ...predicate.Task) {
+	i.Predicates = append(i.Predicates, predicates...)
+}
+
+// Filter applies the TaskWhereInput filter on the TaskQuery builder.
+func (i *TaskWhereInput) Filter(q *TaskQuery) (*TaskQuery, error) {
+	if i == nil {
+		return q, nil
+	}
+	p, err := i.P()
+	if err != nil {
+		if err == ErrEmptyTaskWhereInput {
+			return q, nil
+		}
+		return nil, err
+	}
+	return q.Where(p), nil
+}
+
+// ErrEmptyTaskWhereInput is returned in case the TaskWhereInput is empty.
+var ErrEmptyTaskWhereInput = errors.New("ent: empty predicate TaskWhereInput")
+
+// P returns a predicate for filtering tasks.
+// An error is returned if the input is empty or invalid.
+func (i *TaskWhereInput) P() (predicate.Task, error) {
+	var predicates []predicate.Task
+	if i.Not != nil {
+		p, err := i.Not.P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'not'", err)
+		}
+		predicates = append(predicates, task.Not(p))
+	}
+	switch n := len(i.Or); {
+	case n == 1:
+		p, err := i.Or[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'or'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		or := make([]predicate.Task, 0, n)
+		for _, w := range i.Or {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'or'", err)
+			}
+			or = append(or, p)
+		}
+		predicates = append(predicates, task.Or(or...))
+	}
+	switch n := len(i.And); {
+	case n == 1:
+		p, err := i.And[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'and'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		and := make([]predicate.Task, 0, n)
+		for _, w := range i.And {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'and'", err)
+			}
+			and = append(and, p)
+		}
+		predicates = append(predicates, task.And(and...))
+	}
+	predicates = append(predicates, i.Predicates...)
+	if i.ID != nil {
+		predicates = append(predicates, task.IDEQ(*i.ID))
+	}
+	if i.IDNEQ != nil {
+		predicates = append(predicates, task.IDNEQ(*i.IDNEQ))
+	}
+	if i.IDIn != nil {
+		predicates = append(predicates, task.IDIn(i.IDIn...))
+	}
+	if i.IDNotIn != nil {
+		predicates = append(predicates, task.IDNotIn(i.IDNotIn...))
+	}
+	if i.IDGT != nil {
+		predicates = append(predicates, task.IDGT(*i.IDGT))
+	}
+	if i.IDGTE != nil {
+		predicates = append(predicates, task.IDGTE(*i.IDGTE))
+	}
+	if i.IDLT != nil {
+		predicates = append(predicates, task.IDLT(*i.IDLT))
+	}
+	if i.IDLTE != nil {
+		predicates = append(predicates, task.IDLTE(*i.IDLTE))
+	}
+	if i.OwnerID != nil {
+		predicates = append(predicates, task.OwnerIDEQ(*i.OwnerID))
+	}
+	if i.OwnerIDNEQ != nil {
+		predicates = append(predicates, task.OwnerIDNEQ(*i.OwnerIDNEQ))
+	}
+	if i.OwnerIDIn != nil {
+		predicates = append(predicates, task.OwnerIDIn(i.OwnerIDIn...))
+	}
+	if i.OwnerIDNotIn != nil {
+		predicates = append(predicates, task.OwnerIDNotIn(i.OwnerIDNotIn...))
+	}
+	if i.OwnerIDGT != nil {
+		predicates = append(predicates, task.OwnerIDGT(*i.OwnerIDGT))
+	}
+	if i.OwnerIDGTE != nil {
+		predicates = append(predicates, task.OwnerIDGTE(*i.OwnerIDGTE))
+	}
+	if i.OwnerIDLT != nil {
+		predicates = append(predicates, task.OwnerIDLT(*i.OwnerIDLT))
+	}
+	if i.OwnerIDLTE != nil {
+		predicates = append(predicates, task.OwnerIDLTE(*i.OwnerIDLTE))
+	}
+	if i.OwnerIDContains != nil {
+		if len(*i.OwnerIDContains) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.OwnerIDContains(*i.OwnerIDContains))
+	}
+	if i.OwnerIDHasPrefix != nil {
+		if len(*i.OwnerIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.OwnerIDHasPrefix(*i.OwnerIDHasPrefix))
+	}
+	if i.OwnerIDHasSuffix != nil {
+		if len(*i.OwnerIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("ownerIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.OwnerIDHasSuffix(*i.OwnerIDHasSuffix))
+	}
+	if i.OwnerIDIsNil {
+		predicates = append(predicates, task.OwnerIDIsNil())
+	}
+	if i.OwnerIDNotNil {
+		predicates = append(predicates, task.OwnerIDNotNil())
+	}
+	if i.OwnerIDEqualFold != nil {
+		predicates = append(predicates, task.OwnerIDEqualFold(*i.OwnerIDEqualFold))
+	}
+	if i.OwnerIDContainsFold != nil {
+		predicates = append(predicates, task.OwnerIDContainsFold(*i.OwnerIDContainsFold))
+	}
+	if i.TeamID != nil {
+		predicates = append(predicates, task.TeamIDEQ(*i.TeamID))
+	}
+	if i.TeamIDNEQ != nil {
+		predicates = append(predicates, task.TeamIDNEQ(*i.TeamIDNEQ))
+	}
+	if i.TeamIDIn != nil {
+		predicates = append(predicates, task.TeamIDIn(i.TeamIDIn...))
+	}
+	if i.TeamIDNotIn != nil {
+		predicates = append(predicates, task.TeamIDNotIn(i.TeamIDNotIn...))
+	}
+	if i.TeamIDGT != nil {
+		predicates = append(predicates, task.TeamIDGT(*i.TeamIDGT))
+	}
+	if i.TeamIDGTE != nil {
+		predicates = append(predicates, task.TeamIDGTE(*i.TeamIDGTE))
+	}
+	if i.TeamIDLT != nil {
+		predicates = append(predicates, task.TeamIDLT(*i.TeamIDLT))
+	}
+	if i.TeamIDLTE != nil {
+		predicates = append(predicates, task.TeamIDLTE(*i.TeamIDLTE))
+	}
+	if i.TeamIDContains != nil {
+		if len(*i.TeamIDContains) > MaxPattern {
+			return nil, fmt.Errorf("teamIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.TeamIDContains(*i.TeamIDContains))
+	}
+	if i.TeamIDHasPrefix != nil {
+		if len(*i.TeamIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("teamIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.TeamIDHasPrefix(*i.TeamIDHasPrefix))
+	}
+	if i.TeamIDHasSuffix != nil {
+		if len(*i.TeamIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("teamIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.TeamIDHasSuffix(*i.TeamIDHasSuffix))
+	}
+	if i.TeamIDIsNil {
+		predicates = append(predicates, task.TeamIDIsNil())
+	}
+	if i.TeamIDNotNil {
+		predicates = append(predicates, task.TeamIDNotNil())
+	}
+	if i.TeamIDEqualFold != nil {
+		predicates = append(predicates, task.TeamIDEqualFold(*i.TeamIDEqualFold))
+	}
+	if i.TeamIDContainsFold != nil {
+		predicates = append(predicates, task.TeamIDContainsFold(*i.TeamIDContainsFold))
+	}
+	if i.CreatedAt != nil {
+		predicates = append(predicates, task.CreatedAtEQ(*i.CreatedAt))
+	}
+	if i.CreatedAtNEQ != nil {
+		predicates = append(predicates, task.CreatedAtNEQ(*i.CreatedAtNEQ))
+	}
+	if i.CreatedAtIn != nil {
+		predicates = append(predicates, task.CreatedAtIn(i.CreatedAtIn...))
+	}
+	if i.CreatedAtNotIn != nil {
+		predicates = append(predicates, task.CreatedAtNotIn(i.CreatedAtNotIn...))
+	}
+	if i.CreatedAtGT != nil {
+		predicates = append(predicates, task.CreatedAtGT(*i.CreatedAtGT))
+	}
+	if i.CreatedAtGTE != nil {
+		predicates = append(predicates, task.CreatedAtGTE(*i.CreatedAtGTE))
+	}
+	if i.CreatedAtLT != nil {
+		predicates = append(predicates, task.CreatedAtLT(*i.CreatedAtLT))
+	}
+	if i.CreatedAtLTE != nil {
+		predicates = append(predicates, task.CreatedAtLTE(*i.CreatedAtLTE))
+	}
+	if i.UpdatedAt != nil {
+		predicates = append(predicates, task.UpdatedAtEQ(*i.UpdatedAt))
+	}
+	if i.UpdatedAtNEQ != nil {
+		predicates = append(predicates, task.UpdatedAtNEQ(*i.UpdatedAtNEQ))
+	}
+	if i.UpdatedAtIn != nil {
+		predicates = append(predicates, task.UpdatedAtIn(i.UpdatedAtIn...))
+	}
+	if i.UpdatedAtNotIn != nil {
+		predicates = append(predicates, task.UpdatedAtNotIn(i.UpdatedAtNotIn...))
+	}
+	if i.UpdatedAtGT != nil {
+		predicates = append(predicates, task.UpdatedAtGT(*i.UpdatedAtGT))
+	}
+	if i.UpdatedAtGTE != nil {
+		predicates = append(predicates, task.UpdatedAtGTE(*i.UpdatedAtGTE))
+	}
+	if i.UpdatedAtLT != nil {
+		predicates = append(predicates, task.UpdatedAtLT(*i.UpdatedAtLT))
+	}
+	if i.UpdatedAtLTE != nil {
+		predicates = append(predicates, task.UpdatedAtLTE(*i.UpdatedAtLTE))
+	}
+	if i.Title != nil {
+		predicates = append(predicates, task.TitleEQ(*i.Title))
+	}
+	if i.TitleNEQ != nil {
+		predicates = append(predicates, task.TitleNEQ(*i.TitleNEQ))
+	}
+	if i.TitleIn != nil {
+		predicates = append(predicates, task.TitleIn(i.TitleIn...))
+	}
+	if i.TitleNotIn != nil {
+		predicates = append(predicates, task.TitleNotIn(i.TitleNotIn...))
+	}
+	if i.TitleGT != nil {
+		predicates = append(predicates, task.TitleGT(*i.TitleGT))
+	}
+	if i.TitleGTE != nil {
+		predicates = append(predicates, task.TitleGTE(*i.TitleGTE))
+	}
+	if i.TitleLT != nil {
+		predicates = append(predicates, task.TitleLT(*i.TitleLT))
+	}
+	if i.TitleLTE != nil {
+		predicates = append(predicates, task.TitleLTE(*i.TitleLTE))
+	}
+	if i.TitleContains != nil {
+		if len(*i.TitleContains) > MaxPattern {
+			return nil, fmt.Errorf("titleContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.TitleContains(*i.TitleContains))
+	}
+	if i.TitleHasPrefix != nil {
+		if len(*i.TitleHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("titleHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.TitleHasPrefix(*i.TitleHasPrefix))
+	}
+	if i.TitleHasSuffix != nil {
+		if len(*i.TitleHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("titleHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.TitleHasSuffix(*i.TitleHasSuffix))
+	}
+	if i.TitleEqualFold != nil {
+		predicates = append(predicates, task.TitleEqualFold(*i.TitleEqualFold))
+	}
+	if i.TitleContainsFold != nil {
+		predicates = append(predicates, task.TitleContainsFold(*i.TitleContainsFold))
+	}
+	if i.Body != nil {
+		predicates = append(predicates, task.BodyEQ(*i.Body))
+	}
+	if i.BodyNEQ != nil {
+		predicates = append(predicates, task.BodyNEQ(*i.BodyNEQ))
+	}
+	if i.BodyIn != nil {
+		predicates = append(predicates, task.BodyIn(i.BodyIn...))
+	}
+	if i.BodyNotIn != nil {
+		predicates = append(predicates, task.BodyNotIn(i.BodyNotIn...))
+	}
+	if i.BodyGT != nil {
+		predicates = append(predicates, task.BodyGT(*i.BodyGT))
+	}
+	if i.BodyGTE != nil {
+		predicates = append(predicates, task.BodyGTE(*i.BodyGTE))
+	}
+	if i.BodyLT != nil {
+		predicates = append(predicates, task.BodyLT(*i.BodyLT))
+	}
+	if i.BodyLTE != nil {
+		predicates = append(predicates, task.BodyLTE(*i.BodyLTE))
+	}
+	if i.BodyContains != nil {
+		if len(*i.BodyContains) > MaxPattern {
+			return nil, fmt.Errorf("bodyContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.BodyContains(*i.BodyContains))
+	}
+	if i.BodyHasPrefix != nil {
+		if len(*i.BodyHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("bodyHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.BodyHasPrefix(*i.BodyHasPrefix))
+	}
+	if i.BodyHasSuffix != nil {
+		if len(*i.BodyHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("bodyHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.BodyHasSuffix(*i.BodyHasSuffix))
+	}
+	if i.BodyIsNil {
+		predicates = append(predicates, task.BodyIsNil())
+	}
+	if i.BodyNotNil {
+		predicates = append(predicates, task.BodyNotNil())
+	}
+	if i.BodyEqualFold != nil {
+		predicates = append(predicates, task.BodyEqualFold(*i.BodyEqualFold))
+	}
+	if i.BodyContainsFold != nil {
+		predicates = append(predicates, task.BodyContainsFold(*i.BodyContainsFold))
+	}
+	if i.DueAt != nil {
+		predicates = append(predicates, task.DueAtEQ(*i.DueAt))
+	}
+	if i.DueAtNEQ != nil {
+		predicates = append(predicates, task.DueAtNEQ(*i.DueAtNEQ))
+	}
+	if i.DueAtIn != nil {
+		predicates = append(predicates, task.DueAtIn(i.DueAtIn...))
+	}
+	if i.DueAtNotIn != nil {
+		predicates = append(predicates, task.DueAtNotIn(i.DueAtNotIn...))
+	}
+	if i.DueAtGT != nil {
+		predicates = append(predicates, task.DueAtGT(*i.DueAtGT))
+	}
+	if i.DueAtGTE != nil {
+		predicates = append(predicates, task.DueAtGTE(*i.DueAtGTE))
+	}
+	if i.DueAtLT != nil {
+		predicates = append(predicates, task.DueAtLT(*i.DueAtLT))
+	}
+	if i.DueAtLTE != nil {
+		predicates = append(predicates, task.DueAtLTE(*i.DueAtLTE))
+	}
+	if i.DueAtIsNil {
+		predicates = append(predicates, task.DueAtIsNil())
+	}
+	if i.DueAtNotNil {
+		predicates = append(predicates, task.DueAtNotNil())
+	}
+	if i.Done != nil {
+		predicates = append(predicates, task.DoneEQ(*i.Done))
+	}
+	if i.DoneNEQ != nil {
+		predicates = append(predicates, task.DoneNEQ(*i.DoneNEQ))
+	}
+	if i.CustomerID != nil {
+		predicates = append(predicates, task.CustomerIDEQ(*i.CustomerID))
+	}
+	if i.CustomerIDNEQ != nil {
+		predicates = append(predicates, task.CustomerIDNEQ(*i.CustomerIDNEQ))
+	}
+	if i.CustomerIDIn != nil {
+		predicates = append(predicates, task.CustomerIDIn(i.CustomerIDIn...))
+	}
+	if i.CustomerIDNotIn != nil {
+		predicates = append(predicates, task.CustomerIDNotIn(i.CustomerIDNotIn...))
+	}
+	if i.CustomerIDGT != nil {
+		predicates = append(predicates, task.CustomerIDGT(*i.CustomerIDGT))
+	}
+	if i.CustomerIDGTE != nil {
+		predicates = append(predicates, task.CustomerIDGTE(*i.CustomerIDGTE))
+	}
+	if i.CustomerIDLT != nil {
+		predicates = append(predicates, task.CustomerIDLT(*i.CustomerIDLT))
+	}
+	if i.CustomerIDLTE != nil {
+		predicates = append(predicates, task.CustomerIDLTE(*i.CustomerIDLTE))
+	}
+	if i.CustomerIDContains != nil {
+		if len(*i.CustomerIDContains) > MaxPattern {
+			return nil, fmt.Errorf("customerIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.CustomerIDContains(*i.CustomerIDContains))
+	}
+	if i.CustomerIDHasPrefix != nil {
+		if len(*i.CustomerIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("customerIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.CustomerIDHasPrefix(*i.CustomerIDHasPrefix))
+	}
+	if i.CustomerIDHasSuffix != nil {
+		if len(*i.CustomerIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("customerIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.CustomerIDHasSuffix(*i.CustomerIDHasSuffix))
+	}
+	if i.CustomerIDIsNil {
+		predicates = append(predicates, task.CustomerIDIsNil())
+	}
+	if i.CustomerIDNotNil {
+		predicates = append(predicates, task.CustomerIDNotNil())
+	}
+	if i.CustomerIDEqualFold != nil {
+		predicates = append(predicates, task.CustomerIDEqualFold(*i.CustomerIDEqualFold))
+	}
+	if i.CustomerIDContainsFold != nil {
+		predicates = append(predicates, task.CustomerIDContainsFold(*i.CustomerIDContainsFold))
+	}
+	if i.DealID != nil {
+		predicates = append(predicates, task.DealIDEQ(*i.DealID))
+	}
+	if i.DealIDNEQ != nil {
+		predicates = append(predicates, task.DealIDNEQ(*i.DealIDNEQ))
+	}
+	if i.DealIDIn != nil {
+		predicates = append(predicates, task.DealIDIn(i.DealIDIn...))
+	}
+	if i.DealIDNotIn != nil {
+		predicates = append(predicates, task.DealIDNotIn(i.DealIDNotIn...))
+	}
+	if i.DealIDGT != nil {
+		predicates = append(predicates, task.DealIDGT(*i.DealIDGT))
+	}
+	if i.DealIDGTE != nil {
+		predicates = append(predicates, task.DealIDGTE(*i.DealIDGTE))
+	}
+	if i.DealIDLT != nil {
+		predicates = append(predicates, task.DealIDLT(*i.DealIDLT))
+	}
+	if i.DealIDLTE != nil {
+		predicates = append(predicates, task.DealIDLTE(*i.DealIDLTE))
+	}
+	if i.DealIDContains != nil {
+		if len(*i.DealIDContains) > MaxPattern {
+			return nil, fmt.Errorf("dealIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.DealIDContains(*i.DealIDContains))
+	}
+	if i.DealIDHasPrefix != nil {
+		if len(*i.DealIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("dealIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.DealIDHasPrefix(*i.DealIDHasPrefix))
+	}
+	if i.DealIDHasSuffix != nil {
+		if len(*i.DealIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("dealIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.DealIDHasSuffix(*i.DealIDHasSuffix))
+	}
+	if i.DealIDIsNil {
+		predicates = append(predicates, task.DealIDIsNil())
+	}
+	if i.DealIDNotNil {
+		predicates = append(predicates, task.DealIDNotNil())
+	}
+	if i.DealIDEqualFold != nil {
+		predicates = append(predicates, task.DealIDEqualFold(*i.DealIDEqualFold))
+	}
+	if i.DealIDContainsFold != nil {
+		predicates = append(predicates, task.DealIDContainsFold(*i.DealIDContainsFold))
+	}
+	if i.AssigneeID != nil {
+		predicates = append(predicates, task.AssigneeIDEQ(*i.AssigneeID))
+	}
+	if i.AssigneeIDNEQ != nil {
+		predicates = append(predicates, task.AssigneeIDNEQ(*i.AssigneeIDNEQ))
+	}
+	if i.AssigneeIDIn != nil {
+		predicates = append(predicates, task.AssigneeIDIn(i.AssigneeIDIn...))
+	}
+	if i.AssigneeIDNotIn != nil {
+		predicates = append(predicates, task.AssigneeIDNotIn(i.AssigneeIDNotIn...))
+	}
+	if i.AssigneeIDGT != nil {
+		predicates = append(predicates, task.AssigneeIDGT(*i.AssigneeIDGT))
+	}
+	if i.AssigneeIDGTE != nil {
+		predicates = append(predicates, task.AssigneeIDGTE(*i.AssigneeIDGTE))
+	}
+	if i.AssigneeIDLT != nil {
+		predicates = append(predicates, task.AssigneeIDLT(*i.AssigneeIDLT))
+	}
+	if i.AssigneeIDLTE != nil {
+		predicates = append(predicates, task.AssigneeIDLTE(*i.AssigneeIDLTE))
+	}
+	if i.AssigneeIDContains != nil {
+		if len(*i.AssigneeIDContains) > MaxPattern {
+			return nil, fmt.Errorf("assigneeIDContains is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.AssigneeIDContains(*i.AssigneeIDContains))
+	}
+	if i.AssigneeIDHasPrefix != nil {
+		if len(*i.AssigneeIDHasPrefix) > MaxPattern {
+			return nil, fmt.Errorf("assigneeIDHasPrefix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.AssigneeIDHasPrefix(*i.AssigneeIDHasPrefix))
+	}
+	if i.AssigneeIDHasSuffix != nil {
+		if len(*i.AssigneeIDHasSuffix) > MaxPattern {
+			return nil, fmt.Errorf("assigneeIDHasSuffix is longer than %d bytes", MaxPattern)
+		}
+		predicates = append(predicates, task.AssigneeIDHasSuffix(*i.AssigneeIDHasSuffix))
+	}
+	if i.AssigneeIDIsNil {
+		predicates = append(predicates, task.AssigneeIDIsNil())
+	}
+	if i.AssigneeIDNotNil {
+		predicates = append(predicates, task.AssigneeIDNotNil())
+	}
+	if i.AssigneeIDEqualFold != nil {
+		predicates = append(predicates, task.AssigneeIDEqualFold(*i.AssigneeIDEqualFold))
+	}
+	if i.AssigneeIDContainsFold != nil {
+		predicates = append(predicates, task.AssigneeIDContainsFold(*i.AssigneeIDContainsFold))
+	}
+	if i.CustomerID != nil || i.CustomerIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, task.FieldCustomerID, customer.Table, "Customer")
+		})
+	}
+	if i.DealID != nil || i.DealIDIn != nil {
+		predicates = append(predicates, func(s *sql.Selector) {
+			visible.Target(s, task.FieldDealID, deal.Table, "Deal")
+		})
+	}
+
+	if i.HasCustomer != nil {
+		p := task.HasCustomer()
+		if !*i.HasCustomer {
+			p = task.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasCustomerWith) > 0 {
+		with := make([]predicate.Customer, 0, len(i.HasCustomerWith))
+		for _, w := range i.HasCustomerWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasCustomerWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, task.HasCustomerWith(with...))
+	}
+	if i.HasDeal != nil {
+		p := task.HasDeal()
+		if !*i.HasDeal {
+			p = task.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasDealWith) > 0 {
+		with := make([]predicate.Deal, 0, len(i.HasDealWith))
+		for _, w := range i.HasDealWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasDealWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, task.HasDealWith(with...))
+	}
+	if i.HasCalls != nil {
+		p := task.HasCalls()
+		if !*i.HasCalls {
+			p = task.Not(p)
+		}
+		predicates = append(predicates, p)
+	}
+	if len(i.HasCallsWith) > 0 {
+		with := make([]predicate.Call, 0, len(i.HasCallsWith))
+		for _, w := range i.HasCallsWith {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'HasCallsWith'", err)
+			}
+			with = append(with, p)
+		}
+		predicates = append(predicates, task.HasCallsWith(with...))
+	}
+	switch len(predicates) {
+	case 0:
+		return nil, ErrEmptyTaskWhereInput
+	case 1:
+		return predicates[0], nil
+	default:
+		return task.And(predicates...), nil
 	}
 }
 

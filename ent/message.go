@@ -119,16 +119,19 @@ type MessageEdges struct {
 	InReplyTo *Message `json:"in_reply_to,omitempty"`
 	// Replies holds the value of the replies edge.
 	Replies []*Message `json:"replies,omitempty"`
+	// Files that belong to the message.
+	Attachments []*Attachment `json:"attachments,omitempty"`
 	// To whom the message went.
 	Recipients []*Recipient `json:"recipients,omitempty"`
 	// loadedTypes holds the information for reporting if a
 	// type was loaded (or requested) in eager-loading or not.
-	loadedTypes [10]bool
+	loadedTypes [11]bool
 	// totalCount holds the count of the edges above.
-	totalCount [9]map[string]int
+	totalCount [10]map[string]int
 
-	namedReplies    map[string][]*Message
-	namedRecipients map[string][]*Recipient
+	namedReplies     map[string][]*Message
+	namedAttachments map[string][]*Attachment
+	namedRecipients  map[string][]*Recipient
 }
 
 // OwnerOrErr returns the Owner value or an error if the edge
@@ -228,10 +231,19 @@ func (e MessageEdges) RepliesOrErr() ([]*Message, error) {
 	return nil, &NotLoadedError{edge: "replies"}
 }
 
+// AttachmentsOrErr returns the Attachments value or an error if the edge
+// was not loaded in eager-loading.
+func (e MessageEdges) AttachmentsOrErr() ([]*Attachment, error) {
+	if e.loadedTypes[9] {
+		return e.Attachments, nil
+	}
+	return nil, &NotLoadedError{edge: "attachments"}
+}
+
 // RecipientsOrErr returns the Recipients value or an error if the edge
 // was not loaded in eager-loading.
 func (e MessageEdges) RecipientsOrErr() ([]*Recipient, error) {
-	if e.loadedTypes[9] {
+	if e.loadedTypes[10] {
 		return e.Recipients, nil
 	}
 	return nil, &NotLoadedError{edge: "recipients"}
@@ -560,6 +572,11 @@ func (_m *Message) QueryReplies() *MessageQuery {
 	return NewMessageClient(_m.config).QueryReplies(_m)
 }
 
+// QueryAttachments queries the "attachments" edge of the Message entity.
+func (_m *Message) QueryAttachments() *AttachmentQuery {
+	return NewMessageClient(_m.config).QueryAttachments(_m)
+}
+
 // QueryRecipients queries the "recipients" edge of the Message entity.
 func (_m *Message) QueryRecipients() *RecipientQuery {
 	return NewMessageClient(_m.config).QueryRecipients(_m)
@@ -759,6 +776,30 @@ func (_m *Message) appendNamedReplies(name string, edges ...*Message) {
 		_m.Edges.namedReplies[name] = []*Message{}
 	} else {
 		_m.Edges.namedReplies[name] = append(_m.Edges.namedReplies[name], edges...)
+	}
+}
+
+// NamedAttachments returns the Attachments named value or an error if the edge was not
+// loaded in eager-loading with this name.
+func (_m *Message) NamedAttachments(name string) ([]*Attachment, error) {
+	if _m.Edges.namedAttachments == nil {
+		return nil, &NotLoadedError{edge: name}
+	}
+	nodes, ok := _m.Edges.namedAttachments[name]
+	if !ok {
+		return nil, &NotLoadedError{edge: name}
+	}
+	return nodes, nil
+}
+
+func (_m *Message) appendNamedAttachments(name string, edges ...*Attachment) {
+	if _m.Edges.namedAttachments == nil {
+		_m.Edges.namedAttachments = make(map[string][]*Attachment)
+	}
+	if len(edges) == 0 {
+		_m.Edges.namedAttachments[name] = []*Attachment{}
+	} else {
+		_m.Edges.namedAttachments[name] = append(_m.Edges.namedAttachments[name], edges...)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
+	"github.com/lethe-crm/lethe/ent/attachment"
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
@@ -27,24 +28,26 @@ import (
 // MessageQuery is the builder for querying Message entities.
 type MessageQuery struct {
 	config
-	ctx                 *QueryContext
-	order               []message.OrderOption
-	inters              []Interceptor
-	predicates          []predicate.Message
-	withOwner           *UserQuery
-	withTeam            *TeamQuery
-	withStateChangedBy  *UserQuery
-	withOperation       *OperationQuery
-	withCustomer        *CustomerQuery
-	withContact         *ContactQuery
-	withDeal            *DealQuery
-	withInReplyTo       *MessageQuery
-	withReplies         *MessageQuery
-	withRecipients      *RecipientQuery
-	modifiers           []func(*sql.Selector)
-	loadTotal           []func(context.Context, []*Message) error
-	withNamedReplies    map[string]*MessageQuery
-	withNamedRecipients map[string]*RecipientQuery
+	ctx                  *QueryContext
+	order                []message.OrderOption
+	inters               []Interceptor
+	predicates           []predicate.Message
+	withOwner            *UserQuery
+	withTeam             *TeamQuery
+	withStateChangedBy   *UserQuery
+	withOperation        *OperationQuery
+	withCustomer         *CustomerQuery
+	withContact          *ContactQuery
+	withDeal             *DealQuery
+	withInReplyTo        *MessageQuery
+	withReplies          *MessageQuery
+	withAttachments      *AttachmentQuery
+	withRecipients       *RecipientQuery
+	modifiers            []func(*sql.Selector)
+	loadTotal            []func(context.Context, []*Message) error
+	withNamedReplies     map[string]*MessageQuery
+	withNamedAttachments map[string]*AttachmentQuery
+	withNamedRecipients  map[string]*RecipientQuery
 	// intermediate query (i.e. traversal path).
 	sql  *sql.Selector
 	path func(context.Context) (*sql.Selector, error)
@@ -279,6 +282,28 @@ func (_q *MessageQuery) QueryReplies() *MessageQuery {
 	return query
 }
 
+// QueryAttachments chains the current query on the "attachments" edge.
+func (_q *MessageQuery) QueryAttachments() *AttachmentQuery {
+	query := (&AttachmentClient{config: _q.config}).Query()
+	query.path = func(ctx context.Context) (fromU *sql.Selector, err error) {
+		if err := _q.prepareQuery(ctx); err != nil {
+			return nil, err
+		}
+		selector := _q.sqlQuery(ctx)
+		if err := selector.Err(); err != nil {
+			return nil, err
+		}
+		step := sqlgraph.NewStep(
+			sqlgraph.From(message.Table, message.FieldID, selector),
+			sqlgraph.To(attachment.Table, attachment.FieldID),
+			sqlgraph.Edge(sqlgraph.O2M, true, message.AttachmentsTable, message.AttachmentsColumn),
+		)
+		fromU = sqlgraph.SetNeighbors(_q.driver.Dialect(), step)
+		return fromU, nil
+	}
+	return query
+}
+
 // QueryRecipients chains the current query on the "recipients" edge.
 func (_q *MessageQuery) QueryRecipients() *RecipientQuery {
 	query := (&RecipientClient{config: _q.config}).Query()
@@ -502,6 +527,7 @@ func (_q *MessageQuery) Clone() *MessageQuery {
 		withDeal:           _q.withDeal.Clone(),
 		withInReplyTo:      _q.withInReplyTo.Clone(),
 		withReplies:        _q.withReplies.Clone(),
+		withAttachments:    _q.withAttachments.Clone(),
 		withRecipients:     _q.withRecipients.Clone(),
 		// clone intermediate query.
 		sql:  _q.sql.Clone(),
@@ -608,6 +634,17 @@ func (_q *MessageQuery) WithReplies(opts ...func(*MessageQuery)) *MessageQuery {
 	return _q
 }
 
+// WithAttachments tells the query-builder to eager-load the nodes that are connected to
+// the "attachments" edge. The optional arguments are used to configure the query builder of the edge.
+func (_q *MessageQuery) WithAttachments(opts ...func(*AttachmentQuery)) *MessageQuery {
+	query := (&AttachmentClient{config: _q.config}).Query()
+	for _, opt := range opts {
+		opt(query)
+	}
+	_q.withAttachments = query
+	return _q
+}
+
 // WithRecipients tells the query-builder to eager-load the nodes that are connected to
 // the "recipients" edge. The optional arguments are used to configure the query builder of the edge.
 func (_q *MessageQuery) WithRecipients(opts ...func(*RecipientQuery)) *MessageQuery {
@@ -697,7 +734,7 @@ func (_q *MessageQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*Mess
 	var (
 		nodes       = []*Message{}
 		_spec       = _q.querySpec()
-		loadedTypes = [10]bool{
+		loadedTypes = [11]bool{
 			_q.withOwner != nil,
 			_q.withTeam != nil,
 			_q.withStateChangedBy != nil,
@@ -707,6 +744,7 @@ func (_q *MessageQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*Mess
 			_q.withDeal != nil,
 			_q.withInReplyTo != nil,
 			_q.withReplies != nil,
+			_q.withAttachments != nil,
 			_q.withRecipients != nil,
 		}
 	)
@@ -786,6 +824,13 @@ func (_q *MessageQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*Mess
 			return nil, err
 		}
 	}
+	if query := _q.withAttachments; query != nil {
+		if err := _q.loadAttachments(ctx, query, nodes,
+			func(n *Message) { n.Edges.Attachments = []*Attachment{} },
+			func(n *Message, e *Attachment) { n.Edges.Attachments = append(n.Edges.Attachments, e) }); err != nil {
+			return nil, err
+		}
+	}
 	if query := _q.withRecipients; query != nil {
 		if err := _q.loadRecipients(ctx, query, nodes,
 			func(n *Message) { n.Edges.Recipients = []*Recipient{} },
@@ -797,6 +842,13 @@ func (_q *MessageQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*Mess
 		if err := _q.loadReplies(ctx, query, nodes,
 			func(n *Message) { n.appendNamedReplies(name) },
 			func(n *Message, e *Message) { n.appendNamedReplies(name, e) }); err != nil {
+			return nil, err
+		}
+	}
+	for name, query := range _q.withNamedAttachments {
+		if err := _q.loadAttachments(ctx, query, nodes,
+			func(n *Message) { n.appendNamedAttachments(name) },
+			func(n *Message, e *Attachment) { n.appendNamedAttachments(name, e) }); err != nil {
 			return nil, err
 		}
 	}
@@ -1104,6 +1156,39 @@ func (_q *MessageQuery) loadReplies(ctx context.Context, query *MessageQuery, no
 	}
 	return nil
 }
+func (_q *MessageQuery) loadAttachments(ctx context.Context, query *AttachmentQuery, nodes []*Message, init func(*Message), assign func(*Message, *Attachment)) error {
+	fks := make([]driver.Value, 0, len(nodes))
+	nodeids := make(map[gid.ID]*Message)
+	for i := range nodes {
+		fks = append(fks, nodes[i].ID)
+		nodeids[nodes[i].ID] = nodes[i]
+		if init != nil {
+			init(nodes[i])
+		}
+	}
+	if len(query.ctx.Fields) > 0 {
+		query.ctx.AppendFieldOnce(attachment.FieldMessageID)
+	}
+	query.Where(predicate.Attachment(func(s *sql.Selector) {
+		s.Where(sql.InValues(s.C(message.AttachmentsColumn), fks...))
+	}))
+	neighbors, err := query.All(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range neighbors {
+		fk := n.MessageID
+		if fk == nil {
+			return fmt.Errorf(`foreign-key "message_id" is nil for node %v`, n.ID)
+		}
+		node, ok := nodeids[*fk]
+		if !ok {
+			return fmt.Errorf(`unexpected referenced foreign-key "message_id" returned %v for node %v`, *fk, n.ID)
+		}
+		assign(node, n)
+	}
+	return nil
+}
 func (_q *MessageQuery) loadRecipients(ctx context.Context, query *RecipientQuery, nodes []*Message, init func(*Message), assign func(*Message, *Recipient)) error {
 	fks := make([]driver.Value, 0, len(nodes))
 	nodeids := make(map[gid.ID]*Message)
@@ -1256,6 +1341,20 @@ func (_q *MessageQuery) WithNamedReplies(name string, opts ...func(*MessageQuery
 		_q.withNamedReplies = make(map[string]*MessageQuery)
 	}
 	_q.withNamedReplies[name] = query
+	return _q
+}
+
+// WithNamedAttachments tells the query-builder to eager-load the nodes that are connected to the "attachments"
+// edge with the given name. The optional arguments are used to configure the query builder of the edge.
+func (_q *MessageQuery) WithNamedAttachments(name string, opts ...func(*AttachmentQuery)) *MessageQuery {
+	query := (&AttachmentClient{config: _q.config}).Query()
+	for _, opt := range opts {
+		opt(query)
+	}
+	if _q.withNamedAttachments == nil {
+		_q.withNamedAttachments = make(map[string]*AttachmentQuery)
+	}
+	_q.withNamedAttachments[name] = query
 	return _q
 }
 

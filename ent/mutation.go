@@ -12,11 +12,14 @@ import (
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
 	"github.com/lethe-crm/lethe/ent/apitoken"
+	"github.com/lethe-crm/lethe/ent/attachment"
 	"github.com/lethe-crm/lethe/ent/auditevent"
+	"github.com/lethe-crm/lethe/ent/call"
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
 	"github.com/lethe-crm/lethe/ent/message"
+	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/numbercounter"
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
@@ -28,6 +31,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/secret"
 	"github.com/lethe-crm/lethe/ent/session"
 	"github.com/lethe-crm/lethe/ent/signinlink"
+	"github.com/lethe-crm/lethe/ent/task"
 	"github.com/lethe-crm/lethe/ent/team"
 	"github.com/lethe-crm/lethe/ent/tenant"
 	"github.com/lethe-crm/lethe/ent/tombstone"
@@ -46,11 +50,14 @@ const (
 
 	// Node types.
 	TypeApiToken      = "ApiToken"
+	TypeAttachment    = "Attachment"
 	TypeAuditEvent    = "AuditEvent"
+	TypeCall          = "Call"
 	TypeContact       = "Contact"
 	TypeCustomer      = "Customer"
 	TypeDeal          = "Deal"
 	TypeMessage       = "Message"
+	TypeNote          = "Note"
 	TypeNumberCounter = "NumberCounter"
 	TypeOperation     = "Operation"
 	TypeOperationItem = "OperationItem"
@@ -61,6 +68,7 @@ const (
 	TypeSecret        = "Secret"
 	TypeSession       = "Session"
 	TypeSignInLink    = "SignInLink"
+	TypeTask          = "Task"
 	TypeTeam          = "Team"
 	TypeTenant        = "Tenant"
 	TypeTombstone     = "Tombstone"
@@ -762,6 +770,2559 @@ func (m *ApiTokenMutation) ClearEdge(name string) error {
 // It returns an error if the edge is not defined in the schema.
 func (m *ApiTokenMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown ApiToken edge %s", name)
+}
+
+// AttachmentMutation represents an operation that mutates the Attachment nodes in the graph.
+type AttachmentMutation struct {
+	config
+	op                      Op
+	typ                     string
+	id                      *gid.ID
+	tenant_id               *gid.ID
+	created_at              *time.Time
+	updated_at              *time.Time
+	state                   *lifecycle.State
+	prior_state             *lifecycle.State
+	state_changed_at        *time.Time
+	state_reason            *string
+	orphaned_at             *time.Time
+	seal                    *[]byte
+	retired_at              *time.Time
+	purge_after             *time.Time
+	suspended_until         *time.Time
+	suspended_then          *attachment.SuspendedThen
+	version                 *int
+	addversion              *int
+	filename                *string
+	media_type              *string
+	size                    *int
+	addsize                 *int
+	sha256                  *string
+	clearedFields           map[string]struct{}
+	owner                   *gid.ID
+	clearedowner            bool
+	team                    *gid.ID
+	clearedteam             bool
+	state_changed_by        *gid.ID
+	clearedstate_changed_by bool
+	operation               *gid.ID
+	clearedoperation        bool
+	customer                *gid.ID
+	clearedcustomer         bool
+	deal                    *gid.ID
+	cleareddeal             bool
+	message                 *gid.ID
+	clearedmessage          bool
+	call                    *gid.ID
+	clearedcall             bool
+	note                    *gid.ID
+	clearednote             bool
+	done                    bool
+	oldValue                func(context.Context) (*Attachment, error)
+	predicates              []predicate.Attachment
+}
+
+var _ ent.Mutation = (*AttachmentMutation)(nil)
+
+// attachmentOption allows management of the mutation configuration using functional options.
+type attachmentOption func(*AttachmentMutation)
+
+// newAttachmentMutation creates new mutation for the Attachment entity.
+func newAttachmentMutation(c config, op Op, opts ...attachmentOption) *AttachmentMutation {
+	m := &AttachmentMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeAttachment,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withAttachmentID sets the ID field of the mutation.
+func withAttachmentID(id gid.ID) attachmentOption {
+	return func(m *AttachmentMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *Attachment
+		)
+		m.oldValue = func(ctx context.Context) (*Attachment, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().Attachment.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withAttachment sets the old Attachment of the mutation.
+func withAttachment(node *Attachment) attachmentOption {
+	return func(m *AttachmentMutation) {
+		m.oldValue = func(context.Context) (*Attachment, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m AttachmentMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m AttachmentMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of Attachment entities.
+func (m *AttachmentMutation) SetID(id gid.ID) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *AttachmentMutation) ID() (id gid.ID, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *AttachmentMutation) IDs(ctx context.Context) ([]gid.ID, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []gid.ID{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().Attachment.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetTenantID sets the "tenant_id" field.
+func (m *AttachmentMutation) SetTenantID(gi gid.ID) {
+	m.tenant_id = &gi
+}
+
+// TenantID returns the value of the "tenant_id" field in the mutation.
+func (m *AttachmentMutation) TenantID() (r gid.ID, exists bool) {
+	v := m.tenant_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTenantID returns the old "tenant_id" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldTenantID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTenantID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTenantID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTenantID: %w", err)
+	}
+	return oldValue.TenantID, nil
+}
+
+// ResetTenantID resets all changes to the "tenant_id" field.
+func (m *AttachmentMutation) ResetTenantID() {
+	m.tenant_id = nil
+}
+
+// SetOwnerID sets the "owner_id" field.
+func (m *AttachmentMutation) SetOwnerID(gi gid.ID) {
+	m.owner = &gi
+}
+
+// OwnerID returns the value of the "owner_id" field in the mutation.
+func (m *AttachmentMutation) OwnerID() (r gid.ID, exists bool) {
+	v := m.owner
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOwnerID returns the old "owner_id" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldOwnerID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOwnerID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOwnerID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOwnerID: %w", err)
+	}
+	return oldValue.OwnerID, nil
+}
+
+// ClearOwnerID clears the value of the "owner_id" field.
+func (m *AttachmentMutation) ClearOwnerID() {
+	m.owner = nil
+	m.clearedFields[attachment.FieldOwnerID] = struct{}{}
+}
+
+// OwnerIDCleared returns if the "owner_id" field was cleared in this mutation.
+func (m *AttachmentMutation) OwnerIDCleared() bool {
+	_, ok := m.clearedFields[attachment.FieldOwnerID]
+	return ok
+}
+
+// ResetOwnerID resets all changes to the "owner_id" field.
+func (m *AttachmentMutation) ResetOwnerID() {
+	m.owner = nil
+	delete(m.clearedFields, attachment.FieldOwnerID)
+}
+
+// SetTeamID sets the "team_id" field.
+func (m *AttachmentMutation) SetTeamID(gi gid.ID) {
+	m.team = &gi
+}
+
+// TeamID returns the value of the "team_id" field in the mutation.
+func (m *AttachmentMutation) TeamID() (r gid.ID, exists bool) {
+	v := m.team
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTeamID returns the old "team_id" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldTeamID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTeamID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTeamID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTeamID: %w", err)
+	}
+	return oldValue.TeamID, nil
+}
+
+// ClearTeamID clears the value of the "team_id" field.
+func (m *AttachmentMutation) ClearTeamID() {
+	m.team = nil
+	m.clearedFields[attachment.FieldTeamID] = struct{}{}
+}
+
+// TeamIDCleared returns if the "team_id" field was cleared in this mutation.
+func (m *AttachmentMutation) TeamIDCleared() bool {
+	_, ok := m.clearedFields[attachment.FieldTeamID]
+	return ok
+}
+
+// ResetTeamID resets all changes to the "team_id" field.
+func (m *AttachmentMutation) ResetTeamID() {
+	m.team = nil
+	delete(m.clearedFields, attachment.FieldTeamID)
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *AttachmentMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *AttachmentMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *AttachmentMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetUpdatedAt sets the "updated_at" field.
+func (m *AttachmentMutation) SetUpdatedAt(t time.Time) {
+	m.updated_at = &t
+}
+
+// UpdatedAt returns the value of the "updated_at" field in the mutation.
+func (m *AttachmentMutation) UpdatedAt() (r time.Time, exists bool) {
+	v := m.updated_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUpdatedAt returns the old "updated_at" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldUpdatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUpdatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUpdatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUpdatedAt: %w", err)
+	}
+	return oldValue.UpdatedAt, nil
+}
+
+// ResetUpdatedAt resets all changes to the "updated_at" field.
+func (m *AttachmentMutation) ResetUpdatedAt() {
+	m.updated_at = nil
+}
+
+// SetState sets the "state" field.
+func (m *AttachmentMutation) SetState(l lifecycle.State) {
+	m.state = &l
+}
+
+// State returns the value of the "state" field in the mutation.
+func (m *AttachmentMutation) State() (r lifecycle.State, exists bool) {
+	v := m.state
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldState returns the old "state" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldState(ctx context.Context) (v lifecycle.State, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldState is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldState requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldState: %w", err)
+	}
+	return oldValue.State, nil
+}
+
+// ResetState resets all changes to the "state" field.
+func (m *AttachmentMutation) ResetState() {
+	m.state = nil
+}
+
+// SetPriorState sets the "prior_state" field.
+func (m *AttachmentMutation) SetPriorState(l lifecycle.State) {
+	m.prior_state = &l
+}
+
+// PriorState returns the value of the "prior_state" field in the mutation.
+func (m *AttachmentMutation) PriorState() (r lifecycle.State, exists bool) {
+	v := m.prior_state
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPriorState returns the old "prior_state" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldPriorState(ctx context.Context) (v *lifecycle.State, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPriorState is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPriorState requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPriorState: %w", err)
+	}
+	return oldValue.PriorState, nil
+}
+
+// ClearPriorState clears the value of the "prior_state" field.
+func (m *AttachmentMutation) ClearPriorState() {
+	m.prior_state = nil
+	m.clearedFields[attachment.FieldPriorState] = struct{}{}
+}
+
+// PriorStateCleared returns if the "prior_state" field was cleared in this mutation.
+func (m *AttachmentMutation) PriorStateCleared() bool {
+	_, ok := m.clearedFields[attachment.FieldPriorState]
+	return ok
+}
+
+// ResetPriorState resets all changes to the "prior_state" field.
+func (m *AttachmentMutation) ResetPriorState() {
+	m.prior_state = nil
+	delete(m.clearedFields, attachment.FieldPriorState)
+}
+
+// SetStateChangedAt sets the "state_changed_at" field.
+func (m *AttachmentMutation) SetStateChangedAt(t time.Time) {
+	m.state_changed_at = &t
+}
+
+// StateChangedAt returns the value of the "state_changed_at" field in the mutation.
+func (m *AttachmentMutation) StateChangedAt() (r time.Time, exists bool) {
+	v := m.state_changed_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStateChangedAt returns the old "state_changed_at" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldStateChangedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStateChangedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStateChangedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStateChangedAt: %w", err)
+	}
+	return oldValue.StateChangedAt, nil
+}
+
+// ResetStateChangedAt resets all changes to the "state_changed_at" field.
+func (m *AttachmentMutation) ResetStateChangedAt() {
+	m.state_changed_at = nil
+}
+
+// SetStateChangedByID sets the "state_changed_by_id" field.
+func (m *AttachmentMutation) SetStateChangedByID(gi gid.ID) {
+	m.state_changed_by = &gi
+}
+
+// StateChangedByID returns the value of the "state_changed_by_id" field in the mutation.
+func (m *AttachmentMutation) StateChangedByID() (r gid.ID, exists bool) {
+	v := m.state_changed_by
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStateChangedByID returns the old "state_changed_by_id" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldStateChangedByID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStateChangedByID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStateChangedByID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStateChangedByID: %w", err)
+	}
+	return oldValue.StateChangedByID, nil
+}
+
+// ClearStateChangedByID clears the value of the "state_changed_by_id" field.
+func (m *AttachmentMutation) ClearStateChangedByID() {
+	m.state_changed_by = nil
+	m.clearedFields[attachment.FieldStateChangedByID] = struct{}{}
+}
+
+// StateChangedByIDCleared returns if the "state_changed_by_id" field was cleared in this mutation.
+func (m *AttachmentMutation) StateChangedByIDCleared() bool {
+	_, ok := m.clearedFields[attachment.FieldStateChangedByID]
+	return ok
+}
+
+// ResetStateChangedByID resets all changes to the "state_changed_by_id" field.
+func (m *AttachmentMutation) ResetStateChangedByID() {
+	m.state_changed_by = nil
+	delete(m.clearedFields, attachment.FieldStateChangedByID)
+}
+
+// SetStateReason sets the "state_reason" field.
+func (m *AttachmentMutation) SetStateReason(s string) {
+	m.state_reason = &s
+}
+
+// StateReason returns the value of the "state_reason" field in the mutation.
+func (m *AttachmentMutation) StateReason() (r string, exists bool) {
+	v := m.state_reason
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStateReason returns the old "state_reason" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldStateReason(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStateReason is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStateReason requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStateReason: %w", err)
+	}
+	return oldValue.StateReason, nil
+}
+
+// ClearStateReason clears the value of the "state_reason" field.
+func (m *AttachmentMutation) ClearStateReason() {
+	m.state_reason = nil
+	m.clearedFields[attachment.FieldStateReason] = struct{}{}
+}
+
+// StateReasonCleared returns if the "state_reason" field was cleared in this mutation.
+func (m *AttachmentMutation) StateReasonCleared() bool {
+	_, ok := m.clearedFields[attachment.FieldStateReason]
+	return ok
+}
+
+// ResetStateReason resets all changes to the "state_reason" field.
+func (m *AttachmentMutation) ResetStateReason() {
+	m.state_reason = nil
+	delete(m.clearedFields, attachment.FieldStateReason)
+}
+
+// SetOperationID sets the "operation_id" field.
+func (m *AttachmentMutation) SetOperationID(gi gid.ID) {
+	m.operation = &gi
+}
+
+// OperationID returns the value of the "operation_id" field in the mutation.
+func (m *AttachmentMutation) OperationID() (r gid.ID, exists bool) {
+	v := m.operation
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOperationID returns the old "operation_id" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldOperationID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOperationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOperationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOperationID: %w", err)
+	}
+	return oldValue.OperationID, nil
+}
+
+// ClearOperationID clears the value of the "operation_id" field.
+func (m *AttachmentMutation) ClearOperationID() {
+	m.operation = nil
+	m.clearedFields[attachment.FieldOperationID] = struct{}{}
+}
+
+// OperationIDCleared returns if the "operation_id" field was cleared in this mutation.
+func (m *AttachmentMutation) OperationIDCleared() bool {
+	_, ok := m.clearedFields[attachment.FieldOperationID]
+	return ok
+}
+
+// ResetOperationID resets all changes to the "operation_id" field.
+func (m *AttachmentMutation) ResetOperationID() {
+	m.operation = nil
+	delete(m.clearedFields, attachment.FieldOperationID)
+}
+
+// SetOrphanedAt sets the "orphaned_at" field.
+func (m *AttachmentMutation) SetOrphanedAt(t time.Time) {
+	m.orphaned_at = &t
+}
+
+// OrphanedAt returns the value of the "orphaned_at" field in the mutation.
+func (m *AttachmentMutation) OrphanedAt() (r time.Time, exists bool) {
+	v := m.orphaned_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrphanedAt returns the old "orphaned_at" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldOrphanedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrphanedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrphanedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrphanedAt: %w", err)
+	}
+	return oldValue.OrphanedAt, nil
+}
+
+// ClearOrphanedAt clears the value of the "orphaned_at" field.
+func (m *AttachmentMutation) ClearOrphanedAt() {
+	m.orphaned_at = nil
+	m.clearedFields[attachment.FieldOrphanedAt] = struct{}{}
+}
+
+// OrphanedAtCleared returns if the "orphaned_at" field was cleared in this mutation.
+func (m *AttachmentMutation) OrphanedAtCleared() bool {
+	_, ok := m.clearedFields[attachment.FieldOrphanedAt]
+	return ok
+}
+
+// ResetOrphanedAt resets all changes to the "orphaned_at" field.
+func (m *AttachmentMutation) ResetOrphanedAt() {
+	m.orphaned_at = nil
+	delete(m.clearedFields, attachment.FieldOrphanedAt)
+}
+
+// SetSeal sets the "seal" field.
+func (m *AttachmentMutation) SetSeal(b []byte) {
+	m.seal = &b
+}
+
+// Seal returns the value of the "seal" field in the mutation.
+func (m *AttachmentMutation) Seal() (r []byte, exists bool) {
+	v := m.seal
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSeal returns the old "seal" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldSeal(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSeal is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSeal requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSeal: %w", err)
+	}
+	return oldValue.Seal, nil
+}
+
+// ResetSeal resets all changes to the "seal" field.
+func (m *AttachmentMutation) ResetSeal() {
+	m.seal = nil
+}
+
+// SetRetiredAt sets the "retired_at" field.
+func (m *AttachmentMutation) SetRetiredAt(t time.Time) {
+	m.retired_at = &t
+}
+
+// RetiredAt returns the value of the "retired_at" field in the mutation.
+func (m *AttachmentMutation) RetiredAt() (r time.Time, exists bool) {
+	v := m.retired_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRetiredAt returns the old "retired_at" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldRetiredAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRetiredAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRetiredAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRetiredAt: %w", err)
+	}
+	return oldValue.RetiredAt, nil
+}
+
+// ClearRetiredAt clears the value of the "retired_at" field.
+func (m *AttachmentMutation) ClearRetiredAt() {
+	m.retired_at = nil
+	m.clearedFields[attachment.FieldRetiredAt] = struct{}{}
+}
+
+// RetiredAtCleared returns if the "retired_at" field was cleared in this mutation.
+func (m *AttachmentMutation) RetiredAtCleared() bool {
+	_, ok := m.clearedFields[attachment.FieldRetiredAt]
+	return ok
+}
+
+// ResetRetiredAt resets all changes to the "retired_at" field.
+func (m *AttachmentMutation) ResetRetiredAt() {
+	m.retired_at = nil
+	delete(m.clearedFields, attachment.FieldRetiredAt)
+}
+
+// SetPurgeAfter sets the "purge_after" field.
+func (m *AttachmentMutation) SetPurgeAfter(t time.Time) {
+	m.purge_after = &t
+}
+
+// PurgeAfter returns the value of the "purge_after" field in the mutation.
+func (m *AttachmentMutation) PurgeAfter() (r time.Time, exists bool) {
+	v := m.purge_after
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPurgeAfter returns the old "purge_after" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldPurgeAfter(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPurgeAfter is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPurgeAfter requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPurgeAfter: %w", err)
+	}
+	return oldValue.PurgeAfter, nil
+}
+
+// ClearPurgeAfter clears the value of the "purge_after" field.
+func (m *AttachmentMutation) ClearPurgeAfter() {
+	m.purge_after = nil
+	m.clearedFields[attachment.FieldPurgeAfter] = struct{}{}
+}
+
+// PurgeAfterCleared returns if the "purge_after" field was cleared in this mutation.
+func (m *AttachmentMutation) PurgeAfterCleared() bool {
+	_, ok := m.clearedFields[attachment.FieldPurgeAfter]
+	return ok
+}
+
+// ResetPurgeAfter resets all changes to the "purge_after" field.
+func (m *AttachmentMutation) ResetPurgeAfter() {
+	m.purge_after = nil
+	delete(m.clearedFields, attachment.FieldPurgeAfter)
+}
+
+// SetSuspendedUntil sets the "suspended_until" field.
+func (m *AttachmentMutation) SetSuspendedUntil(t time.Time) {
+	m.suspended_until = &t
+}
+
+// SuspendedUntil returns the value of the "suspended_until" field in the mutation.
+func (m *AttachmentMutation) SuspendedUntil() (r time.Time, exists bool) {
+	v := m.suspended_until
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSuspendedUntil returns the old "suspended_until" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldSuspendedUntil(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSuspendedUntil is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSuspendedUntil requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSuspendedUntil: %w", err)
+	}
+	return oldValue.SuspendedUntil, nil
+}
+
+// ClearSuspendedUntil clears the value of the "suspended_until" field.
+func (m *AttachmentMutation) ClearSuspendedUntil() {
+	m.suspended_until = nil
+	m.clearedFields[attachment.FieldSuspendedUntil] = struct{}{}
+}
+
+// SuspendedUntilCleared returns if the "suspended_until" field was cleared in this mutation.
+func (m *AttachmentMutation) SuspendedUntilCleared() bool {
+	_, ok := m.clearedFields[attachment.FieldSuspendedUntil]
+	return ok
+}
+
+// ResetSuspendedUntil resets all changes to the "suspended_until" field.
+func (m *AttachmentMutation) ResetSuspendedUntil() {
+	m.suspended_until = nil
+	delete(m.clearedFields, attachment.FieldSuspendedUntil)
+}
+
+// SetSuspendedThen sets the "suspended_then" field.
+func (m *AttachmentMutation) SetSuspendedThen(at attachment.SuspendedThen) {
+	m.suspended_then = &at
+}
+
+// SuspendedThen returns the value of the "suspended_then" field in the mutation.
+func (m *AttachmentMutation) SuspendedThen() (r attachment.SuspendedThen, exists bool) {
+	v := m.suspended_then
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSuspendedThen returns the old "suspended_then" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldSuspendedThen(ctx context.Context) (v *attachment.SuspendedThen, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSuspendedThen is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSuspendedThen requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSuspendedThen: %w", err)
+	}
+	return oldValue.SuspendedThen, nil
+}
+
+// ClearSuspendedThen clears the value of the "suspended_then" field.
+func (m *AttachmentMutation) ClearSuspendedThen() {
+	m.suspended_then = nil
+	m.clearedFields[attachment.FieldSuspendedThen] = struct{}{}
+}
+
+// SuspendedThenCleared returns if the "suspended_then" field was cleared in this mutation.
+func (m *AttachmentMutation) SuspendedThenCleared() bool {
+	_, ok := m.clearedFields[attachment.FieldSuspendedThen]
+	return ok
+}
+
+// ResetSuspendedThen resets all changes to the "suspended_then" field.
+func (m *AttachmentMutation) ResetSuspendedThen() {
+	m.suspended_then = nil
+	delete(m.clearedFields, attachment.FieldSuspendedThen)
+}
+
+// SetVersion sets the "version" field.
+func (m *AttachmentMutation) SetVersion(i int) {
+	m.version = &i
+	m.addversion = nil
+}
+
+// Version returns the value of the "version" field in the mutation.
+func (m *AttachmentMutation) Version() (r int, exists bool) {
+	v := m.version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldVersion returns the old "version" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldVersion(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldVersion is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldVersion requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldVersion: %w", err)
+	}
+	return oldValue.Version, nil
+}
+
+// AddVersion adds i to the "version" field.
+func (m *AttachmentMutation) AddVersion(i int) {
+	if m.addversion != nil {
+		*m.addversion += i
+	} else {
+		m.addversion = &i
+	}
+}
+
+// AddedVersion returns the value that was added to the "version" field in this mutation.
+func (m *AttachmentMutation) AddedVersion() (r int, exists bool) {
+	v := m.addversion
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetVersion resets all changes to the "version" field.
+func (m *AttachmentMutation) ResetVersion() {
+	m.version = nil
+	m.addversion = nil
+}
+
+// SetFilename sets the "filename" field.
+func (m *AttachmentMutation) SetFilename(s string) {
+	m.filename = &s
+}
+
+// Filename returns the value of the "filename" field in the mutation.
+func (m *AttachmentMutation) Filename() (r string, exists bool) {
+	v := m.filename
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldFilename returns the old "filename" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldFilename(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldFilename is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldFilename requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldFilename: %w", err)
+	}
+	return oldValue.Filename, nil
+}
+
+// ResetFilename resets all changes to the "filename" field.
+func (m *AttachmentMutation) ResetFilename() {
+	m.filename = nil
+}
+
+// SetMediaType sets the "media_type" field.
+func (m *AttachmentMutation) SetMediaType(s string) {
+	m.media_type = &s
+}
+
+// MediaType returns the value of the "media_type" field in the mutation.
+func (m *AttachmentMutation) MediaType() (r string, exists bool) {
+	v := m.media_type
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldMediaType returns the old "media_type" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldMediaType(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldMediaType is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldMediaType requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldMediaType: %w", err)
+	}
+	return oldValue.MediaType, nil
+}
+
+// ResetMediaType resets all changes to the "media_type" field.
+func (m *AttachmentMutation) ResetMediaType() {
+	m.media_type = nil
+}
+
+// SetSize sets the "size" field.
+func (m *AttachmentMutation) SetSize(i int) {
+	m.size = &i
+	m.addsize = nil
+}
+
+// Size returns the value of the "size" field in the mutation.
+func (m *AttachmentMutation) Size() (r int, exists bool) {
+	v := m.size
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSize returns the old "size" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldSize(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSize is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSize requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSize: %w", err)
+	}
+	return oldValue.Size, nil
+}
+
+// AddSize adds i to the "size" field.
+func (m *AttachmentMutation) AddSize(i int) {
+	if m.addsize != nil {
+		*m.addsize += i
+	} else {
+		m.addsize = &i
+	}
+}
+
+// AddedSize returns the value that was added to the "size" field in this mutation.
+func (m *AttachmentMutation) AddedSize() (r int, exists bool) {
+	v := m.addsize
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetSize resets all changes to the "size" field.
+func (m *AttachmentMutation) ResetSize() {
+	m.size = nil
+	m.addsize = nil
+}
+
+// SetSha256 sets the "sha256" field.
+func (m *AttachmentMutation) SetSha256(s string) {
+	m.sha256 = &s
+}
+
+// Sha256 returns the value of the "sha256" field in the mutation.
+func (m *AttachmentMutation) Sha256() (r string, exists bool) {
+	v := m.sha256
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSha256 returns the old "sha256" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldSha256(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSha256 is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSha256 requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSha256: %w", err)
+	}
+	return oldValue.Sha256, nil
+}
+
+// ClearSha256 clears the value of the "sha256" field.
+func (m *AttachmentMutation) ClearSha256() {
+	m.sha256 = nil
+	m.clearedFields[attachment.FieldSha256] = struct{}{}
+}
+
+// Sha256Cleared returns if the "sha256" field was cleared in this mutation.
+func (m *AttachmentMutation) Sha256Cleared() bool {
+	_, ok := m.clearedFields[attachment.FieldSha256]
+	return ok
+}
+
+// ResetSha256 resets all changes to the "sha256" field.
+func (m *AttachmentMutation) ResetSha256() {
+	m.sha256 = nil
+	delete(m.clearedFields, attachment.FieldSha256)
+}
+
+// SetCustomerID sets the "customer_id" field.
+func (m *AttachmentMutation) SetCustomerID(gi gid.ID) {
+	m.customer = &gi
+}
+
+// CustomerID returns the value of the "customer_id" field in the mutation.
+func (m *AttachmentMutation) CustomerID() (r gid.ID, exists bool) {
+	v := m.customer
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCustomerID returns the old "customer_id" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldCustomerID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCustomerID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCustomerID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCustomerID: %w", err)
+	}
+	return oldValue.CustomerID, nil
+}
+
+// ClearCustomerID clears the value of the "customer_id" field.
+func (m *AttachmentMutation) ClearCustomerID() {
+	m.customer = nil
+	m.clearedFields[attachment.FieldCustomerID] = struct{}{}
+}
+
+// CustomerIDCleared returns if the "customer_id" field was cleared in this mutation.
+func (m *AttachmentMutation) CustomerIDCleared() bool {
+	_, ok := m.clearedFields[attachment.FieldCustomerID]
+	return ok
+}
+
+// ResetCustomerID resets all changes to the "customer_id" field.
+func (m *AttachmentMutation) ResetCustomerID() {
+	m.customer = nil
+	delete(m.clearedFields, attachment.FieldCustomerID)
+}
+
+// SetDealID sets the "deal_id" field.
+func (m *AttachmentMutation) SetDealID(gi gid.ID) {
+	m.deal = &gi
+}
+
+// DealID returns the value of the "deal_id" field in the mutation.
+func (m *AttachmentMutation) DealID() (r gid.ID, exists bool) {
+	v := m.deal
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDealID returns the old "deal_id" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldDealID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDealID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDealID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDealID: %w", err)
+	}
+	return oldValue.DealID, nil
+}
+
+// ClearDealID clears the value of the "deal_id" field.
+func (m *AttachmentMutation) ClearDealID() {
+	m.deal = nil
+	m.clearedFields[attachment.FieldDealID] = struct{}{}
+}
+
+// DealIDCleared returns if the "deal_id" field was cleared in this mutation.
+func (m *AttachmentMutation) DealIDCleared() bool {
+	_, ok := m.clearedFields[attachment.FieldDealID]
+	return ok
+}
+
+// ResetDealID resets all changes to the "deal_id" field.
+func (m *AttachmentMutation) ResetDealID() {
+	m.deal = nil
+	delete(m.clearedFields, attachment.FieldDealID)
+}
+
+// SetMessageID sets the "message_id" field.
+func (m *AttachmentMutation) SetMessageID(gi gid.ID) {
+	m.message = &gi
+}
+
+// MessageID returns the value of the "message_id" field in the mutation.
+func (m *AttachmentMutation) MessageID() (r gid.ID, exists bool) {
+	v := m.message
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldMessageID returns the old "message_id" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldMessageID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldMessageID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldMessageID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldMessageID: %w", err)
+	}
+	return oldValue.MessageID, nil
+}
+
+// ClearMessageID clears the value of the "message_id" field.
+func (m *AttachmentMutation) ClearMessageID() {
+	m.message = nil
+	m.clearedFields[attachment.FieldMessageID] = struct{}{}
+}
+
+// MessageIDCleared returns if the "message_id" field was cleared in this mutation.
+func (m *AttachmentMutation) MessageIDCleared() bool {
+	_, ok := m.clearedFields[attachment.FieldMessageID]
+	return ok
+}
+
+// ResetMessageID resets all changes to the "message_id" field.
+func (m *AttachmentMutation) ResetMessageID() {
+	m.message = nil
+	delete(m.clearedFields, attachment.FieldMessageID)
+}
+
+// SetCallID sets the "call_id" field.
+func (m *AttachmentMutation) SetCallID(gi gid.ID) {
+	m.call = &gi
+}
+
+// CallID returns the value of the "call_id" field in the mutation.
+func (m *AttachmentMutation) CallID() (r gid.ID, exists bool) {
+	v := m.call
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCallID returns the old "call_id" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldCallID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCallID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCallID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCallID: %w", err)
+	}
+	return oldValue.CallID, nil
+}
+
+// ClearCallID clears the value of the "call_id" field.
+func (m *AttachmentMutation) ClearCallID() {
+	m.call = nil
+	m.clearedFields[attachment.FieldCallID] = struct{}{}
+}
+
+// CallIDCleared returns if the "call_id" field was cleared in this mutation.
+func (m *AttachmentMutation) CallIDCleared() bool {
+	_, ok := m.clearedFields[attachment.FieldCallID]
+	return ok
+}
+
+// ResetCallID resets all changes to the "call_id" field.
+func (m *AttachmentMutation) ResetCallID() {
+	m.call = nil
+	delete(m.clearedFields, attachment.FieldCallID)
+}
+
+// SetNoteID sets the "note_id" field.
+func (m *AttachmentMutation) SetNoteID(gi gid.ID) {
+	m.note = &gi
+}
+
+// NoteID returns the value of the "note_id" field in the mutation.
+func (m *AttachmentMutation) NoteID() (r gid.ID, exists bool) {
+	v := m.note
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldNoteID returns the old "note_id" field's value of the Attachment entity.
+// If the Attachment object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AttachmentMutation) OldNoteID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldNoteID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldNoteID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldNoteID: %w", err)
+	}
+	return oldValue.NoteID, nil
+}
+
+// ClearNoteID clears the value of the "note_id" field.
+func (m *AttachmentMutation) ClearNoteID() {
+	m.note = nil
+	m.clearedFields[attachment.FieldNoteID] = struct{}{}
+}
+
+// NoteIDCleared returns if the "note_id" field was cleared in this mutation.
+func (m *AttachmentMutation) NoteIDCleared() bool {
+	_, ok := m.clearedFields[attachment.FieldNoteID]
+	return ok
+}
+
+// ResetNoteID resets all changes to the "note_id" field.
+func (m *AttachmentMutation) ResetNoteID() {
+	m.note = nil
+	delete(m.clearedFields, attachment.FieldNoteID)
+}
+
+// ClearOwner clears the "owner" edge to the User entity.
+func (m *AttachmentMutation) ClearOwner() {
+	m.clearedowner = true
+	m.clearedFields[attachment.FieldOwnerID] = struct{}{}
+}
+
+// OwnerCleared reports if the "owner" edge to the User entity was cleared.
+func (m *AttachmentMutation) OwnerCleared() bool {
+	return m.OwnerIDCleared() || m.clearedowner
+}
+
+// OwnerIDs returns the "owner" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// OwnerID instead. It exists only for internal usage by the builders.
+func (m *AttachmentMutation) OwnerIDs() (ids []gid.ID) {
+	if id := m.owner; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetOwner resets all changes to the "owner" edge.
+func (m *AttachmentMutation) ResetOwner() {
+	m.owner = nil
+	m.clearedowner = false
+}
+
+// ClearTeam clears the "team" edge to the Team entity.
+func (m *AttachmentMutation) ClearTeam() {
+	m.clearedteam = true
+	m.clearedFields[attachment.FieldTeamID] = struct{}{}
+}
+
+// TeamCleared reports if the "team" edge to the Team entity was cleared.
+func (m *AttachmentMutation) TeamCleared() bool {
+	return m.TeamIDCleared() || m.clearedteam
+}
+
+// TeamIDs returns the "team" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// TeamID instead. It exists only for internal usage by the builders.
+func (m *AttachmentMutation) TeamIDs() (ids []gid.ID) {
+	if id := m.team; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetTeam resets all changes to the "team" edge.
+func (m *AttachmentMutation) ResetTeam() {
+	m.team = nil
+	m.clearedteam = false
+}
+
+// ClearStateChangedBy clears the "state_changed_by" edge to the User entity.
+func (m *AttachmentMutation) ClearStateChangedBy() {
+	m.clearedstate_changed_by = true
+	m.clearedFields[attachment.FieldStateChangedByID] = struct{}{}
+}
+
+// StateChangedByCleared reports if the "state_changed_by" edge to the User entity was cleared.
+func (m *AttachmentMutation) StateChangedByCleared() bool {
+	return m.StateChangedByIDCleared() || m.clearedstate_changed_by
+}
+
+// StateChangedByIDs returns the "state_changed_by" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// StateChangedByID instead. It exists only for internal usage by the builders.
+func (m *AttachmentMutation) StateChangedByIDs() (ids []gid.ID) {
+	if id := m.state_changed_by; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetStateChangedBy resets all changes to the "state_changed_by" edge.
+func (m *AttachmentMutation) ResetStateChangedBy() {
+	m.state_changed_by = nil
+	m.clearedstate_changed_by = false
+}
+
+// ClearOperation clears the "operation" edge to the Operation entity.
+func (m *AttachmentMutation) ClearOperation() {
+	m.clearedoperation = true
+	m.clearedFields[attachment.FieldOperationID] = struct{}{}
+}
+
+// OperationCleared reports if the "operation" edge to the Operation entity was cleared.
+func (m *AttachmentMutation) OperationCleared() bool {
+	return m.OperationIDCleared() || m.clearedoperation
+}
+
+// OperationIDs returns the "operation" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// OperationID instead. It exists only for internal usage by the builders.
+func (m *AttachmentMutation) OperationIDs() (ids []gid.ID) {
+	if id := m.operation; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetOperation resets all changes to the "operation" edge.
+func (m *AttachmentMutation) ResetOperation() {
+	m.operation = nil
+	m.clearedoperation = false
+}
+
+// ClearCustomer clears the "customer" edge to the Customer entity.
+func (m *AttachmentMutation) ClearCustomer() {
+	m.clearedcustomer = true
+	m.clearedFields[attachment.FieldCustomerID] = struct{}{}
+}
+
+// CustomerCleared reports if the "customer" edge to the Customer entity was cleared.
+func (m *AttachmentMutation) CustomerCleared() bool {
+	return m.CustomerIDCleared() || m.clearedcustomer
+}
+
+// CustomerIDs returns the "customer" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// CustomerID instead. It exists only for internal usage by the builders.
+func (m *AttachmentMutation) CustomerIDs() (ids []gid.ID) {
+	if id := m.customer; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetCustomer resets all changes to the "customer" edge.
+func (m *AttachmentMutation) ResetCustomer() {
+	m.customer = nil
+	m.clearedcustomer = false
+}
+
+// ClearDeal clears the "deal" edge to the Deal entity.
+func (m *AttachmentMutation) ClearDeal() {
+	m.cleareddeal = true
+	m.clearedFields[attachment.FieldDealID] = struct{}{}
+}
+
+// DealCleared reports if the "deal" edge to the Deal entity was cleared.
+func (m *AttachmentMutation) DealCleared() bool {
+	return m.DealIDCleared() || m.cleareddeal
+}
+
+// DealIDs returns the "deal" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// DealID instead. It exists only for internal usage by the builders.
+func (m *AttachmentMutation) DealIDs() (ids []gid.ID) {
+	if id := m.deal; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetDeal resets all changes to the "deal" edge.
+func (m *AttachmentMutation) ResetDeal() {
+	m.deal = nil
+	m.cleareddeal = false
+}
+
+// ClearMessage clears the "message" edge to the Message entity.
+func (m *AttachmentMutation) ClearMessage() {
+	m.clearedmessage = true
+	m.clearedFields[attachment.FieldMessageID] = struct{}{}
+}
+
+// MessageCleared reports if the "message" edge to the Message entity was cleared.
+func (m *AttachmentMutation) MessageCleared() bool {
+	return m.MessageIDCleared() || m.clearedmessage
+}
+
+// MessageIDs returns the "message" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// MessageID instead. It exists only for internal usage by the builders.
+func (m *AttachmentMutation) MessageIDs() (ids []gid.ID) {
+	if id := m.message; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetMessage resets all changes to the "message" edge.
+func (m *AttachmentMutation) ResetMessage() {
+	m.message = nil
+	m.clearedmessage = false
+}
+
+// ClearCall clears the "call" edge to the Call entity.
+func (m *AttachmentMutation) ClearCall() {
+	m.clearedcall = true
+	m.clearedFields[attachment.FieldCallID] = struct{}{}
+}
+
+// CallCleared reports if the "call" edge to the Call entity was cleared.
+func (m *AttachmentMutation) CallCleared() bool {
+	return m.CallIDCleared() || m.clearedcall
+}
+
+// CallIDs returns the "call" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// CallID instead. It exists only for internal usage by the builders.
+func (m *AttachmentMutation) CallIDs() (ids []gid.ID) {
+	if id := m.call; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetCall resets all changes to the "call" edge.
+func (m *AttachmentMutation) ResetCall() {
+	m.call = nil
+	m.clearedcall = false
+}
+
+// ClearNote clears the "note" edge to the Note entity.
+func (m *AttachmentMutation) ClearNote() {
+	m.clearednote = true
+	m.clearedFields[attachment.FieldNoteID] = struct{}{}
+}
+
+// NoteCleared reports if the "note" edge to the Note entity was cleared.
+func (m *AttachmentMutation) NoteCleared() bool {
+	return m.NoteIDCleared() || m.clearednote
+}
+
+// NoteIDs returns the "note" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// NoteID instead. It exists only for internal usage by the builders.
+func (m *AttachmentMutation) NoteIDs() (ids []gid.ID) {
+	if id := m.note; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetNote resets all changes to the "note" edge.
+func (m *AttachmentMutation) ResetNote() {
+	m.note = nil
+	m.clearednote = false
+}
+
+// Where appends a list predicates to the AttachmentMutation builder.
+func (m *AttachmentMutation) Where(ps ...predicate.Attachment) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the AttachmentMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *AttachmentMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.Attachment, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *AttachmentMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *AttachmentMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (Attachment).
+func (m *AttachmentMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *AttachmentMutation) Fields() []string {
+	fields := make([]string, 0, 27)
+	if m.tenant_id != nil {
+		fields = append(fields, attachment.FieldTenantID)
+	}
+	if m.owner != nil {
+		fields = append(fields, attachment.FieldOwnerID)
+	}
+	if m.team != nil {
+		fields = append(fields, attachment.FieldTeamID)
+	}
+	if m.created_at != nil {
+		fields = append(fields, attachment.FieldCreatedAt)
+	}
+	if m.updated_at != nil {
+		fields = append(fields, attachment.FieldUpdatedAt)
+	}
+	if m.state != nil {
+		fields = append(fields, attachment.FieldState)
+	}
+	if m.prior_state != nil {
+		fields = append(fields, attachment.FieldPriorState)
+	}
+	if m.state_changed_at != nil {
+		fields = append(fields, attachment.FieldStateChangedAt)
+	}
+	if m.state_changed_by != nil {
+		fields = append(fields, attachment.FieldStateChangedByID)
+	}
+	if m.state_reason != nil {
+		fields = append(fields, attachment.FieldStateReason)
+	}
+	if m.operation != nil {
+		fields = append(fields, attachment.FieldOperationID)
+	}
+	if m.orphaned_at != nil {
+		fields = append(fields, attachment.FieldOrphanedAt)
+	}
+	if m.seal != nil {
+		fields = append(fields, attachment.FieldSeal)
+	}
+	if m.retired_at != nil {
+		fields = append(fields, attachment.FieldRetiredAt)
+	}
+	if m.purge_after != nil {
+		fields = append(fields, attachment.FieldPurgeAfter)
+	}
+	if m.suspended_until != nil {
+		fields = append(fields, attachment.FieldSuspendedUntil)
+	}
+	if m.suspended_then != nil {
+		fields = append(fields, attachment.FieldSuspendedThen)
+	}
+	if m.version != nil {
+		fields = append(fields, attachment.FieldVersion)
+	}
+	if m.filename != nil {
+		fields = append(fields, attachment.FieldFilename)
+	}
+	if m.media_type != nil {
+		fields = append(fields, attachment.FieldMediaType)
+	}
+	if m.size != nil {
+		fields = append(fields, attachment.FieldSize)
+	}
+	if m.sha256 != nil {
+		fields = append(fields, attachment.FieldSha256)
+	}
+	if m.customer != nil {
+		fields = append(fields, attachment.FieldCustomerID)
+	}
+	if m.deal != nil {
+		fields = append(fields, attachment.FieldDealID)
+	}
+	if m.message != nil {
+		fields = append(fields, attachment.FieldMessageID)
+	}
+	if m.call != nil {
+		fields = append(fields, attachment.FieldCallID)
+	}
+	if m.note != nil {
+		fields = append(fields, attachment.FieldNoteID)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *AttachmentMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case attachment.FieldTenantID:
+		return m.TenantID()
+	case attachment.FieldOwnerID:
+		return m.OwnerID()
+	case attachment.FieldTeamID:
+		return m.TeamID()
+	case attachment.FieldCreatedAt:
+		return m.CreatedAt()
+	case attachment.FieldUpdatedAt:
+		return m.UpdatedAt()
+	case attachment.FieldState:
+		return m.State()
+	case attachment.FieldPriorState:
+		return m.PriorState()
+	case attachment.FieldStateChangedAt:
+		return m.StateChangedAt()
+	case attachment.FieldStateChangedByID:
+		return m.StateChangedByID()
+	case attachment.FieldStateReason:
+		return m.StateReason()
+	case attachment.FieldOperationID:
+		return m.OperationID()
+	case attachment.FieldOrphanedAt:
+		return m.OrphanedAt()
+	case attachment.FieldSeal:
+		return m.Seal()
+	case attachment.FieldRetiredAt:
+		return m.RetiredAt()
+	case attachment.FieldPurgeAfter:
+		return m.PurgeAfter()
+	case attachment.FieldSuspendedUntil:
+		return m.SuspendedUntil()
+	case attachment.FieldSuspendedThen:
+		return m.SuspendedThen()
+	case attachment.FieldVersion:
+		return m.Version()
+	case attachment.FieldFilename:
+		return m.Filename()
+	case attachment.FieldMediaType:
+		return m.MediaType()
+	case attachment.FieldSize:
+		return m.Size()
+	case attachment.FieldSha256:
+		return m.Sha256()
+	case attachment.FieldCustomerID:
+		return m.CustomerID()
+	case attachment.FieldDealID:
+		return m.DealID()
+	case attachment.FieldMessageID:
+		return m.MessageID()
+	case attachment.FieldCallID:
+		return m.CallID()
+	case attachment.FieldNoteID:
+		return m.NoteID()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *AttachmentMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case attachment.FieldTenantID:
+		return m.OldTenantID(ctx)
+	case attachment.FieldOwnerID:
+		return m.OldOwnerID(ctx)
+	case attachment.FieldTeamID:
+		return m.OldTeamID(ctx)
+	case attachment.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case attachment.FieldUpdatedAt:
+		return m.OldUpdatedAt(ctx)
+	case attachment.FieldState:
+		return m.OldState(ctx)
+	case attachment.FieldPriorState:
+		return m.OldPriorState(ctx)
+	case attachment.FieldStateChangedAt:
+		return m.OldStateChangedAt(ctx)
+	case attachment.FieldStateChangedByID:
+		return m.OldStateChangedByID(ctx)
+	case attachment.FieldStateReason:
+		return m.OldStateReason(ctx)
+	case attachment.FieldOperationID:
+		return m.OldOperationID(ctx)
+	case attachment.FieldOrphanedAt:
+		return m.OldOrphanedAt(ctx)
+	case attachment.FieldSeal:
+		return m.OldSeal(ctx)
+	case attachment.FieldRetiredAt:
+		return m.OldRetiredAt(ctx)
+	case attachment.FieldPurgeAfter:
+		return m.OldPurgeAfter(ctx)
+	case attachment.FieldSuspendedUntil:
+		return m.OldSuspendedUntil(ctx)
+	case attachment.FieldSuspendedThen:
+		return m.OldSuspendedThen(ctx)
+	case attachment.FieldVersion:
+		return m.OldVersion(ctx)
+	case attachment.FieldFilename:
+		return m.OldFilename(ctx)
+	case attachment.FieldMediaType:
+		return m.OldMediaType(ctx)
+	case attachment.FieldSize:
+		return m.OldSize(ctx)
+	case attachment.FieldSha256:
+		return m.OldSha256(ctx)
+	case attachment.FieldCustomerID:
+		return m.OldCustomerID(ctx)
+	case attachment.FieldDealID:
+		return m.OldDealID(ctx)
+	case attachment.FieldMessageID:
+		return m.OldMessageID(ctx)
+	case attachment.FieldCallID:
+		return m.OldCallID(ctx)
+	case attachment.FieldNoteID:
+		return m.OldNoteID(ctx)
+	}
+	return nil, fmt.Errorf("unknown Attachment field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *AttachmentMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case attachment.FieldTenantID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTenantID(v)
+		return nil
+	case attachment.FieldOwnerID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOwnerID(v)
+		return nil
+	case attachment.FieldTeamID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTeamID(v)
+		return nil
+	case attachment.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case attachment.FieldUpdatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUpdatedAt(v)
+		return nil
+	case attachment.FieldState:
+		v, ok := value.(lifecycle.State)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetState(v)
+		return nil
+	case attachment.FieldPriorState:
+		v, ok := value.(lifecycle.State)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPriorState(v)
+		return nil
+	case attachment.FieldStateChangedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStateChangedAt(v)
+		return nil
+	case attachment.FieldStateChangedByID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStateChangedByID(v)
+		return nil
+	case attachment.FieldStateReason:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStateReason(v)
+		return nil
+	case attachment.FieldOperationID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOperationID(v)
+		return nil
+	case attachment.FieldOrphanedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrphanedAt(v)
+		return nil
+	case attachment.FieldSeal:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSeal(v)
+		return nil
+	case attachment.FieldRetiredAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRetiredAt(v)
+		return nil
+	case attachment.FieldPurgeAfter:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPurgeAfter(v)
+		return nil
+	case attachment.FieldSuspendedUntil:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSuspendedUntil(v)
+		return nil
+	case attachment.FieldSuspendedThen:
+		v, ok := value.(attachment.SuspendedThen)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSuspendedThen(v)
+		return nil
+	case attachment.FieldVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetVersion(v)
+		return nil
+	case attachment.FieldFilename:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetFilename(v)
+		return nil
+	case attachment.FieldMediaType:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetMediaType(v)
+		return nil
+	case attachment.FieldSize:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSize(v)
+		return nil
+	case attachment.FieldSha256:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSha256(v)
+		return nil
+	case attachment.FieldCustomerID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCustomerID(v)
+		return nil
+	case attachment.FieldDealID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDealID(v)
+		return nil
+	case attachment.FieldMessageID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetMessageID(v)
+		return nil
+	case attachment.FieldCallID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCallID(v)
+		return nil
+	case attachment.FieldNoteID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetNoteID(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Attachment field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *AttachmentMutation) AddedFields() []string {
+	var fields []string
+	if m.addversion != nil {
+		fields = append(fields, attachment.FieldVersion)
+	}
+	if m.addsize != nil {
+		fields = append(fields, attachment.FieldSize)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *AttachmentMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case attachment.FieldVersion:
+		return m.AddedVersion()
+	case attachment.FieldSize:
+		return m.AddedSize()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *AttachmentMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case attachment.FieldVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddVersion(v)
+		return nil
+	case attachment.FieldSize:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddSize(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Attachment numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *AttachmentMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(attachment.FieldOwnerID) {
+		fields = append(fields, attachment.FieldOwnerID)
+	}
+	if m.FieldCleared(attachment.FieldTeamID) {
+		fields = append(fields, attachment.FieldTeamID)
+	}
+	if m.FieldCleared(attachment.FieldPriorState) {
+		fields = append(fields, attachment.FieldPriorState)
+	}
+	if m.FieldCleared(attachment.FieldStateChangedByID) {
+		fields = append(fields, attachment.FieldStateChangedByID)
+	}
+	if m.FieldCleared(attachment.FieldStateReason) {
+		fields = append(fields, attachment.FieldStateReason)
+	}
+	if m.FieldCleared(attachment.FieldOperationID) {
+		fields = append(fields, attachment.FieldOperationID)
+	}
+	if m.FieldCleared(attachment.FieldOrphanedAt) {
+		fields = append(fields, attachment.FieldOrphanedAt)
+	}
+	if m.FieldCleared(attachment.FieldRetiredAt) {
+		fields = append(fields, attachment.FieldRetiredAt)
+	}
+	if m.FieldCleared(attachment.FieldPurgeAfter) {
+		fields = append(fields, attachment.FieldPurgeAfter)
+	}
+	if m.FieldCleared(attachment.FieldSuspendedUntil) {
+		fields = append(fields, attachment.FieldSuspendedUntil)
+	}
+	if m.FieldCleared(attachment.FieldSuspendedThen) {
+		fields = append(fields, attachment.FieldSuspendedThen)
+	}
+	if m.FieldCleared(attachment.FieldSha256) {
+		fields = append(fields, attachment.FieldSha256)
+	}
+	if m.FieldCleared(attachment.FieldCustomerID) {
+		fields = append(fields, attachment.FieldCustomerID)
+	}
+	if m.FieldCleared(attachment.FieldDealID) {
+		fields = append(fields, attachment.FieldDealID)
+	}
+	if m.FieldCleared(attachment.FieldMessageID) {
+		fields = append(fields, attachment.FieldMessageID)
+	}
+	if m.FieldCleared(attachment.FieldCallID) {
+		fields = append(fields, attachment.FieldCallID)
+	}
+	if m.FieldCleared(attachment.FieldNoteID) {
+		fields = append(fields, attachment.FieldNoteID)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *AttachmentMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *AttachmentMutation) ClearField(name string) error {
+	switch name {
+	case attachment.FieldOwnerID:
+		m.ClearOwnerID()
+		return nil
+	case attachment.FieldTeamID:
+		m.ClearTeamID()
+		return nil
+	case attachment.FieldPriorState:
+		m.ClearPriorState()
+		return nil
+	case attachment.FieldStateChangedByID:
+		m.ClearStateChangedByID()
+		return nil
+	case attachment.FieldStateReason:
+		m.ClearStateReason()
+		return nil
+	case attachment.FieldOperationID:
+		m.ClearOperationID()
+		return nil
+	case attachment.FieldOrphanedAt:
+		m.ClearOrphanedAt()
+		return nil
+	case attachment.FieldRetiredAt:
+		m.ClearRetiredAt()
+		return nil
+	case attachment.FieldPurgeAfter:
+		m.ClearPurgeAfter()
+		return nil
+	case attachment.FieldSuspendedUntil:
+		m.ClearSuspendedUntil()
+		return nil
+	case attachment.FieldSuspendedThen:
+		m.ClearSuspendedThen()
+		return nil
+	case attachment.FieldSha256:
+		m.ClearSha256()
+		return nil
+	case attachment.FieldCustomerID:
+		m.ClearCustomerID()
+		return nil
+	case attachment.FieldDealID:
+		m.ClearDealID()
+		return nil
+	case attachment.FieldMessageID:
+		m.ClearMessageID()
+		return nil
+	case attachment.FieldCallID:
+		m.ClearCallID()
+		return nil
+	case attachment.FieldNoteID:
+		m.ClearNoteID()
+		return nil
+	}
+	return fmt.Errorf("unknown Attachment nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *AttachmentMutation) ResetField(name string) error {
+	switch name {
+	case attachment.FieldTenantID:
+		m.ResetTenantID()
+		return nil
+	case attachment.FieldOwnerID:
+		m.ResetOwnerID()
+		return nil
+	case attachment.FieldTeamID:
+		m.ResetTeamID()
+		return nil
+	case attachment.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case attachment.FieldUpdatedAt:
+		m.ResetUpdatedAt()
+		return nil
+	case attachment.FieldState:
+		m.ResetState()
+		return nil
+	case attachment.FieldPriorState:
+		m.ResetPriorState()
+		return nil
+	case attachment.FieldStateChangedAt:
+		m.ResetStateChangedAt()
+		return nil
+	case attachment.FieldStateChangedByID:
+		m.ResetStateChangedByID()
+		return nil
+	case attachment.FieldStateReason:
+		m.ResetStateReason()
+		return nil
+	case attachment.FieldOperationID:
+		m.ResetOperationID()
+		return nil
+	case attachment.FieldOrphanedAt:
+		m.ResetOrphanedAt()
+		return nil
+	case attachment.FieldSeal:
+		m.ResetSeal()
+		return nil
+	case attachment.FieldRetiredAt:
+		m.ResetRetiredAt()
+		return nil
+	case attachment.FieldPurgeAfter:
+		m.ResetPurgeAfter()
+		return nil
+	case attachment.FieldSuspendedUntil:
+		m.ResetSuspendedUntil()
+		return nil
+	case attachment.FieldSuspendedThen:
+		m.ResetSuspendedThen()
+		return nil
+	case attachment.FieldVersion:
+		m.ResetVersion()
+		return nil
+	case attachment.FieldFilename:
+		m.ResetFilename()
+		return nil
+	case attachment.FieldMediaType:
+		m.ResetMediaType()
+		return nil
+	case attachment.FieldSize:
+		m.ResetSize()
+		return nil
+	case attachment.FieldSha256:
+		m.ResetSha256()
+		return nil
+	case attachment.FieldCustomerID:
+		m.ResetCustomerID()
+		return nil
+	case attachment.FieldDealID:
+		m.ResetDealID()
+		return nil
+	case attachment.FieldMessageID:
+		m.ResetMessageID()
+		return nil
+	case attachment.FieldCallID:
+		m.ResetCallID()
+		return nil
+	case attachment.FieldNoteID:
+		m.ResetNoteID()
+		return nil
+	}
+	return fmt.Errorf("unknown Attachment field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *AttachmentMutation) AddedEdges() []string {
+	edges := make([]string, 0, 9)
+	if m.owner != nil {
+		edges = append(edges, attachment.EdgeOwner)
+	}
+	if m.team != nil {
+		edges = append(edges, attachment.EdgeTeam)
+	}
+	if m.state_changed_by != nil {
+		edges = append(edges, attachment.EdgeStateChangedBy)
+	}
+	if m.operation != nil {
+		edges = append(edges, attachment.EdgeOperation)
+	}
+	if m.customer != nil {
+		edges = append(edges, attachment.EdgeCustomer)
+	}
+	if m.deal != nil {
+		edges = append(edges, attachment.EdgeDeal)
+	}
+	if m.message != nil {
+		edges = append(edges, attachment.EdgeMessage)
+	}
+	if m.call != nil {
+		edges = append(edges, attachment.EdgeCall)
+	}
+	if m.note != nil {
+		edges = append(edges, attachment.EdgeNote)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *AttachmentMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case attachment.EdgeOwner:
+		if id := m.owner; id != nil {
+			return []ent.Value{*id}
+		}
+	case attachment.EdgeTeam:
+		if id := m.team; id != nil {
+			return []ent.Value{*id}
+		}
+	case attachment.EdgeStateChangedBy:
+		if id := m.state_changed_by; id != nil {
+			return []ent.Value{*id}
+		}
+	case attachment.EdgeOperation:
+		if id := m.operation; id != nil {
+			return []ent.Value{*id}
+		}
+	case attachment.EdgeCustomer:
+		if id := m.customer; id != nil {
+			return []ent.Value{*id}
+		}
+	case attachment.EdgeDeal:
+		if id := m.deal; id != nil {
+			return []ent.Value{*id}
+		}
+	case attachment.EdgeMessage:
+		if id := m.message; id != nil {
+			return []ent.Value{*id}
+		}
+	case attachment.EdgeCall:
+		if id := m.call; id != nil {
+			return []ent.Value{*id}
+		}
+	case attachment.EdgeNote:
+		if id := m.note; id != nil {
+			return []ent.Value{*id}
+		}
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *AttachmentMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 9)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *AttachmentMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *AttachmentMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 9)
+	if m.clearedowner {
+		edges = append(edges, attachment.EdgeOwner)
+	}
+	if m.clearedteam {
+		edges = append(edges, attachment.EdgeTeam)
+	}
+	if m.clearedstate_changed_by {
+		edges = append(edges, attachment.EdgeStateChangedBy)
+	}
+	if m.clearedoperation {
+		edges = append(edges, attachment.EdgeOperation)
+	}
+	if m.clearedcustomer {
+		edges = append(edges, attachment.EdgeCustomer)
+	}
+	if m.cleareddeal {
+		edges = append(edges, attachment.EdgeDeal)
+	}
+	if m.clearedmessage {
+		edges = append(edges, attachment.EdgeMessage)
+	}
+	if m.clearedcall {
+		edges = append(edges, attachment.EdgeCall)
+	}
+	if m.clearednote {
+		edges = append(edges, attachment.EdgeNote)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *AttachmentMutation) EdgeCleared(name string) bool {
+	switch name {
+	case attachment.EdgeOwner:
+		return m.clearedowner
+	case attachment.EdgeTeam:
+		return m.clearedteam
+	case attachment.EdgeStateChangedBy:
+		return m.clearedstate_changed_by
+	case attachment.EdgeOperation:
+		return m.clearedoperation
+	case attachment.EdgeCustomer:
+		return m.clearedcustomer
+	case attachment.EdgeDeal:
+		return m.cleareddeal
+	case attachment.EdgeMessage:
+		return m.clearedmessage
+	case attachment.EdgeCall:
+		return m.clearedcall
+	case attachment.EdgeNote:
+		return m.clearednote
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *AttachmentMutation) ClearEdge(name string) error {
+	switch name {
+	case attachment.EdgeOwner:
+		m.ClearOwner()
+		return nil
+	case attachment.EdgeTeam:
+		m.ClearTeam()
+		return nil
+	case attachment.EdgeStateChangedBy:
+		m.ClearStateChangedBy()
+		return nil
+	case attachment.EdgeOperation:
+		m.ClearOperation()
+		return nil
+	case attachment.EdgeCustomer:
+		m.ClearCustomer()
+		return nil
+	case attachment.EdgeDeal:
+		m.ClearDeal()
+		return nil
+	case attachment.EdgeMessage:
+		m.ClearMessage()
+		return nil
+	case attachment.EdgeCall:
+		m.ClearCall()
+		return nil
+	case attachment.EdgeNote:
+		m.ClearNote()
+		return nil
+	}
+	return fmt.Errorf("unknown Attachment unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *AttachmentMutation) ResetEdge(name string) error {
+	switch name {
+	case attachment.EdgeOwner:
+		m.ResetOwner()
+		return nil
+	case attachment.EdgeTeam:
+		m.ResetTeam()
+		return nil
+	case attachment.EdgeStateChangedBy:
+		m.ResetStateChangedBy()
+		return nil
+	case attachment.EdgeOperation:
+		m.ResetOperation()
+		return nil
+	case attachment.EdgeCustomer:
+		m.ResetCustomer()
+		return nil
+	case attachment.EdgeDeal:
+		m.ResetDeal()
+		return nil
+	case attachment.EdgeMessage:
+		m.ResetMessage()
+		return nil
+	case attachment.EdgeCall:
+		m.ResetCall()
+		return nil
+	case attachment.EdgeNote:
+		m.ResetNote()
+		return nil
+	}
+	return fmt.Errorf("unknown Attachment edge %s", name)
 }
 
 // AuditEventMutation represents an operation that mutates the AuditEvent nodes in the graph.
@@ -2697,6 +5258,2798 @@ func (m *AuditEventMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown AuditEvent edge %s", name)
 }
 
+// CallMutation represents an operation that mutates the Call nodes in the graph.
+type CallMutation struct {
+	config
+	op                      Op
+	typ                     string
+	id                      *gid.ID
+	tenant_id               *gid.ID
+	created_at              *time.Time
+	updated_at              *time.Time
+	external_id_key         *string
+	state                   *lifecycle.State
+	prior_state             *lifecycle.State
+	state_changed_at        *time.Time
+	state_reason            *string
+	orphaned_at             *time.Time
+	seal                    *[]byte
+	retired_at              *time.Time
+	purge_after             *time.Time
+	suspended_until         *time.Time
+	suspended_then          *call.SuspendedThen
+	version                 *int
+	addversion              *int
+	direction               *call.Direction
+	from_number             *string
+	to_number               *string
+	started_at              *time.Time
+	duration_seconds        *int
+	addduration_seconds     *int
+	outcome                 *call.Outcome
+	external_id             *string
+	clearedFields           map[string]struct{}
+	owner                   *gid.ID
+	clearedowner            bool
+	team                    *gid.ID
+	clearedteam             bool
+	state_changed_by        *gid.ID
+	clearedstate_changed_by bool
+	operation               *gid.ID
+	clearedoperation        bool
+	customer                *gid.ID
+	clearedcustomer         bool
+	contact                 *gid.ID
+	clearedcontact          bool
+	deal                    *gid.ID
+	cleareddeal             bool
+	task                    *gid.ID
+	clearedtask             bool
+	attachments             map[gid.ID]struct{}
+	removedattachments      map[gid.ID]struct{}
+	clearedattachments      bool
+	done                    bool
+	oldValue                func(context.Context) (*Call, error)
+	predicates              []predicate.Call
+}
+
+var _ ent.Mutation = (*CallMutation)(nil)
+
+// callOption allows management of the mutation configuration using functional options.
+type callOption func(*CallMutation)
+
+// newCallMutation creates new mutation for the Call entity.
+func newCallMutation(c config, op Op, opts ...callOption) *CallMutation {
+	m := &CallMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeCall,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withCallID sets the ID field of the mutation.
+func withCallID(id gid.ID) callOption {
+	return func(m *CallMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *Call
+		)
+		m.oldValue = func(ctx context.Context) (*Call, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().Call.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withCall sets the old Call of the mutation.
+func withCall(node *Call) callOption {
+	return func(m *CallMutation) {
+		m.oldValue = func(context.Context) (*Call, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m CallMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m CallMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of Call entities.
+func (m *CallMutation) SetID(id gid.ID) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *CallMutation) ID() (id gid.ID, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *CallMutation) IDs(ctx context.Context) ([]gid.ID, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []gid.ID{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().Call.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetTenantID sets the "tenant_id" field.
+func (m *CallMutation) SetTenantID(gi gid.ID) {
+	m.tenant_id = &gi
+}
+
+// TenantID returns the value of the "tenant_id" field in the mutation.
+func (m *CallMutation) TenantID() (r gid.ID, exists bool) {
+	v := m.tenant_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTenantID returns the old "tenant_id" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldTenantID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTenantID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTenantID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTenantID: %w", err)
+	}
+	return oldValue.TenantID, nil
+}
+
+// ResetTenantID resets all changes to the "tenant_id" field.
+func (m *CallMutation) ResetTenantID() {
+	m.tenant_id = nil
+}
+
+// SetOwnerID sets the "owner_id" field.
+func (m *CallMutation) SetOwnerID(gi gid.ID) {
+	m.owner = &gi
+}
+
+// OwnerID returns the value of the "owner_id" field in the mutation.
+func (m *CallMutation) OwnerID() (r gid.ID, exists bool) {
+	v := m.owner
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOwnerID returns the old "owner_id" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldOwnerID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOwnerID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOwnerID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOwnerID: %w", err)
+	}
+	return oldValue.OwnerID, nil
+}
+
+// ClearOwnerID clears the value of the "owner_id" field.
+func (m *CallMutation) ClearOwnerID() {
+	m.owner = nil
+	m.clearedFields[call.FieldOwnerID] = struct{}{}
+}
+
+// OwnerIDCleared returns if the "owner_id" field was cleared in this mutation.
+func (m *CallMutation) OwnerIDCleared() bool {
+	_, ok := m.clearedFields[call.FieldOwnerID]
+	return ok
+}
+
+// ResetOwnerID resets all changes to the "owner_id" field.
+func (m *CallMutation) ResetOwnerID() {
+	m.owner = nil
+	delete(m.clearedFields, call.FieldOwnerID)
+}
+
+// SetTeamID sets the "team_id" field.
+func (m *CallMutation) SetTeamID(gi gid.ID) {
+	m.team = &gi
+}
+
+// TeamID returns the value of the "team_id" field in the mutation.
+func (m *CallMutation) TeamID() (r gid.ID, exists bool) {
+	v := m.team
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTeamID returns the old "team_id" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldTeamID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTeamID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTeamID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTeamID: %w", err)
+	}
+	return oldValue.TeamID, nil
+}
+
+// ClearTeamID clears the value of the "team_id" field.
+func (m *CallMutation) ClearTeamID() {
+	m.team = nil
+	m.clearedFields[call.FieldTeamID] = struct{}{}
+}
+
+// TeamIDCleared returns if the "team_id" field was cleared in this mutation.
+func (m *CallMutation) TeamIDCleared() bool {
+	_, ok := m.clearedFields[call.FieldTeamID]
+	return ok
+}
+
+// ResetTeamID resets all changes to the "team_id" field.
+func (m *CallMutation) ResetTeamID() {
+	m.team = nil
+	delete(m.clearedFields, call.FieldTeamID)
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *CallMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *CallMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *CallMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetUpdatedAt sets the "updated_at" field.
+func (m *CallMutation) SetUpdatedAt(t time.Time) {
+	m.updated_at = &t
+}
+
+// UpdatedAt returns the value of the "updated_at" field in the mutation.
+func (m *CallMutation) UpdatedAt() (r time.Time, exists bool) {
+	v := m.updated_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUpdatedAt returns the old "updated_at" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldUpdatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUpdatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUpdatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUpdatedAt: %w", err)
+	}
+	return oldValue.UpdatedAt, nil
+}
+
+// ResetUpdatedAt resets all changes to the "updated_at" field.
+func (m *CallMutation) ResetUpdatedAt() {
+	m.updated_at = nil
+}
+
+// SetExternalIDKey sets the "external_id_key" field.
+func (m *CallMutation) SetExternalIDKey(s string) {
+	m.external_id_key = &s
+}
+
+// ExternalIDKey returns the value of the "external_id_key" field in the mutation.
+func (m *CallMutation) ExternalIDKey() (r string, exists bool) {
+	v := m.external_id_key
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldExternalIDKey returns the old "external_id_key" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldExternalIDKey(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldExternalIDKey is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldExternalIDKey requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldExternalIDKey: %w", err)
+	}
+	return oldValue.ExternalIDKey, nil
+}
+
+// ClearExternalIDKey clears the value of the "external_id_key" field.
+func (m *CallMutation) ClearExternalIDKey() {
+	m.external_id_key = nil
+	m.clearedFields[call.FieldExternalIDKey] = struct{}{}
+}
+
+// ExternalIDKeyCleared returns if the "external_id_key" field was cleared in this mutation.
+func (m *CallMutation) ExternalIDKeyCleared() bool {
+	_, ok := m.clearedFields[call.FieldExternalIDKey]
+	return ok
+}
+
+// ResetExternalIDKey resets all changes to the "external_id_key" field.
+func (m *CallMutation) ResetExternalIDKey() {
+	m.external_id_key = nil
+	delete(m.clearedFields, call.FieldExternalIDKey)
+}
+
+// SetState sets the "state" field.
+func (m *CallMutation) SetState(l lifecycle.State) {
+	m.state = &l
+}
+
+// State returns the value of the "state" field in the mutation.
+func (m *CallMutation) State() (r lifecycle.State, exists bool) {
+	v := m.state
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldState returns the old "state" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldState(ctx context.Context) (v lifecycle.State, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldState is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldState requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldState: %w", err)
+	}
+	return oldValue.State, nil
+}
+
+// ResetState resets all changes to the "state" field.
+func (m *CallMutation) ResetState() {
+	m.state = nil
+}
+
+// SetPriorState sets the "prior_state" field.
+func (m *CallMutation) SetPriorState(l lifecycle.State) {
+	m.prior_state = &l
+}
+
+// PriorState returns the value of the "prior_state" field in the mutation.
+func (m *CallMutation) PriorState() (r lifecycle.State, exists bool) {
+	v := m.prior_state
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPriorState returns the old "prior_state" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldPriorState(ctx context.Context) (v *lifecycle.State, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPriorState is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPriorState requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPriorState: %w", err)
+	}
+	return oldValue.PriorState, nil
+}
+
+// ClearPriorState clears the value of the "prior_state" field.
+func (m *CallMutation) ClearPriorState() {
+	m.prior_state = nil
+	m.clearedFields[call.FieldPriorState] = struct{}{}
+}
+
+// PriorStateCleared returns if the "prior_state" field was cleared in this mutation.
+func (m *CallMutation) PriorStateCleared() bool {
+	_, ok := m.clearedFields[call.FieldPriorState]
+	return ok
+}
+
+// ResetPriorState resets all changes to the "prior_state" field.
+func (m *CallMutation) ResetPriorState() {
+	m.prior_state = nil
+	delete(m.clearedFields, call.FieldPriorState)
+}
+
+// SetStateChangedAt sets the "state_changed_at" field.
+func (m *CallMutation) SetStateChangedAt(t time.Time) {
+	m.state_changed_at = &t
+}
+
+// StateChangedAt returns the value of the "state_changed_at" field in the mutation.
+func (m *CallMutation) StateChangedAt() (r time.Time, exists bool) {
+	v := m.state_changed_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStateChangedAt returns the old "state_changed_at" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldStateChangedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStateChangedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStateChangedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStateChangedAt: %w", err)
+	}
+	return oldValue.StateChangedAt, nil
+}
+
+// ResetStateChangedAt resets all changes to the "state_changed_at" field.
+func (m *CallMutation) ResetStateChangedAt() {
+	m.state_changed_at = nil
+}
+
+// SetStateChangedByID sets the "state_changed_by_id" field.
+func (m *CallMutation) SetStateChangedByID(gi gid.ID) {
+	m.state_changed_by = &gi
+}
+
+// StateChangedByID returns the value of the "state_changed_by_id" field in the mutation.
+func (m *CallMutation) StateChangedByID() (r gid.ID, exists bool) {
+	v := m.state_changed_by
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStateChangedByID returns the old "state_changed_by_id" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldStateChangedByID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStateChangedByID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStateChangedByID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStateChangedByID: %w", err)
+	}
+	return oldValue.StateChangedByID, nil
+}
+
+// ClearStateChangedByID clears the value of the "state_changed_by_id" field.
+func (m *CallMutation) ClearStateChangedByID() {
+	m.state_changed_by = nil
+	m.clearedFields[call.FieldStateChangedByID] = struct{}{}
+}
+
+// StateChangedByIDCleared returns if the "state_changed_by_id" field was cleared in this mutation.
+func (m *CallMutation) StateChangedByIDCleared() bool {
+	_, ok := m.clearedFields[call.FieldStateChangedByID]
+	return ok
+}
+
+// ResetStateChangedByID resets all changes to the "state_changed_by_id" field.
+func (m *CallMutation) ResetStateChangedByID() {
+	m.state_changed_by = nil
+	delete(m.clearedFields, call.FieldStateChangedByID)
+}
+
+// SetStateReason sets the "state_reason" field.
+func (m *CallMutation) SetStateReason(s string) {
+	m.state_reason = &s
+}
+
+// StateReason returns the value of the "state_reason" field in the mutation.
+func (m *CallMutation) StateReason() (r string, exists bool) {
+	v := m.state_reason
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStateReason returns the old "state_reason" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldStateReason(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStateReason is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStateReason requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStateReason: %w", err)
+	}
+	return oldValue.StateReason, nil
+}
+
+// ClearStateReason clears the value of the "state_reason" field.
+func (m *CallMutation) ClearStateReason() {
+	m.state_reason = nil
+	m.clearedFields[call.FieldStateReason] = struct{}{}
+}
+
+// StateReasonCleared returns if the "state_reason" field was cleared in this mutation.
+func (m *CallMutation) StateReasonCleared() bool {
+	_, ok := m.clearedFields[call.FieldStateReason]
+	return ok
+}
+
+// ResetStateReason resets all changes to the "state_reason" field.
+func (m *CallMutation) ResetStateReason() {
+	m.state_reason = nil
+	delete(m.clearedFields, call.FieldStateReason)
+}
+
+// SetOperationID sets the "operation_id" field.
+func (m *CallMutation) SetOperationID(gi gid.ID) {
+	m.operation = &gi
+}
+
+// OperationID returns the value of the "operation_id" field in the mutation.
+func (m *CallMutation) OperationID() (r gid.ID, exists bool) {
+	v := m.operation
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOperationID returns the old "operation_id" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldOperationID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOperationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOperationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOperationID: %w", err)
+	}
+	return oldValue.OperationID, nil
+}
+
+// ClearOperationID clears the value of the "operation_id" field.
+func (m *CallMutation) ClearOperationID() {
+	m.operation = nil
+	m.clearedFields[call.FieldOperationID] = struct{}{}
+}
+
+// OperationIDCleared returns if the "operation_id" field was cleared in this mutation.
+func (m *CallMutation) OperationIDCleared() bool {
+	_, ok := m.clearedFields[call.FieldOperationID]
+	return ok
+}
+
+// ResetOperationID resets all changes to the "operation_id" field.
+func (m *CallMutation) ResetOperationID() {
+	m.operation = nil
+	delete(m.clearedFields, call.FieldOperationID)
+}
+
+// SetOrphanedAt sets the "orphaned_at" field.
+func (m *CallMutation) SetOrphanedAt(t time.Time) {
+	m.orphaned_at = &t
+}
+
+// OrphanedAt returns the value of the "orphaned_at" field in the mutation.
+func (m *CallMutation) OrphanedAt() (r time.Time, exists bool) {
+	v := m.orphaned_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrphanedAt returns the old "orphaned_at" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldOrphanedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrphanedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrphanedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrphanedAt: %w", err)
+	}
+	return oldValue.OrphanedAt, nil
+}
+
+// ClearOrphanedAt clears the value of the "orphaned_at" field.
+func (m *CallMutation) ClearOrphanedAt() {
+	m.orphaned_at = nil
+	m.clearedFields[call.FieldOrphanedAt] = struct{}{}
+}
+
+// OrphanedAtCleared returns if the "orphaned_at" field was cleared in this mutation.
+func (m *CallMutation) OrphanedAtCleared() bool {
+	_, ok := m.clearedFields[call.FieldOrphanedAt]
+	return ok
+}
+
+// ResetOrphanedAt resets all changes to the "orphaned_at" field.
+func (m *CallMutation) ResetOrphanedAt() {
+	m.orphaned_at = nil
+	delete(m.clearedFields, call.FieldOrphanedAt)
+}
+
+// SetSeal sets the "seal" field.
+func (m *CallMutation) SetSeal(b []byte) {
+	m.seal = &b
+}
+
+// Seal returns the value of the "seal" field in the mutation.
+func (m *CallMutation) Seal() (r []byte, exists bool) {
+	v := m.seal
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSeal returns the old "seal" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldSeal(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSeal is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSeal requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSeal: %w", err)
+	}
+	return oldValue.Seal, nil
+}
+
+// ResetSeal resets all changes to the "seal" field.
+func (m *CallMutation) ResetSeal() {
+	m.seal = nil
+}
+
+// SetRetiredAt sets the "retired_at" field.
+func (m *CallMutation) SetRetiredAt(t time.Time) {
+	m.retired_at = &t
+}
+
+// RetiredAt returns the value of the "retired_at" field in the mutation.
+func (m *CallMutation) RetiredAt() (r time.Time, exists bool) {
+	v := m.retired_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRetiredAt returns the old "retired_at" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldRetiredAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRetiredAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRetiredAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRetiredAt: %w", err)
+	}
+	return oldValue.RetiredAt, nil
+}
+
+// ClearRetiredAt clears the value of the "retired_at" field.
+func (m *CallMutation) ClearRetiredAt() {
+	m.retired_at = nil
+	m.clearedFields[call.FieldRetiredAt] = struct{}{}
+}
+
+// RetiredAtCleared returns if the "retired_at" field was cleared in this mutation.
+func (m *CallMutation) RetiredAtCleared() bool {
+	_, ok := m.clearedFields[call.FieldRetiredAt]
+	return ok
+}
+
+// ResetRetiredAt resets all changes to the "retired_at" field.
+func (m *CallMutation) ResetRetiredAt() {
+	m.retired_at = nil
+	delete(m.clearedFields, call.FieldRetiredAt)
+}
+
+// SetPurgeAfter sets the "purge_after" field.
+func (m *CallMutation) SetPurgeAfter(t time.Time) {
+	m.purge_after = &t
+}
+
+// PurgeAfter returns the value of the "purge_after" field in the mutation.
+func (m *CallMutation) PurgeAfter() (r time.Time, exists bool) {
+	v := m.purge_after
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPurgeAfter returns the old "purge_after" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldPurgeAfter(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPurgeAfter is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPurgeAfter requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPurgeAfter: %w", err)
+	}
+	return oldValue.PurgeAfter, nil
+}
+
+// ClearPurgeAfter clears the value of the "purge_after" field.
+func (m *CallMutation) ClearPurgeAfter() {
+	m.purge_after = nil
+	m.clearedFields[call.FieldPurgeAfter] = struct{}{}
+}
+
+// PurgeAfterCleared returns if the "purge_after" field was cleared in this mutation.
+func (m *CallMutation) PurgeAfterCleared() bool {
+	_, ok := m.clearedFields[call.FieldPurgeAfter]
+	return ok
+}
+
+// ResetPurgeAfter resets all changes to the "purge_after" field.
+func (m *CallMutation) ResetPurgeAfter() {
+	m.purge_after = nil
+	delete(m.clearedFields, call.FieldPurgeAfter)
+}
+
+// SetSuspendedUntil sets the "suspended_until" field.
+func (m *CallMutation) SetSuspendedUntil(t time.Time) {
+	m.suspended_until = &t
+}
+
+// SuspendedUntil returns the value of the "suspended_until" field in the mutation.
+func (m *CallMutation) SuspendedUntil() (r time.Time, exists bool) {
+	v := m.suspended_until
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSuspendedUntil returns the old "suspended_until" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldSuspendedUntil(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSuspendedUntil is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSuspendedUntil requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSuspendedUntil: %w", err)
+	}
+	return oldValue.SuspendedUntil, nil
+}
+
+// ClearSuspendedUntil clears the value of the "suspended_until" field.
+func (m *CallMutation) ClearSuspendedUntil() {
+	m.suspended_until = nil
+	m.clearedFields[call.FieldSuspendedUntil] = struct{}{}
+}
+
+// SuspendedUntilCleared returns if the "suspended_until" field was cleared in this mutation.
+func (m *CallMutation) SuspendedUntilCleared() bool {
+	_, ok := m.clearedFields[call.FieldSuspendedUntil]
+	return ok
+}
+
+// ResetSuspendedUntil resets all changes to the "suspended_until" field.
+func (m *CallMutation) ResetSuspendedUntil() {
+	m.suspended_until = nil
+	delete(m.clearedFields, call.FieldSuspendedUntil)
+}
+
+// SetSuspendedThen sets the "suspended_then" field.
+func (m *CallMutation) SetSuspendedThen(ct call.SuspendedThen) {
+	m.suspended_then = &ct
+}
+
+// SuspendedThen returns the value of the "suspended_then" field in the mutation.
+func (m *CallMutation) SuspendedThen() (r call.SuspendedThen, exists bool) {
+	v := m.suspended_then
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSuspendedThen returns the old "suspended_then" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldSuspendedThen(ctx context.Context) (v *call.SuspendedThen, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSuspendedThen is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSuspendedThen requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSuspendedThen: %w", err)
+	}
+	return oldValue.SuspendedThen, nil
+}
+
+// ClearSuspendedThen clears the value of the "suspended_then" field.
+func (m *CallMutation) ClearSuspendedThen() {
+	m.suspended_then = nil
+	m.clearedFields[call.FieldSuspendedThen] = struct{}{}
+}
+
+// SuspendedThenCleared returns if the "suspended_then" field was cleared in this mutation.
+func (m *CallMutation) SuspendedThenCleared() bool {
+	_, ok := m.clearedFields[call.FieldSuspendedThen]
+	return ok
+}
+
+// ResetSuspendedThen resets all changes to the "suspended_then" field.
+func (m *CallMutation) ResetSuspendedThen() {
+	m.suspended_then = nil
+	delete(m.clearedFields, call.FieldSuspendedThen)
+}
+
+// SetVersion sets the "version" field.
+func (m *CallMutation) SetVersion(i int) {
+	m.version = &i
+	m.addversion = nil
+}
+
+// Version returns the value of the "version" field in the mutation.
+func (m *CallMutation) Version() (r int, exists bool) {
+	v := m.version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldVersion returns the old "version" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldVersion(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldVersion is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldVersion requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldVersion: %w", err)
+	}
+	return oldValue.Version, nil
+}
+
+// AddVersion adds i to the "version" field.
+func (m *CallMutation) AddVersion(i int) {
+	if m.addversion != nil {
+		*m.addversion += i
+	} else {
+		m.addversion = &i
+	}
+}
+
+// AddedVersion returns the value that was added to the "version" field in this mutation.
+func (m *CallMutation) AddedVersion() (r int, exists bool) {
+	v := m.addversion
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetVersion resets all changes to the "version" field.
+func (m *CallMutation) ResetVersion() {
+	m.version = nil
+	m.addversion = nil
+}
+
+// SetDirection sets the "direction" field.
+func (m *CallMutation) SetDirection(c call.Direction) {
+	m.direction = &c
+}
+
+// Direction returns the value of the "direction" field in the mutation.
+func (m *CallMutation) Direction() (r call.Direction, exists bool) {
+	v := m.direction
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDirection returns the old "direction" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldDirection(ctx context.Context) (v call.Direction, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDirection is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDirection requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDirection: %w", err)
+	}
+	return oldValue.Direction, nil
+}
+
+// ResetDirection resets all changes to the "direction" field.
+func (m *CallMutation) ResetDirection() {
+	m.direction = nil
+}
+
+// SetFromNumber sets the "from_number" field.
+func (m *CallMutation) SetFromNumber(s string) {
+	m.from_number = &s
+}
+
+// FromNumber returns the value of the "from_number" field in the mutation.
+func (m *CallMutation) FromNumber() (r string, exists bool) {
+	v := m.from_number
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldFromNumber returns the old "from_number" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldFromNumber(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldFromNumber is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldFromNumber requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldFromNumber: %w", err)
+	}
+	return oldValue.FromNumber, nil
+}
+
+// ClearFromNumber clears the value of the "from_number" field.
+func (m *CallMutation) ClearFromNumber() {
+	m.from_number = nil
+	m.clearedFields[call.FieldFromNumber] = struct{}{}
+}
+
+// FromNumberCleared returns if the "from_number" field was cleared in this mutation.
+func (m *CallMutation) FromNumberCleared() bool {
+	_, ok := m.clearedFields[call.FieldFromNumber]
+	return ok
+}
+
+// ResetFromNumber resets all changes to the "from_number" field.
+func (m *CallMutation) ResetFromNumber() {
+	m.from_number = nil
+	delete(m.clearedFields, call.FieldFromNumber)
+}
+
+// SetToNumber sets the "to_number" field.
+func (m *CallMutation) SetToNumber(s string) {
+	m.to_number = &s
+}
+
+// ToNumber returns the value of the "to_number" field in the mutation.
+func (m *CallMutation) ToNumber() (r string, exists bool) {
+	v := m.to_number
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldToNumber returns the old "to_number" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldToNumber(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldToNumber is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldToNumber requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldToNumber: %w", err)
+	}
+	return oldValue.ToNumber, nil
+}
+
+// ClearToNumber clears the value of the "to_number" field.
+func (m *CallMutation) ClearToNumber() {
+	m.to_number = nil
+	m.clearedFields[call.FieldToNumber] = struct{}{}
+}
+
+// ToNumberCleared returns if the "to_number" field was cleared in this mutation.
+func (m *CallMutation) ToNumberCleared() bool {
+	_, ok := m.clearedFields[call.FieldToNumber]
+	return ok
+}
+
+// ResetToNumber resets all changes to the "to_number" field.
+func (m *CallMutation) ResetToNumber() {
+	m.to_number = nil
+	delete(m.clearedFields, call.FieldToNumber)
+}
+
+// SetStartedAt sets the "started_at" field.
+func (m *CallMutation) SetStartedAt(t time.Time) {
+	m.started_at = &t
+}
+
+// StartedAt returns the value of the "started_at" field in the mutation.
+func (m *CallMutation) StartedAt() (r time.Time, exists bool) {
+	v := m.started_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStartedAt returns the old "started_at" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldStartedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStartedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStartedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStartedAt: %w", err)
+	}
+	return oldValue.StartedAt, nil
+}
+
+// ResetStartedAt resets all changes to the "started_at" field.
+func (m *CallMutation) ResetStartedAt() {
+	m.started_at = nil
+}
+
+// SetDurationSeconds sets the "duration_seconds" field.
+func (m *CallMutation) SetDurationSeconds(i int) {
+	m.duration_seconds = &i
+	m.addduration_seconds = nil
+}
+
+// DurationSeconds returns the value of the "duration_seconds" field in the mutation.
+func (m *CallMutation) DurationSeconds() (r int, exists bool) {
+	v := m.duration_seconds
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDurationSeconds returns the old "duration_seconds" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldDurationSeconds(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDurationSeconds is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDurationSeconds requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDurationSeconds: %w", err)
+	}
+	return oldValue.DurationSeconds, nil
+}
+
+// AddDurationSeconds adds i to the "duration_seconds" field.
+func (m *CallMutation) AddDurationSeconds(i int) {
+	if m.addduration_seconds != nil {
+		*m.addduration_seconds += i
+	} else {
+		m.addduration_seconds = &i
+	}
+}
+
+// AddedDurationSeconds returns the value that was added to the "duration_seconds" field in this mutation.
+func (m *CallMutation) AddedDurationSeconds() (r int, exists bool) {
+	v := m.addduration_seconds
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetDurationSeconds resets all changes to the "duration_seconds" field.
+func (m *CallMutation) ResetDurationSeconds() {
+	m.duration_seconds = nil
+	m.addduration_seconds = nil
+}
+
+// SetOutcome sets the "outcome" field.
+func (m *CallMutation) SetOutcome(c call.Outcome) {
+	m.outcome = &c
+}
+
+// Outcome returns the value of the "outcome" field in the mutation.
+func (m *CallMutation) Outcome() (r call.Outcome, exists bool) {
+	v := m.outcome
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOutcome returns the old "outcome" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldOutcome(ctx context.Context) (v call.Outcome, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOutcome is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOutcome requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOutcome: %w", err)
+	}
+	return oldValue.Outcome, nil
+}
+
+// ResetOutcome resets all changes to the "outcome" field.
+func (m *CallMutation) ResetOutcome() {
+	m.outcome = nil
+}
+
+// SetExternalID sets the "external_id" field.
+func (m *CallMutation) SetExternalID(s string) {
+	m.external_id = &s
+}
+
+// ExternalID returns the value of the "external_id" field in the mutation.
+func (m *CallMutation) ExternalID() (r string, exists bool) {
+	v := m.external_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldExternalID returns the old "external_id" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldExternalID(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldExternalID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldExternalID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldExternalID: %w", err)
+	}
+	return oldValue.ExternalID, nil
+}
+
+// ClearExternalID clears the value of the "external_id" field.
+func (m *CallMutation) ClearExternalID() {
+	m.external_id = nil
+	m.clearedFields[call.FieldExternalID] = struct{}{}
+}
+
+// ExternalIDCleared returns if the "external_id" field was cleared in this mutation.
+func (m *CallMutation) ExternalIDCleared() bool {
+	_, ok := m.clearedFields[call.FieldExternalID]
+	return ok
+}
+
+// ResetExternalID resets all changes to the "external_id" field.
+func (m *CallMutation) ResetExternalID() {
+	m.external_id = nil
+	delete(m.clearedFields, call.FieldExternalID)
+}
+
+// SetCustomerID sets the "customer_id" field.
+func (m *CallMutation) SetCustomerID(gi gid.ID) {
+	m.customer = &gi
+}
+
+// CustomerID returns the value of the "customer_id" field in the mutation.
+func (m *CallMutation) CustomerID() (r gid.ID, exists bool) {
+	v := m.customer
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCustomerID returns the old "customer_id" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldCustomerID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCustomerID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCustomerID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCustomerID: %w", err)
+	}
+	return oldValue.CustomerID, nil
+}
+
+// ClearCustomerID clears the value of the "customer_id" field.
+func (m *CallMutation) ClearCustomerID() {
+	m.customer = nil
+	m.clearedFields[call.FieldCustomerID] = struct{}{}
+}
+
+// CustomerIDCleared returns if the "customer_id" field was cleared in this mutation.
+func (m *CallMutation) CustomerIDCleared() bool {
+	_, ok := m.clearedFields[call.FieldCustomerID]
+	return ok
+}
+
+// ResetCustomerID resets all changes to the "customer_id" field.
+func (m *CallMutation) ResetCustomerID() {
+	m.customer = nil
+	delete(m.clearedFields, call.FieldCustomerID)
+}
+
+// SetContactID sets the "contact_id" field.
+func (m *CallMutation) SetContactID(gi gid.ID) {
+	m.contact = &gi
+}
+
+// ContactID returns the value of the "contact_id" field in the mutation.
+func (m *CallMutation) ContactID() (r gid.ID, exists bool) {
+	v := m.contact
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldContactID returns the old "contact_id" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldContactID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldContactID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldContactID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldContactID: %w", err)
+	}
+	return oldValue.ContactID, nil
+}
+
+// ClearContactID clears the value of the "contact_id" field.
+func (m *CallMutation) ClearContactID() {
+	m.contact = nil
+	m.clearedFields[call.FieldContactID] = struct{}{}
+}
+
+// ContactIDCleared returns if the "contact_id" field was cleared in this mutation.
+func (m *CallMutation) ContactIDCleared() bool {
+	_, ok := m.clearedFields[call.FieldContactID]
+	return ok
+}
+
+// ResetContactID resets all changes to the "contact_id" field.
+func (m *CallMutation) ResetContactID() {
+	m.contact = nil
+	delete(m.clearedFields, call.FieldContactID)
+}
+
+// SetDealID sets the "deal_id" field.
+func (m *CallMutation) SetDealID(gi gid.ID) {
+	m.deal = &gi
+}
+
+// DealID returns the value of the "deal_id" field in the mutation.
+func (m *CallMutation) DealID() (r gid.ID, exists bool) {
+	v := m.deal
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDealID returns the old "deal_id" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldDealID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDealID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDealID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDealID: %w", err)
+	}
+	return oldValue.DealID, nil
+}
+
+// ClearDealID clears the value of the "deal_id" field.
+func (m *CallMutation) ClearDealID() {
+	m.deal = nil
+	m.clearedFields[call.FieldDealID] = struct{}{}
+}
+
+// DealIDCleared returns if the "deal_id" field was cleared in this mutation.
+func (m *CallMutation) DealIDCleared() bool {
+	_, ok := m.clearedFields[call.FieldDealID]
+	return ok
+}
+
+// ResetDealID resets all changes to the "deal_id" field.
+func (m *CallMutation) ResetDealID() {
+	m.deal = nil
+	delete(m.clearedFields, call.FieldDealID)
+}
+
+// SetTaskID sets the "task_id" field.
+func (m *CallMutation) SetTaskID(gi gid.ID) {
+	m.task = &gi
+}
+
+// TaskID returns the value of the "task_id" field in the mutation.
+func (m *CallMutation) TaskID() (r gid.ID, exists bool) {
+	v := m.task
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTaskID returns the old "task_id" field's value of the Call entity.
+// If the Call object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CallMutation) OldTaskID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTaskID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTaskID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTaskID: %w", err)
+	}
+	return oldValue.TaskID, nil
+}
+
+// ClearTaskID clears the value of the "task_id" field.
+func (m *CallMutation) ClearTaskID() {
+	m.task = nil
+	m.clearedFields[call.FieldTaskID] = struct{}{}
+}
+
+// TaskIDCleared returns if the "task_id" field was cleared in this mutation.
+func (m *CallMutation) TaskIDCleared() bool {
+	_, ok := m.clearedFields[call.FieldTaskID]
+	return ok
+}
+
+// ResetTaskID resets all changes to the "task_id" field.
+func (m *CallMutation) ResetTaskID() {
+	m.task = nil
+	delete(m.clearedFields, call.FieldTaskID)
+}
+
+// ClearOwner clears the "owner" edge to the User entity.
+func (m *CallMutation) ClearOwner() {
+	m.clearedowner = true
+	m.clearedFields[call.FieldOwnerID] = struct{}{}
+}
+
+// OwnerCleared reports if the "owner" edge to the User entity was cleared.
+func (m *CallMutation) OwnerCleared() bool {
+	return m.OwnerIDCleared() || m.clearedowner
+}
+
+// OwnerIDs returns the "owner" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// OwnerID instead. It exists only for internal usage by the builders.
+func (m *CallMutation) OwnerIDs() (ids []gid.ID) {
+	if id := m.owner; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetOwner resets all changes to the "owner" edge.
+func (m *CallMutation) ResetOwner() {
+	m.owner = nil
+	m.clearedowner = false
+}
+
+// ClearTeam clears the "team" edge to the Team entity.
+func (m *CallMutation) ClearTeam() {
+	m.clearedteam = true
+	m.clearedFields[call.FieldTeamID] = struct{}{}
+}
+
+// TeamCleared reports if the "team" edge to the Team entity was cleared.
+func (m *CallMutation) TeamCleared() bool {
+	return m.TeamIDCleared() || m.clearedteam
+}
+
+// TeamIDs returns the "team" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// TeamID instead. It exists only for internal usage by the builders.
+func (m *CallMutation) TeamIDs() (ids []gid.ID) {
+	if id := m.team; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetTeam resets all changes to the "team" edge.
+func (m *CallMutation) ResetTeam() {
+	m.team = nil
+	m.clearedteam = false
+}
+
+// ClearStateChangedBy clears the "state_changed_by" edge to the User entity.
+func (m *CallMutation) ClearStateChangedBy() {
+	m.clearedstate_changed_by = true
+	m.clearedFields[call.FieldStateChangedByID] = struct{}{}
+}
+
+// StateChangedByCleared reports if the "state_changed_by" edge to the User entity was cleared.
+func (m *CallMutation) StateChangedByCleared() bool {
+	return m.StateChangedByIDCleared() || m.clearedstate_changed_by
+}
+
+// StateChangedByIDs returns the "state_changed_by" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// StateChangedByID instead. It exists only for internal usage by the builders.
+func (m *CallMutation) StateChangedByIDs() (ids []gid.ID) {
+	if id := m.state_changed_by; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetStateChangedBy resets all changes to the "state_changed_by" edge.
+func (m *CallMutation) ResetStateChangedBy() {
+	m.state_changed_by = nil
+	m.clearedstate_changed_by = false
+}
+
+// ClearOperation clears the "operation" edge to the Operation entity.
+func (m *CallMutation) ClearOperation() {
+	m.clearedoperation = true
+	m.clearedFields[call.FieldOperationID] = struct{}{}
+}
+
+// OperationCleared reports if the "operation" edge to the Operation entity was cleared.
+func (m *CallMutation) OperationCleared() bool {
+	return m.OperationIDCleared() || m.clearedoperation
+}
+
+// OperationIDs returns the "operation" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// OperationID instead. It exists only for internal usage by the builders.
+func (m *CallMutation) OperationIDs() (ids []gid.ID) {
+	if id := m.operation; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetOperation resets all changes to the "operation" edge.
+func (m *CallMutation) ResetOperation() {
+	m.operation = nil
+	m.clearedoperation = false
+}
+
+// ClearCustomer clears the "customer" edge to the Customer entity.
+func (m *CallMutation) ClearCustomer() {
+	m.clearedcustomer = true
+	m.clearedFields[call.FieldCustomerID] = struct{}{}
+}
+
+// CustomerCleared reports if the "customer" edge to the Customer entity was cleared.
+func (m *CallMutation) CustomerCleared() bool {
+	return m.CustomerIDCleared() || m.clearedcustomer
+}
+
+// CustomerIDs returns the "customer" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// CustomerID instead. It exists only for internal usage by the builders.
+func (m *CallMutation) CustomerIDs() (ids []gid.ID) {
+	if id := m.customer; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetCustomer resets all changes to the "customer" edge.
+func (m *CallMutation) ResetCustomer() {
+	m.customer = nil
+	m.clearedcustomer = false
+}
+
+// ClearContact clears the "contact" edge to the Contact entity.
+func (m *CallMutation) ClearContact() {
+	m.clearedcontact = true
+	m.clearedFields[call.FieldContactID] = struct{}{}
+}
+
+// ContactCleared reports if the "contact" edge to the Contact entity was cleared.
+func (m *CallMutation) ContactCleared() bool {
+	return m.ContactIDCleared() || m.clearedcontact
+}
+
+// ContactIDs returns the "contact" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// ContactID instead. It exists only for internal usage by the builders.
+func (m *CallMutation) ContactIDs() (ids []gid.ID) {
+	if id := m.contact; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetContact resets all changes to the "contact" edge.
+func (m *CallMutation) ResetContact() {
+	m.contact = nil
+	m.clearedcontact = false
+}
+
+// ClearDeal clears the "deal" edge to the Deal entity.
+func (m *CallMutation) ClearDeal() {
+	m.cleareddeal = true
+	m.clearedFields[call.FieldDealID] = struct{}{}
+}
+
+// DealCleared reports if the "deal" edge to the Deal entity was cleared.
+func (m *CallMutation) DealCleared() bool {
+	return m.DealIDCleared() || m.cleareddeal
+}
+
+// DealIDs returns the "deal" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// DealID instead. It exists only for internal usage by the builders.
+func (m *CallMutation) DealIDs() (ids []gid.ID) {
+	if id := m.deal; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetDeal resets all changes to the "deal" edge.
+func (m *CallMutation) ResetDeal() {
+	m.deal = nil
+	m.cleareddeal = false
+}
+
+// ClearTask clears the "task" edge to the Task entity.
+func (m *CallMutation) ClearTask() {
+	m.clearedtask = true
+	m.clearedFields[call.FieldTaskID] = struct{}{}
+}
+
+// TaskCleared reports if the "task" edge to the Task entity was cleared.
+func (m *CallMutation) TaskCleared() bool {
+	return m.TaskIDCleared() || m.clearedtask
+}
+
+// TaskIDs returns the "task" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// TaskID instead. It exists only for internal usage by the builders.
+func (m *CallMutation) TaskIDs() (ids []gid.ID) {
+	if id := m.task; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetTask resets all changes to the "task" edge.
+func (m *CallMutation) ResetTask() {
+	m.task = nil
+	m.clearedtask = false
+}
+
+// AddAttachmentIDs adds the "attachments" edge to the Attachment entity by ids.
+func (m *CallMutation) AddAttachmentIDs(ids ...gid.ID) {
+	if m.attachments == nil {
+		m.attachments = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		m.attachments[ids[i]] = struct{}{}
+	}
+}
+
+// ClearAttachments clears the "attachments" edge to the Attachment entity.
+func (m *CallMutation) ClearAttachments() {
+	m.clearedattachments = true
+}
+
+// AttachmentsCleared reports if the "attachments" edge to the Attachment entity was cleared.
+func (m *CallMutation) AttachmentsCleared() bool {
+	return m.clearedattachments
+}
+
+// RemoveAttachmentIDs removes the "attachments" edge to the Attachment entity by IDs.
+func (m *CallMutation) RemoveAttachmentIDs(ids ...gid.ID) {
+	if m.removedattachments == nil {
+		m.removedattachments = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		delete(m.attachments, ids[i])
+		m.removedattachments[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedAttachments returns the removed IDs of the "attachments" edge to the Attachment entity.
+func (m *CallMutation) RemovedAttachmentsIDs() (ids []gid.ID) {
+	for id := range m.removedattachments {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// AttachmentsIDs returns the "attachments" edge IDs in the mutation.
+func (m *CallMutation) AttachmentsIDs() (ids []gid.ID) {
+	for id := range m.attachments {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetAttachments resets all changes to the "attachments" edge.
+func (m *CallMutation) ResetAttachments() {
+	m.attachments = nil
+	m.clearedattachments = false
+	m.removedattachments = nil
+}
+
+// Where appends a list predicates to the CallMutation builder.
+func (m *CallMutation) Where(ps ...predicate.Call) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the CallMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *CallMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.Call, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *CallMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *CallMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (Call).
+func (m *CallMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *CallMutation) Fields() []string {
+	fields := make([]string, 0, 30)
+	if m.tenant_id != nil {
+		fields = append(fields, call.FieldTenantID)
+	}
+	if m.owner != nil {
+		fields = append(fields, call.FieldOwnerID)
+	}
+	if m.team != nil {
+		fields = append(fields, call.FieldTeamID)
+	}
+	if m.created_at != nil {
+		fields = append(fields, call.FieldCreatedAt)
+	}
+	if m.updated_at != nil {
+		fields = append(fields, call.FieldUpdatedAt)
+	}
+	if m.external_id_key != nil {
+		fields = append(fields, call.FieldExternalIDKey)
+	}
+	if m.state != nil {
+		fields = append(fields, call.FieldState)
+	}
+	if m.prior_state != nil {
+		fields = append(fields, call.FieldPriorState)
+	}
+	if m.state_changed_at != nil {
+		fields = append(fields, call.FieldStateChangedAt)
+	}
+	if m.state_changed_by != nil {
+		fields = append(fields, call.FieldStateChangedByID)
+	}
+	if m.state_reason != nil {
+		fields = append(fields, call.FieldStateReason)
+	}
+	if m.operation != nil {
+		fields = append(fields, call.FieldOperationID)
+	}
+	if m.orphaned_at != nil {
+		fields = append(fields, call.FieldOrphanedAt)
+	}
+	if m.seal != nil {
+		fields = append(fields, call.FieldSeal)
+	}
+	if m.retired_at != nil {
+		fields = append(fields, call.FieldRetiredAt)
+	}
+	if m.purge_after != nil {
+		fields = append(fields, call.FieldPurgeAfter)
+	}
+	if m.suspended_until != nil {
+		fields = append(fields, call.FieldSuspendedUntil)
+	}
+	if m.suspended_then != nil {
+		fields = append(fields, call.FieldSuspendedThen)
+	}
+	if m.version != nil {
+		fields = append(fields, call.FieldVersion)
+	}
+	if m.direction != nil {
+		fields = append(fields, call.FieldDirection)
+	}
+	if m.from_number != nil {
+		fields = append(fields, call.FieldFromNumber)
+	}
+	if m.to_number != nil {
+		fields = append(fields, call.FieldToNumber)
+	}
+	if m.started_at != nil {
+		fields = append(fields, call.FieldStartedAt)
+	}
+	if m.duration_seconds != nil {
+		fields = append(fields, call.FieldDurationSeconds)
+	}
+	if m.outcome != nil {
+		fields = append(fields, call.FieldOutcome)
+	}
+	if m.external_id != nil {
+		fields = append(fields, call.FieldExternalID)
+	}
+	if m.customer != nil {
+		fields = append(fields, call.FieldCustomerID)
+	}
+	if m.contact != nil {
+		fields = append(fields, call.FieldContactID)
+	}
+	if m.deal != nil {
+		fields = append(fields, call.FieldDealID)
+	}
+	if m.task != nil {
+		fields = append(fields, call.FieldTaskID)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *CallMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case call.FieldTenantID:
+		return m.TenantID()
+	case call.FieldOwnerID:
+		return m.OwnerID()
+	case call.FieldTeamID:
+		return m.TeamID()
+	case call.FieldCreatedAt:
+		return m.CreatedAt()
+	case call.FieldUpdatedAt:
+		return m.UpdatedAt()
+	case call.FieldExternalIDKey:
+		return m.ExternalIDKey()
+	case call.FieldState:
+		return m.State()
+	case call.FieldPriorState:
+		return m.PriorState()
+	case call.FieldStateChangedAt:
+		return m.StateChangedAt()
+	case call.FieldStateChangedByID:
+		return m.StateChangedByID()
+	case call.FieldStateReason:
+		return m.StateReason()
+	case call.FieldOperationID:
+		return m.OperationID()
+	case call.FieldOrphanedAt:
+		return m.OrphanedAt()
+	case call.FieldSeal:
+		return m.Seal()
+	case call.FieldRetiredAt:
+		return m.RetiredAt()
+	case call.FieldPurgeAfter:
+		return m.PurgeAfter()
+	case call.FieldSuspendedUntil:
+		return m.SuspendedUntil()
+	case call.FieldSuspendedThen:
+		return m.SuspendedThen()
+	case call.FieldVersion:
+		return m.Version()
+	case call.FieldDirection:
+		return m.Direction()
+	case call.FieldFromNumber:
+		return m.FromNumber()
+	case call.FieldToNumber:
+		return m.ToNumber()
+	case call.FieldStartedAt:
+		return m.StartedAt()
+	case call.FieldDurationSeconds:
+		return m.DurationSeconds()
+	case call.FieldOutcome:
+		return m.Outcome()
+	case call.FieldExternalID:
+		return m.ExternalID()
+	case call.FieldCustomerID:
+		return m.CustomerID()
+	case call.FieldContactID:
+		return m.ContactID()
+	case call.FieldDealID:
+		return m.DealID()
+	case call.FieldTaskID:
+		return m.TaskID()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *CallMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case call.FieldTenantID:
+		return m.OldTenantID(ctx)
+	case call.FieldOwnerID:
+		return m.OldOwnerID(ctx)
+	case call.FieldTeamID:
+		return m.OldTeamID(ctx)
+	case call.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case call.FieldUpdatedAt:
+		return m.OldUpdatedAt(ctx)
+	case call.FieldExternalIDKey:
+		return m.OldExternalIDKey(ctx)
+	case call.FieldState:
+		return m.OldState(ctx)
+	case call.FieldPriorState:
+		return m.OldPriorState(ctx)
+	case call.FieldStateChangedAt:
+		return m.OldStateChangedAt(ctx)
+	case call.FieldStateChangedByID:
+		return m.OldStateChangedByID(ctx)
+	case call.FieldStateReason:
+		return m.OldStateReason(ctx)
+	case call.FieldOperationID:
+		return m.OldOperationID(ctx)
+	case call.FieldOrphanedAt:
+		return m.OldOrphanedAt(ctx)
+	case call.FieldSeal:
+		return m.OldSeal(ctx)
+	case call.FieldRetiredAt:
+		return m.OldRetiredAt(ctx)
+	case call.FieldPurgeAfter:
+		return m.OldPurgeAfter(ctx)
+	case call.FieldSuspendedUntil:
+		return m.OldSuspendedUntil(ctx)
+	case call.FieldSuspendedThen:
+		return m.OldSuspendedThen(ctx)
+	case call.FieldVersion:
+		return m.OldVersion(ctx)
+	case call.FieldDirection:
+		return m.OldDirection(ctx)
+	case call.FieldFromNumber:
+		return m.OldFromNumber(ctx)
+	case call.FieldToNumber:
+		return m.OldToNumber(ctx)
+	case call.FieldStartedAt:
+		return m.OldStartedAt(ctx)
+	case call.FieldDurationSeconds:
+		return m.OldDurationSeconds(ctx)
+	case call.FieldOutcome:
+		return m.OldOutcome(ctx)
+	case call.FieldExternalID:
+		return m.OldExternalID(ctx)
+	case call.FieldCustomerID:
+		return m.OldCustomerID(ctx)
+	case call.FieldContactID:
+		return m.OldContactID(ctx)
+	case call.FieldDealID:
+		return m.OldDealID(ctx)
+	case call.FieldTaskID:
+		return m.OldTaskID(ctx)
+	}
+	return nil, fmt.Errorf("unknown Call field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *CallMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case call.FieldTenantID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTenantID(v)
+		return nil
+	case call.FieldOwnerID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOwnerID(v)
+		return nil
+	case call.FieldTeamID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTeamID(v)
+		return nil
+	case call.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case call.FieldUpdatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUpdatedAt(v)
+		return nil
+	case call.FieldExternalIDKey:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetExternalIDKey(v)
+		return nil
+	case call.FieldState:
+		v, ok := value.(lifecycle.State)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetState(v)
+		return nil
+	case call.FieldPriorState:
+		v, ok := value.(lifecycle.State)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPriorState(v)
+		return nil
+	case call.FieldStateChangedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStateChangedAt(v)
+		return nil
+	case call.FieldStateChangedByID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStateChangedByID(v)
+		return nil
+	case call.FieldStateReason:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStateReason(v)
+		return nil
+	case call.FieldOperationID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOperationID(v)
+		return nil
+	case call.FieldOrphanedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrphanedAt(v)
+		return nil
+	case call.FieldSeal:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSeal(v)
+		return nil
+	case call.FieldRetiredAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRetiredAt(v)
+		return nil
+	case call.FieldPurgeAfter:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPurgeAfter(v)
+		return nil
+	case call.FieldSuspendedUntil:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSuspendedUntil(v)
+		return nil
+	case call.FieldSuspendedThen:
+		v, ok := value.(call.SuspendedThen)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSuspendedThen(v)
+		return nil
+	case call.FieldVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetVersion(v)
+		return nil
+	case call.FieldDirection:
+		v, ok := value.(call.Direction)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDirection(v)
+		return nil
+	case call.FieldFromNumber:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetFromNumber(v)
+		return nil
+	case call.FieldToNumber:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetToNumber(v)
+		return nil
+	case call.FieldStartedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStartedAt(v)
+		return nil
+	case call.FieldDurationSeconds:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDurationSeconds(v)
+		return nil
+	case call.FieldOutcome:
+		v, ok := value.(call.Outcome)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOutcome(v)
+		return nil
+	case call.FieldExternalID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetExternalID(v)
+		return nil
+	case call.FieldCustomerID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCustomerID(v)
+		return nil
+	case call.FieldContactID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetContactID(v)
+		return nil
+	case call.FieldDealID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDealID(v)
+		return nil
+	case call.FieldTaskID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTaskID(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Call field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *CallMutation) AddedFields() []string {
+	var fields []string
+	if m.addversion != nil {
+		fields = append(fields, call.FieldVersion)
+	}
+	if m.addduration_seconds != nil {
+		fields = append(fields, call.FieldDurationSeconds)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *CallMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case call.FieldVersion:
+		return m.AddedVersion()
+	case call.FieldDurationSeconds:
+		return m.AddedDurationSeconds()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *CallMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case call.FieldVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddVersion(v)
+		return nil
+	case call.FieldDurationSeconds:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddDurationSeconds(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Call numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *CallMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(call.FieldOwnerID) {
+		fields = append(fields, call.FieldOwnerID)
+	}
+	if m.FieldCleared(call.FieldTeamID) {
+		fields = append(fields, call.FieldTeamID)
+	}
+	if m.FieldCleared(call.FieldExternalIDKey) {
+		fields = append(fields, call.FieldExternalIDKey)
+	}
+	if m.FieldCleared(call.FieldPriorState) {
+		fields = append(fields, call.FieldPriorState)
+	}
+	if m.FieldCleared(call.FieldStateChangedByID) {
+		fields = append(fields, call.FieldStateChangedByID)
+	}
+	if m.FieldCleared(call.FieldStateReason) {
+		fields = append(fields, call.FieldStateReason)
+	}
+	if m.FieldCleared(call.FieldOperationID) {
+		fields = append(fields, call.FieldOperationID)
+	}
+	if m.FieldCleared(call.FieldOrphanedAt) {
+		fields = append(fields, call.FieldOrphanedAt)
+	}
+	if m.FieldCleared(call.FieldRetiredAt) {
+		fields = append(fields, call.FieldRetiredAt)
+	}
+	if m.FieldCleared(call.FieldPurgeAfter) {
+		fields = append(fields, call.FieldPurgeAfter)
+	}
+	if m.FieldCleared(call.FieldSuspendedUntil) {
+		fields = append(fields, call.FieldSuspendedUntil)
+	}
+	if m.FieldCleared(call.FieldSuspendedThen) {
+		fields = append(fields, call.FieldSuspendedThen)
+	}
+	if m.FieldCleared(call.FieldFromNumber) {
+		fields = append(fields, call.FieldFromNumber)
+	}
+	if m.FieldCleared(call.FieldToNumber) {
+		fields = append(fields, call.FieldToNumber)
+	}
+	if m.FieldCleared(call.FieldExternalID) {
+		fields = append(fields, call.FieldExternalID)
+	}
+	if m.FieldCleared(call.FieldCustomerID) {
+		fields = append(fields, call.FieldCustomerID)
+	}
+	if m.FieldCleared(call.FieldContactID) {
+		fields = append(fields, call.FieldContactID)
+	}
+	if m.FieldCleared(call.FieldDealID) {
+		fields = append(fields, call.FieldDealID)
+	}
+	if m.FieldCleared(call.FieldTaskID) {
+		fields = append(fields, call.FieldTaskID)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *CallMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *CallMutation) ClearField(name string) error {
+	switch name {
+	case call.FieldOwnerID:
+		m.ClearOwnerID()
+		return nil
+	case call.FieldTeamID:
+		m.ClearTeamID()
+		return nil
+	case call.FieldExternalIDKey:
+		m.ClearExternalIDKey()
+		return nil
+	case call.FieldPriorState:
+		m.ClearPriorState()
+		return nil
+	case call.FieldStateChangedByID:
+		m.ClearStateChangedByID()
+		return nil
+	case call.FieldStateReason:
+		m.ClearStateReason()
+		return nil
+	case call.FieldOperationID:
+		m.ClearOperationID()
+		return nil
+	case call.FieldOrphanedAt:
+		m.ClearOrphanedAt()
+		return nil
+	case call.FieldRetiredAt:
+		m.ClearRetiredAt()
+		return nil
+	case call.FieldPurgeAfter:
+		m.ClearPurgeAfter()
+		return nil
+	case call.FieldSuspendedUntil:
+		m.ClearSuspendedUntil()
+		return nil
+	case call.FieldSuspendedThen:
+		m.ClearSuspendedThen()
+		return nil
+	case call.FieldFromNumber:
+		m.ClearFromNumber()
+		return nil
+	case call.FieldToNumber:
+		m.ClearToNumber()
+		return nil
+	case call.FieldExternalID:
+		m.ClearExternalID()
+		return nil
+	case call.FieldCustomerID:
+		m.ClearCustomerID()
+		return nil
+	case call.FieldContactID:
+		m.ClearContactID()
+		return nil
+	case call.FieldDealID:
+		m.ClearDealID()
+		return nil
+	case call.FieldTaskID:
+		m.ClearTaskID()
+		return nil
+	}
+	return fmt.Errorf("unknown Call nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *CallMutation) ResetField(name string) error {
+	switch name {
+	case call.FieldTenantID:
+		m.ResetTenantID()
+		return nil
+	case call.FieldOwnerID:
+		m.ResetOwnerID()
+		return nil
+	case call.FieldTeamID:
+		m.ResetTeamID()
+		return nil
+	case call.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case call.FieldUpdatedAt:
+		m.ResetUpdatedAt()
+		return nil
+	case call.FieldExternalIDKey:
+		m.ResetExternalIDKey()
+		return nil
+	case call.FieldState:
+		m.ResetState()
+		return nil
+	case call.FieldPriorState:
+		m.ResetPriorState()
+		return nil
+	case call.FieldStateChangedAt:
+		m.ResetStateChangedAt()
+		return nil
+	case call.FieldStateChangedByID:
+		m.ResetStateChangedByID()
+		return nil
+	case call.FieldStateReason:
+		m.ResetStateReason()
+		return nil
+	case call.FieldOperationID:
+		m.ResetOperationID()
+		return nil
+	case call.FieldOrphanedAt:
+		m.ResetOrphanedAt()
+		return nil
+	case call.FieldSeal:
+		m.ResetSeal()
+		return nil
+	case call.FieldRetiredAt:
+		m.ResetRetiredAt()
+		return nil
+	case call.FieldPurgeAfter:
+		m.ResetPurgeAfter()
+		return nil
+	case call.FieldSuspendedUntil:
+		m.ResetSuspendedUntil()
+		return nil
+	case call.FieldSuspendedThen:
+		m.ResetSuspendedThen()
+		return nil
+	case call.FieldVersion:
+		m.ResetVersion()
+		return nil
+	case call.FieldDirection:
+		m.ResetDirection()
+		return nil
+	case call.FieldFromNumber:
+		m.ResetFromNumber()
+		return nil
+	case call.FieldToNumber:
+		m.ResetToNumber()
+		return nil
+	case call.FieldStartedAt:
+		m.ResetStartedAt()
+		return nil
+	case call.FieldDurationSeconds:
+		m.ResetDurationSeconds()
+		return nil
+	case call.FieldOutcome:
+		m.ResetOutcome()
+		return nil
+	case call.FieldExternalID:
+		m.ResetExternalID()
+		return nil
+	case call.FieldCustomerID:
+		m.ResetCustomerID()
+		return nil
+	case call.FieldContactID:
+		m.ResetContactID()
+		return nil
+	case call.FieldDealID:
+		m.ResetDealID()
+		return nil
+	case call.FieldTaskID:
+		m.ResetTaskID()
+		return nil
+	}
+	return fmt.Errorf("unknown Call field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *CallMutation) AddedEdges() []string {
+	edges := make([]string, 0, 9)
+	if m.owner != nil {
+		edges = append(edges, call.EdgeOwner)
+	}
+	if m.team != nil {
+		edges = append(edges, call.EdgeTeam)
+	}
+	if m.state_changed_by != nil {
+		edges = append(edges, call.EdgeStateChangedBy)
+	}
+	if m.operation != nil {
+		edges = append(edges, call.EdgeOperation)
+	}
+	if m.customer != nil {
+		edges = append(edges, call.EdgeCustomer)
+	}
+	if m.contact != nil {
+		edges = append(edges, call.EdgeContact)
+	}
+	if m.deal != nil {
+		edges = append(edges, call.EdgeDeal)
+	}
+	if m.task != nil {
+		edges = append(edges, call.EdgeTask)
+	}
+	if m.attachments != nil {
+		edges = append(edges, call.EdgeAttachments)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *CallMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case call.EdgeOwner:
+		if id := m.owner; id != nil {
+			return []ent.Value{*id}
+		}
+	case call.EdgeTeam:
+		if id := m.team; id != nil {
+			return []ent.Value{*id}
+		}
+	case call.EdgeStateChangedBy:
+		if id := m.state_changed_by; id != nil {
+			return []ent.Value{*id}
+		}
+	case call.EdgeOperation:
+		if id := m.operation; id != nil {
+			return []ent.Value{*id}
+		}
+	case call.EdgeCustomer:
+		if id := m.customer; id != nil {
+			return []ent.Value{*id}
+		}
+	case call.EdgeContact:
+		if id := m.contact; id != nil {
+			return []ent.Value{*id}
+		}
+	case call.EdgeDeal:
+		if id := m.deal; id != nil {
+			return []ent.Value{*id}
+		}
+	case call.EdgeTask:
+		if id := m.task; id != nil {
+			return []ent.Value{*id}
+		}
+	case call.EdgeAttachments:
+		ids := make([]ent.Value, 0, len(m.attachments))
+		for id := range m.attachments {
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *CallMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 9)
+	if m.removedattachments != nil {
+		edges = append(edges, call.EdgeAttachments)
+	}
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *CallMutation) RemovedIDs(name string) []ent.Value {
+	switch name {
+	case call.EdgeAttachments:
+		ids := make([]ent.Value, 0, len(m.removedattachments))
+		for id := range m.removedattachments {
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *CallMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 9)
+	if m.clearedowner {
+		edges = append(edges, call.EdgeOwner)
+	}
+	if m.clearedteam {
+		edges = append(edges, call.EdgeTeam)
+	}
+	if m.clearedstate_changed_by {
+		edges = append(edges, call.EdgeStateChangedBy)
+	}
+	if m.clearedoperation {
+		edges = append(edges, call.EdgeOperation)
+	}
+	if m.clearedcustomer {
+		edges = append(edges, call.EdgeCustomer)
+	}
+	if m.clearedcontact {
+		edges = append(edges, call.EdgeContact)
+	}
+	if m.cleareddeal {
+		edges = append(edges, call.EdgeDeal)
+	}
+	if m.clearedtask {
+		edges = append(edges, call.EdgeTask)
+	}
+	if m.clearedattachments {
+		edges = append(edges, call.EdgeAttachments)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *CallMutation) EdgeCleared(name string) bool {
+	switch name {
+	case call.EdgeOwner:
+		return m.clearedowner
+	case call.EdgeTeam:
+		return m.clearedteam
+	case call.EdgeStateChangedBy:
+		return m.clearedstate_changed_by
+	case call.EdgeOperation:
+		return m.clearedoperation
+	case call.EdgeCustomer:
+		return m.clearedcustomer
+	case call.EdgeContact:
+		return m.clearedcontact
+	case call.EdgeDeal:
+		return m.cleareddeal
+	case call.EdgeTask:
+		return m.clearedtask
+	case call.EdgeAttachments:
+		return m.clearedattachments
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *CallMutation) ClearEdge(name string) error {
+	switch name {
+	case call.EdgeOwner:
+		m.ClearOwner()
+		return nil
+	case call.EdgeTeam:
+		m.ClearTeam()
+		return nil
+	case call.EdgeStateChangedBy:
+		m.ClearStateChangedBy()
+		return nil
+	case call.EdgeOperation:
+		m.ClearOperation()
+		return nil
+	case call.EdgeCustomer:
+		m.ClearCustomer()
+		return nil
+	case call.EdgeContact:
+		m.ClearContact()
+		return nil
+	case call.EdgeDeal:
+		m.ClearDeal()
+		return nil
+	case call.EdgeTask:
+		m.ClearTask()
+		return nil
+	}
+	return fmt.Errorf("unknown Call unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *CallMutation) ResetEdge(name string) error {
+	switch name {
+	case call.EdgeOwner:
+		m.ResetOwner()
+		return nil
+	case call.EdgeTeam:
+		m.ResetTeam()
+		return nil
+	case call.EdgeStateChangedBy:
+		m.ResetStateChangedBy()
+		return nil
+	case call.EdgeOperation:
+		m.ResetOperation()
+		return nil
+	case call.EdgeCustomer:
+		m.ResetCustomer()
+		return nil
+	case call.EdgeContact:
+		m.ResetContact()
+		return nil
+	case call.EdgeDeal:
+		m.ResetDeal()
+		return nil
+	case call.EdgeTask:
+		m.ResetTask()
+		return nil
+	case call.EdgeAttachments:
+		m.ResetAttachments()
+		return nil
+	}
+	return fmt.Errorf("unknown Call edge %s", name)
+}
+
 // ContactMutation represents an operation that mutates the Contact nodes in the graph.
 type ContactMutation struct {
 	config
@@ -2737,6 +8090,12 @@ type ContactMutation struct {
 	messages                map[gid.ID]struct{}
 	removedmessages         map[gid.ID]struct{}
 	clearedmessages         bool
+	calls                   map[gid.ID]struct{}
+	removedcalls            map[gid.ID]struct{}
+	clearedcalls            bool
+	notes                   map[gid.ID]struct{}
+	removednotes            map[gid.ID]struct{}
+	clearednotes            bool
 	done                    bool
 	oldValue                func(context.Context) (*Contact, error)
 	predicates              []predicate.Contact
@@ -4127,6 +9486,114 @@ func (m *ContactMutation) ResetMessages() {
 	m.removedmessages = nil
 }
 
+// AddCallIDs adds the "calls" edge to the Call entity by ids.
+func (m *ContactMutation) AddCallIDs(ids ...gid.ID) {
+	if m.calls == nil {
+		m.calls = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		m.calls[ids[i]] = struct{}{}
+	}
+}
+
+// ClearCalls clears the "calls" edge to the Call entity.
+func (m *ContactMutation) ClearCalls() {
+	m.clearedcalls = true
+}
+
+// CallsCleared reports if the "calls" edge to the Call entity was cleared.
+func (m *ContactMutation) CallsCleared() bool {
+	return m.clearedcalls
+}
+
+// RemoveCallIDs removes the "calls" edge to the Call entity by IDs.
+func (m *ContactMutation) RemoveCallIDs(ids ...gid.ID) {
+	if m.removedcalls == nil {
+		m.removedcalls = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		delete(m.calls, ids[i])
+		m.removedcalls[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedCalls returns the removed IDs of the "calls" edge to the Call entity.
+func (m *ContactMutation) RemovedCallsIDs() (ids []gid.ID) {
+	for id := range m.removedcalls {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// CallsIDs returns the "calls" edge IDs in the mutation.
+func (m *ContactMutation) CallsIDs() (ids []gid.ID) {
+	for id := range m.calls {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetCalls resets all changes to the "calls" edge.
+func (m *ContactMutation) ResetCalls() {
+	m.calls = nil
+	m.clearedcalls = false
+	m.removedcalls = nil
+}
+
+// AddNoteIDs adds the "notes" edge to the Note entity by ids.
+func (m *ContactMutation) AddNoteIDs(ids ...gid.ID) {
+	if m.notes == nil {
+		m.notes = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		m.notes[ids[i]] = struct{}{}
+	}
+}
+
+// ClearNotes clears the "notes" edge to the Note entity.
+func (m *ContactMutation) ClearNotes() {
+	m.clearednotes = true
+}
+
+// NotesCleared reports if the "notes" edge to the Note entity was cleared.
+func (m *ContactMutation) NotesCleared() bool {
+	return m.clearednotes
+}
+
+// RemoveNoteIDs removes the "notes" edge to the Note entity by IDs.
+func (m *ContactMutation) RemoveNoteIDs(ids ...gid.ID) {
+	if m.removednotes == nil {
+		m.removednotes = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		delete(m.notes, ids[i])
+		m.removednotes[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedNotes returns the removed IDs of the "notes" edge to the Note entity.
+func (m *ContactMutation) RemovedNotesIDs() (ids []gid.ID) {
+	for id := range m.removednotes {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// NotesIDs returns the "notes" edge IDs in the mutation.
+func (m *ContactMutation) NotesIDs() (ids []gid.ID) {
+	for id := range m.notes {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetNotes resets all changes to the "notes" edge.
+func (m *ContactMutation) ResetNotes() {
+	m.notes = nil
+	m.clearednotes = false
+	m.removednotes = nil
+}
+
 // Where appends a list predicates to the ContactMutation builder.
 func (m *ContactMutation) Where(ps ...predicate.Contact) {
 	m.predicates = append(m.predicates, ps...)
@@ -4765,7 +10232,7 @@ func (m *ContactMutation) ResetField(name string) error {
 
 // AddedEdges returns all edge names that were set/added in this mutation.
 func (m *ContactMutation) AddedEdges() []string {
-	edges := make([]string, 0, 6)
+	edges := make([]string, 0, 8)
 	if m.owner != nil {
 		edges = append(edges, contact.EdgeOwner)
 	}
@@ -4783,6 +10250,12 @@ func (m *ContactMutation) AddedEdges() []string {
 	}
 	if m.messages != nil {
 		edges = append(edges, contact.EdgeMessages)
+	}
+	if m.calls != nil {
+		edges = append(edges, contact.EdgeCalls)
+	}
+	if m.notes != nil {
+		edges = append(edges, contact.EdgeNotes)
 	}
 	return edges
 }
@@ -4817,15 +10290,33 @@ func (m *ContactMutation) AddedIDs(name string) []ent.Value {
 			ids = append(ids, id)
 		}
 		return ids
+	case contact.EdgeCalls:
+		ids := make([]ent.Value, 0, len(m.calls))
+		for id := range m.calls {
+			ids = append(ids, id)
+		}
+		return ids
+	case contact.EdgeNotes:
+		ids := make([]ent.Value, 0, len(m.notes))
+		for id := range m.notes {
+			ids = append(ids, id)
+		}
+		return ids
 	}
 	return nil
 }
 
 // RemovedEdges returns all edge names that were removed in this mutation.
 func (m *ContactMutation) RemovedEdges() []string {
-	edges := make([]string, 0, 6)
+	edges := make([]string, 0, 8)
 	if m.removedmessages != nil {
 		edges = append(edges, contact.EdgeMessages)
+	}
+	if m.removedcalls != nil {
+		edges = append(edges, contact.EdgeCalls)
+	}
+	if m.removednotes != nil {
+		edges = append(edges, contact.EdgeNotes)
 	}
 	return edges
 }
@@ -4840,13 +10331,25 @@ func (m *ContactMutation) RemovedIDs(name string) []ent.Value {
 			ids = append(ids, id)
 		}
 		return ids
+	case contact.EdgeCalls:
+		ids := make([]ent.Value, 0, len(m.removedcalls))
+		for id := range m.removedcalls {
+			ids = append(ids, id)
+		}
+		return ids
+	case contact.EdgeNotes:
+		ids := make([]ent.Value, 0, len(m.removednotes))
+		for id := range m.removednotes {
+			ids = append(ids, id)
+		}
+		return ids
 	}
 	return nil
 }
 
 // ClearedEdges returns all edge names that were cleared in this mutation.
 func (m *ContactMutation) ClearedEdges() []string {
-	edges := make([]string, 0, 6)
+	edges := make([]string, 0, 8)
 	if m.clearedowner {
 		edges = append(edges, contact.EdgeOwner)
 	}
@@ -4864,6 +10367,12 @@ func (m *ContactMutation) ClearedEdges() []string {
 	}
 	if m.clearedmessages {
 		edges = append(edges, contact.EdgeMessages)
+	}
+	if m.clearedcalls {
+		edges = append(edges, contact.EdgeCalls)
+	}
+	if m.clearednotes {
+		edges = append(edges, contact.EdgeNotes)
 	}
 	return edges
 }
@@ -4884,6 +10393,10 @@ func (m *ContactMutation) EdgeCleared(name string) bool {
 		return m.clearedcustomer
 	case contact.EdgeMessages:
 		return m.clearedmessages
+	case contact.EdgeCalls:
+		return m.clearedcalls
+	case contact.EdgeNotes:
+		return m.clearednotes
 	}
 	return false
 }
@@ -4932,6 +10445,12 @@ func (m *ContactMutation) ResetEdge(name string) error {
 		return nil
 	case contact.EdgeMessages:
 		m.ResetMessages()
+		return nil
+	case contact.EdgeCalls:
+		m.ResetCalls()
+		return nil
+	case contact.EdgeNotes:
+		m.ResetNotes()
 		return nil
 	}
 	return fmt.Errorf("unknown Contact edge %s", name)
@@ -4987,6 +10506,18 @@ type CustomerMutation struct {
 	messages                map[gid.ID]struct{}
 	removedmessages         map[gid.ID]struct{}
 	clearedmessages         bool
+	calls                   map[gid.ID]struct{}
+	removedcalls            map[gid.ID]struct{}
+	clearedcalls            bool
+	tasks                   map[gid.ID]struct{}
+	removedtasks            map[gid.ID]struct{}
+	clearedtasks            bool
+	notes                   map[gid.ID]struct{}
+	removednotes            map[gid.ID]struct{}
+	clearednotes            bool
+	attachments             map[gid.ID]struct{}
+	removedattachments      map[gid.ID]struct{}
+	clearedattachments      bool
 	done                    bool
 	oldValue                func(context.Context) (*Customer, error)
 	predicates              []predicate.Customer
@@ -6664,6 +12195,222 @@ func (m *CustomerMutation) ResetMessages() {
 	m.removedmessages = nil
 }
 
+// AddCallIDs adds the "calls" edge to the Call entity by ids.
+func (m *CustomerMutation) AddCallIDs(ids ...gid.ID) {
+	if m.calls == nil {
+		m.calls = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		m.calls[ids[i]] = struct{}{}
+	}
+}
+
+// ClearCalls clears the "calls" edge to the Call entity.
+func (m *CustomerMutation) ClearCalls() {
+	m.clearedcalls = true
+}
+
+// CallsCleared reports if the "calls" edge to the Call entity was cleared.
+func (m *CustomerMutation) CallsCleared() bool {
+	return m.clearedcalls
+}
+
+// RemoveCallIDs removes the "calls" edge to the Call entity by IDs.
+func (m *CustomerMutation) RemoveCallIDs(ids ...gid.ID) {
+	if m.removedcalls == nil {
+		m.removedcalls = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		delete(m.calls, ids[i])
+		m.removedcalls[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedCalls returns the removed IDs of the "calls" edge to the Call entity.
+func (m *CustomerMutation) RemovedCallsIDs() (ids []gid.ID) {
+	for id := range m.removedcalls {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// CallsIDs returns the "calls" edge IDs in the mutation.
+func (m *CustomerMutation) CallsIDs() (ids []gid.ID) {
+	for id := range m.calls {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetCalls resets all changes to the "calls" edge.
+func (m *CustomerMutation) ResetCalls() {
+	m.calls = nil
+	m.clearedcalls = false
+	m.removedcalls = nil
+}
+
+// AddTaskIDs adds the "tasks" edge to the Task entity by ids.
+func (m *CustomerMutation) AddTaskIDs(ids ...gid.ID) {
+	if m.tasks == nil {
+		m.tasks = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		m.tasks[ids[i]] = struct{}{}
+	}
+}
+
+// ClearTasks clears the "tasks" edge to the Task entity.
+func (m *CustomerMutation) ClearTasks() {
+	m.clearedtasks = true
+}
+
+// TasksCleared reports if the "tasks" edge to the Task entity was cleared.
+func (m *CustomerMutation) TasksCleared() bool {
+	return m.clearedtasks
+}
+
+// RemoveTaskIDs removes the "tasks" edge to the Task entity by IDs.
+func (m *CustomerMutation) RemoveTaskIDs(ids ...gid.ID) {
+	if m.removedtasks == nil {
+		m.removedtasks = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		delete(m.tasks, ids[i])
+		m.removedtasks[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedTasks returns the removed IDs of the "tasks" edge to the Task entity.
+func (m *CustomerMutation) RemovedTasksIDs() (ids []gid.ID) {
+	for id := range m.removedtasks {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// TasksIDs returns the "tasks" edge IDs in the mutation.
+func (m *CustomerMutation) TasksIDs() (ids []gid.ID) {
+	for id := range m.tasks {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetTasks resets all changes to the "tasks" edge.
+func (m *CustomerMutation) ResetTasks() {
+	m.tasks = nil
+	m.clearedtasks = false
+	m.removedtasks = nil
+}
+
+// AddNoteIDs adds the "notes" edge to the Note entity by ids.
+func (m *CustomerMutation) AddNoteIDs(ids ...gid.ID) {
+	if m.notes == nil {
+		m.notes = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		m.notes[ids[i]] = struct{}{}
+	}
+}
+
+// ClearNotes clears the "notes" edge to the Note entity.
+func (m *CustomerMutation) ClearNotes() {
+	m.clearednotes = true
+}
+
+// NotesCleared reports if the "notes" edge to the Note entity was cleared.
+func (m *CustomerMutation) NotesCleared() bool {
+	return m.clearednotes
+}
+
+// RemoveNoteIDs removes the "notes" edge to the Note entity by IDs.
+func (m *CustomerMutation) RemoveNoteIDs(ids ...gid.ID) {
+	if m.removednotes == nil {
+		m.removednotes = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		delete(m.notes, ids[i])
+		m.removednotes[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedNotes returns the removed IDs of the "notes" edge to the Note entity.
+func (m *CustomerMutation) RemovedNotesIDs() (ids []gid.ID) {
+	for id := range m.removednotes {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// NotesIDs returns the "notes" edge IDs in the mutation.
+func (m *CustomerMutation) NotesIDs() (ids []gid.ID) {
+	for id := range m.notes {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetNotes resets all changes to the "notes" edge.
+func (m *CustomerMutation) ResetNotes() {
+	m.notes = nil
+	m.clearednotes = false
+	m.removednotes = nil
+}
+
+// AddAttachmentIDs adds the "attachments" edge to the Attachment entity by ids.
+func (m *CustomerMutation) AddAttachmentIDs(ids ...gid.ID) {
+	if m.attachments == nil {
+		m.attachments = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		m.attachments[ids[i]] = struct{}{}
+	}
+}
+
+// ClearAttachments clears the "attachments" edge to the Attachment entity.
+func (m *CustomerMutation) ClearAttachments() {
+	m.clearedattachments = true
+}
+
+// AttachmentsCleared reports if the "attachments" edge to the Attachment entity was cleared.
+func (m *CustomerMutation) AttachmentsCleared() bool {
+	return m.clearedattachments
+}
+
+// RemoveAttachmentIDs removes the "attachments" edge to the Attachment entity by IDs.
+func (m *CustomerMutation) RemoveAttachmentIDs(ids ...gid.ID) {
+	if m.removedattachments == nil {
+		m.removedattachments = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		delete(m.attachments, ids[i])
+		m.removedattachments[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedAttachments returns the removed IDs of the "attachments" edge to the Attachment entity.
+func (m *CustomerMutation) RemovedAttachmentsIDs() (ids []gid.ID) {
+	for id := range m.removedattachments {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// AttachmentsIDs returns the "attachments" edge IDs in the mutation.
+func (m *CustomerMutation) AttachmentsIDs() (ids []gid.ID) {
+	for id := range m.attachments {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetAttachments resets all changes to the "attachments" edge.
+func (m *CustomerMutation) ResetAttachments() {
+	m.attachments = nil
+	m.clearedattachments = false
+	m.removedattachments = nil
+}
+
 // Where appends a list predicates to the CustomerMutation builder.
 func (m *CustomerMutation) Where(ps ...predicate.Customer) {
 	m.predicates = append(m.predicates, ps...)
@@ -7399,7 +13146,7 @@ func (m *CustomerMutation) ResetField(name string) error {
 
 // AddedEdges returns all edge names that were set/added in this mutation.
 func (m *CustomerMutation) AddedEdges() []string {
-	edges := make([]string, 0, 7)
+	edges := make([]string, 0, 11)
 	if m.owner != nil {
 		edges = append(edges, customer.EdgeOwner)
 	}
@@ -7420,6 +13167,18 @@ func (m *CustomerMutation) AddedEdges() []string {
 	}
 	if m.messages != nil {
 		edges = append(edges, customer.EdgeMessages)
+	}
+	if m.calls != nil {
+		edges = append(edges, customer.EdgeCalls)
+	}
+	if m.tasks != nil {
+		edges = append(edges, customer.EdgeTasks)
+	}
+	if m.notes != nil {
+		edges = append(edges, customer.EdgeNotes)
+	}
+	if m.attachments != nil {
+		edges = append(edges, customer.EdgeAttachments)
 	}
 	return edges
 }
@@ -7462,13 +13221,37 @@ func (m *CustomerMutation) AddedIDs(name string) []ent.Value {
 			ids = append(ids, id)
 		}
 		return ids
+	case customer.EdgeCalls:
+		ids := make([]ent.Value, 0, len(m.calls))
+		for id := range m.calls {
+			ids = append(ids, id)
+		}
+		return ids
+	case customer.EdgeTasks:
+		ids := make([]ent.Value, 0, len(m.tasks))
+		for id := range m.tasks {
+			ids = append(ids, id)
+		}
+		return ids
+	case customer.EdgeNotes:
+		ids := make([]ent.Value, 0, len(m.notes))
+		for id := range m.notes {
+			ids = append(ids, id)
+		}
+		return ids
+	case customer.EdgeAttachments:
+		ids := make([]ent.Value, 0, len(m.attachments))
+		for id := range m.attachments {
+			ids = append(ids, id)
+		}
+		return ids
 	}
 	return nil
 }
 
 // RemovedEdges returns all edge names that were removed in this mutation.
 func (m *CustomerMutation) RemovedEdges() []string {
-	edges := make([]string, 0, 7)
+	edges := make([]string, 0, 11)
 	if m.removedcontacts != nil {
 		edges = append(edges, customer.EdgeContacts)
 	}
@@ -7477,6 +13260,18 @@ func (m *CustomerMutation) RemovedEdges() []string {
 	}
 	if m.removedmessages != nil {
 		edges = append(edges, customer.EdgeMessages)
+	}
+	if m.removedcalls != nil {
+		edges = append(edges, customer.EdgeCalls)
+	}
+	if m.removedtasks != nil {
+		edges = append(edges, customer.EdgeTasks)
+	}
+	if m.removednotes != nil {
+		edges = append(edges, customer.EdgeNotes)
+	}
+	if m.removedattachments != nil {
+		edges = append(edges, customer.EdgeAttachments)
 	}
 	return edges
 }
@@ -7503,13 +13298,37 @@ func (m *CustomerMutation) RemovedIDs(name string) []ent.Value {
 			ids = append(ids, id)
 		}
 		return ids
+	case customer.EdgeCalls:
+		ids := make([]ent.Value, 0, len(m.removedcalls))
+		for id := range m.removedcalls {
+			ids = append(ids, id)
+		}
+		return ids
+	case customer.EdgeTasks:
+		ids := make([]ent.Value, 0, len(m.removedtasks))
+		for id := range m.removedtasks {
+			ids = append(ids, id)
+		}
+		return ids
+	case customer.EdgeNotes:
+		ids := make([]ent.Value, 0, len(m.removednotes))
+		for id := range m.removednotes {
+			ids = append(ids, id)
+		}
+		return ids
+	case customer.EdgeAttachments:
+		ids := make([]ent.Value, 0, len(m.removedattachments))
+		for id := range m.removedattachments {
+			ids = append(ids, id)
+		}
+		return ids
 	}
 	return nil
 }
 
 // ClearedEdges returns all edge names that were cleared in this mutation.
 func (m *CustomerMutation) ClearedEdges() []string {
-	edges := make([]string, 0, 7)
+	edges := make([]string, 0, 11)
 	if m.clearedowner {
 		edges = append(edges, customer.EdgeOwner)
 	}
@@ -7530,6 +13349,18 @@ func (m *CustomerMutation) ClearedEdges() []string {
 	}
 	if m.clearedmessages {
 		edges = append(edges, customer.EdgeMessages)
+	}
+	if m.clearedcalls {
+		edges = append(edges, customer.EdgeCalls)
+	}
+	if m.clearedtasks {
+		edges = append(edges, customer.EdgeTasks)
+	}
+	if m.clearednotes {
+		edges = append(edges, customer.EdgeNotes)
+	}
+	if m.clearedattachments {
+		edges = append(edges, customer.EdgeAttachments)
 	}
 	return edges
 }
@@ -7552,6 +13383,14 @@ func (m *CustomerMutation) EdgeCleared(name string) bool {
 		return m.cleareddeals
 	case customer.EdgeMessages:
 		return m.clearedmessages
+	case customer.EdgeCalls:
+		return m.clearedcalls
+	case customer.EdgeTasks:
+		return m.clearedtasks
+	case customer.EdgeNotes:
+		return m.clearednotes
+	case customer.EdgeAttachments:
+		return m.clearedattachments
 	}
 	return false
 }
@@ -7601,6 +13440,18 @@ func (m *CustomerMutation) ResetEdge(name string) error {
 	case customer.EdgeMessages:
 		m.ResetMessages()
 		return nil
+	case customer.EdgeCalls:
+		m.ResetCalls()
+		return nil
+	case customer.EdgeTasks:
+		m.ResetTasks()
+		return nil
+	case customer.EdgeNotes:
+		m.ResetNotes()
+		return nil
+	case customer.EdgeAttachments:
+		m.ResetAttachments()
+		return nil
 	}
 	return fmt.Errorf("unknown Customer edge %s", name)
 }
@@ -7646,6 +13497,21 @@ type DealMutation struct {
 	clearedcustomer         bool
 	primary_contact         *gid.ID
 	clearedprimary_contact  bool
+	messages                map[gid.ID]struct{}
+	removedmessages         map[gid.ID]struct{}
+	clearedmessages         bool
+	calls                   map[gid.ID]struct{}
+	removedcalls            map[gid.ID]struct{}
+	clearedcalls            bool
+	tasks                   map[gid.ID]struct{}
+	removedtasks            map[gid.ID]struct{}
+	clearedtasks            bool
+	notes                   map[gid.ID]struct{}
+	removednotes            map[gid.ID]struct{}
+	clearednotes            bool
+	attachments             map[gid.ID]struct{}
+	removedattachments      map[gid.ID]struct{}
+	clearedattachments      bool
 	done                    bool
 	oldValue                func(context.Context) (*Deal, error)
 	predicates              []predicate.Deal
@@ -9102,6 +14968,276 @@ func (m *DealMutation) ResetPrimaryContact() {
 	m.clearedprimary_contact = false
 }
 
+// AddMessageIDs adds the "messages" edge to the Message entity by ids.
+func (m *DealMutation) AddMessageIDs(ids ...gid.ID) {
+	if m.messages == nil {
+		m.messages = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		m.messages[ids[i]] = struct{}{}
+	}
+}
+
+// ClearMessages clears the "messages" edge to the Message entity.
+func (m *DealMutation) ClearMessages() {
+	m.clearedmessages = true
+}
+
+// MessagesCleared reports if the "messages" edge to the Message entity was cleared.
+func (m *DealMutation) MessagesCleared() bool {
+	return m.clearedmessages
+}
+
+// RemoveMessageIDs removes the "messages" edge to the Message entity by IDs.
+func (m *DealMutation) RemoveMessageIDs(ids ...gid.ID) {
+	if m.removedmessages == nil {
+		m.removedmessages = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		delete(m.messages, ids[i])
+		m.removedmessages[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedMessages returns the removed IDs of the "messages" edge to the Message entity.
+func (m *DealMutation) RemovedMessagesIDs() (ids []gid.ID) {
+	for id := range m.removedmessages {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// MessagesIDs returns the "messages" edge IDs in the mutation.
+func (m *DealMutation) MessagesIDs() (ids []gid.ID) {
+	for id := range m.messages {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetMessages resets all changes to the "messages" edge.
+func (m *DealMutation) ResetMessages() {
+	m.messages = nil
+	m.clearedmessages = false
+	m.removedmessages = nil
+}
+
+// AddCallIDs adds the "calls" edge to the Call entity by ids.
+func (m *DealMutation) AddCallIDs(ids ...gid.ID) {
+	if m.calls == nil {
+		m.calls = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		m.calls[ids[i]] = struct{}{}
+	}
+}
+
+// ClearCalls clears the "calls" edge to the Call entity.
+func (m *DealMutation) ClearCalls() {
+	m.clearedcalls = true
+}
+
+// CallsCleared reports if the "calls" edge to the Call entity was cleared.
+func (m *DealMutation) CallsCleared() bool {
+	return m.clearedcalls
+}
+
+// RemoveCallIDs removes the "calls" edge to the Call entity by IDs.
+func (m *DealMutation) RemoveCallIDs(ids ...gid.ID) {
+	if m.removedcalls == nil {
+		m.removedcalls = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		delete(m.calls, ids[i])
+		m.removedcalls[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedCalls returns the removed IDs of the "calls" edge to the Call entity.
+func (m *DealMutation) RemovedCallsIDs() (ids []gid.ID) {
+	for id := range m.removedcalls {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// CallsIDs returns the "calls" edge IDs in the mutation.
+func (m *DealMutation) CallsIDs() (ids []gid.ID) {
+	for id := range m.calls {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetCalls resets all changes to the "calls" edge.
+func (m *DealMutation) ResetCalls() {
+	m.calls = nil
+	m.clearedcalls = false
+	m.removedcalls = nil
+}
+
+// AddTaskIDs adds the "tasks" edge to the Task entity by ids.
+func (m *DealMutation) AddTaskIDs(ids ...gid.ID) {
+	if m.tasks == nil {
+		m.tasks = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		m.tasks[ids[i]] = struct{}{}
+	}
+}
+
+// ClearTasks clears the "tasks" edge to the Task entity.
+func (m *DealMutation) ClearTasks() {
+	m.clearedtasks = true
+}
+
+// TasksCleared reports if the "tasks" edge to the Task entity was cleared.
+func (m *DealMutation) TasksCleared() bool {
+	return m.clearedtasks
+}
+
+// RemoveTaskIDs removes the "tasks" edge to the Task entity by IDs.
+func (m *DealMutation) RemoveTaskIDs(ids ...gid.ID) {
+	if m.removedtasks == nil {
+		m.removedtasks = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		delete(m.tasks, ids[i])
+		m.removedtasks[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedTasks returns the removed IDs of the "tasks" edge to the Task entity.
+func (m *DealMutation) RemovedTasksIDs() (ids []gid.ID) {
+	for id := range m.removedtasks {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// TasksIDs returns the "tasks" edge IDs in the mutation.
+func (m *DealMutation) TasksIDs() (ids []gid.ID) {
+	for id := range m.tasks {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetTasks resets all changes to the "tasks" edge.
+func (m *DealMutation) ResetTasks() {
+	m.tasks = nil
+	m.clearedtasks = false
+	m.removedtasks = nil
+}
+
+// AddNoteIDs adds the "notes" edge to the Note entity by ids.
+func (m *DealMutation) AddNoteIDs(ids ...gid.ID) {
+	if m.notes == nil {
+		m.notes = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		m.notes[ids[i]] = struct{}{}
+	}
+}
+
+// ClearNotes clears the "notes" edge to the Note entity.
+func (m *DealMutation) ClearNotes() {
+	m.clearednotes = true
+}
+
+// NotesCleared reports if the "notes" edge to the Note entity was cleared.
+func (m *DealMutation) NotesCleared() bool {
+	return m.clearednotes
+}
+
+// RemoveNoteIDs removes the "notes" edge to the Note entity by IDs.
+func (m *DealMutation) RemoveNoteIDs(ids ...gid.ID) {
+	if m.removednotes == nil {
+		m.removednotes = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		delete(m.notes, ids[i])
+		m.removednotes[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedNotes returns the removed IDs of the "notes" edge to the Note entity.
+func (m *DealMutation) RemovedNotesIDs() (ids []gid.ID) {
+	for id := range m.removednotes {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// NotesIDs returns the "notes" edge IDs in the mutation.
+func (m *DealMutation) NotesIDs() (ids []gid.ID) {
+	for id := range m.notes {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetNotes resets all changes to the "notes" edge.
+func (m *DealMutation) ResetNotes() {
+	m.notes = nil
+	m.clearednotes = false
+	m.removednotes = nil
+}
+
+// AddAttachmentIDs adds the "attachments" edge to the Attachment entity by ids.
+func (m *DealMutation) AddAttachmentIDs(ids ...gid.ID) {
+	if m.attachments == nil {
+		m.attachments = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		m.attachments[ids[i]] = struct{}{}
+	}
+}
+
+// ClearAttachments clears the "attachments" edge to the Attachment entity.
+func (m *DealMutation) ClearAttachments() {
+	m.clearedattachments = true
+}
+
+// AttachmentsCleared reports if the "attachments" edge to the Attachment entity was cleared.
+func (m *DealMutation) AttachmentsCleared() bool {
+	return m.clearedattachments
+}
+
+// RemoveAttachmentIDs removes the "attachments" edge to the Attachment entity by IDs.
+func (m *DealMutation) RemoveAttachmentIDs(ids ...gid.ID) {
+	if m.removedattachments == nil {
+		m.removedattachments = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		delete(m.attachments, ids[i])
+		m.removedattachments[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedAttachments returns the removed IDs of the "attachments" edge to the Attachment entity.
+func (m *DealMutation) RemovedAttachmentsIDs() (ids []gid.ID) {
+	for id := range m.removedattachments {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// AttachmentsIDs returns the "attachments" edge IDs in the mutation.
+func (m *DealMutation) AttachmentsIDs() (ids []gid.ID) {
+	for id := range m.attachments {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetAttachments resets all changes to the "attachments" edge.
+func (m *DealMutation) ResetAttachments() {
+	m.attachments = nil
+	m.clearedattachments = false
+	m.removedattachments = nil
+}
+
 // Where appends a list predicates to the DealMutation builder.
 func (m *DealMutation) Where(ps ...predicate.Deal) {
 	m.predicates = append(m.predicates, ps...)
@@ -9786,7 +15922,7 @@ func (m *DealMutation) ResetField(name string) error {
 
 // AddedEdges returns all edge names that were set/added in this mutation.
 func (m *DealMutation) AddedEdges() []string {
-	edges := make([]string, 0, 6)
+	edges := make([]string, 0, 11)
 	if m.owner != nil {
 		edges = append(edges, deal.EdgeOwner)
 	}
@@ -9804,6 +15940,21 @@ func (m *DealMutation) AddedEdges() []string {
 	}
 	if m.primary_contact != nil {
 		edges = append(edges, deal.EdgePrimaryContact)
+	}
+	if m.messages != nil {
+		edges = append(edges, deal.EdgeMessages)
+	}
+	if m.calls != nil {
+		edges = append(edges, deal.EdgeCalls)
+	}
+	if m.tasks != nil {
+		edges = append(edges, deal.EdgeTasks)
+	}
+	if m.notes != nil {
+		edges = append(edges, deal.EdgeNotes)
+	}
+	if m.attachments != nil {
+		edges = append(edges, deal.EdgeAttachments)
 	}
 	return edges
 }
@@ -9836,25 +15987,102 @@ func (m *DealMutation) AddedIDs(name string) []ent.Value {
 		if id := m.primary_contact; id != nil {
 			return []ent.Value{*id}
 		}
+	case deal.EdgeMessages:
+		ids := make([]ent.Value, 0, len(m.messages))
+		for id := range m.messages {
+			ids = append(ids, id)
+		}
+		return ids
+	case deal.EdgeCalls:
+		ids := make([]ent.Value, 0, len(m.calls))
+		for id := range m.calls {
+			ids = append(ids, id)
+		}
+		return ids
+	case deal.EdgeTasks:
+		ids := make([]ent.Value, 0, len(m.tasks))
+		for id := range m.tasks {
+			ids = append(ids, id)
+		}
+		return ids
+	case deal.EdgeNotes:
+		ids := make([]ent.Value, 0, len(m.notes))
+		for id := range m.notes {
+			ids = append(ids, id)
+		}
+		return ids
+	case deal.EdgeAttachments:
+		ids := make([]ent.Value, 0, len(m.attachments))
+		for id := range m.attachments {
+			ids = append(ids, id)
+		}
+		return ids
 	}
 	return nil
 }
 
 // RemovedEdges returns all edge names that were removed in this mutation.
 func (m *DealMutation) RemovedEdges() []string {
-	edges := make([]string, 0, 6)
+	edges := make([]string, 0, 11)
+	if m.removedmessages != nil {
+		edges = append(edges, deal.EdgeMessages)
+	}
+	if m.removedcalls != nil {
+		edges = append(edges, deal.EdgeCalls)
+	}
+	if m.removedtasks != nil {
+		edges = append(edges, deal.EdgeTasks)
+	}
+	if m.removednotes != nil {
+		edges = append(edges, deal.EdgeNotes)
+	}
+	if m.removedattachments != nil {
+		edges = append(edges, deal.EdgeAttachments)
+	}
 	return edges
 }
 
 // RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
 // the given name in this mutation.
 func (m *DealMutation) RemovedIDs(name string) []ent.Value {
+	switch name {
+	case deal.EdgeMessages:
+		ids := make([]ent.Value, 0, len(m.removedmessages))
+		for id := range m.removedmessages {
+			ids = append(ids, id)
+		}
+		return ids
+	case deal.EdgeCalls:
+		ids := make([]ent.Value, 0, len(m.removedcalls))
+		for id := range m.removedcalls {
+			ids = append(ids, id)
+		}
+		return ids
+	case deal.EdgeTasks:
+		ids := make([]ent.Value, 0, len(m.removedtasks))
+		for id := range m.removedtasks {
+			ids = append(ids, id)
+		}
+		return ids
+	case deal.EdgeNotes:
+		ids := make([]ent.Value, 0, len(m.removednotes))
+		for id := range m.removednotes {
+			ids = append(ids, id)
+		}
+		return ids
+	case deal.EdgeAttachments:
+		ids := make([]ent.Value, 0, len(m.removedattachments))
+		for id := range m.removedattachments {
+			ids = append(ids, id)
+		}
+		return ids
+	}
 	return nil
 }
 
 // ClearedEdges returns all edge names that were cleared in this mutation.
 func (m *DealMutation) ClearedEdges() []string {
-	edges := make([]string, 0, 6)
+	edges := make([]string, 0, 11)
 	if m.clearedowner {
 		edges = append(edges, deal.EdgeOwner)
 	}
@@ -9872,6 +16100,21 @@ func (m *DealMutation) ClearedEdges() []string {
 	}
 	if m.clearedprimary_contact {
 		edges = append(edges, deal.EdgePrimaryContact)
+	}
+	if m.clearedmessages {
+		edges = append(edges, deal.EdgeMessages)
+	}
+	if m.clearedcalls {
+		edges = append(edges, deal.EdgeCalls)
+	}
+	if m.clearedtasks {
+		edges = append(edges, deal.EdgeTasks)
+	}
+	if m.clearednotes {
+		edges = append(edges, deal.EdgeNotes)
+	}
+	if m.clearedattachments {
+		edges = append(edges, deal.EdgeAttachments)
 	}
 	return edges
 }
@@ -9892,6 +16135,16 @@ func (m *DealMutation) EdgeCleared(name string) bool {
 		return m.clearedcustomer
 	case deal.EdgePrimaryContact:
 		return m.clearedprimary_contact
+	case deal.EdgeMessages:
+		return m.clearedmessages
+	case deal.EdgeCalls:
+		return m.clearedcalls
+	case deal.EdgeTasks:
+		return m.clearedtasks
+	case deal.EdgeNotes:
+		return m.clearednotes
+	case deal.EdgeAttachments:
+		return m.clearedattachments
 	}
 	return false
 }
@@ -9943,6 +16196,21 @@ func (m *DealMutation) ResetEdge(name string) error {
 		return nil
 	case deal.EdgePrimaryContact:
 		m.ResetPrimaryContact()
+		return nil
+	case deal.EdgeMessages:
+		m.ResetMessages()
+		return nil
+	case deal.EdgeCalls:
+		m.ResetCalls()
+		return nil
+	case deal.EdgeTasks:
+		m.ResetTasks()
+		return nil
+	case deal.EdgeNotes:
+		m.ResetNotes()
+		return nil
+	case deal.EdgeAttachments:
+		m.ResetAttachments()
 		return nil
 	}
 	return fmt.Errorf("unknown Deal edge %s", name)
@@ -10001,6 +16269,9 @@ type MessageMutation struct {
 	replies                 map[gid.ID]struct{}
 	removedreplies          map[gid.ID]struct{}
 	clearedreplies          bool
+	attachments             map[gid.ID]struct{}
+	removedattachments      map[gid.ID]struct{}
+	clearedattachments      bool
 	recipients              map[gid.ID]struct{}
 	removedrecipients       map[gid.ID]struct{}
 	clearedrecipients       bool
@@ -11926,6 +18197,60 @@ func (m *MessageMutation) ResetReplies() {
 	m.removedreplies = nil
 }
 
+// AddAttachmentIDs adds the "attachments" edge to the Attachment entity by ids.
+func (m *MessageMutation) AddAttachmentIDs(ids ...gid.ID) {
+	if m.attachments == nil {
+		m.attachments = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		m.attachments[ids[i]] = struct{}{}
+	}
+}
+
+// ClearAttachments clears the "attachments" edge to the Attachment entity.
+func (m *MessageMutation) ClearAttachments() {
+	m.clearedattachments = true
+}
+
+// AttachmentsCleared reports if the "attachments" edge to the Attachment entity was cleared.
+func (m *MessageMutation) AttachmentsCleared() bool {
+	return m.clearedattachments
+}
+
+// RemoveAttachmentIDs removes the "attachments" edge to the Attachment entity by IDs.
+func (m *MessageMutation) RemoveAttachmentIDs(ids ...gid.ID) {
+	if m.removedattachments == nil {
+		m.removedattachments = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		delete(m.attachments, ids[i])
+		m.removedattachments[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedAttachments returns the removed IDs of the "attachments" edge to the Attachment entity.
+func (m *MessageMutation) RemovedAttachmentsIDs() (ids []gid.ID) {
+	for id := range m.removedattachments {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// AttachmentsIDs returns the "attachments" edge IDs in the mutation.
+func (m *MessageMutation) AttachmentsIDs() (ids []gid.ID) {
+	for id := range m.attachments {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetAttachments resets all changes to the "attachments" edge.
+func (m *MessageMutation) ResetAttachments() {
+	m.attachments = nil
+	m.clearedattachments = false
+	m.removedattachments = nil
+}
+
 // AddRecipientIDs adds the "recipients" edge to the Recipient entity by ids.
 func (m *MessageMutation) AddRecipientIDs(ids ...gid.ID) {
 	if m.recipients == nil {
@@ -12830,7 +19155,7 @@ func (m *MessageMutation) ResetField(name string) error {
 
 // AddedEdges returns all edge names that were set/added in this mutation.
 func (m *MessageMutation) AddedEdges() []string {
-	edges := make([]string, 0, 10)
+	edges := make([]string, 0, 11)
 	if m.owner != nil {
 		edges = append(edges, message.EdgeOwner)
 	}
@@ -12857,6 +19182,9 @@ func (m *MessageMutation) AddedEdges() []string {
 	}
 	if m.replies != nil {
 		edges = append(edges, message.EdgeReplies)
+	}
+	if m.attachments != nil {
+		edges = append(edges, message.EdgeAttachments)
 	}
 	if m.recipients != nil {
 		edges = append(edges, message.EdgeRecipients)
@@ -12906,6 +19234,12 @@ func (m *MessageMutation) AddedIDs(name string) []ent.Value {
 			ids = append(ids, id)
 		}
 		return ids
+	case message.EdgeAttachments:
+		ids := make([]ent.Value, 0, len(m.attachments))
+		for id := range m.attachments {
+			ids = append(ids, id)
+		}
+		return ids
 	case message.EdgeRecipients:
 		ids := make([]ent.Value, 0, len(m.recipients))
 		for id := range m.recipients {
@@ -12918,9 +19252,12 @@ func (m *MessageMutation) AddedIDs(name string) []ent.Value {
 
 // RemovedEdges returns all edge names that were removed in this mutation.
 func (m *MessageMutation) RemovedEdges() []string {
-	edges := make([]string, 0, 10)
+	edges := make([]string, 0, 11)
 	if m.removedreplies != nil {
 		edges = append(edges, message.EdgeReplies)
+	}
+	if m.removedattachments != nil {
+		edges = append(edges, message.EdgeAttachments)
 	}
 	if m.removedrecipients != nil {
 		edges = append(edges, message.EdgeRecipients)
@@ -12938,6 +19275,12 @@ func (m *MessageMutation) RemovedIDs(name string) []ent.Value {
 			ids = append(ids, id)
 		}
 		return ids
+	case message.EdgeAttachments:
+		ids := make([]ent.Value, 0, len(m.removedattachments))
+		for id := range m.removedattachments {
+			ids = append(ids, id)
+		}
+		return ids
 	case message.EdgeRecipients:
 		ids := make([]ent.Value, 0, len(m.removedrecipients))
 		for id := range m.removedrecipients {
@@ -12950,7 +19293,7 @@ func (m *MessageMutation) RemovedIDs(name string) []ent.Value {
 
 // ClearedEdges returns all edge names that were cleared in this mutation.
 func (m *MessageMutation) ClearedEdges() []string {
-	edges := make([]string, 0, 10)
+	edges := make([]string, 0, 11)
 	if m.clearedowner {
 		edges = append(edges, message.EdgeOwner)
 	}
@@ -12977,6 +19320,9 @@ func (m *MessageMutation) ClearedEdges() []string {
 	}
 	if m.clearedreplies {
 		edges = append(edges, message.EdgeReplies)
+	}
+	if m.clearedattachments {
+		edges = append(edges, message.EdgeAttachments)
 	}
 	if m.clearedrecipients {
 		edges = append(edges, message.EdgeRecipients)
@@ -13006,6 +19352,8 @@ func (m *MessageMutation) EdgeCleared(name string) bool {
 		return m.clearedin_reply_to
 	case message.EdgeReplies:
 		return m.clearedreplies
+	case message.EdgeAttachments:
+		return m.clearedattachments
 	case message.EdgeRecipients:
 		return m.clearedrecipients
 	}
@@ -13075,11 +19423,2308 @@ func (m *MessageMutation) ResetEdge(name string) error {
 	case message.EdgeReplies:
 		m.ResetReplies()
 		return nil
+	case message.EdgeAttachments:
+		m.ResetAttachments()
+		return nil
 	case message.EdgeRecipients:
 		m.ResetRecipients()
 		return nil
 	}
 	return fmt.Errorf("unknown Message edge %s", name)
+}
+
+// NoteMutation represents an operation that mutates the Note nodes in the graph.
+type NoteMutation struct {
+	config
+	op                      Op
+	typ                     string
+	id                      *gid.ID
+	tenant_id               *gid.ID
+	created_at              *time.Time
+	updated_at              *time.Time
+	state                   *lifecycle.State
+	prior_state             *lifecycle.State
+	state_changed_at        *time.Time
+	state_reason            *string
+	orphaned_at             *time.Time
+	seal                    *[]byte
+	retired_at              *time.Time
+	purge_after             *time.Time
+	suspended_until         *time.Time
+	suspended_then          *note.SuspendedThen
+	version                 *int
+	addversion              *int
+	kind                    *note.Kind
+	body                    *string
+	happened_at             *time.Time
+	clearedFields           map[string]struct{}
+	owner                   *gid.ID
+	clearedowner            bool
+	team                    *gid.ID
+	clearedteam             bool
+	state_changed_by        *gid.ID
+	clearedstate_changed_by bool
+	operation               *gid.ID
+	clearedoperation        bool
+	customer                *gid.ID
+	clearedcustomer         bool
+	contact                 *gid.ID
+	clearedcontact          bool
+	deal                    *gid.ID
+	cleareddeal             bool
+	attachments             map[gid.ID]struct{}
+	removedattachments      map[gid.ID]struct{}
+	clearedattachments      bool
+	done                    bool
+	oldValue                func(context.Context) (*Note, error)
+	predicates              []predicate.Note
+}
+
+var _ ent.Mutation = (*NoteMutation)(nil)
+
+// noteOption allows management of the mutation configuration using functional options.
+type noteOption func(*NoteMutation)
+
+// newNoteMutation creates new mutation for the Note entity.
+func newNoteMutation(c config, op Op, opts ...noteOption) *NoteMutation {
+	m := &NoteMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeNote,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withNoteID sets the ID field of the mutation.
+func withNoteID(id gid.ID) noteOption {
+	return func(m *NoteMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *Note
+		)
+		m.oldValue = func(ctx context.Context) (*Note, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().Note.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withNote sets the old Note of the mutation.
+func withNote(node *Note) noteOption {
+	return func(m *NoteMutation) {
+		m.oldValue = func(context.Context) (*Note, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m NoteMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m NoteMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of Note entities.
+func (m *NoteMutation) SetID(id gid.ID) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *NoteMutation) ID() (id gid.ID, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *NoteMutation) IDs(ctx context.Context) ([]gid.ID, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []gid.ID{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().Note.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetTenantID sets the "tenant_id" field.
+func (m *NoteMutation) SetTenantID(gi gid.ID) {
+	m.tenant_id = &gi
+}
+
+// TenantID returns the value of the "tenant_id" field in the mutation.
+func (m *NoteMutation) TenantID() (r gid.ID, exists bool) {
+	v := m.tenant_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTenantID returns the old "tenant_id" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldTenantID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTenantID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTenantID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTenantID: %w", err)
+	}
+	return oldValue.TenantID, nil
+}
+
+// ResetTenantID resets all changes to the "tenant_id" field.
+func (m *NoteMutation) ResetTenantID() {
+	m.tenant_id = nil
+}
+
+// SetOwnerID sets the "owner_id" field.
+func (m *NoteMutation) SetOwnerID(gi gid.ID) {
+	m.owner = &gi
+}
+
+// OwnerID returns the value of the "owner_id" field in the mutation.
+func (m *NoteMutation) OwnerID() (r gid.ID, exists bool) {
+	v := m.owner
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOwnerID returns the old "owner_id" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldOwnerID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOwnerID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOwnerID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOwnerID: %w", err)
+	}
+	return oldValue.OwnerID, nil
+}
+
+// ClearOwnerID clears the value of the "owner_id" field.
+func (m *NoteMutation) ClearOwnerID() {
+	m.owner = nil
+	m.clearedFields[note.FieldOwnerID] = struct{}{}
+}
+
+// OwnerIDCleared returns if the "owner_id" field was cleared in this mutation.
+func (m *NoteMutation) OwnerIDCleared() bool {
+	_, ok := m.clearedFields[note.FieldOwnerID]
+	return ok
+}
+
+// ResetOwnerID resets all changes to the "owner_id" field.
+func (m *NoteMutation) ResetOwnerID() {
+	m.owner = nil
+	delete(m.clearedFields, note.FieldOwnerID)
+}
+
+// SetTeamID sets the "team_id" field.
+func (m *NoteMutation) SetTeamID(gi gid.ID) {
+	m.team = &gi
+}
+
+// TeamID returns the value of the "team_id" field in the mutation.
+func (m *NoteMutation) TeamID() (r gid.ID, exists bool) {
+	v := m.team
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTeamID returns the old "team_id" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldTeamID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTeamID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTeamID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTeamID: %w", err)
+	}
+	return oldValue.TeamID, nil
+}
+
+// ClearTeamID clears the value of the "team_id" field.
+func (m *NoteMutation) ClearTeamID() {
+	m.team = nil
+	m.clearedFields[note.FieldTeamID] = struct{}{}
+}
+
+// TeamIDCleared returns if the "team_id" field was cleared in this mutation.
+func (m *NoteMutation) TeamIDCleared() bool {
+	_, ok := m.clearedFields[note.FieldTeamID]
+	return ok
+}
+
+// ResetTeamID resets all changes to the "team_id" field.
+func (m *NoteMutation) ResetTeamID() {
+	m.team = nil
+	delete(m.clearedFields, note.FieldTeamID)
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *NoteMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *NoteMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *NoteMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetUpdatedAt sets the "updated_at" field.
+func (m *NoteMutation) SetUpdatedAt(t time.Time) {
+	m.updated_at = &t
+}
+
+// UpdatedAt returns the value of the "updated_at" field in the mutation.
+func (m *NoteMutation) UpdatedAt() (r time.Time, exists bool) {
+	v := m.updated_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUpdatedAt returns the old "updated_at" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldUpdatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUpdatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUpdatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUpdatedAt: %w", err)
+	}
+	return oldValue.UpdatedAt, nil
+}
+
+// ResetUpdatedAt resets all changes to the "updated_at" field.
+func (m *NoteMutation) ResetUpdatedAt() {
+	m.updated_at = nil
+}
+
+// SetState sets the "state" field.
+func (m *NoteMutation) SetState(l lifecycle.State) {
+	m.state = &l
+}
+
+// State returns the value of the "state" field in the mutation.
+func (m *NoteMutation) State() (r lifecycle.State, exists bool) {
+	v := m.state
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldState returns the old "state" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldState(ctx context.Context) (v lifecycle.State, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldState is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldState requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldState: %w", err)
+	}
+	return oldValue.State, nil
+}
+
+// ResetState resets all changes to the "state" field.
+func (m *NoteMutation) ResetState() {
+	m.state = nil
+}
+
+// SetPriorState sets the "prior_state" field.
+func (m *NoteMutation) SetPriorState(l lifecycle.State) {
+	m.prior_state = &l
+}
+
+// PriorState returns the value of the "prior_state" field in the mutation.
+func (m *NoteMutation) PriorState() (r lifecycle.State, exists bool) {
+	v := m.prior_state
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPriorState returns the old "prior_state" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldPriorState(ctx context.Context) (v *lifecycle.State, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPriorState is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPriorState requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPriorState: %w", err)
+	}
+	return oldValue.PriorState, nil
+}
+
+// ClearPriorState clears the value of the "prior_state" field.
+func (m *NoteMutation) ClearPriorState() {
+	m.prior_state = nil
+	m.clearedFields[note.FieldPriorState] = struct{}{}
+}
+
+// PriorStateCleared returns if the "prior_state" field was cleared in this mutation.
+func (m *NoteMutation) PriorStateCleared() bool {
+	_, ok := m.clearedFields[note.FieldPriorState]
+	return ok
+}
+
+// ResetPriorState resets all changes to the "prior_state" field.
+func (m *NoteMutation) ResetPriorState() {
+	m.prior_state = nil
+	delete(m.clearedFields, note.FieldPriorState)
+}
+
+// SetStateChangedAt sets the "state_changed_at" field.
+func (m *NoteMutation) SetStateChangedAt(t time.Time) {
+	m.state_changed_at = &t
+}
+
+// StateChangedAt returns the value of the "state_changed_at" field in the mutation.
+func (m *NoteMutation) StateChangedAt() (r time.Time, exists bool) {
+	v := m.state_changed_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStateChangedAt returns the old "state_changed_at" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldStateChangedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStateChangedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStateChangedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStateChangedAt: %w", err)
+	}
+	return oldValue.StateChangedAt, nil
+}
+
+// ResetStateChangedAt resets all changes to the "state_changed_at" field.
+func (m *NoteMutation) ResetStateChangedAt() {
+	m.state_changed_at = nil
+}
+
+// SetStateChangedByID sets the "state_changed_by_id" field.
+func (m *NoteMutation) SetStateChangedByID(gi gid.ID) {
+	m.state_changed_by = &gi
+}
+
+// StateChangedByID returns the value of the "state_changed_by_id" field in the mutation.
+func (m *NoteMutation) StateChangedByID() (r gid.ID, exists bool) {
+	v := m.state_changed_by
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStateChangedByID returns the old "state_changed_by_id" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldStateChangedByID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStateChangedByID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStateChangedByID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStateChangedByID: %w", err)
+	}
+	return oldValue.StateChangedByID, nil
+}
+
+// ClearStateChangedByID clears the value of the "state_changed_by_id" field.
+func (m *NoteMutation) ClearStateChangedByID() {
+	m.state_changed_by = nil
+	m.clearedFields[note.FieldStateChangedByID] = struct{}{}
+}
+
+// StateChangedByIDCleared returns if the "state_changed_by_id" field was cleared in this mutation.
+func (m *NoteMutation) StateChangedByIDCleared() bool {
+	_, ok := m.clearedFields[note.FieldStateChangedByID]
+	return ok
+}
+
+// ResetStateChangedByID resets all changes to the "state_changed_by_id" field.
+func (m *NoteMutation) ResetStateChangedByID() {
+	m.state_changed_by = nil
+	delete(m.clearedFields, note.FieldStateChangedByID)
+}
+
+// SetStateReason sets the "state_reason" field.
+func (m *NoteMutation) SetStateReason(s string) {
+	m.state_reason = &s
+}
+
+// StateReason returns the value of the "state_reason" field in the mutation.
+func (m *NoteMutation) StateReason() (r string, exists bool) {
+	v := m.state_reason
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStateReason returns the old "state_reason" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldStateReason(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStateReason is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStateReason requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStateReason: %w", err)
+	}
+	return oldValue.StateReason, nil
+}
+
+// ClearStateReason clears the value of the "state_reason" field.
+func (m *NoteMutation) ClearStateReason() {
+	m.state_reason = nil
+	m.clearedFields[note.FieldStateReason] = struct{}{}
+}
+
+// StateReasonCleared returns if the "state_reason" field was cleared in this mutation.
+func (m *NoteMutation) StateReasonCleared() bool {
+	_, ok := m.clearedFields[note.FieldStateReason]
+	return ok
+}
+
+// ResetStateReason resets all changes to the "state_reason" field.
+func (m *NoteMutation) ResetStateReason() {
+	m.state_reason = nil
+	delete(m.clearedFields, note.FieldStateReason)
+}
+
+// SetOperationID sets the "operation_id" field.
+func (m *NoteMutation) SetOperationID(gi gid.ID) {
+	m.operation = &gi
+}
+
+// OperationID returns the value of the "operation_id" field in the mutation.
+func (m *NoteMutation) OperationID() (r gid.ID, exists bool) {
+	v := m.operation
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOperationID returns the old "operation_id" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldOperationID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOperationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOperationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOperationID: %w", err)
+	}
+	return oldValue.OperationID, nil
+}
+
+// ClearOperationID clears the value of the "operation_id" field.
+func (m *NoteMutation) ClearOperationID() {
+	m.operation = nil
+	m.clearedFields[note.FieldOperationID] = struct{}{}
+}
+
+// OperationIDCleared returns if the "operation_id" field was cleared in this mutation.
+func (m *NoteMutation) OperationIDCleared() bool {
+	_, ok := m.clearedFields[note.FieldOperationID]
+	return ok
+}
+
+// ResetOperationID resets all changes to the "operation_id" field.
+func (m *NoteMutation) ResetOperationID() {
+	m.operation = nil
+	delete(m.clearedFields, note.FieldOperationID)
+}
+
+// SetOrphanedAt sets the "orphaned_at" field.
+func (m *NoteMutation) SetOrphanedAt(t time.Time) {
+	m.orphaned_at = &t
+}
+
+// OrphanedAt returns the value of the "orphaned_at" field in the mutation.
+func (m *NoteMutation) OrphanedAt() (r time.Time, exists bool) {
+	v := m.orphaned_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrphanedAt returns the old "orphaned_at" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldOrphanedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrphanedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrphanedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrphanedAt: %w", err)
+	}
+	return oldValue.OrphanedAt, nil
+}
+
+// ClearOrphanedAt clears the value of the "orphaned_at" field.
+func (m *NoteMutation) ClearOrphanedAt() {
+	m.orphaned_at = nil
+	m.clearedFields[note.FieldOrphanedAt] = struct{}{}
+}
+
+// OrphanedAtCleared returns if the "orphaned_at" field was cleared in this mutation.
+func (m *NoteMutation) OrphanedAtCleared() bool {
+	_, ok := m.clearedFields[note.FieldOrphanedAt]
+	return ok
+}
+
+// ResetOrphanedAt resets all changes to the "orphaned_at" field.
+func (m *NoteMutation) ResetOrphanedAt() {
+	m.orphaned_at = nil
+	delete(m.clearedFields, note.FieldOrphanedAt)
+}
+
+// SetSeal sets the "seal" field.
+func (m *NoteMutation) SetSeal(b []byte) {
+	m.seal = &b
+}
+
+// Seal returns the value of the "seal" field in the mutation.
+func (m *NoteMutation) Seal() (r []byte, exists bool) {
+	v := m.seal
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSeal returns the old "seal" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldSeal(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSeal is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSeal requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSeal: %w", err)
+	}
+	return oldValue.Seal, nil
+}
+
+// ResetSeal resets all changes to the "seal" field.
+func (m *NoteMutation) ResetSeal() {
+	m.seal = nil
+}
+
+// SetRetiredAt sets the "retired_at" field.
+func (m *NoteMutation) SetRetiredAt(t time.Time) {
+	m.retired_at = &t
+}
+
+// RetiredAt returns the value of the "retired_at" field in the mutation.
+func (m *NoteMutation) RetiredAt() (r time.Time, exists bool) {
+	v := m.retired_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRetiredAt returns the old "retired_at" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldRetiredAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRetiredAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRetiredAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRetiredAt: %w", err)
+	}
+	return oldValue.RetiredAt, nil
+}
+
+// ClearRetiredAt clears the value of the "retired_at" field.
+func (m *NoteMutation) ClearRetiredAt() {
+	m.retired_at = nil
+	m.clearedFields[note.FieldRetiredAt] = struct{}{}
+}
+
+// RetiredAtCleared returns if the "retired_at" field was cleared in this mutation.
+func (m *NoteMutation) RetiredAtCleared() bool {
+	_, ok := m.clearedFields[note.FieldRetiredAt]
+	return ok
+}
+
+// ResetRetiredAt resets all changes to the "retired_at" field.
+func (m *NoteMutation) ResetRetiredAt() {
+	m.retired_at = nil
+	delete(m.clearedFields, note.FieldRetiredAt)
+}
+
+// SetPurgeAfter sets the "purge_after" field.
+func (m *NoteMutation) SetPurgeAfter(t time.Time) {
+	m.purge_after = &t
+}
+
+// PurgeAfter returns the value of the "purge_after" field in the mutation.
+func (m *NoteMutation) PurgeAfter() (r time.Time, exists bool) {
+	v := m.purge_after
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPurgeAfter returns the old "purge_after" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldPurgeAfter(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPurgeAfter is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPurgeAfter requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPurgeAfter: %w", err)
+	}
+	return oldValue.PurgeAfter, nil
+}
+
+// ClearPurgeAfter clears the value of the "purge_after" field.
+func (m *NoteMutation) ClearPurgeAfter() {
+	m.purge_after = nil
+	m.clearedFields[note.FieldPurgeAfter] = struct{}{}
+}
+
+// PurgeAfterCleared returns if the "purge_after" field was cleared in this mutation.
+func (m *NoteMutation) PurgeAfterCleared() bool {
+	_, ok := m.clearedFields[note.FieldPurgeAfter]
+	return ok
+}
+
+// ResetPurgeAfter resets all changes to the "purge_after" field.
+func (m *NoteMutation) ResetPurgeAfter() {
+	m.purge_after = nil
+	delete(m.clearedFields, note.FieldPurgeAfter)
+}
+
+// SetSuspendedUntil sets the "suspended_until" field.
+func (m *NoteMutation) SetSuspendedUntil(t time.Time) {
+	m.suspended_until = &t
+}
+
+// SuspendedUntil returns the value of the "suspended_until" field in the mutation.
+func (m *NoteMutation) SuspendedUntil() (r time.Time, exists bool) {
+	v := m.suspended_until
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSuspendedUntil returns the old "suspended_until" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldSuspendedUntil(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSuspendedUntil is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSuspendedUntil requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSuspendedUntil: %w", err)
+	}
+	return oldValue.SuspendedUntil, nil
+}
+
+// ClearSuspendedUntil clears the value of the "suspended_until" field.
+func (m *NoteMutation) ClearSuspendedUntil() {
+	m.suspended_until = nil
+	m.clearedFields[note.FieldSuspendedUntil] = struct{}{}
+}
+
+// SuspendedUntilCleared returns if the "suspended_until" field was cleared in this mutation.
+func (m *NoteMutation) SuspendedUntilCleared() bool {
+	_, ok := m.clearedFields[note.FieldSuspendedUntil]
+	return ok
+}
+
+// ResetSuspendedUntil resets all changes to the "suspended_until" field.
+func (m *NoteMutation) ResetSuspendedUntil() {
+	m.suspended_until = nil
+	delete(m.clearedFields, note.FieldSuspendedUntil)
+}
+
+// SetSuspendedThen sets the "suspended_then" field.
+func (m *NoteMutation) SetSuspendedThen(nt note.SuspendedThen) {
+	m.suspended_then = &nt
+}
+
+// SuspendedThen returns the value of the "suspended_then" field in the mutation.
+func (m *NoteMutation) SuspendedThen() (r note.SuspendedThen, exists bool) {
+	v := m.suspended_then
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSuspendedThen returns the old "suspended_then" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldSuspendedThen(ctx context.Context) (v *note.SuspendedThen, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSuspendedThen is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSuspendedThen requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSuspendedThen: %w", err)
+	}
+	return oldValue.SuspendedThen, nil
+}
+
+// ClearSuspendedThen clears the value of the "suspended_then" field.
+func (m *NoteMutation) ClearSuspendedThen() {
+	m.suspended_then = nil
+	m.clearedFields[note.FieldSuspendedThen] = struct{}{}
+}
+
+// SuspendedThenCleared returns if the "suspended_then" field was cleared in this mutation.
+func (m *NoteMutation) SuspendedThenCleared() bool {
+	_, ok := m.clearedFields[note.FieldSuspendedThen]
+	return ok
+}
+
+// ResetSuspendedThen resets all changes to the "suspended_then" field.
+func (m *NoteMutation) ResetSuspendedThen() {
+	m.suspended_then = nil
+	delete(m.clearedFields, note.FieldSuspendedThen)
+}
+
+// SetVersion sets the "version" field.
+func (m *NoteMutation) SetVersion(i int) {
+	m.version = &i
+	m.addversion = nil
+}
+
+// Version returns the value of the "version" field in the mutation.
+func (m *NoteMutation) Version() (r int, exists bool) {
+	v := m.version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldVersion returns the old "version" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldVersion(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldVersion is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldVersion requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldVersion: %w", err)
+	}
+	return oldValue.Version, nil
+}
+
+// AddVersion adds i to the "version" field.
+func (m *NoteMutation) AddVersion(i int) {
+	if m.addversion != nil {
+		*m.addversion += i
+	} else {
+		m.addversion = &i
+	}
+}
+
+// AddedVersion returns the value that was added to the "version" field in this mutation.
+func (m *NoteMutation) AddedVersion() (r int, exists bool) {
+	v := m.addversion
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetVersion resets all changes to the "version" field.
+func (m *NoteMutation) ResetVersion() {
+	m.version = nil
+	m.addversion = nil
+}
+
+// SetKind sets the "kind" field.
+func (m *NoteMutation) SetKind(n note.Kind) {
+	m.kind = &n
+}
+
+// Kind returns the value of the "kind" field in the mutation.
+func (m *NoteMutation) Kind() (r note.Kind, exists bool) {
+	v := m.kind
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldKind returns the old "kind" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldKind(ctx context.Context) (v note.Kind, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldKind is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldKind requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldKind: %w", err)
+	}
+	return oldValue.Kind, nil
+}
+
+// ResetKind resets all changes to the "kind" field.
+func (m *NoteMutation) ResetKind() {
+	m.kind = nil
+}
+
+// SetBody sets the "body" field.
+func (m *NoteMutation) SetBody(s string) {
+	m.body = &s
+}
+
+// Body returns the value of the "body" field in the mutation.
+func (m *NoteMutation) Body() (r string, exists bool) {
+	v := m.body
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldBody returns the old "body" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldBody(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldBody is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldBody requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldBody: %w", err)
+	}
+	return oldValue.Body, nil
+}
+
+// ResetBody resets all changes to the "body" field.
+func (m *NoteMutation) ResetBody() {
+	m.body = nil
+}
+
+// SetHappenedAt sets the "happened_at" field.
+func (m *NoteMutation) SetHappenedAt(t time.Time) {
+	m.happened_at = &t
+}
+
+// HappenedAt returns the value of the "happened_at" field in the mutation.
+func (m *NoteMutation) HappenedAt() (r time.Time, exists bool) {
+	v := m.happened_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldHappenedAt returns the old "happened_at" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldHappenedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldHappenedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldHappenedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldHappenedAt: %w", err)
+	}
+	return oldValue.HappenedAt, nil
+}
+
+// ResetHappenedAt resets all changes to the "happened_at" field.
+func (m *NoteMutation) ResetHappenedAt() {
+	m.happened_at = nil
+}
+
+// SetCustomerID sets the "customer_id" field.
+func (m *NoteMutation) SetCustomerID(gi gid.ID) {
+	m.customer = &gi
+}
+
+// CustomerID returns the value of the "customer_id" field in the mutation.
+func (m *NoteMutation) CustomerID() (r gid.ID, exists bool) {
+	v := m.customer
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCustomerID returns the old "customer_id" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldCustomerID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCustomerID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCustomerID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCustomerID: %w", err)
+	}
+	return oldValue.CustomerID, nil
+}
+
+// ClearCustomerID clears the value of the "customer_id" field.
+func (m *NoteMutation) ClearCustomerID() {
+	m.customer = nil
+	m.clearedFields[note.FieldCustomerID] = struct{}{}
+}
+
+// CustomerIDCleared returns if the "customer_id" field was cleared in this mutation.
+func (m *NoteMutation) CustomerIDCleared() bool {
+	_, ok := m.clearedFields[note.FieldCustomerID]
+	return ok
+}
+
+// ResetCustomerID resets all changes to the "customer_id" field.
+func (m *NoteMutation) ResetCustomerID() {
+	m.customer = nil
+	delete(m.clearedFields, note.FieldCustomerID)
+}
+
+// SetContactID sets the "contact_id" field.
+func (m *NoteMutation) SetContactID(gi gid.ID) {
+	m.contact = &gi
+}
+
+// ContactID returns the value of the "contact_id" field in the mutation.
+func (m *NoteMutation) ContactID() (r gid.ID, exists bool) {
+	v := m.contact
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldContactID returns the old "contact_id" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldContactID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldContactID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldContactID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldContactID: %w", err)
+	}
+	return oldValue.ContactID, nil
+}
+
+// ClearContactID clears the value of the "contact_id" field.
+func (m *NoteMutation) ClearContactID() {
+	m.contact = nil
+	m.clearedFields[note.FieldContactID] = struct{}{}
+}
+
+// ContactIDCleared returns if the "contact_id" field was cleared in this mutation.
+func (m *NoteMutation) ContactIDCleared() bool {
+	_, ok := m.clearedFields[note.FieldContactID]
+	return ok
+}
+
+// ResetContactID resets all changes to the "contact_id" field.
+func (m *NoteMutation) ResetContactID() {
+	m.contact = nil
+	delete(m.clearedFields, note.FieldContactID)
+}
+
+// SetDealID sets the "deal_id" field.
+func (m *NoteMutation) SetDealID(gi gid.ID) {
+	m.deal = &gi
+}
+
+// DealID returns the value of the "deal_id" field in the mutation.
+func (m *NoteMutation) DealID() (r gid.ID, exists bool) {
+	v := m.deal
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDealID returns the old "deal_id" field's value of the Note entity.
+// If the Note object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *NoteMutation) OldDealID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDealID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDealID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDealID: %w", err)
+	}
+	return oldValue.DealID, nil
+}
+
+// ClearDealID clears the value of the "deal_id" field.
+func (m *NoteMutation) ClearDealID() {
+	m.deal = nil
+	m.clearedFields[note.FieldDealID] = struct{}{}
+}
+
+// DealIDCleared returns if the "deal_id" field was cleared in this mutation.
+func (m *NoteMutation) DealIDCleared() bool {
+	_, ok := m.clearedFields[note.FieldDealID]
+	return ok
+}
+
+// ResetDealID resets all changes to the "deal_id" field.
+func (m *NoteMutation) ResetDealID() {
+	m.deal = nil
+	delete(m.clearedFields, note.FieldDealID)
+}
+
+// ClearOwner clears the "owner" edge to the User entity.
+func (m *NoteMutation) ClearOwner() {
+	m.clearedowner = true
+	m.clearedFields[note.FieldOwnerID] = struct{}{}
+}
+
+// OwnerCleared reports if the "owner" edge to the User entity was cleared.
+func (m *NoteMutation) OwnerCleared() bool {
+	return m.OwnerIDCleared() || m.clearedowner
+}
+
+// OwnerIDs returns the "owner" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// OwnerID instead. It exists only for internal usage by the builders.
+func (m *NoteMutation) OwnerIDs() (ids []gid.ID) {
+	if id := m.owner; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetOwner resets all changes to the "owner" edge.
+func (m *NoteMutation) ResetOwner() {
+	m.owner = nil
+	m.clearedowner = false
+}
+
+// ClearTeam clears the "team" edge to the Team entity.
+func (m *NoteMutation) ClearTeam() {
+	m.clearedteam = true
+	m.clearedFields[note.FieldTeamID] = struct{}{}
+}
+
+// TeamCleared reports if the "team" edge to the Team entity was cleared.
+func (m *NoteMutation) TeamCleared() bool {
+	return m.TeamIDCleared() || m.clearedteam
+}
+
+// TeamIDs returns the "team" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// TeamID instead. It exists only for internal usage by the builders.
+func (m *NoteMutation) TeamIDs() (ids []gid.ID) {
+	if id := m.team; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetTeam resets all changes to the "team" edge.
+func (m *NoteMutation) ResetTeam() {
+	m.team = nil
+	m.clearedteam = false
+}
+
+// ClearStateChangedBy clears the "state_changed_by" edge to the User entity.
+func (m *NoteMutation) ClearStateChangedBy() {
+	m.clearedstate_changed_by = true
+	m.clearedFields[note.FieldStateChangedByID] = struct{}{}
+}
+
+// StateChangedByCleared reports if the "state_changed_by" edge to the User entity was cleared.
+func (m *NoteMutation) StateChangedByCleared() bool {
+	return m.StateChangedByIDCleared() || m.clearedstate_changed_by
+}
+
+// StateChangedByIDs returns the "state_changed_by" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// StateChangedByID instead. It exists only for internal usage by the builders.
+func (m *NoteMutation) StateChangedByIDs() (ids []gid.ID) {
+	if id := m.state_changed_by; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetStateChangedBy resets all changes to the "state_changed_by" edge.
+func (m *NoteMutation) ResetStateChangedBy() {
+	m.state_changed_by = nil
+	m.clearedstate_changed_by = false
+}
+
+// ClearOperation clears the "operation" edge to the Operation entity.
+func (m *NoteMutation) ClearOperation() {
+	m.clearedoperation = true
+	m.clearedFields[note.FieldOperationID] = struct{}{}
+}
+
+// OperationCleared reports if the "operation" edge to the Operation entity was cleared.
+func (m *NoteMutation) OperationCleared() bool {
+	return m.OperationIDCleared() || m.clearedoperation
+}
+
+// OperationIDs returns the "operation" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// OperationID instead. It exists only for internal usage by the builders.
+func (m *NoteMutation) OperationIDs() (ids []gid.ID) {
+	if id := m.operation; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetOperation resets all changes to the "operation" edge.
+func (m *NoteMutation) ResetOperation() {
+	m.operation = nil
+	m.clearedoperation = false
+}
+
+// ClearCustomer clears the "customer" edge to the Customer entity.
+func (m *NoteMutation) ClearCustomer() {
+	m.clearedcustomer = true
+	m.clearedFields[note.FieldCustomerID] = struct{}{}
+}
+
+// CustomerCleared reports if the "customer" edge to the Customer entity was cleared.
+func (m *NoteMutation) CustomerCleared() bool {
+	return m.CustomerIDCleared() || m.clearedcustomer
+}
+
+// CustomerIDs returns the "customer" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// CustomerID instead. It exists only for internal usage by the builders.
+func (m *NoteMutation) CustomerIDs() (ids []gid.ID) {
+	if id := m.customer; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetCustomer resets all changes to the "customer" edge.
+func (m *NoteMutation) ResetCustomer() {
+	m.customer = nil
+	m.clearedcustomer = false
+}
+
+// ClearContact clears the "contact" edge to the Contact entity.
+func (m *NoteMutation) ClearContact() {
+	m.clearedcontact = true
+	m.clearedFields[note.FieldContactID] = struct{}{}
+}
+
+// ContactCleared reports if the "contact" edge to the Contact entity was cleared.
+func (m *NoteMutation) ContactCleared() bool {
+	return m.ContactIDCleared() || m.clearedcontact
+}
+
+// ContactIDs returns the "contact" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// ContactID instead. It exists only for internal usage by the builders.
+func (m *NoteMutation) ContactIDs() (ids []gid.ID) {
+	if id := m.contact; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetContact resets all changes to the "contact" edge.
+func (m *NoteMutation) ResetContact() {
+	m.contact = nil
+	m.clearedcontact = false
+}
+
+// ClearDeal clears the "deal" edge to the Deal entity.
+func (m *NoteMutation) ClearDeal() {
+	m.cleareddeal = true
+	m.clearedFields[note.FieldDealID] = struct{}{}
+}
+
+// DealCleared reports if the "deal" edge to the Deal entity was cleared.
+func (m *NoteMutation) DealCleared() bool {
+	return m.DealIDCleared() || m.cleareddeal
+}
+
+// DealIDs returns the "deal" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// DealID instead. It exists only for internal usage by the builders.
+func (m *NoteMutation) DealIDs() (ids []gid.ID) {
+	if id := m.deal; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetDeal resets all changes to the "deal" edge.
+func (m *NoteMutation) ResetDeal() {
+	m.deal = nil
+	m.cleareddeal = false
+}
+
+// AddAttachmentIDs adds the "attachments" edge to the Attachment entity by ids.
+func (m *NoteMutation) AddAttachmentIDs(ids ...gid.ID) {
+	if m.attachments == nil {
+		m.attachments = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		m.attachments[ids[i]] = struct{}{}
+	}
+}
+
+// ClearAttachments clears the "attachments" edge to the Attachment entity.
+func (m *NoteMutation) ClearAttachments() {
+	m.clearedattachments = true
+}
+
+// AttachmentsCleared reports if the "attachments" edge to the Attachment entity was cleared.
+func (m *NoteMutation) AttachmentsCleared() bool {
+	return m.clearedattachments
+}
+
+// RemoveAttachmentIDs removes the "attachments" edge to the Attachment entity by IDs.
+func (m *NoteMutation) RemoveAttachmentIDs(ids ...gid.ID) {
+	if m.removedattachments == nil {
+		m.removedattachments = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		delete(m.attachments, ids[i])
+		m.removedattachments[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedAttachments returns the removed IDs of the "attachments" edge to the Attachment entity.
+func (m *NoteMutation) RemovedAttachmentsIDs() (ids []gid.ID) {
+	for id := range m.removedattachments {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// AttachmentsIDs returns the "attachments" edge IDs in the mutation.
+func (m *NoteMutation) AttachmentsIDs() (ids []gid.ID) {
+	for id := range m.attachments {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetAttachments resets all changes to the "attachments" edge.
+func (m *NoteMutation) ResetAttachments() {
+	m.attachments = nil
+	m.clearedattachments = false
+	m.removedattachments = nil
+}
+
+// Where appends a list predicates to the NoteMutation builder.
+func (m *NoteMutation) Where(ps ...predicate.Note) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the NoteMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *NoteMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.Note, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *NoteMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *NoteMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (Note).
+func (m *NoteMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *NoteMutation) Fields() []string {
+	fields := make([]string, 0, 24)
+	if m.tenant_id != nil {
+		fields = append(fields, note.FieldTenantID)
+	}
+	if m.owner != nil {
+		fields = append(fields, note.FieldOwnerID)
+	}
+	if m.team != nil {
+		fields = append(fields, note.FieldTeamID)
+	}
+	if m.created_at != nil {
+		fields = append(fields, note.FieldCreatedAt)
+	}
+	if m.updated_at != nil {
+		fields = append(fields, note.FieldUpdatedAt)
+	}
+	if m.state != nil {
+		fields = append(fields, note.FieldState)
+	}
+	if m.prior_state != nil {
+		fields = append(fields, note.FieldPriorState)
+	}
+	if m.state_changed_at != nil {
+		fields = append(fields, note.FieldStateChangedAt)
+	}
+	if m.state_changed_by != nil {
+		fields = append(fields, note.FieldStateChangedByID)
+	}
+	if m.state_reason != nil {
+		fields = append(fields, note.FieldStateReason)
+	}
+	if m.operation != nil {
+		fields = append(fields, note.FieldOperationID)
+	}
+	if m.orphaned_at != nil {
+		fields = append(fields, note.FieldOrphanedAt)
+	}
+	if m.seal != nil {
+		fields = append(fields, note.FieldSeal)
+	}
+	if m.retired_at != nil {
+		fields = append(fields, note.FieldRetiredAt)
+	}
+	if m.purge_after != nil {
+		fields = append(fields, note.FieldPurgeAfter)
+	}
+	if m.suspended_until != nil {
+		fields = append(fields, note.FieldSuspendedUntil)
+	}
+	if m.suspended_then != nil {
+		fields = append(fields, note.FieldSuspendedThen)
+	}
+	if m.version != nil {
+		fields = append(fields, note.FieldVersion)
+	}
+	if m.kind != nil {
+		fields = append(fields, note.FieldKind)
+	}
+	if m.body != nil {
+		fields = append(fields, note.FieldBody)
+	}
+	if m.happened_at != nil {
+		fields = append(fields, note.FieldHappenedAt)
+	}
+	if m.customer != nil {
+		fields = append(fields, note.FieldCustomerID)
+	}
+	if m.contact != nil {
+		fields = append(fields, note.FieldContactID)
+	}
+	if m.deal != nil {
+		fields = append(fields, note.FieldDealID)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *NoteMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case note.FieldTenantID:
+		return m.TenantID()
+	case note.FieldOwnerID:
+		return m.OwnerID()
+	case note.FieldTeamID:
+		return m.TeamID()
+	case note.FieldCreatedAt:
+		return m.CreatedAt()
+	case note.FieldUpdatedAt:
+		return m.UpdatedAt()
+	case note.FieldState:
+		return m.State()
+	case note.FieldPriorState:
+		return m.PriorState()
+	case note.FieldStateChangedAt:
+		return m.StateChangedAt()
+	case note.FieldStateChangedByID:
+		return m.StateChangedByID()
+	case note.FieldStateReason:
+		return m.StateReason()
+	case note.FieldOperationID:
+		return m.OperationID()
+	case note.FieldOrphanedAt:
+		return m.OrphanedAt()
+	case note.FieldSeal:
+		return m.Seal()
+	case note.FieldRetiredAt:
+		return m.RetiredAt()
+	case note.FieldPurgeAfter:
+		return m.PurgeAfter()
+	case note.FieldSuspendedUntil:
+		return m.SuspendedUntil()
+	case note.FieldSuspendedThen:
+		return m.SuspendedThen()
+	case note.FieldVersion:
+		return m.Version()
+	case note.FieldKind:
+		return m.Kind()
+	case note.FieldBody:
+		return m.Body()
+	case note.FieldHappenedAt:
+		return m.HappenedAt()
+	case note.FieldCustomerID:
+		return m.CustomerID()
+	case note.FieldContactID:
+		return m.ContactID()
+	case note.FieldDealID:
+		return m.DealID()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *NoteMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case note.FieldTenantID:
+		return m.OldTenantID(ctx)
+	case note.FieldOwnerID:
+		return m.OldOwnerID(ctx)
+	case note.FieldTeamID:
+		return m.OldTeamID(ctx)
+	case note.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case note.FieldUpdatedAt:
+		return m.OldUpdatedAt(ctx)
+	case note.FieldState:
+		return m.OldState(ctx)
+	case note.FieldPriorState:
+		return m.OldPriorState(ctx)
+	case note.FieldStateChangedAt:
+		return m.OldStateChangedAt(ctx)
+	case note.FieldStateChangedByID:
+		return m.OldStateChangedByID(ctx)
+	case note.FieldStateReason:
+		return m.OldStateReason(ctx)
+	case note.FieldOperationID:
+		return m.OldOperationID(ctx)
+	case note.FieldOrphanedAt:
+		return m.OldOrphanedAt(ctx)
+	case note.FieldSeal:
+		return m.OldSeal(ctx)
+	case note.FieldRetiredAt:
+		return m.OldRetiredAt(ctx)
+	case note.FieldPurgeAfter:
+		return m.OldPurgeAfter(ctx)
+	case note.FieldSuspendedUntil:
+		return m.OldSuspendedUntil(ctx)
+	case note.FieldSuspendedThen:
+		return m.OldSuspendedThen(ctx)
+	case note.FieldVersion:
+		return m.OldVersion(ctx)
+	case note.FieldKind:
+		return m.OldKind(ctx)
+	case note.FieldBody:
+		return m.OldBody(ctx)
+	case note.FieldHappenedAt:
+		return m.OldHappenedAt(ctx)
+	case note.FieldCustomerID:
+		return m.OldCustomerID(ctx)
+	case note.FieldContactID:
+		return m.OldContactID(ctx)
+	case note.FieldDealID:
+		return m.OldDealID(ctx)
+	}
+	return nil, fmt.Errorf("unknown Note field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *NoteMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case note.FieldTenantID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTenantID(v)
+		return nil
+	case note.FieldOwnerID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOwnerID(v)
+		return nil
+	case note.FieldTeamID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTeamID(v)
+		return nil
+	case note.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case note.FieldUpdatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUpdatedAt(v)
+		return nil
+	case note.FieldState:
+		v, ok := value.(lifecycle.State)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetState(v)
+		return nil
+	case note.FieldPriorState:
+		v, ok := value.(lifecycle.State)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPriorState(v)
+		return nil
+	case note.FieldStateChangedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStateChangedAt(v)
+		return nil
+	case note.FieldStateChangedByID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStateChangedByID(v)
+		return nil
+	case note.FieldStateReason:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStateReason(v)
+		return nil
+	case note.FieldOperationID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOperationID(v)
+		return nil
+	case note.FieldOrphanedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrphanedAt(v)
+		return nil
+	case note.FieldSeal:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSeal(v)
+		return nil
+	case note.FieldRetiredAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRetiredAt(v)
+		return nil
+	case note.FieldPurgeAfter:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPurgeAfter(v)
+		return nil
+	case note.FieldSuspendedUntil:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSuspendedUntil(v)
+		return nil
+	case note.FieldSuspendedThen:
+		v, ok := value.(note.SuspendedThen)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSuspendedThen(v)
+		return nil
+	case note.FieldVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetVersion(v)
+		return nil
+	case note.FieldKind:
+		v, ok := value.(note.Kind)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetKind(v)
+		return nil
+	case note.FieldBody:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetBody(v)
+		return nil
+	case note.FieldHappenedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetHappenedAt(v)
+		return nil
+	case note.FieldCustomerID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCustomerID(v)
+		return nil
+	case note.FieldContactID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetContactID(v)
+		return nil
+	case note.FieldDealID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDealID(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Note field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *NoteMutation) AddedFields() []string {
+	var fields []string
+	if m.addversion != nil {
+		fields = append(fields, note.FieldVersion)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *NoteMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case note.FieldVersion:
+		return m.AddedVersion()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *NoteMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case note.FieldVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddVersion(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Note numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *NoteMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(note.FieldOwnerID) {
+		fields = append(fields, note.FieldOwnerID)
+	}
+	if m.FieldCleared(note.FieldTeamID) {
+		fields = append(fields, note.FieldTeamID)
+	}
+	if m.FieldCleared(note.FieldPriorState) {
+		fields = append(fields, note.FieldPriorState)
+	}
+	if m.FieldCleared(note.FieldStateChangedByID) {
+		fields = append(fields, note.FieldStateChangedByID)
+	}
+	if m.FieldCleared(note.FieldStateReason) {
+		fields = append(fields, note.FieldStateReason)
+	}
+	if m.FieldCleared(note.FieldOperationID) {
+		fields = append(fields, note.FieldOperationID)
+	}
+	if m.FieldCleared(note.FieldOrphanedAt) {
+		fields = append(fields, note.FieldOrphanedAt)
+	}
+	if m.FieldCleared(note.FieldRetiredAt) {
+		fields = append(fields, note.FieldRetiredAt)
+	}
+	if m.FieldCleared(note.FieldPurgeAfter) {
+		fields = append(fields, note.FieldPurgeAfter)
+	}
+	if m.FieldCleared(note.FieldSuspendedUntil) {
+		fields = append(fields, note.FieldSuspendedUntil)
+	}
+	if m.FieldCleared(note.FieldSuspendedThen) {
+		fields = append(fields, note.FieldSuspendedThen)
+	}
+	if m.FieldCleared(note.FieldCustomerID) {
+		fields = append(fields, note.FieldCustomerID)
+	}
+	if m.FieldCleared(note.FieldContactID) {
+		fields = append(fields, note.FieldContactID)
+	}
+	if m.FieldCleared(note.FieldDealID) {
+		fields = append(fields, note.FieldDealID)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *NoteMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *NoteMutation) ClearField(name string) error {
+	switch name {
+	case note.FieldOwnerID:
+		m.ClearOwnerID()
+		return nil
+	case note.FieldTeamID:
+		m.ClearTeamID()
+		return nil
+	case note.FieldPriorState:
+		m.ClearPriorState()
+		return nil
+	case note.FieldStateChangedByID:
+		m.ClearStateChangedByID()
+		return nil
+	case note.FieldStateReason:
+		m.ClearStateReason()
+		return nil
+	case note.FieldOperationID:
+		m.ClearOperationID()
+		return nil
+	case note.FieldOrphanedAt:
+		m.ClearOrphanedAt()
+		return nil
+	case note.FieldRetiredAt:
+		m.ClearRetiredAt()
+		return nil
+	case note.FieldPurgeAfter:
+		m.ClearPurgeAfter()
+		return nil
+	case note.FieldSuspendedUntil:
+		m.ClearSuspendedUntil()
+		return nil
+	case note.FieldSuspendedThen:
+		m.ClearSuspendedThen()
+		return nil
+	case note.FieldCustomerID:
+		m.ClearCustomerID()
+		return nil
+	case note.FieldContactID:
+		m.ClearContactID()
+		return nil
+	case note.FieldDealID:
+		m.ClearDealID()
+		return nil
+	}
+	return fmt.Errorf("unknown Note nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *NoteMutation) ResetField(name string) error {
+	switch name {
+	case note.FieldTenantID:
+		m.ResetTenantID()
+		return nil
+	case note.FieldOwnerID:
+		m.ResetOwnerID()
+		return nil
+	case note.FieldTeamID:
+		m.ResetTeamID()
+		return nil
+	case note.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case note.FieldUpdatedAt:
+		m.ResetUpdatedAt()
+		return nil
+	case note.FieldState:
+		m.ResetState()
+		return nil
+	case note.FieldPriorState:
+		m.ResetPriorState()
+		return nil
+	case note.FieldStateChangedAt:
+		m.ResetStateChangedAt()
+		return nil
+	case note.FieldStateChangedByID:
+		m.ResetStateChangedByID()
+		return nil
+	case note.FieldStateReason:
+		m.ResetStateReason()
+		return nil
+	case note.FieldOperationID:
+		m.ResetOperationID()
+		return nil
+	case note.FieldOrphanedAt:
+		m.ResetOrphanedAt()
+		return nil
+	case note.FieldSeal:
+		m.ResetSeal()
+		return nil
+	case note.FieldRetiredAt:
+		m.ResetRetiredAt()
+		return nil
+	case note.FieldPurgeAfter:
+		m.ResetPurgeAfter()
+		return nil
+	case note.FieldSuspendedUntil:
+		m.ResetSuspendedUntil()
+		return nil
+	case note.FieldSuspendedThen:
+		m.ResetSuspendedThen()
+		return nil
+	case note.FieldVersion:
+		m.ResetVersion()
+		return nil
+	case note.FieldKind:
+		m.ResetKind()
+		return nil
+	case note.FieldBody:
+		m.ResetBody()
+		return nil
+	case note.FieldHappenedAt:
+		m.ResetHappenedAt()
+		return nil
+	case note.FieldCustomerID:
+		m.ResetCustomerID()
+		return nil
+	case note.FieldContactID:
+		m.ResetContactID()
+		return nil
+	case note.FieldDealID:
+		m.ResetDealID()
+		return nil
+	}
+	return fmt.Errorf("unknown Note field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *NoteMutation) AddedEdges() []string {
+	edges := make([]string, 0, 8)
+	if m.owner != nil {
+		edges = append(edges, note.EdgeOwner)
+	}
+	if m.team != nil {
+		edges = append(edges, note.EdgeTeam)
+	}
+	if m.state_changed_by != nil {
+		edges = append(edges, note.EdgeStateChangedBy)
+	}
+	if m.operation != nil {
+		edges = append(edges, note.EdgeOperation)
+	}
+	if m.customer != nil {
+		edges = append(edges, note.EdgeCustomer)
+	}
+	if m.contact != nil {
+		edges = append(edges, note.EdgeContact)
+	}
+	if m.deal != nil {
+		edges = append(edges, note.EdgeDeal)
+	}
+	if m.attachments != nil {
+		edges = append(edges, note.EdgeAttachments)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *NoteMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case note.EdgeOwner:
+		if id := m.owner; id != nil {
+			return []ent.Value{*id}
+		}
+	case note.EdgeTeam:
+		if id := m.team; id != nil {
+			return []ent.Value{*id}
+		}
+	case note.EdgeStateChangedBy:
+		if id := m.state_changed_by; id != nil {
+			return []ent.Value{*id}
+		}
+	case note.EdgeOperation:
+		if id := m.operation; id != nil {
+			return []ent.Value{*id}
+		}
+	case note.EdgeCustomer:
+		if id := m.customer; id != nil {
+			return []ent.Value{*id}
+		}
+	case note.EdgeContact:
+		if id := m.contact; id != nil {
+			return []ent.Value{*id}
+		}
+	case note.EdgeDeal:
+		if id := m.deal; id != nil {
+			return []ent.Value{*id}
+		}
+	case note.EdgeAttachments:
+		ids := make([]ent.Value, 0, len(m.attachments))
+		for id := range m.attachments {
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *NoteMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 8)
+	if m.removedattachments != nil {
+		edges = append(edges, note.EdgeAttachments)
+	}
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *NoteMutation) RemovedIDs(name string) []ent.Value {
+	switch name {
+	case note.EdgeAttachments:
+		ids := make([]ent.Value, 0, len(m.removedattachments))
+		for id := range m.removedattachments {
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *NoteMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 8)
+	if m.clearedowner {
+		edges = append(edges, note.EdgeOwner)
+	}
+	if m.clearedteam {
+		edges = append(edges, note.EdgeTeam)
+	}
+	if m.clearedstate_changed_by {
+		edges = append(edges, note.EdgeStateChangedBy)
+	}
+	if m.clearedoperation {
+		edges = append(edges, note.EdgeOperation)
+	}
+	if m.clearedcustomer {
+		edges = append(edges, note.EdgeCustomer)
+	}
+	if m.clearedcontact {
+		edges = append(edges, note.EdgeContact)
+	}
+	if m.cleareddeal {
+		edges = append(edges, note.EdgeDeal)
+	}
+	if m.clearedattachments {
+		edges = append(edges, note.EdgeAttachments)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *NoteMutation) EdgeCleared(name string) bool {
+	switch name {
+	case note.EdgeOwner:
+		return m.clearedowner
+	case note.EdgeTeam:
+		return m.clearedteam
+	case note.EdgeStateChangedBy:
+		return m.clearedstate_changed_by
+	case note.EdgeOperation:
+		return m.clearedoperation
+	case note.EdgeCustomer:
+		return m.clearedcustomer
+	case note.EdgeContact:
+		return m.clearedcontact
+	case note.EdgeDeal:
+		return m.cleareddeal
+	case note.EdgeAttachments:
+		return m.clearedattachments
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *NoteMutation) ClearEdge(name string) error {
+	switch name {
+	case note.EdgeOwner:
+		m.ClearOwner()
+		return nil
+	case note.EdgeTeam:
+		m.ClearTeam()
+		return nil
+	case note.EdgeStateChangedBy:
+		m.ClearStateChangedBy()
+		return nil
+	case note.EdgeOperation:
+		m.ClearOperation()
+		return nil
+	case note.EdgeCustomer:
+		m.ClearCustomer()
+		return nil
+	case note.EdgeContact:
+		m.ClearContact()
+		return nil
+	case note.EdgeDeal:
+		m.ClearDeal()
+		return nil
+	}
+	return fmt.Errorf("unknown Note unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *NoteMutation) ResetEdge(name string) error {
+	switch name {
+	case note.EdgeOwner:
+		m.ResetOwner()
+		return nil
+	case note.EdgeTeam:
+		m.ResetTeam()
+		return nil
+	case note.EdgeStateChangedBy:
+		m.ResetStateChangedBy()
+		return nil
+	case note.EdgeOperation:
+		m.ResetOperation()
+		return nil
+	case note.EdgeCustomer:
+		m.ResetCustomer()
+		return nil
+	case note.EdgeContact:
+		m.ResetContact()
+		return nil
+	case note.EdgeDeal:
+		m.ResetDeal()
+		return nil
+	case note.EdgeAttachments:
+		m.ResetAttachments()
+		return nil
+	}
+	return fmt.Errorf("unknown Note edge %s", name)
 }
 
 // NumberCounterMutation represents an operation that mutates the NumberCounter nodes in the graph.
@@ -21349,6 +29994,2392 @@ func (m *SignInLinkMutation) ClearEdge(name string) error {
 // It returns an error if the edge is not defined in the schema.
 func (m *SignInLinkMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown SignInLink edge %s", name)
+}
+
+// TaskMutation represents an operation that mutates the Task nodes in the graph.
+type TaskMutation struct {
+	config
+	op                      Op
+	typ                     string
+	id                      *gid.ID
+	tenant_id               *gid.ID
+	created_at              *time.Time
+	updated_at              *time.Time
+	state                   *lifecycle.State
+	prior_state             *lifecycle.State
+	state_changed_at        *time.Time
+	state_reason            *string
+	orphaned_at             *time.Time
+	seal                    *[]byte
+	retired_at              *time.Time
+	purge_after             *time.Time
+	suspended_until         *time.Time
+	suspended_then          *task.SuspendedThen
+	version                 *int
+	addversion              *int
+	title                   *string
+	body                    *string
+	due_at                  *time.Time
+	_done                   *bool
+	clearedFields           map[string]struct{}
+	owner                   *gid.ID
+	clearedowner            bool
+	team                    *gid.ID
+	clearedteam             bool
+	state_changed_by        *gid.ID
+	clearedstate_changed_by bool
+	operation               *gid.ID
+	clearedoperation        bool
+	customer                *gid.ID
+	clearedcustomer         bool
+	deal                    *gid.ID
+	cleareddeal             bool
+	assignee                *gid.ID
+	clearedassignee         bool
+	calls                   map[gid.ID]struct{}
+	removedcalls            map[gid.ID]struct{}
+	clearedcalls            bool
+	done                    bool
+	oldValue                func(context.Context) (*Task, error)
+	predicates              []predicate.Task
+}
+
+var _ ent.Mutation = (*TaskMutation)(nil)
+
+// taskOption allows management of the mutation configuration using functional options.
+type taskOption func(*TaskMutation)
+
+// newTaskMutation creates new mutation for the Task entity.
+func newTaskMutation(c config, op Op, opts ...taskOption) *TaskMutation {
+	m := &TaskMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeTask,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withTaskID sets the ID field of the mutation.
+func withTaskID(id gid.ID) taskOption {
+	return func(m *TaskMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *Task
+		)
+		m.oldValue = func(ctx context.Context) (*Task, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().Task.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withTask sets the old Task of the mutation.
+func withTask(node *Task) taskOption {
+	return func(m *TaskMutation) {
+		m.oldValue = func(context.Context) (*Task, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m TaskMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m TaskMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of Task entities.
+func (m *TaskMutation) SetID(id gid.ID) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *TaskMutation) ID() (id gid.ID, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *TaskMutation) IDs(ctx context.Context) ([]gid.ID, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []gid.ID{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().Task.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetTenantID sets the "tenant_id" field.
+func (m *TaskMutation) SetTenantID(gi gid.ID) {
+	m.tenant_id = &gi
+}
+
+// TenantID returns the value of the "tenant_id" field in the mutation.
+func (m *TaskMutation) TenantID() (r gid.ID, exists bool) {
+	v := m.tenant_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTenantID returns the old "tenant_id" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldTenantID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTenantID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTenantID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTenantID: %w", err)
+	}
+	return oldValue.TenantID, nil
+}
+
+// ResetTenantID resets all changes to the "tenant_id" field.
+func (m *TaskMutation) ResetTenantID() {
+	m.tenant_id = nil
+}
+
+// SetOwnerID sets the "owner_id" field.
+func (m *TaskMutation) SetOwnerID(gi gid.ID) {
+	m.owner = &gi
+}
+
+// OwnerID returns the value of the "owner_id" field in the mutation.
+func (m *TaskMutation) OwnerID() (r gid.ID, exists bool) {
+	v := m.owner
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOwnerID returns the old "owner_id" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldOwnerID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOwnerID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOwnerID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOwnerID: %w", err)
+	}
+	return oldValue.OwnerID, nil
+}
+
+// ClearOwnerID clears the value of the "owner_id" field.
+func (m *TaskMutation) ClearOwnerID() {
+	m.owner = nil
+	m.clearedFields[task.FieldOwnerID] = struct{}{}
+}
+
+// OwnerIDCleared returns if the "owner_id" field was cleared in this mutation.
+func (m *TaskMutation) OwnerIDCleared() bool {
+	_, ok := m.clearedFields[task.FieldOwnerID]
+	return ok
+}
+
+// ResetOwnerID resets all changes to the "owner_id" field.
+func (m *TaskMutation) ResetOwnerID() {
+	m.owner = nil
+	delete(m.clearedFields, task.FieldOwnerID)
+}
+
+// SetTeamID sets the "team_id" field.
+func (m *TaskMutation) SetTeamID(gi gid.ID) {
+	m.team = &gi
+}
+
+// TeamID returns the value of the "team_id" field in the mutation.
+func (m *TaskMutation) TeamID() (r gid.ID, exists bool) {
+	v := m.team
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTeamID returns the old "team_id" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldTeamID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTeamID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTeamID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTeamID: %w", err)
+	}
+	return oldValue.TeamID, nil
+}
+
+// ClearTeamID clears the value of the "team_id" field.
+func (m *TaskMutation) ClearTeamID() {
+	m.team = nil
+	m.clearedFields[task.FieldTeamID] = struct{}{}
+}
+
+// TeamIDCleared returns if the "team_id" field was cleared in this mutation.
+func (m *TaskMutation) TeamIDCleared() bool {
+	_, ok := m.clearedFields[task.FieldTeamID]
+	return ok
+}
+
+// ResetTeamID resets all changes to the "team_id" field.
+func (m *TaskMutation) ResetTeamID() {
+	m.team = nil
+	delete(m.clearedFields, task.FieldTeamID)
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *TaskMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *TaskMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *TaskMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetUpdatedAt sets the "updated_at" field.
+func (m *TaskMutation) SetUpdatedAt(t time.Time) {
+	m.updated_at = &t
+}
+
+// UpdatedAt returns the value of the "updated_at" field in the mutation.
+func (m *TaskMutation) UpdatedAt() (r time.Time, exists bool) {
+	v := m.updated_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUpdatedAt returns the old "updated_at" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldUpdatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUpdatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUpdatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUpdatedAt: %w", err)
+	}
+	return oldValue.UpdatedAt, nil
+}
+
+// ResetUpdatedAt resets all changes to the "updated_at" field.
+func (m *TaskMutation) ResetUpdatedAt() {
+	m.updated_at = nil
+}
+
+// SetState sets the "state" field.
+func (m *TaskMutation) SetState(l lifecycle.State) {
+	m.state = &l
+}
+
+// State returns the value of the "state" field in the mutation.
+func (m *TaskMutation) State() (r lifecycle.State, exists bool) {
+	v := m.state
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldState returns the old "state" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldState(ctx context.Context) (v lifecycle.State, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldState is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldState requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldState: %w", err)
+	}
+	return oldValue.State, nil
+}
+
+// ResetState resets all changes to the "state" field.
+func (m *TaskMutation) ResetState() {
+	m.state = nil
+}
+
+// SetPriorState sets the "prior_state" field.
+func (m *TaskMutation) SetPriorState(l lifecycle.State) {
+	m.prior_state = &l
+}
+
+// PriorState returns the value of the "prior_state" field in the mutation.
+func (m *TaskMutation) PriorState() (r lifecycle.State, exists bool) {
+	v := m.prior_state
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPriorState returns the old "prior_state" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldPriorState(ctx context.Context) (v *lifecycle.State, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPriorState is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPriorState requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPriorState: %w", err)
+	}
+	return oldValue.PriorState, nil
+}
+
+// ClearPriorState clears the value of the "prior_state" field.
+func (m *TaskMutation) ClearPriorState() {
+	m.prior_state = nil
+	m.clearedFields[task.FieldPriorState] = struct{}{}
+}
+
+// PriorStateCleared returns if the "prior_state" field was cleared in this mutation.
+func (m *TaskMutation) PriorStateCleared() bool {
+	_, ok := m.clearedFields[task.FieldPriorState]
+	return ok
+}
+
+// ResetPriorState resets all changes to the "prior_state" field.
+func (m *TaskMutation) ResetPriorState() {
+	m.prior_state = nil
+	delete(m.clearedFields, task.FieldPriorState)
+}
+
+// SetStateChangedAt sets the "state_changed_at" field.
+func (m *TaskMutation) SetStateChangedAt(t time.Time) {
+	m.state_changed_at = &t
+}
+
+// StateChangedAt returns the value of the "state_changed_at" field in the mutation.
+func (m *TaskMutation) StateChangedAt() (r time.Time, exists bool) {
+	v := m.state_changed_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStateChangedAt returns the old "state_changed_at" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldStateChangedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStateChangedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStateChangedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStateChangedAt: %w", err)
+	}
+	return oldValue.StateChangedAt, nil
+}
+
+// ResetStateChangedAt resets all changes to the "state_changed_at" field.
+func (m *TaskMutation) ResetStateChangedAt() {
+	m.state_changed_at = nil
+}
+
+// SetStateChangedByID sets the "state_changed_by_id" field.
+func (m *TaskMutation) SetStateChangedByID(gi gid.ID) {
+	m.state_changed_by = &gi
+}
+
+// StateChangedByID returns the value of the "state_changed_by_id" field in the mutation.
+func (m *TaskMutation) StateChangedByID() (r gid.ID, exists bool) {
+	v := m.state_changed_by
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStateChangedByID returns the old "state_changed_by_id" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldStateChangedByID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStateChangedByID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStateChangedByID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStateChangedByID: %w", err)
+	}
+	return oldValue.StateChangedByID, nil
+}
+
+// ClearStateChangedByID clears the value of the "state_changed_by_id" field.
+func (m *TaskMutation) ClearStateChangedByID() {
+	m.state_changed_by = nil
+	m.clearedFields[task.FieldStateChangedByID] = struct{}{}
+}
+
+// StateChangedByIDCleared returns if the "state_changed_by_id" field was cleared in this mutation.
+func (m *TaskMutation) StateChangedByIDCleared() bool {
+	_, ok := m.clearedFields[task.FieldStateChangedByID]
+	return ok
+}
+
+// ResetStateChangedByID resets all changes to the "state_changed_by_id" field.
+func (m *TaskMutation) ResetStateChangedByID() {
+	m.state_changed_by = nil
+	delete(m.clearedFields, task.FieldStateChangedByID)
+}
+
+// SetStateReason sets the "state_reason" field.
+func (m *TaskMutation) SetStateReason(s string) {
+	m.state_reason = &s
+}
+
+// StateReason returns the value of the "state_reason" field in the mutation.
+func (m *TaskMutation) StateReason() (r string, exists bool) {
+	v := m.state_reason
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStateReason returns the old "state_reason" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldStateReason(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStateReason is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStateReason requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStateReason: %w", err)
+	}
+	return oldValue.StateReason, nil
+}
+
+// ClearStateReason clears the value of the "state_reason" field.
+func (m *TaskMutation) ClearStateReason() {
+	m.state_reason = nil
+	m.clearedFields[task.FieldStateReason] = struct{}{}
+}
+
+// StateReasonCleared returns if the "state_reason" field was cleared in this mutation.
+func (m *TaskMutation) StateReasonCleared() bool {
+	_, ok := m.clearedFields[task.FieldStateReason]
+	return ok
+}
+
+// ResetStateReason resets all changes to the "state_reason" field.
+func (m *TaskMutation) ResetStateReason() {
+	m.state_reason = nil
+	delete(m.clearedFields, task.FieldStateReason)
+}
+
+// SetOperationID sets the "operation_id" field.
+func (m *TaskMutation) SetOperationID(gi gid.ID) {
+	m.operation = &gi
+}
+
+// OperationID returns the value of the "operation_id" field in the mutation.
+func (m *TaskMutation) OperationID() (r gid.ID, exists bool) {
+	v := m.operation
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOperationID returns the old "operation_id" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldOperationID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOperationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOperationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOperationID: %w", err)
+	}
+	return oldValue.OperationID, nil
+}
+
+// ClearOperationID clears the value of the "operation_id" field.
+func (m *TaskMutation) ClearOperationID() {
+	m.operation = nil
+	m.clearedFields[task.FieldOperationID] = struct{}{}
+}
+
+// OperationIDCleared returns if the "operation_id" field was cleared in this mutation.
+func (m *TaskMutation) OperationIDCleared() bool {
+	_, ok := m.clearedFields[task.FieldOperationID]
+	return ok
+}
+
+// ResetOperationID resets all changes to the "operation_id" field.
+func (m *TaskMutation) ResetOperationID() {
+	m.operation = nil
+	delete(m.clearedFields, task.FieldOperationID)
+}
+
+// SetOrphanedAt sets the "orphaned_at" field.
+func (m *TaskMutation) SetOrphanedAt(t time.Time) {
+	m.orphaned_at = &t
+}
+
+// OrphanedAt returns the value of the "orphaned_at" field in the mutation.
+func (m *TaskMutation) OrphanedAt() (r time.Time, exists bool) {
+	v := m.orphaned_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrphanedAt returns the old "orphaned_at" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldOrphanedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrphanedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrphanedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrphanedAt: %w", err)
+	}
+	return oldValue.OrphanedAt, nil
+}
+
+// ClearOrphanedAt clears the value of the "orphaned_at" field.
+func (m *TaskMutation) ClearOrphanedAt() {
+	m.orphaned_at = nil
+	m.clearedFields[task.FieldOrphanedAt] = struct{}{}
+}
+
+// OrphanedAtCleared returns if the "orphaned_at" field was cleared in this mutation.
+func (m *TaskMutation) OrphanedAtCleared() bool {
+	_, ok := m.clearedFields[task.FieldOrphanedAt]
+	return ok
+}
+
+// ResetOrphanedAt resets all changes to the "orphaned_at" field.
+func (m *TaskMutation) ResetOrphanedAt() {
+	m.orphaned_at = nil
+	delete(m.clearedFields, task.FieldOrphanedAt)
+}
+
+// SetSeal sets the "seal" field.
+func (m *TaskMutation) SetSeal(b []byte) {
+	m.seal = &b
+}
+
+// Seal returns the value of the "seal" field in the mutation.
+func (m *TaskMutation) Seal() (r []byte, exists bool) {
+	v := m.seal
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSeal returns the old "seal" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldSeal(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSeal is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSeal requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSeal: %w", err)
+	}
+	return oldValue.Seal, nil
+}
+
+// ResetSeal resets all changes to the "seal" field.
+func (m *TaskMutation) ResetSeal() {
+	m.seal = nil
+}
+
+// SetRetiredAt sets the "retired_at" field.
+func (m *TaskMutation) SetRetiredAt(t time.Time) {
+	m.retired_at = &t
+}
+
+// RetiredAt returns the value of the "retired_at" field in the mutation.
+func (m *TaskMutation) RetiredAt() (r time.Time, exists bool) {
+	v := m.retired_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRetiredAt returns the old "retired_at" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldRetiredAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRetiredAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRetiredAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRetiredAt: %w", err)
+	}
+	return oldValue.RetiredAt, nil
+}
+
+// ClearRetiredAt clears the value of the "retired_at" field.
+func (m *TaskMutation) ClearRetiredAt() {
+	m.retired_at = nil
+	m.clearedFields[task.FieldRetiredAt] = struct{}{}
+}
+
+// RetiredAtCleared returns if the "retired_at" field was cleared in this mutation.
+func (m *TaskMutation) RetiredAtCleared() bool {
+	_, ok := m.clearedFields[task.FieldRetiredAt]
+	return ok
+}
+
+// ResetRetiredAt resets all changes to the "retired_at" field.
+func (m *TaskMutation) ResetRetiredAt() {
+	m.retired_at = nil
+	delete(m.clearedFields, task.FieldRetiredAt)
+}
+
+// SetPurgeAfter sets the "purge_after" field.
+func (m *TaskMutation) SetPurgeAfter(t time.Time) {
+	m.purge_after = &t
+}
+
+// PurgeAfter returns the value of the "purge_after" field in the mutation.
+func (m *TaskMutation) PurgeAfter() (r time.Time, exists bool) {
+	v := m.purge_after
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPurgeAfter returns the old "purge_after" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldPurgeAfter(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPurgeAfter is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPurgeAfter requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPurgeAfter: %w", err)
+	}
+	return oldValue.PurgeAfter, nil
+}
+
+// ClearPurgeAfter clears the value of the "purge_after" field.
+func (m *TaskMutation) ClearPurgeAfter() {
+	m.purge_after = nil
+	m.clearedFields[task.FieldPurgeAfter] = struct{}{}
+}
+
+// PurgeAfterCleared returns if the "purge_after" field was cleared in this mutation.
+func (m *TaskMutation) PurgeAfterCleared() bool {
+	_, ok := m.clearedFields[task.FieldPurgeAfter]
+	return ok
+}
+
+// ResetPurgeAfter resets all changes to the "purge_after" field.
+func (m *TaskMutation) ResetPurgeAfter() {
+	m.purge_after = nil
+	delete(m.clearedFields, task.FieldPurgeAfter)
+}
+
+// SetSuspendedUntil sets the "suspended_until" field.
+func (m *TaskMutation) SetSuspendedUntil(t time.Time) {
+	m.suspended_until = &t
+}
+
+// SuspendedUntil returns the value of the "suspended_until" field in the mutation.
+func (m *TaskMutation) SuspendedUntil() (r time.Time, exists bool) {
+	v := m.suspended_until
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSuspendedUntil returns the old "suspended_until" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldSuspendedUntil(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSuspendedUntil is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSuspendedUntil requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSuspendedUntil: %w", err)
+	}
+	return oldValue.SuspendedUntil, nil
+}
+
+// ClearSuspendedUntil clears the value of the "suspended_until" field.
+func (m *TaskMutation) ClearSuspendedUntil() {
+	m.suspended_until = nil
+	m.clearedFields[task.FieldSuspendedUntil] = struct{}{}
+}
+
+// SuspendedUntilCleared returns if the "suspended_until" field was cleared in this mutation.
+func (m *TaskMutation) SuspendedUntilCleared() bool {
+	_, ok := m.clearedFields[task.FieldSuspendedUntil]
+	return ok
+}
+
+// ResetSuspendedUntil resets all changes to the "suspended_until" field.
+func (m *TaskMutation) ResetSuspendedUntil() {
+	m.suspended_until = nil
+	delete(m.clearedFields, task.FieldSuspendedUntil)
+}
+
+// SetSuspendedThen sets the "suspended_then" field.
+func (m *TaskMutation) SetSuspendedThen(tt task.SuspendedThen) {
+	m.suspended_then = &tt
+}
+
+// SuspendedThen returns the value of the "suspended_then" field in the mutation.
+func (m *TaskMutation) SuspendedThen() (r task.SuspendedThen, exists bool) {
+	v := m.suspended_then
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSuspendedThen returns the old "suspended_then" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldSuspendedThen(ctx context.Context) (v *task.SuspendedThen, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSuspendedThen is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSuspendedThen requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSuspendedThen: %w", err)
+	}
+	return oldValue.SuspendedThen, nil
+}
+
+// ClearSuspendedThen clears the value of the "suspended_then" field.
+func (m *TaskMutation) ClearSuspendedThen() {
+	m.suspended_then = nil
+	m.clearedFields[task.FieldSuspendedThen] = struct{}{}
+}
+
+// SuspendedThenCleared returns if the "suspended_then" field was cleared in this mutation.
+func (m *TaskMutation) SuspendedThenCleared() bool {
+	_, ok := m.clearedFields[task.FieldSuspendedThen]
+	return ok
+}
+
+// ResetSuspendedThen resets all changes to the "suspended_then" field.
+func (m *TaskMutation) ResetSuspendedThen() {
+	m.suspended_then = nil
+	delete(m.clearedFields, task.FieldSuspendedThen)
+}
+
+// SetVersion sets the "version" field.
+func (m *TaskMutation) SetVersion(i int) {
+	m.version = &i
+	m.addversion = nil
+}
+
+// Version returns the value of the "version" field in the mutation.
+func (m *TaskMutation) Version() (r int, exists bool) {
+	v := m.version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldVersion returns the old "version" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldVersion(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldVersion is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldVersion requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldVersion: %w", err)
+	}
+	return oldValue.Version, nil
+}
+
+// AddVersion adds i to the "version" field.
+func (m *TaskMutation) AddVersion(i int) {
+	if m.addversion != nil {
+		*m.addversion += i
+	} else {
+		m.addversion = &i
+	}
+}
+
+// AddedVersion returns the value that was added to the "version" field in this mutation.
+func (m *TaskMutation) AddedVersion() (r int, exists bool) {
+	v := m.addversion
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetVersion resets all changes to the "version" field.
+func (m *TaskMutation) ResetVersion() {
+	m.version = nil
+	m.addversion = nil
+}
+
+// SetTitle sets the "title" field.
+func (m *TaskMutation) SetTitle(s string) {
+	m.title = &s
+}
+
+// Title returns the value of the "title" field in the mutation.
+func (m *TaskMutation) Title() (r string, exists bool) {
+	v := m.title
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTitle returns the old "title" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldTitle(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTitle is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTitle requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTitle: %w", err)
+	}
+	return oldValue.Title, nil
+}
+
+// ResetTitle resets all changes to the "title" field.
+func (m *TaskMutation) ResetTitle() {
+	m.title = nil
+}
+
+// SetBody sets the "body" field.
+func (m *TaskMutation) SetBody(s string) {
+	m.body = &s
+}
+
+// Body returns the value of the "body" field in the mutation.
+func (m *TaskMutation) Body() (r string, exists bool) {
+	v := m.body
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldBody returns the old "body" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldBody(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldBody is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldBody requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldBody: %w", err)
+	}
+	return oldValue.Body, nil
+}
+
+// ClearBody clears the value of the "body" field.
+func (m *TaskMutation) ClearBody() {
+	m.body = nil
+	m.clearedFields[task.FieldBody] = struct{}{}
+}
+
+// BodyCleared returns if the "body" field was cleared in this mutation.
+func (m *TaskMutation) BodyCleared() bool {
+	_, ok := m.clearedFields[task.FieldBody]
+	return ok
+}
+
+// ResetBody resets all changes to the "body" field.
+func (m *TaskMutation) ResetBody() {
+	m.body = nil
+	delete(m.clearedFields, task.FieldBody)
+}
+
+// SetDueAt sets the "due_at" field.
+func (m *TaskMutation) SetDueAt(t time.Time) {
+	m.due_at = &t
+}
+
+// DueAt returns the value of the "due_at" field in the mutation.
+func (m *TaskMutation) DueAt() (r time.Time, exists bool) {
+	v := m.due_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDueAt returns the old "due_at" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldDueAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDueAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDueAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDueAt: %w", err)
+	}
+	return oldValue.DueAt, nil
+}
+
+// ClearDueAt clears the value of the "due_at" field.
+func (m *TaskMutation) ClearDueAt() {
+	m.due_at = nil
+	m.clearedFields[task.FieldDueAt] = struct{}{}
+}
+
+// DueAtCleared returns if the "due_at" field was cleared in this mutation.
+func (m *TaskMutation) DueAtCleared() bool {
+	_, ok := m.clearedFields[task.FieldDueAt]
+	return ok
+}
+
+// ResetDueAt resets all changes to the "due_at" field.
+func (m *TaskMutation) ResetDueAt() {
+	m.due_at = nil
+	delete(m.clearedFields, task.FieldDueAt)
+}
+
+// SetDone sets the "done" field.
+func (m *TaskMutation) SetDone(b bool) {
+	m._done = &b
+}
+
+// Done returns the value of the "done" field in the mutation.
+func (m *TaskMutation) Done() (r bool, exists bool) {
+	v := m._done
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDone returns the old "done" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldDone(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDone is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDone requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDone: %w", err)
+	}
+	return oldValue.Done, nil
+}
+
+// ResetDone resets all changes to the "done" field.
+func (m *TaskMutation) ResetDone() {
+	m._done = nil
+}
+
+// SetCustomerID sets the "customer_id" field.
+func (m *TaskMutation) SetCustomerID(gi gid.ID) {
+	m.customer = &gi
+}
+
+// CustomerID returns the value of the "customer_id" field in the mutation.
+func (m *TaskMutation) CustomerID() (r gid.ID, exists bool) {
+	v := m.customer
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCustomerID returns the old "customer_id" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldCustomerID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCustomerID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCustomerID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCustomerID: %w", err)
+	}
+	return oldValue.CustomerID, nil
+}
+
+// ClearCustomerID clears the value of the "customer_id" field.
+func (m *TaskMutation) ClearCustomerID() {
+	m.customer = nil
+	m.clearedFields[task.FieldCustomerID] = struct{}{}
+}
+
+// CustomerIDCleared returns if the "customer_id" field was cleared in this mutation.
+func (m *TaskMutation) CustomerIDCleared() bool {
+	_, ok := m.clearedFields[task.FieldCustomerID]
+	return ok
+}
+
+// ResetCustomerID resets all changes to the "customer_id" field.
+func (m *TaskMutation) ResetCustomerID() {
+	m.customer = nil
+	delete(m.clearedFields, task.FieldCustomerID)
+}
+
+// SetDealID sets the "deal_id" field.
+func (m *TaskMutation) SetDealID(gi gid.ID) {
+	m.deal = &gi
+}
+
+// DealID returns the value of the "deal_id" field in the mutation.
+func (m *TaskMutation) DealID() (r gid.ID, exists bool) {
+	v := m.deal
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDealID returns the old "deal_id" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldDealID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDealID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDealID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDealID: %w", err)
+	}
+	return oldValue.DealID, nil
+}
+
+// ClearDealID clears the value of the "deal_id" field.
+func (m *TaskMutation) ClearDealID() {
+	m.deal = nil
+	m.clearedFields[task.FieldDealID] = struct{}{}
+}
+
+// DealIDCleared returns if the "deal_id" field was cleared in this mutation.
+func (m *TaskMutation) DealIDCleared() bool {
+	_, ok := m.clearedFields[task.FieldDealID]
+	return ok
+}
+
+// ResetDealID resets all changes to the "deal_id" field.
+func (m *TaskMutation) ResetDealID() {
+	m.deal = nil
+	delete(m.clearedFields, task.FieldDealID)
+}
+
+// SetAssigneeID sets the "assignee_id" field.
+func (m *TaskMutation) SetAssigneeID(gi gid.ID) {
+	m.assignee = &gi
+}
+
+// AssigneeID returns the value of the "assignee_id" field in the mutation.
+func (m *TaskMutation) AssigneeID() (r gid.ID, exists bool) {
+	v := m.assignee
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAssigneeID returns the old "assignee_id" field's value of the Task entity.
+// If the Task object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TaskMutation) OldAssigneeID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAssigneeID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAssigneeID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAssigneeID: %w", err)
+	}
+	return oldValue.AssigneeID, nil
+}
+
+// ClearAssigneeID clears the value of the "assignee_id" field.
+func (m *TaskMutation) ClearAssigneeID() {
+	m.assignee = nil
+	m.clearedFields[task.FieldAssigneeID] = struct{}{}
+}
+
+// AssigneeIDCleared returns if the "assignee_id" field was cleared in this mutation.
+func (m *TaskMutation) AssigneeIDCleared() bool {
+	_, ok := m.clearedFields[task.FieldAssigneeID]
+	return ok
+}
+
+// ResetAssigneeID resets all changes to the "assignee_id" field.
+func (m *TaskMutation) ResetAssigneeID() {
+	m.assignee = nil
+	delete(m.clearedFields, task.FieldAssigneeID)
+}
+
+// ClearOwner clears the "owner" edge to the User entity.
+func (m *TaskMutation) ClearOwner() {
+	m.clearedowner = true
+	m.clearedFields[task.FieldOwnerID] = struct{}{}
+}
+
+// OwnerCleared reports if the "owner" edge to the User entity was cleared.
+func (m *TaskMutation) OwnerCleared() bool {
+	return m.OwnerIDCleared() || m.clearedowner
+}
+
+// OwnerIDs returns the "owner" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// OwnerID instead. It exists only for internal usage by the builders.
+func (m *TaskMutation) OwnerIDs() (ids []gid.ID) {
+	if id := m.owner; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetOwner resets all changes to the "owner" edge.
+func (m *TaskMutation) ResetOwner() {
+	m.owner = nil
+	m.clearedowner = false
+}
+
+// ClearTeam clears the "team" edge to the Team entity.
+func (m *TaskMutation) ClearTeam() {
+	m.clearedteam = true
+	m.clearedFields[task.FieldTeamID] = struct{}{}
+}
+
+// TeamCleared reports if the "team" edge to the Team entity was cleared.
+func (m *TaskMutation) TeamCleared() bool {
+	return m.TeamIDCleared() || m.clearedteam
+}
+
+// TeamIDs returns the "team" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// TeamID instead. It exists only for internal usage by the builders.
+func (m *TaskMutation) TeamIDs() (ids []gid.ID) {
+	if id := m.team; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetTeam resets all changes to the "team" edge.
+func (m *TaskMutation) ResetTeam() {
+	m.team = nil
+	m.clearedteam = false
+}
+
+// ClearStateChangedBy clears the "state_changed_by" edge to the User entity.
+func (m *TaskMutation) ClearStateChangedBy() {
+	m.clearedstate_changed_by = true
+	m.clearedFields[task.FieldStateChangedByID] = struct{}{}
+}
+
+// StateChangedByCleared reports if the "state_changed_by" edge to the User entity was cleared.
+func (m *TaskMutation) StateChangedByCleared() bool {
+	return m.StateChangedByIDCleared() || m.clearedstate_changed_by
+}
+
+// StateChangedByIDs returns the "state_changed_by" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// StateChangedByID instead. It exists only for internal usage by the builders.
+func (m *TaskMutation) StateChangedByIDs() (ids []gid.ID) {
+	if id := m.state_changed_by; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetStateChangedBy resets all changes to the "state_changed_by" edge.
+func (m *TaskMutation) ResetStateChangedBy() {
+	m.state_changed_by = nil
+	m.clearedstate_changed_by = false
+}
+
+// ClearOperation clears the "operation" edge to the Operation entity.
+func (m *TaskMutation) ClearOperation() {
+	m.clearedoperation = true
+	m.clearedFields[task.FieldOperationID] = struct{}{}
+}
+
+// OperationCleared reports if the "operation" edge to the Operation entity was cleared.
+func (m *TaskMutation) OperationCleared() bool {
+	return m.OperationIDCleared() || m.clearedoperation
+}
+
+// OperationIDs returns the "operation" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// OperationID instead. It exists only for internal usage by the builders.
+func (m *TaskMutation) OperationIDs() (ids []gid.ID) {
+	if id := m.operation; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetOperation resets all changes to the "operation" edge.
+func (m *TaskMutation) ResetOperation() {
+	m.operation = nil
+	m.clearedoperation = false
+}
+
+// ClearCustomer clears the "customer" edge to the Customer entity.
+func (m *TaskMutation) ClearCustomer() {
+	m.clearedcustomer = true
+	m.clearedFields[task.FieldCustomerID] = struct{}{}
+}
+
+// CustomerCleared reports if the "customer" edge to the Customer entity was cleared.
+func (m *TaskMutation) CustomerCleared() bool {
+	return m.CustomerIDCleared() || m.clearedcustomer
+}
+
+// CustomerIDs returns the "customer" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// CustomerID instead. It exists only for internal usage by the builders.
+func (m *TaskMutation) CustomerIDs() (ids []gid.ID) {
+	if id := m.customer; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetCustomer resets all changes to the "customer" edge.
+func (m *TaskMutation) ResetCustomer() {
+	m.customer = nil
+	m.clearedcustomer = false
+}
+
+// ClearDeal clears the "deal" edge to the Deal entity.
+func (m *TaskMutation) ClearDeal() {
+	m.cleareddeal = true
+	m.clearedFields[task.FieldDealID] = struct{}{}
+}
+
+// DealCleared reports if the "deal" edge to the Deal entity was cleared.
+func (m *TaskMutation) DealCleared() bool {
+	return m.DealIDCleared() || m.cleareddeal
+}
+
+// DealIDs returns the "deal" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// DealID instead. It exists only for internal usage by the builders.
+func (m *TaskMutation) DealIDs() (ids []gid.ID) {
+	if id := m.deal; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetDeal resets all changes to the "deal" edge.
+func (m *TaskMutation) ResetDeal() {
+	m.deal = nil
+	m.cleareddeal = false
+}
+
+// ClearAssignee clears the "assignee" edge to the User entity.
+func (m *TaskMutation) ClearAssignee() {
+	m.clearedassignee = true
+	m.clearedFields[task.FieldAssigneeID] = struct{}{}
+}
+
+// AssigneeCleared reports if the "assignee" edge to the User entity was cleared.
+func (m *TaskMutation) AssigneeCleared() bool {
+	return m.AssigneeIDCleared() || m.clearedassignee
+}
+
+// AssigneeIDs returns the "assignee" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// AssigneeID instead. It exists only for internal usage by the builders.
+func (m *TaskMutation) AssigneeIDs() (ids []gid.ID) {
+	if id := m.assignee; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetAssignee resets all changes to the "assignee" edge.
+func (m *TaskMutation) ResetAssignee() {
+	m.assignee = nil
+	m.clearedassignee = false
+}
+
+// AddCallIDs adds the "calls" edge to the Call entity by ids.
+func (m *TaskMutation) AddCallIDs(ids ...gid.ID) {
+	if m.calls == nil {
+		m.calls = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		m.calls[ids[i]] = struct{}{}
+	}
+}
+
+// ClearCalls clears the "calls" edge to the Call entity.
+func (m *TaskMutation) ClearCalls() {
+	m.clearedcalls = true
+}
+
+// CallsCleared reports if the "calls" edge to the Call entity was cleared.
+func (m *TaskMutation) CallsCleared() bool {
+	return m.clearedcalls
+}
+
+// RemoveCallIDs removes the "calls" edge to the Call entity by IDs.
+func (m *TaskMutation) RemoveCallIDs(ids ...gid.ID) {
+	if m.removedcalls == nil {
+		m.removedcalls = make(map[gid.ID]struct{})
+	}
+	for i := range ids {
+		delete(m.calls, ids[i])
+		m.removedcalls[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedCalls returns the removed IDs of the "calls" edge to the Call entity.
+func (m *TaskMutation) RemovedCallsIDs() (ids []gid.ID) {
+	for id := range m.removedcalls {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// CallsIDs returns the "calls" edge IDs in the mutation.
+func (m *TaskMutation) CallsIDs() (ids []gid.ID) {
+	for id := range m.calls {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetCalls resets all changes to the "calls" edge.
+func (m *TaskMutation) ResetCalls() {
+	m.calls = nil
+	m.clearedcalls = false
+	m.removedcalls = nil
+}
+
+// Where appends a list predicates to the TaskMutation builder.
+func (m *TaskMutation) Where(ps ...predicate.Task) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the TaskMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *TaskMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.Task, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *TaskMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *TaskMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (Task).
+func (m *TaskMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *TaskMutation) Fields() []string {
+	fields := make([]string, 0, 25)
+	if m.tenant_id != nil {
+		fields = append(fields, task.FieldTenantID)
+	}
+	if m.owner != nil {
+		fields = append(fields, task.FieldOwnerID)
+	}
+	if m.team != nil {
+		fields = append(fields, task.FieldTeamID)
+	}
+	if m.created_at != nil {
+		fields = append(fields, task.FieldCreatedAt)
+	}
+	if m.updated_at != nil {
+		fields = append(fields, task.FieldUpdatedAt)
+	}
+	if m.state != nil {
+		fields = append(fields, task.FieldState)
+	}
+	if m.prior_state != nil {
+		fields = append(fields, task.FieldPriorState)
+	}
+	if m.state_changed_at != nil {
+		fields = append(fields, task.FieldStateChangedAt)
+	}
+	if m.state_changed_by != nil {
+		fields = append(fields, task.FieldStateChangedByID)
+	}
+	if m.state_reason != nil {
+		fields = append(fields, task.FieldStateReason)
+	}
+	if m.operation != nil {
+		fields = append(fields, task.FieldOperationID)
+	}
+	if m.orphaned_at != nil {
+		fields = append(fields, task.FieldOrphanedAt)
+	}
+	if m.seal != nil {
+		fields = append(fields, task.FieldSeal)
+	}
+	if m.retired_at != nil {
+		fields = append(fields, task.FieldRetiredAt)
+	}
+	if m.purge_after != nil {
+		fields = append(fields, task.FieldPurgeAfter)
+	}
+	if m.suspended_until != nil {
+		fields = append(fields, task.FieldSuspendedUntil)
+	}
+	if m.suspended_then != nil {
+		fields = append(fields, task.FieldSuspendedThen)
+	}
+	if m.version != nil {
+		fields = append(fields, task.FieldVersion)
+	}
+	if m.title != nil {
+		fields = append(fields, task.FieldTitle)
+	}
+	if m.body != nil {
+		fields = append(fields, task.FieldBody)
+	}
+	if m.due_at != nil {
+		fields = append(fields, task.FieldDueAt)
+	}
+	if m._done != nil {
+		fields = append(fields, task.FieldDone)
+	}
+	if m.customer != nil {
+		fields = append(fields, task.FieldCustomerID)
+	}
+	if m.deal != nil {
+		fields = append(fields, task.FieldDealID)
+	}
+	if m.assignee != nil {
+		fields = append(fields, task.FieldAssigneeID)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *TaskMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case task.FieldTenantID:
+		return m.TenantID()
+	case task.FieldOwnerID:
+		return m.OwnerID()
+	case task.FieldTeamID:
+		return m.TeamID()
+	case task.FieldCreatedAt:
+		return m.CreatedAt()
+	case task.FieldUpdatedAt:
+		return m.UpdatedAt()
+	case task.FieldState:
+		return m.State()
+	case task.FieldPriorState:
+		return m.PriorState()
+	case task.FieldStateChangedAt:
+		return m.StateChangedAt()
+	case task.FieldStateChangedByID:
+		return m.StateChangedByID()
+	case task.FieldStateReason:
+		return m.StateReason()
+	case task.FieldOperationID:
+		return m.OperationID()
+	case task.FieldOrphanedAt:
+		return m.OrphanedAt()
+	case task.FieldSeal:
+		return m.Seal()
+	case task.FieldRetiredAt:
+		return m.RetiredAt()
+	case task.FieldPurgeAfter:
+		return m.PurgeAfter()
+	case task.FieldSuspendedUntil:
+		return m.SuspendedUntil()
+	case task.FieldSuspendedThen:
+		return m.SuspendedThen()
+	case task.FieldVersion:
+		return m.Version()
+	case task.FieldTitle:
+		return m.Title()
+	case task.FieldBody:
+		return m.Body()
+	case task.FieldDueAt:
+		return m.DueAt()
+	case task.FieldDone:
+		return m.Done()
+	case task.FieldCustomerID:
+		return m.CustomerID()
+	case task.FieldDealID:
+		return m.DealID()
+	case task.FieldAssigneeID:
+		return m.AssigneeID()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *TaskMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case task.FieldTenantID:
+		return m.OldTenantID(ctx)
+	case task.FieldOwnerID:
+		return m.OldOwnerID(ctx)
+	case task.FieldTeamID:
+		return m.OldTeamID(ctx)
+	case task.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case task.FieldUpdatedAt:
+		return m.OldUpdatedAt(ctx)
+	case task.FieldState:
+		return m.OldState(ctx)
+	case task.FieldPriorState:
+		return m.OldPriorState(ctx)
+	case task.FieldStateChangedAt:
+		return m.OldStateChangedAt(ctx)
+	case task.FieldStateChangedByID:
+		return m.OldStateChangedByID(ctx)
+	case task.FieldStateReason:
+		return m.OldStateReason(ctx)
+	case task.FieldOperationID:
+		return m.OldOperationID(ctx)
+	case task.FieldOrphanedAt:
+		return m.OldOrphanedAt(ctx)
+	case task.FieldSeal:
+		return m.OldSeal(ctx)
+	case task.FieldRetiredAt:
+		return m.OldRetiredAt(ctx)
+	case task.FieldPurgeAfter:
+		return m.OldPurgeAfter(ctx)
+	case task.FieldSuspendedUntil:
+		return m.OldSuspendedUntil(ctx)
+	case task.FieldSuspendedThen:
+		return m.OldSuspendedThen(ctx)
+	case task.FieldVersion:
+		return m.OldVersion(ctx)
+	case task.FieldTitle:
+		return m.OldTitle(ctx)
+	case task.FieldBody:
+		return m.OldBody(ctx)
+	case task.FieldDueAt:
+		return m.OldDueAt(ctx)
+	case task.FieldDone:
+		return m.OldDone(ctx)
+	case task.FieldCustomerID:
+		return m.OldCustomerID(ctx)
+	case task.FieldDealID:
+		return m.OldDealID(ctx)
+	case task.FieldAssigneeID:
+		return m.OldAssigneeID(ctx)
+	}
+	return nil, fmt.Errorf("unknown Task field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *TaskMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case task.FieldTenantID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTenantID(v)
+		return nil
+	case task.FieldOwnerID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOwnerID(v)
+		return nil
+	case task.FieldTeamID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTeamID(v)
+		return nil
+	case task.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case task.FieldUpdatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUpdatedAt(v)
+		return nil
+	case task.FieldState:
+		v, ok := value.(lifecycle.State)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetState(v)
+		return nil
+	case task.FieldPriorState:
+		v, ok := value.(lifecycle.State)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPriorState(v)
+		return nil
+	case task.FieldStateChangedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStateChangedAt(v)
+		return nil
+	case task.FieldStateChangedByID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStateChangedByID(v)
+		return nil
+	case task.FieldStateReason:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStateReason(v)
+		return nil
+	case task.FieldOperationID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOperationID(v)
+		return nil
+	case task.FieldOrphanedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrphanedAt(v)
+		return nil
+	case task.FieldSeal:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSeal(v)
+		return nil
+	case task.FieldRetiredAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRetiredAt(v)
+		return nil
+	case task.FieldPurgeAfter:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPurgeAfter(v)
+		return nil
+	case task.FieldSuspendedUntil:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSuspendedUntil(v)
+		return nil
+	case task.FieldSuspendedThen:
+		v, ok := value.(task.SuspendedThen)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSuspendedThen(v)
+		return nil
+	case task.FieldVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetVersion(v)
+		return nil
+	case task.FieldTitle:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTitle(v)
+		return nil
+	case task.FieldBody:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetBody(v)
+		return nil
+	case task.FieldDueAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDueAt(v)
+		return nil
+	case task.FieldDone:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDone(v)
+		return nil
+	case task.FieldCustomerID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCustomerID(v)
+		return nil
+	case task.FieldDealID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDealID(v)
+		return nil
+	case task.FieldAssigneeID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAssigneeID(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Task field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *TaskMutation) AddedFields() []string {
+	var fields []string
+	if m.addversion != nil {
+		fields = append(fields, task.FieldVersion)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *TaskMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case task.FieldVersion:
+		return m.AddedVersion()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *TaskMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case task.FieldVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddVersion(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Task numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *TaskMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(task.FieldOwnerID) {
+		fields = append(fields, task.FieldOwnerID)
+	}
+	if m.FieldCleared(task.FieldTeamID) {
+		fields = append(fields, task.FieldTeamID)
+	}
+	if m.FieldCleared(task.FieldPriorState) {
+		fields = append(fields, task.FieldPriorState)
+	}
+	if m.FieldCleared(task.FieldStateChangedByID) {
+		fields = append(fields, task.FieldStateChangedByID)
+	}
+	if m.FieldCleared(task.FieldStateReason) {
+		fields = append(fields, task.FieldStateReason)
+	}
+	if m.FieldCleared(task.FieldOperationID) {
+		fields = append(fields, task.FieldOperationID)
+	}
+	if m.FieldCleared(task.FieldOrphanedAt) {
+		fields = append(fields, task.FieldOrphanedAt)
+	}
+	if m.FieldCleared(task.FieldRetiredAt) {
+		fields = append(fields, task.FieldRetiredAt)
+	}
+	if m.FieldCleared(task.FieldPurgeAfter) {
+		fields = append(fields, task.FieldPurgeAfter)
+	}
+	if m.FieldCleared(task.FieldSuspendedUntil) {
+		fields = append(fields, task.FieldSuspendedUntil)
+	}
+	if m.FieldCleared(task.FieldSuspendedThen) {
+		fields = append(fields, task.FieldSuspendedThen)
+	}
+	if m.FieldCleared(task.FieldBody) {
+		fields = append(fields, task.FieldBody)
+	}
+	if m.FieldCleared(task.FieldDueAt) {
+		fields = append(fields, task.FieldDueAt)
+	}
+	if m.FieldCleared(task.FieldCustomerID) {
+		fields = append(fields, task.FieldCustomerID)
+	}
+	if m.FieldCleared(task.FieldDealID) {
+		fields = append(fields, task.FieldDealID)
+	}
+	if m.FieldCleared(task.FieldAssigneeID) {
+		fields = append(fields, task.FieldAssigneeID)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *TaskMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *TaskMutation) ClearField(name string) error {
+	switch name {
+	case task.FieldOwnerID:
+		m.ClearOwnerID()
+		return nil
+	case task.FieldTeamID:
+		m.ClearTeamID()
+		return nil
+	case task.FieldPriorState:
+		m.ClearPriorState()
+		return nil
+	case task.FieldStateChangedByID:
+		m.ClearStateChangedByID()
+		return nil
+	case task.FieldStateReason:
+		m.ClearStateReason()
+		return nil
+	case task.FieldOperationID:
+		m.ClearOperationID()
+		return nil
+	case task.FieldOrphanedAt:
+		m.ClearOrphanedAt()
+		return nil
+	case task.FieldRetiredAt:
+		m.ClearRetiredAt()
+		return nil
+	case task.FieldPurgeAfter:
+		m.ClearPurgeAfter()
+		return nil
+	case task.FieldSuspendedUntil:
+		m.ClearSuspendedUntil()
+		return nil
+	case task.FieldSuspendedThen:
+		m.ClearSuspendedThen()
+		return nil
+	case task.FieldBody:
+		m.ClearBody()
+		return nil
+	case task.FieldDueAt:
+		m.ClearDueAt()
+		return nil
+	case task.FieldCustomerID:
+		m.ClearCustomerID()
+		return nil
+	case task.FieldDealID:
+		m.ClearDealID()
+		return nil
+	case task.FieldAssigneeID:
+		m.ClearAssigneeID()
+		return nil
+	}
+	return fmt.Errorf("unknown Task nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *TaskMutation) ResetField(name string) error {
+	switch name {
+	case task.FieldTenantID:
+		m.ResetTenantID()
+		return nil
+	case task.FieldOwnerID:
+		m.ResetOwnerID()
+		return nil
+	case task.FieldTeamID:
+		m.ResetTeamID()
+		return nil
+	case task.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case task.FieldUpdatedAt:
+		m.ResetUpdatedAt()
+		return nil
+	case task.FieldState:
+		m.ResetState()
+		return nil
+	case task.FieldPriorState:
+		m.ResetPriorState()
+		return nil
+	case task.FieldStateChangedAt:
+		m.ResetStateChangedAt()
+		return nil
+	case task.FieldStateChangedByID:
+		m.ResetStateChangedByID()
+		return nil
+	case task.FieldStateReason:
+		m.ResetStateReason()
+		return nil
+	case task.FieldOperationID:
+		m.ResetOperationID()
+		return nil
+	case task.FieldOrphanedAt:
+		m.ResetOrphanedAt()
+		return nil
+	case task.FieldSeal:
+		m.ResetSeal()
+		return nil
+	case task.FieldRetiredAt:
+		m.ResetRetiredAt()
+		return nil
+	case task.FieldPurgeAfter:
+		m.ResetPurgeAfter()
+		return nil
+	case task.FieldSuspendedUntil:
+		m.ResetSuspendedUntil()
+		return nil
+	case task.FieldSuspendedThen:
+		m.ResetSuspendedThen()
+		return nil
+	case task.FieldVersion:
+		m.ResetVersion()
+		return nil
+	case task.FieldTitle:
+		m.ResetTitle()
+		return nil
+	case task.FieldBody:
+		m.ResetBody()
+		return nil
+	case task.FieldDueAt:
+		m.ResetDueAt()
+		return nil
+	case task.FieldDone:
+		m.ResetDone()
+		return nil
+	case task.FieldCustomerID:
+		m.ResetCustomerID()
+		return nil
+	case task.FieldDealID:
+		m.ResetDealID()
+		return nil
+	case task.FieldAssigneeID:
+		m.ResetAssigneeID()
+		return nil
+	}
+	return fmt.Errorf("unknown Task field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *TaskMutation) AddedEdges() []string {
+	edges := make([]string, 0, 8)
+	if m.owner != nil {
+		edges = append(edges, task.EdgeOwner)
+	}
+	if m.team != nil {
+		edges = append(edges, task.EdgeTeam)
+	}
+	if m.state_changed_by != nil {
+		edges = append(edges, task.EdgeStateChangedBy)
+	}
+	if m.operation != nil {
+		edges = append(edges, task.EdgeOperation)
+	}
+	if m.customer != nil {
+		edges = append(edges, task.EdgeCustomer)
+	}
+	if m.deal != nil {
+		edges = append(edges, task.EdgeDeal)
+	}
+	if m.assignee != nil {
+		edges = append(edges, task.EdgeAssignee)
+	}
+	if m.calls != nil {
+		edges = append(edges, task.EdgeCalls)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *TaskMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case task.EdgeOwner:
+		if id := m.owner; id != nil {
+			return []ent.Value{*id}
+		}
+	case task.EdgeTeam:
+		if id := m.team; id != nil {
+			return []ent.Value{*id}
+		}
+	case task.EdgeStateChangedBy:
+		if id := m.state_changed_by; id != nil {
+			return []ent.Value{*id}
+		}
+	case task.EdgeOperation:
+		if id := m.operation; id != nil {
+			return []ent.Value{*id}
+		}
+	case task.EdgeCustomer:
+		if id := m.customer; id != nil {
+			return []ent.Value{*id}
+		}
+	case task.EdgeDeal:
+		if id := m.deal; id != nil {
+			return []ent.Value{*id}
+		}
+	case task.EdgeAssignee:
+		if id := m.assignee; id != nil {
+			return []ent.Value{*id}
+		}
+	case task.EdgeCalls:
+		ids := make([]ent.Value, 0, len(m.calls))
+		for id := range m.calls {
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *TaskMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 8)
+	if m.removedcalls != nil {
+		edges = append(edges, task.EdgeCalls)
+	}
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *TaskMutation) RemovedIDs(name string) []ent.Value {
+	switch name {
+	case task.EdgeCalls:
+		ids := make([]ent.Value, 0, len(m.removedcalls))
+		for id := range m.removedcalls {
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *TaskMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 8)
+	if m.clearedowner {
+		edges = append(edges, task.EdgeOwner)
+	}
+	if m.clearedteam {
+		edges = append(edges, task.EdgeTeam)
+	}
+	if m.clearedstate_changed_by {
+		edges = append(edges, task.EdgeStateChangedBy)
+	}
+	if m.clearedoperation {
+		edges = append(edges, task.EdgeOperation)
+	}
+	if m.clearedcustomer {
+		edges = append(edges, task.EdgeCustomer)
+	}
+	if m.cleareddeal {
+		edges = append(edges, task.EdgeDeal)
+	}
+	if m.clearedassignee {
+		edges = append(edges, task.EdgeAssignee)
+	}
+	if m.clearedcalls {
+		edges = append(edges, task.EdgeCalls)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *TaskMutation) EdgeCleared(name string) bool {
+	switch name {
+	case task.EdgeOwner:
+		return m.clearedowner
+	case task.EdgeTeam:
+		return m.clearedteam
+	case task.EdgeStateChangedBy:
+		return m.clearedstate_changed_by
+	case task.EdgeOperation:
+		return m.clearedoperation
+	case task.EdgeCustomer:
+		return m.clearedcustomer
+	case task.EdgeDeal:
+		return m.cleareddeal
+	case task.EdgeAssignee:
+		return m.clearedassignee
+	case task.EdgeCalls:
+		return m.clearedcalls
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *TaskMutation) ClearEdge(name string) error {
+	switch name {
+	case task.EdgeOwner:
+		m.ClearOwner()
+		return nil
+	case task.EdgeTeam:
+		m.ClearTeam()
+		return nil
+	case task.EdgeStateChangedBy:
+		m.ClearStateChangedBy()
+		return nil
+	case task.EdgeOperation:
+		m.ClearOperation()
+		return nil
+	case task.EdgeCustomer:
+		m.ClearCustomer()
+		return nil
+	case task.EdgeDeal:
+		m.ClearDeal()
+		return nil
+	case task.EdgeAssignee:
+		m.ClearAssignee()
+		return nil
+	}
+	return fmt.Errorf("unknown Task unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *TaskMutation) ResetEdge(name string) error {
+	switch name {
+	case task.EdgeOwner:
+		m.ResetOwner()
+		return nil
+	case task.EdgeTeam:
+		m.ResetTeam()
+		return nil
+	case task.EdgeStateChangedBy:
+		m.ResetStateChangedBy()
+		return nil
+	case task.EdgeOperation:
+		m.ResetOperation()
+		return nil
+	case task.EdgeCustomer:
+		m.ResetCustomer()
+		return nil
+	case task.EdgeDeal:
+		m.ResetDeal()
+		return nil
+	case task.EdgeAssignee:
+		m.ResetAssignee()
+		return nil
+	case task.EdgeCalls:
+		m.ResetCalls()
+		return nil
+	}
+	return fmt.Errorf("unknown Task edge %s", name)
 }
 
 // TeamMutation represents an operation that mutates the Team nodes in the graph.

@@ -8,17 +8,22 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"entgo.io/ent/dialect/sql"
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/lethe-crm/lethe/authz"
+	"github.com/lethe-crm/lethe/ent/attachment"
 	"github.com/lethe-crm/lethe/ent/auditevent"
+	"github.com/lethe-crm/lethe/ent/call"
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
 	"github.com/lethe-crm/lethe/ent/message"
+	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
+	"github.com/lethe-crm/lethe/ent/task"
 	"github.com/lethe-crm/lethe/ent/team"
 	"github.com/lethe-crm/lethe/ent/user"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -33,8 +38,10 @@ type Record interface {
 	RecordID() gid.ID
 	RecordState() lifecycle.State
 	RecordVersion() int
-	// Value returns a column's value as the database holds it, nil where it is null.
+	// Column returns a column's value as the database holds it, nil where it is null.
 	Column(name string) any
+	// Label is what people know the record by, nil where none of its fields has a value.
+	Label() *string
 }
 
 // RecordType says what there is to know of a record type.
@@ -42,8 +49,10 @@ type RecordType struct {
 	Name     string
 	Type     gid.Type
 	Table    string
-	Label    string
+	Labels   []string // the columns a label is made of
 	Numbered bool
+	Activity string // the column of when a communication took place; empty for other types
+	OneOwner bool   // a record has exactly one of its owners while it lives
 	Columns  []string
 	Fields   []RecordField
 	Edges    []RecordReference
@@ -58,8 +67,9 @@ type RecordField struct {
 	Kind      string // string, enum, int, float, bool, time or id
 	Sensitive bool
 	ReadOnly  bool
-	Immutable bool // set by a create only
-	Named     bool // must be given, although rows may lose it
+	Immutable bool   // set by a create only
+	Named     bool   // must be given, although rows may lose it
+	Target    string // the type of what an id refers to
 }
 
 // RecordReference is a reference from one record type to another.
@@ -92,17 +102,73 @@ type RecordUnique struct {
 // RecordTypes lists the record types, owners before what they own.
 var RecordTypes = []*RecordType{
 	{
-		Name: TypeContact, Type: 2, Table: contact.Table, Label: "name", Numbered: false,
+		Name: TypeAttachment, Type: 8, Table: attachment.Table, Labels: []string{"filename"}, Numbered: false,
+		Activity: "", OneOwner: true,
+		Columns: attachment.Columns,
+		Fields: []RecordField{
+			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
+			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
+			{Name: "filename", GraphQL: "filename", Kind: "string", Sensitive: true},
+			{Name: "media_type", GraphQL: "mediaType", Kind: "string"},
+			{Name: "size", GraphQL: "size", Kind: "int"},
+			{Name: "sha256", GraphQL: "sha256", Kind: "string"},
+			{Name: "customer_id", GraphQL: "customerID", Kind: "id", Target: TypeCustomer},
+			{Name: "deal_id", GraphQL: "dealID", Kind: "id", Target: TypeDeal},
+			{Name: "message_id", GraphQL: "messageID", Kind: "id", Target: TypeMessage},
+			{Name: "call_id", GraphQL: "callID", Kind: "id", Target: TypeCall},
+			{Name: "note_id", GraphQL: "noteID", Kind: "id", Target: TypeNote},
+		},
+		Edges: []RecordReference{
+			{Name: "customer", Column: "customer_id", GraphQL: "customerID", Target: TypeCustomer, Class: lifecycle.Class("OWNED")},
+			{Name: "deal", Column: "deal_id", GraphQL: "dealID", Target: TypeDeal, Class: lifecycle.Class("OWNED")},
+			{Name: "message", Column: "message_id", GraphQL: "messageID", Target: TypeMessage, Class: lifecycle.Class("OWNED")},
+			{Name: "call", Column: "call_id", GraphQL: "callID", Target: TypeCall, Class: lifecycle.Class("OWNED")},
+			{Name: "note", Column: "note_id", GraphQL: "noteID", Target: TypeNote, Class: lifecycle.Class("OWNED")},
+		},
+	},
+	{
+		Name: TypeCall, Type: 5, Table: call.Table, Labels: []string{"from_number", "to_number"}, Numbered: false,
+		Activity: "started_at", OneOwner: false,
+		Columns: call.Columns,
+		Fields: []RecordField{
+			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
+			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
+			{Name: "external_id_key", GraphQL: "externalIDKey", Kind: "string", ReadOnly: true},
+			{Name: "direction", GraphQL: "direction", Kind: "enum"},
+			{Name: "from_number", GraphQL: "fromNumber", Kind: "string", Sensitive: true},
+			{Name: "to_number", GraphQL: "toNumber", Kind: "string", Sensitive: true},
+			{Name: "started_at", GraphQL: "startedAt", Kind: "time"},
+			{Name: "duration_seconds", GraphQL: "durationSeconds", Kind: "int"},
+			{Name: "outcome", GraphQL: "outcome", Kind: "enum"},
+			{Name: "external_id", GraphQL: "externalID", Kind: "string"},
+			{Name: "customer_id", GraphQL: "customerID", Kind: "id", Target: TypeCustomer},
+			{Name: "contact_id", GraphQL: "contactID", Kind: "id", Target: TypeContact},
+			{Name: "deal_id", GraphQL: "dealID", Kind: "id", Target: TypeDeal},
+			{Name: "task_id", GraphQL: "taskID", Kind: "id", Target: TypeTask},
+		},
+		Edges: []RecordReference{
+			{Name: "customer", Column: "customer_id", GraphQL: "customerID", Target: TypeCustomer, Class: lifecycle.Class("OWNED")},
+			{Name: "contact", Column: "contact_id", GraphQL: "contactID", Target: TypeContact, Class: lifecycle.Class("WEAK")},
+			{Name: "deal", Column: "deal_id", GraphQL: "dealID", Target: TypeDeal, Class: lifecycle.Class("WEAK")},
+			{Name: "task", Column: "task_id", GraphQL: "taskID", Target: TypeTask, Class: lifecycle.Class("WEAK")},
+		},
+		Uniques: []RecordUnique{
+			{Field: "external_id", GraphQL: "externalID", Key: "external_id_key", Fold: lifecycle.Fold("none"), Within: ""},
+		},
+	},
+	{
+		Name: TypeContact, Type: 2, Table: contact.Table, Labels: []string{"name"}, Numbered: false,
+		Activity: "", OneOwner: false,
 		Columns: contact.Columns,
 		Fields: []RecordField{
-			{Name: "owner_id", GraphQL: "ownerID", Kind: "id"},
-			{Name: "team_id", GraphQL: "teamID", Kind: "id"},
+			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
+			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
 			{Name: "email_key", GraphQL: "emailKey", Kind: "string", ReadOnly: true},
 			{Name: "name", GraphQL: "name", Kind: "string", Sensitive: true},
 			{Name: "email", GraphQL: "email", Kind: "string", Sensitive: true},
 			{Name: "phone", GraphQL: "phone", Kind: "string", Sensitive: true},
 			{Name: "title", GraphQL: "title", Kind: "string", Sensitive: true},
-			{Name: "customer_id", GraphQL: "customerID", Kind: "id", Named: true},
+			{Name: "customer_id", GraphQL: "customerID", Kind: "id", Named: true, Target: TypeCustomer},
 		},
 		Edges: []RecordReference{
 			{Name: "customer", Column: "customer_id", GraphQL: "customerID", Target: TypeCustomer, Class: lifecycle.Class("OWNED")},
@@ -112,11 +178,12 @@ var RecordTypes = []*RecordType{
 		},
 	},
 	{
-		Name: TypeCustomer, Type: 1, Table: customer.Table, Label: "name", Numbered: true,
+		Name: TypeCustomer, Type: 1, Table: customer.Table, Labels: []string{"name"}, Numbered: true,
+		Activity: "", OneOwner: false,
 		Columns: customer.Columns,
 		Fields: []RecordField{
-			{Name: "owner_id", GraphQL: "ownerID", Kind: "id"},
-			{Name: "team_id", GraphQL: "teamID", Kind: "id"},
+			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
+			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
 			{Name: "email_key", GraphQL: "emailKey", Kind: "string", ReadOnly: true},
 			{Name: "domain_key", GraphQL: "domainKey", Kind: "string", ReadOnly: true},
 			{Name: "number", GraphQL: "number", Kind: "string", Immutable: true},
@@ -136,19 +203,20 @@ var RecordTypes = []*RecordType{
 		},
 	},
 	{
-		Name: TypeDeal, Type: 3, Table: deal.Table, Label: "name", Numbered: true,
+		Name: TypeDeal, Type: 3, Table: deal.Table, Labels: []string{"name"}, Numbered: true,
+		Activity: "", OneOwner: false,
 		Columns: deal.Columns,
 		Fields: []RecordField{
-			{Name: "owner_id", GraphQL: "ownerID", Kind: "id"},
-			{Name: "team_id", GraphQL: "teamID", Kind: "id"},
+			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
+			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
 			{Name: "number", GraphQL: "number", Kind: "string", Immutable: true},
 			{Name: "name", GraphQL: "name", Kind: "string", Sensitive: true},
 			{Name: "amount", GraphQL: "amount", Kind: "float", Sensitive: true},
 			{Name: "currency", GraphQL: "currency", Kind: "string"},
 			{Name: "stage", GraphQL: "stage", Kind: "enum"},
 			{Name: "closes_at", GraphQL: "closesAt", Kind: "time"},
-			{Name: "customer_id", GraphQL: "customerID", Kind: "id"},
-			{Name: "primary_contact_id", GraphQL: "primaryContactID", Kind: "id"},
+			{Name: "customer_id", GraphQL: "customerID", Kind: "id", Target: TypeCustomer},
+			{Name: "primary_contact_id", GraphQL: "primaryContactID", Kind: "id", Target: TypeContact},
 		},
 		Edges: []RecordReference{
 			{Name: "customer", Column: "customer_id", GraphQL: "customerID", Target: TypeCustomer, Class: lifecycle.Class("BLOCKING")},
@@ -156,11 +224,12 @@ var RecordTypes = []*RecordType{
 		},
 	},
 	{
-		Name: TypeMessage, Type: 4, Table: message.Table, Label: "subject", Numbered: false,
+		Name: TypeMessage, Type: 4, Table: message.Table, Labels: []string{"subject"}, Numbered: false,
+		Activity: "sent_at", OneOwner: false,
 		Columns: message.Columns,
 		Fields: []RecordField{
-			{Name: "owner_id", GraphQL: "ownerID", Kind: "id"},
-			{Name: "team_id", GraphQL: "teamID", Kind: "id"},
+			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
+			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
 			{Name: "message_id_key", GraphQL: "messageIDKey", Kind: "string", ReadOnly: true},
 			{Name: "channel", GraphQL: "channel", Kind: "enum"},
 			{Name: "category", GraphQL: "category", Kind: "enum"},
@@ -173,10 +242,10 @@ var RecordTypes = []*RecordType{
 			{Name: "sent_at", GraphQL: "sentAt", Kind: "time"},
 			{Name: "message_id", GraphQL: "messageID", Kind: "string"},
 			{Name: "thread_key", GraphQL: "threadKey", Kind: "string"},
-			{Name: "customer_id", GraphQL: "customerID", Kind: "id"},
-			{Name: "contact_id", GraphQL: "contactID", Kind: "id"},
-			{Name: "deal_id", GraphQL: "dealID", Kind: "id"},
-			{Name: "in_reply_to_id", GraphQL: "inReplyToID", Kind: "id"},
+			{Name: "customer_id", GraphQL: "customerID", Kind: "id", Target: TypeCustomer},
+			{Name: "contact_id", GraphQL: "contactID", Kind: "id", Target: TypeContact},
+			{Name: "deal_id", GraphQL: "dealID", Kind: "id", Target: TypeDeal},
+			{Name: "in_reply_to_id", GraphQL: "inReplyToID", Kind: "id", Target: TypeMessage},
 		},
 		Edges: []RecordReference{
 			{Name: "customer", Column: "customer_id", GraphQL: "customerID", Target: TypeCustomer, Class: lifecycle.Class("OWNED")},
@@ -189,6 +258,46 @@ var RecordTypes = []*RecordType{
 		},
 		Uniques: []RecordUnique{
 			{Field: "message_id", GraphQL: "messageID", Key: "message_id_key", Fold: lifecycle.Fold("none"), Within: ""},
+		},
+	},
+	{
+		Name: TypeNote, Type: 7, Table: note.Table, Labels: []string{"body"}, Numbered: false,
+		Activity: "happened_at", OneOwner: false,
+		Columns: note.Columns,
+		Fields: []RecordField{
+			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
+			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
+			{Name: "kind", GraphQL: "kind", Kind: "enum"},
+			{Name: "body", GraphQL: "body", Kind: "string", Sensitive: true},
+			{Name: "happened_at", GraphQL: "happenedAt", Kind: "time"},
+			{Name: "customer_id", GraphQL: "customerID", Kind: "id", Target: TypeCustomer},
+			{Name: "contact_id", GraphQL: "contactID", Kind: "id", Target: TypeContact},
+			{Name: "deal_id", GraphQL: "dealID", Kind: "id", Target: TypeDeal},
+		},
+		Edges: []RecordReference{
+			{Name: "customer", Column: "customer_id", GraphQL: "customerID", Target: TypeCustomer, Class: lifecycle.Class("OWNED")},
+			{Name: "contact", Column: "contact_id", GraphQL: "contactID", Target: TypeContact, Class: lifecycle.Class("WEAK")},
+			{Name: "deal", Column: "deal_id", GraphQL: "dealID", Target: TypeDeal, Class: lifecycle.Class("WEAK")},
+		},
+	},
+	{
+		Name: TypeTask, Type: 6, Table: task.Table, Labels: []string{"title"}, Numbered: false,
+		Activity: "", OneOwner: false,
+		Columns: task.Columns,
+		Fields: []RecordField{
+			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
+			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
+			{Name: "title", GraphQL: "title", Kind: "string", Sensitive: true},
+			{Name: "body", GraphQL: "body", Kind: "string", Sensitive: true},
+			{Name: "due_at", GraphQL: "dueAt", Kind: "time"},
+			{Name: "done", GraphQL: "done", Kind: "bool"},
+			{Name: "customer_id", GraphQL: "customerID", Kind: "id", Target: TypeCustomer},
+			{Name: "deal_id", GraphQL: "dealID", Kind: "id", Target: TypeDeal},
+			{Name: "assignee_id", GraphQL: "assigneeID", Kind: "id", Target: TypeUser},
+		},
+		Edges: []RecordReference{
+			{Name: "customer", Column: "customer_id", GraphQL: "customerID", Target: TypeCustomer, Class: lifecycle.Class("OWNED")},
+			{Name: "deal", Column: "deal_id", GraphQL: "dealID", Target: TypeDeal, Class: lifecycle.Class("WEAK")},
 		},
 	},
 }
@@ -234,10 +343,45 @@ func (k *RecordKind) UnmarshalGQL(v any) error {
 }
 
 var recordKindNames = map[string]string{
-	TypeContact:  "CONTACT",
-	TypeCustomer: "CUSTOMER",
-	TypeDeal:     "DEAL",
-	TypeMessage:  "MESSAGE",
+	TypeAttachment: "ATTACHMENT",
+	TypeCall:       "CALL",
+	TypeContact:    "CONTACT",
+	TypeCustomer:   "CUSTOMER",
+	TypeDeal:       "DEAL",
+	TypeMessage:    "MESSAGE",
+	TypeNote:       "NOTE",
+	TypeTask:       "TASK",
+}
+
+// maxLabel is in characters: a label is shown in lists.
+const maxLabel = 120
+
+// labelOf joins the values a label is made of, and keeps the first line.
+func labelOf(values ...*string) *string {
+	var label string
+	for _, v := range values {
+		if v == nil || *v == "" {
+			continue
+		}
+		if label != "" {
+			label += " \u2192 "
+		}
+		label += *v
+	}
+	if label == "" {
+		return nil
+	}
+	line, _, more := strings.Cut(strings.TrimSpace(label), "\n")
+	if len(line) > maxLabel {
+		if runes := []rune(line); len(runes) > maxLabel {
+			line, more = string(runes[:maxLabel]), true
+		}
+	}
+	label = strings.TrimSpace(line)
+	if more {
+		label += "\u2026"
+	}
+	return &label
 }
 
 // RecordRef names what a weak edge points to.
@@ -271,6 +415,340 @@ func recordHost(ctx context.Context) (RecordHost, error) {
 }
 
 // RecordType implements Record.
+func (_m *Attachment) RecordType() *RecordType { return recordTypesByName[TypeAttachment] }
+
+// RecordID implements Record.
+func (_m *Attachment) RecordID() gid.ID { return _m.ID }
+
+// RecordState implements Record.
+func (_m *Attachment) RecordState() lifecycle.State { return _m.State }
+
+// RecordVersion implements Record.
+func (_m *Attachment) RecordVersion() int { return _m.Version }
+
+// Type is the record's type as the API shows it.
+func (_m *Attachment) Type() RecordKind { return RecordKind(TypeAttachment) }
+
+// Label is what people know the record by.
+func (_m *Attachment) Label() *string {
+	return labelOf(&_m.Filename)
+}
+
+// Held reports whether a legal hold keeps the record, to those who may know.
+func (_m *Attachment) Held(ctx context.Context) (*bool, error) {
+	host, err := recordHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return host.Held(ctx, _m)
+}
+
+// ViewerCan lists what the caller may do to the record now.
+func (_m *Attachment) ViewerCan(ctx context.Context) ([]authz.Action, error) {
+	host, err := recordHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return host.ViewerCan(ctx, _m)
+}
+
+// History lists the audit events of the record, oldest first.
+func (_m *Attachment) History(ctx context.Context, after *Cursor, first *int, before *Cursor, last *int) (*AuditEventConnection, error) {
+	host, err := recordHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return host.History(ctx, _m, after, first, before, last)
+}
+
+// Column implements Record.
+func (_m *Attachment) Column(name string) any {
+	switch name {
+	case "id":
+		return _m.ID
+	case "tenant_id":
+		return _m.TenantID
+	case "owner_id":
+		if _m.OwnerID == nil {
+			return nil
+		}
+		return *_m.OwnerID
+	case "team_id":
+		if _m.TeamID == nil {
+			return nil
+		}
+		return *_m.TeamID
+	case "created_at":
+		return _m.CreatedAt
+	case "updated_at":
+		return _m.UpdatedAt
+	case "state":
+		return _m.State
+	case "prior_state":
+		if _m.PriorState == nil {
+			return nil
+		}
+		return *_m.PriorState
+	case "state_changed_at":
+		return _m.StateChangedAt
+	case "state_changed_by_id":
+		if _m.StateChangedByID == nil {
+			return nil
+		}
+		return *_m.StateChangedByID
+	case "state_reason":
+		if _m.StateReason == nil {
+			return nil
+		}
+		return *_m.StateReason
+	case "operation_id":
+		if _m.OperationID == nil {
+			return nil
+		}
+		return *_m.OperationID
+	case "orphaned_at":
+		if _m.OrphanedAt == nil {
+			return nil
+		}
+		return *_m.OrphanedAt
+	case "seal":
+		return _m.Seal
+	case "retired_at":
+		if _m.RetiredAt == nil {
+			return nil
+		}
+		return *_m.RetiredAt
+	case "purge_after":
+		if _m.PurgeAfter == nil {
+			return nil
+		}
+		return *_m.PurgeAfter
+	case "suspended_until":
+		if _m.SuspendedUntil == nil {
+			return nil
+		}
+		return *_m.SuspendedUntil
+	case "suspended_then":
+		if _m.SuspendedThen == nil {
+			return nil
+		}
+		return *_m.SuspendedThen
+	case "version":
+		return _m.Version
+	case "filename":
+		return _m.Filename
+	case "media_type":
+		return _m.MediaType
+	case "size":
+		return _m.Size
+	case "sha256":
+		if _m.Sha256 == nil {
+			return nil
+		}
+		return *_m.Sha256
+	case "customer_id":
+		if _m.CustomerID == nil {
+			return nil
+		}
+		return *_m.CustomerID
+	case "deal_id":
+		if _m.DealID == nil {
+			return nil
+		}
+		return *_m.DealID
+	case "message_id":
+		if _m.MessageID == nil {
+			return nil
+		}
+		return *_m.MessageID
+	case "call_id":
+		if _m.CallID == nil {
+			return nil
+		}
+		return *_m.CallID
+	case "note_id":
+		if _m.NoteID == nil {
+			return nil
+		}
+		return *_m.NoteID
+	}
+	return nil
+}
+
+// RecordType implements Record.
+func (_m *Call) RecordType() *RecordType { return recordTypesByName[TypeCall] }
+
+// RecordID implements Record.
+func (_m *Call) RecordID() gid.ID { return _m.ID }
+
+// RecordState implements Record.
+func (_m *Call) RecordState() lifecycle.State { return _m.State }
+
+// RecordVersion implements Record.
+func (_m *Call) RecordVersion() int { return _m.Version }
+
+// Type is the record's type as the API shows it.
+func (_m *Call) Type() RecordKind { return RecordKind(TypeCall) }
+
+// Label is what people know the record by.
+func (_m *Call) Label() *string {
+	return labelOf(_m.FromNumber, _m.ToNumber)
+}
+
+// Held reports whether a legal hold keeps the record, to those who may know.
+func (_m *Call) Held(ctx context.Context) (*bool, error) {
+	host, err := recordHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return host.Held(ctx, _m)
+}
+
+// ViewerCan lists what the caller may do to the record now.
+func (_m *Call) ViewerCan(ctx context.Context) ([]authz.Action, error) {
+	host, err := recordHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return host.ViewerCan(ctx, _m)
+}
+
+// History lists the audit events of the record, oldest first.
+func (_m *Call) History(ctx context.Context, after *Cursor, first *int, before *Cursor, last *int) (*AuditEventConnection, error) {
+	host, err := recordHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return host.History(ctx, _m, after, first, before, last)
+}
+
+// Column implements Record.
+func (_m *Call) Column(name string) any {
+	switch name {
+	case "id":
+		return _m.ID
+	case "tenant_id":
+		return _m.TenantID
+	case "owner_id":
+		if _m.OwnerID == nil {
+			return nil
+		}
+		return *_m.OwnerID
+	case "team_id":
+		if _m.TeamID == nil {
+			return nil
+		}
+		return *_m.TeamID
+	case "created_at":
+		return _m.CreatedAt
+	case "updated_at":
+		return _m.UpdatedAt
+	case "external_id_key":
+		if _m.ExternalIDKey == nil {
+			return nil
+		}
+		return *_m.ExternalIDKey
+	case "state":
+		return _m.State
+	case "prior_state":
+		if _m.PriorState == nil {
+			return nil
+		}
+		return *_m.PriorState
+	case "state_changed_at":
+		return _m.StateChangedAt
+	case "state_changed_by_id":
+		if _m.StateChangedByID == nil {
+			return nil
+		}
+		return *_m.StateChangedByID
+	case "state_reason":
+		if _m.StateReason == nil {
+			return nil
+		}
+		return *_m.StateReason
+	case "operation_id":
+		if _m.OperationID == nil {
+			return nil
+		}
+		return *_m.OperationID
+	case "orphaned_at":
+		if _m.OrphanedAt == nil {
+			return nil
+		}
+		return *_m.OrphanedAt
+	case "seal":
+		return _m.Seal
+	case "retired_at":
+		if _m.RetiredAt == nil {
+			return nil
+		}
+		return *_m.RetiredAt
+	case "purge_after":
+		if _m.PurgeAfter == nil {
+			return nil
+		}
+		return *_m.PurgeAfter
+	case "suspended_until":
+		if _m.SuspendedUntil == nil {
+			return nil
+		}
+		return *_m.SuspendedUntil
+	case "suspended_then":
+		if _m.SuspendedThen == nil {
+			return nil
+		}
+		return *_m.SuspendedThen
+	case "version":
+		return _m.Version
+	case "direction":
+		return _m.Direction
+	case "from_number":
+		if _m.FromNumber == nil {
+			return nil
+		}
+		return *_m.FromNumber
+	case "to_number":
+		if _m.ToNumber == nil {
+			return nil
+		}
+		return *_m.ToNumber
+	case "started_at":
+		return _m.StartedAt
+	case "duration_seconds":
+		return _m.DurationSeconds
+	case "outcome":
+		return _m.Outcome
+	case "external_id":
+		if _m.ExternalID == nil {
+			return nil
+		}
+		return *_m.ExternalID
+	case "customer_id":
+		if _m.CustomerID == nil {
+			return nil
+		}
+		return *_m.CustomerID
+	case "contact_id":
+		if _m.ContactID == nil {
+			return nil
+		}
+		return *_m.ContactID
+	case "deal_id":
+		if _m.DealID == nil {
+			return nil
+		}
+		return *_m.DealID
+	case "task_id":
+		if _m.TaskID == nil {
+			return nil
+		}
+		return *_m.TaskID
+	}
+	return nil
+}
+
+// RecordType implements Record.
 func (_m *Contact) RecordType() *RecordType { return recordTypesByName[TypeContact] }
 
 // RecordID implements Record.
@@ -287,7 +765,7 @@ func (_m *Contact) Type() RecordKind { return RecordKind(TypeContact) }
 
 // Label is what people know the record by.
 func (_m *Contact) Label() *string {
-	return &_m.Name
+	return labelOf(&_m.Name)
 }
 
 // Held reports whether a legal hold keeps the record, to those who may know.
@@ -439,7 +917,7 @@ func (_m *Customer) Type() RecordKind { return RecordKind(TypeCustomer) }
 
 // Label is what people know the record by.
 func (_m *Customer) Label() *string {
-	return &_m.Name
+	return labelOf(&_m.Name)
 }
 
 // Held reports whether a legal hold keeps the record, to those who may know.
@@ -607,7 +1085,7 @@ func (_m *Deal) Type() RecordKind { return RecordKind(TypeDeal) }
 
 // Label is what people know the record by.
 func (_m *Deal) Label() *string {
-	return &_m.Name
+	return labelOf(&_m.Name)
 }
 
 // Held reports whether a legal hold keeps the record, to those who may know.
@@ -763,7 +1241,7 @@ func (_m *Message) Type() RecordKind { return RecordKind(TypeMessage) }
 
 // Label is what people know the record by.
 func (_m *Message) Label() *string {
-	return _m.Subject
+	return labelOf(_m.Subject)
 }
 
 // Held reports whether a legal hold keeps the record, to those who may know.
@@ -939,9 +1417,323 @@ func (_m *Message) Column(name string) any {
 	return nil
 }
 
+// RecordType implements Record.
+func (_m *Note) RecordType() *RecordType { return recordTypesByName[TypeNote] }
+
+// RecordID implements Record.
+func (_m *Note) RecordID() gid.ID { return _m.ID }
+
+// RecordState implements Record.
+func (_m *Note) RecordState() lifecycle.State { return _m.State }
+
+// RecordVersion implements Record.
+func (_m *Note) RecordVersion() int { return _m.Version }
+
+// Type is the record's type as the API shows it.
+func (_m *Note) Type() RecordKind { return RecordKind(TypeNote) }
+
+// Label is what people know the record by.
+func (_m *Note) Label() *string {
+	return labelOf(&_m.Body)
+}
+
+// Held reports whether a legal hold keeps the record, to those who may know.
+func (_m *Note) Held(ctx context.Context) (*bool, error) {
+	host, err := recordHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return host.Held(ctx, _m)
+}
+
+// ViewerCan lists what the caller may do to the record now.
+func (_m *Note) ViewerCan(ctx context.Context) ([]authz.Action, error) {
+	host, err := recordHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return host.ViewerCan(ctx, _m)
+}
+
+// History lists the audit events of the record, oldest first.
+func (_m *Note) History(ctx context.Context, after *Cursor, first *int, before *Cursor, last *int) (*AuditEventConnection, error) {
+	host, err := recordHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return host.History(ctx, _m, after, first, before, last)
+}
+
+// Column implements Record.
+func (_m *Note) Column(name string) any {
+	switch name {
+	case "id":
+		return _m.ID
+	case "tenant_id":
+		return _m.TenantID
+	case "owner_id":
+		if _m.OwnerID == nil {
+			return nil
+		}
+		return *_m.OwnerID
+	case "team_id":
+		if _m.TeamID == nil {
+			return nil
+		}
+		return *_m.TeamID
+	case "created_at":
+		return _m.CreatedAt
+	case "updated_at":
+		return _m.UpdatedAt
+	case "state":
+		return _m.State
+	case "prior_state":
+		if _m.PriorState == nil {
+			return nil
+		}
+		return *_m.PriorState
+	case "state_changed_at":
+		return _m.StateChangedAt
+	case "state_changed_by_id":
+		if _m.StateChangedByID == nil {
+			return nil
+		}
+		return *_m.StateChangedByID
+	case "state_reason":
+		if _m.StateReason == nil {
+			return nil
+		}
+		return *_m.StateReason
+	case "operation_id":
+		if _m.OperationID == nil {
+			return nil
+		}
+		return *_m.OperationID
+	case "orphaned_at":
+		if _m.OrphanedAt == nil {
+			return nil
+		}
+		return *_m.OrphanedAt
+	case "seal":
+		return _m.Seal
+	case "retired_at":
+		if _m.RetiredAt == nil {
+			return nil
+		}
+		return *_m.RetiredAt
+	case "purge_after":
+		if _m.PurgeAfter == nil {
+			return nil
+		}
+		return *_m.PurgeAfter
+	case "suspended_until":
+		if _m.SuspendedUntil == nil {
+			return nil
+		}
+		return *_m.SuspendedUntil
+	case "suspended_then":
+		if _m.SuspendedThen == nil {
+			return nil
+		}
+		return *_m.SuspendedThen
+	case "version":
+		return _m.Version
+	case "kind":
+		return _m.Kind
+	case "body":
+		return _m.Body
+	case "happened_at":
+		return _m.HappenedAt
+	case "customer_id":
+		if _m.CustomerID == nil {
+			return nil
+		}
+		return *_m.CustomerID
+	case "contact_id":
+		if _m.ContactID == nil {
+			return nil
+		}
+		return *_m.ContactID
+	case "deal_id":
+		if _m.DealID == nil {
+			return nil
+		}
+		return *_m.DealID
+	}
+	return nil
+}
+
+// RecordType implements Record.
+func (_m *Task) RecordType() *RecordType { return recordTypesByName[TypeTask] }
+
+// RecordID implements Record.
+func (_m *Task) RecordID() gid.ID { return _m.ID }
+
+// RecordState implements Record.
+func (_m *Task) RecordState() lifecycle.State { return _m.State }
+
+// RecordVersion implements Record.
+func (_m *Task) RecordVersion() int { return _m.Version }
+
+// Type is the record's type as the API shows it.
+func (_m *Task) Type() RecordKind { return RecordKind(TypeTask) }
+
+// Label is what people know the record by.
+func (_m *Task) Label() *string {
+	return labelOf(&_m.Title)
+}
+
+// Held reports whether a legal hold keeps the record, to those who may know.
+func (_m *Task) Held(ctx context.Context) (*bool, error) {
+	host, err := recordHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return host.Held(ctx, _m)
+}
+
+// ViewerCan lists what the caller may do to the record now.
+func (_m *Task) ViewerCan(ctx context.Context) ([]authz.Action, error) {
+	host, err := recordHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return host.ViewerCan(ctx, _m)
+}
+
+// History lists the audit events of the record, oldest first.
+func (_m *Task) History(ctx context.Context, after *Cursor, first *int, before *Cursor, last *int) (*AuditEventConnection, error) {
+	host, err := recordHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return host.History(ctx, _m, after, first, before, last)
+}
+
+// Column implements Record.
+func (_m *Task) Column(name string) any {
+	switch name {
+	case "id":
+		return _m.ID
+	case "tenant_id":
+		return _m.TenantID
+	case "owner_id":
+		if _m.OwnerID == nil {
+			return nil
+		}
+		return *_m.OwnerID
+	case "team_id":
+		if _m.TeamID == nil {
+			return nil
+		}
+		return *_m.TeamID
+	case "created_at":
+		return _m.CreatedAt
+	case "updated_at":
+		return _m.UpdatedAt
+	case "state":
+		return _m.State
+	case "prior_state":
+		if _m.PriorState == nil {
+			return nil
+		}
+		return *_m.PriorState
+	case "state_changed_at":
+		return _m.StateChangedAt
+	case "state_changed_by_id":
+		if _m.StateChangedByID == nil {
+			return nil
+		}
+		return *_m.StateChangedByID
+	case "state_reason":
+		if _m.StateReason == nil {
+			return nil
+		}
+		return *_m.StateReason
+	case "operation_id":
+		if _m.OperationID == nil {
+			return nil
+		}
+		return *_m.OperationID
+	case "orphaned_at":
+		if _m.OrphanedAt == nil {
+			return nil
+		}
+		return *_m.OrphanedAt
+	case "seal":
+		return _m.Seal
+	case "retired_at":
+		if _m.RetiredAt == nil {
+			return nil
+		}
+		return *_m.RetiredAt
+	case "purge_after":
+		if _m.PurgeAfter == nil {
+			return nil
+		}
+		return *_m.PurgeAfter
+	case "suspended_until":
+		if _m.SuspendedUntil == nil {
+			return nil
+		}
+		return *_m.SuspendedUntil
+	case "suspended_then":
+		if _m.SuspendedThen == nil {
+			return nil
+		}
+		return *_m.SuspendedThen
+	case "version":
+		return _m.Version
+	case "title":
+		return _m.Title
+	case "body":
+		if _m.Body == nil {
+			return nil
+		}
+		return *_m.Body
+	case "due_at":
+		if _m.DueAt == nil {
+			return nil
+		}
+		return *_m.DueAt
+	case "done":
+		return _m.Done
+	case "customer_id":
+		if _m.CustomerID == nil {
+			return nil
+		}
+		return *_m.CustomerID
+	case "deal_id":
+		if _m.DealID == nil {
+			return nil
+		}
+		return *_m.DealID
+	case "assignee_id":
+		if _m.AssigneeID == nil {
+			return nil
+		}
+		return *_m.AssigneeID
+	}
+	return nil
+}
+
 // CheckRecord says what is wrong with a record that set would make, without making it.
 func (c *Client) CheckRecord(typ string, set func(m Mutation) error) error {
 	switch typ {
+	case TypeAttachment:
+		b := c.Attachment.Create()
+		if err := set(b.Mutation()); err != nil {
+			return err
+		}
+		b.defaults()
+		return b.check()
+	case TypeCall:
+		b := c.Call.Create()
+		if err := set(b.Mutation()); err != nil {
+			return err
+		}
+		b.defaults()
+		return b.check()
 	case TypeContact:
 		b := c.Contact.Create()
 		if err := set(b.Mutation()); err != nil {
@@ -970,6 +1762,20 @@ func (c *Client) CheckRecord(typ string, set func(m Mutation) error) error {
 		}
 		b.defaults()
 		return b.check()
+	case TypeNote:
+		b := c.Note.Create()
+		if err := set(b.Mutation()); err != nil {
+			return err
+		}
+		b.defaults()
+		return b.check()
+	case TypeTask:
+		b := c.Task.Create()
+		if err := set(b.Mutation()); err != nil {
+			return err
+		}
+		b.defaults()
+		return b.check()
 	}
 	return fmt.Errorf("ent: no record type %q", typ)
 }
@@ -977,6 +1783,40 @@ func (c *Client) CheckRecord(typ string, set func(m Mutation) error) error {
 // CreateRecords inserts n records of a type with one statement; set fills in the mutation of each.
 func (c *Client) CreateRecords(ctx context.Context, typ string, n int, set func(i int, m Mutation) error) ([]Record, error) {
 	switch typ {
+	case TypeAttachment:
+		builders := make([]*AttachmentCreate, n)
+		for i := range builders {
+			builders[i] = c.Attachment.Create()
+			if err := set(i, builders[i].Mutation()); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := c.Attachment.CreateBulk(builders...).Save(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]Record, len(rows))
+		for i := range rows {
+			out[i] = rows[i]
+		}
+		return out, nil
+	case TypeCall:
+		builders := make([]*CallCreate, n)
+		for i := range builders {
+			builders[i] = c.Call.Create()
+			if err := set(i, builders[i].Mutation()); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := c.Call.CreateBulk(builders...).Save(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]Record, len(rows))
+		for i := range rows {
+			out[i] = rows[i]
+		}
+		return out, nil
 	case TypeContact:
 		builders := make([]*ContactCreate, n)
 		for i := range builders {
@@ -1045,6 +1885,40 @@ func (c *Client) CreateRecords(ctx context.Context, typ string, n int, set func(
 			out[i] = rows[i]
 		}
 		return out, nil
+	case TypeNote:
+		builders := make([]*NoteCreate, n)
+		for i := range builders {
+			builders[i] = c.Note.Create()
+			if err := set(i, builders[i].Mutation()); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := c.Note.CreateBulk(builders...).Save(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]Record, len(rows))
+		for i := range rows {
+			out[i] = rows[i]
+		}
+		return out, nil
+	case TypeTask:
+		builders := make([]*TaskCreate, n)
+		for i := range builders {
+			builders[i] = c.Task.Create()
+			if err := set(i, builders[i].Mutation()); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := c.Task.CreateBulk(builders...).Save(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]Record, len(rows))
+		for i := range rows {
+			out[i] = rows[i]
+		}
+		return out, nil
 	}
 	return nil, fmt.Errorf("ent: no record type %q", typ)
 }
@@ -1052,6 +1926,18 @@ func (c *Client) CreateRecords(ctx context.Context, typ string, n int, set func(
 // UpdateRecord writes one record; set fills in the mutation.
 func (c *Client) UpdateRecord(ctx context.Context, r Record, set func(m Mutation) error) (Record, error) {
 	switch r := r.(type) {
+	case *Attachment:
+		u := c.Attachment.UpdateOne(r)
+		if err := set(u.Mutation()); err != nil {
+			return nil, err
+		}
+		return recordOrErr(u.Save(ctx))
+	case *Call:
+		u := c.Call.UpdateOne(r)
+		if err := set(u.Mutation()); err != nil {
+			return nil, err
+		}
+		return recordOrErr(u.Save(ctx))
 	case *Contact:
 		u := c.Contact.UpdateOne(r)
 		if err := set(u.Mutation()); err != nil {
@@ -1076,24 +1962,44 @@ func (c *Client) UpdateRecord(ctx context.Context, r Record, set func(m Mutation
 			return nil, err
 		}
 		return recordOrErr(u.Save(ctx))
+	case *Note:
+		u := c.Note.UpdateOne(r)
+		if err := set(u.Mutation()); err != nil {
+			return nil, err
+		}
+		return recordOrErr(u.Save(ctx))
+	case *Task:
+		u := c.Task.UpdateOne(r)
+		if err := set(u.Mutation()); err != nil {
+			return nil, err
+		}
+		return recordOrErr(u.Save(ctx))
 	}
 	return nil, fmt.Errorf("ent: no record type of %T", r)
 }
 
 // InterceptRecords installs an interceptor on every record type.
 func (c *Client) InterceptRecords(i func(typ string) Interceptor) {
+	c.Attachment.Intercept(i(TypeAttachment))
+	c.Call.Intercept(i(TypeCall))
 	c.Contact.Intercept(i(TypeContact))
 	c.Customer.Intercept(i(TypeCustomer))
 	c.Deal.Intercept(i(TypeDeal))
 	c.Message.Intercept(i(TypeMessage))
+	c.Note.Intercept(i(TypeNote))
+	c.Task.Intercept(i(TypeTask))
 }
 
 // UseRecords installs a hook on every record type.
 func (c *Client) UseRecords(h func(t *RecordType) Hook) {
+	c.Attachment.Use(h(recordTypesByName[TypeAttachment]))
+	c.Call.Use(h(recordTypesByName[TypeCall]))
 	c.Contact.Use(h(recordTypesByName[TypeContact]))
 	c.Customer.Use(h(recordTypesByName[TypeCustomer]))
 	c.Deal.Use(h(recordTypesByName[TypeDeal]))
 	c.Message.Use(h(recordTypesByName[TypeMessage]))
+	c.Note.Use(h(recordTypesByName[TypeNote]))
+	c.Task.Use(h(recordTypesByName[TypeTask]))
 }
 
 // AdoptOperation returns o, which was just written, as if this client had read it: its edges are read
@@ -1113,6 +2019,54 @@ func (c *Client) QueryRecords(ctx context.Context, typ string, where ...func(*sq
 // column named either, all are read.
 func (c *Client) CollectRecords(ctx context.Context, typ string, field *graphql.CollectedField, columns []string, where ...func(*sql.Selector)) ([]Record, error) {
 	switch typ {
+	case TypeAttachment:
+		q := c.Attachment.Query()
+		for _, p := range where {
+			q.Where(p)
+		}
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		if field == nil || len(q.ctx.Fields) > 0 {
+			for _, column := range columns {
+				q.ctx.AppendFieldOnce(column)
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]Record, len(rows))
+		for i := range rows {
+			out[i] = rows[i]
+		}
+		return out, nil
+	case TypeCall:
+		q := c.Call.Query()
+		for _, p := range where {
+			q.Where(p)
+		}
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		if field == nil || len(q.ctx.Fields) > 0 {
+			for _, column := range columns {
+				q.ctx.AppendFieldOnce(column)
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]Record, len(rows))
+		for i := range rows {
+			out[i] = rows[i]
+		}
+		return out, nil
 	case TypeContact:
 		q := c.Contact.Query()
 		for _, p := range where {
@@ -1187,6 +2141,54 @@ func (c *Client) CollectRecords(ctx context.Context, typ string, field *graphql.
 		return out, nil
 	case TypeMessage:
 		q := c.Message.Query()
+		for _, p := range where {
+			q.Where(p)
+		}
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		if field == nil || len(q.ctx.Fields) > 0 {
+			for _, column := range columns {
+				q.ctx.AppendFieldOnce(column)
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]Record, len(rows))
+		for i := range rows {
+			out[i] = rows[i]
+		}
+		return out, nil
+	case TypeNote:
+		q := c.Note.Query()
+		for _, p := range where {
+			q.Where(p)
+		}
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		if field == nil || len(q.ctx.Fields) > 0 {
+			for _, column := range columns {
+				q.ctx.AppendFieldOnce(column)
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]Record, len(rows))
+		for i := range rows {
+			out[i] = rows[i]
+		}
+		return out, nil
+	case TypeTask:
+		q := c.Task.Query()
 		for _, p := range where {
 			q.Where(p)
 		}
@@ -1216,6 +2218,18 @@ func (c *Client) CollectRecords(ctx context.Context, typ string, field *graphql.
 // CountRecords counts the records of one type that match where.
 func (c *Client) CountRecords(ctx context.Context, typ string, where ...func(*sql.Selector)) (int, error) {
 	switch typ {
+	case TypeAttachment:
+		q := c.Attachment.Query()
+		for _, p := range where {
+			q.Where(p)
+		}
+		return q.Count(ctx)
+	case TypeCall:
+		q := c.Call.Query()
+		for _, p := range where {
+			q.Where(p)
+		}
+		return q.Count(ctx)
 	case TypeContact:
 		q := c.Contact.Query()
 		for _, p := range where {
@@ -1240,6 +2254,18 @@ func (c *Client) CountRecords(ctx context.Context, typ string, where ...func(*sq
 			q.Where(p)
 		}
 		return q.Count(ctx)
+	case TypeNote:
+		q := c.Note.Query()
+		for _, p := range where {
+			q.Where(p)
+		}
+		return q.Count(ctx)
+	case TypeTask:
+		q := c.Task.Query()
+		for _, p := range where {
+			q.Where(p)
+		}
+		return q.Count(ctx)
 	}
 	return 0, fmt.Errorf("ent: no record type %q", typ)
 }
@@ -1253,8 +2279,38 @@ func (c *Client) NodesByID(ctx context.Context, ids []gid.ID, field *graphql.Col
 		byType[id.Type()] = append(byType[id.Type()], id)
 	}
 	out := make(map[gid.ID]Noder, len(ids))
+	if ids := byType[8]; len(ids) > 0 {
+		q := c.Attachment.Query().Where(attachment.IDIn(ids...))
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			out[r.ID] = r
+		}
+	}
 	if ids := byType[gidTypeOfAuditEvent]; len(ids) > 0 {
 		q := c.AuditEvent.Query().Where(auditevent.IDIn(ids...))
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			out[r.ID] = r
+		}
+	}
+	if ids := byType[5]; len(ids) > 0 {
+		q := c.Call.Query().Where(call.IDIn(ids...))
 		if field != nil {
 			if err := q.CollectNodes(ctx, *field); err != nil {
 				return nil, err
@@ -1328,6 +2384,21 @@ func (c *Client) NodesByID(ctx context.Context, ids []gid.ID, field *graphql.Col
 			out[r.ID] = r
 		}
 	}
+	if ids := byType[7]; len(ids) > 0 {
+		q := c.Note.Query().Where(note.IDIn(ids...))
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			out[r.ID] = r
+		}
+	}
 	if ids := byType[gidTypeOfOperation]; len(ids) > 0 {
 		q := c.Operation.Query().Where(operation.IDIn(ids...))
 		if field != nil {
@@ -1345,6 +2416,21 @@ func (c *Client) NodesByID(ctx context.Context, ids []gid.ID, field *graphql.Col
 	}
 	if ids := byType[gidTypeOfOperationItem]; len(ids) > 0 {
 		q := c.OperationItem.Query().Where(operationitem.IDIn(ids...))
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			out[r.ID] = r
+		}
+	}
+	if ids := byType[6]; len(ids) > 0 {
+		q := c.Task.Query().Where(task.IDIn(ids...))
 		if field != nil {
 			if err := q.CollectNodes(ctx, *field); err != nil {
 				return nil, err

@@ -4,11 +4,14 @@ package ent
 
 import (
 	"github.com/lethe-crm/lethe/ent/apitoken"
+	"github.com/lethe-crm/lethe/ent/attachment"
 	"github.com/lethe-crm/lethe/ent/auditevent"
+	"github.com/lethe-crm/lethe/ent/call"
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
 	"github.com/lethe-crm/lethe/ent/message"
+	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/numbercounter"
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
@@ -18,6 +21,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/schema"
 	"github.com/lethe-crm/lethe/ent/session"
 	"github.com/lethe-crm/lethe/ent/signinlink"
+	"github.com/lethe-crm/lethe/ent/task"
 	"github.com/lethe-crm/lethe/ent/team"
 	"github.com/lethe-crm/lethe/ent/tenant"
 	"github.com/lethe-crm/lethe/ent/tombstone"
@@ -35,12 +39,112 @@ func init() {
 	apitokenDescID := apitokenFields[0].Descriptor()
 	// apitoken.DefaultID holds the default value on creation for the id field.
 	apitoken.DefaultID = apitokenDescID.Default.(func() gid.ID)
+	attachmentMixin := schema.Attachment{}.Mixin()
+	attachmentMixinFields0 := attachmentMixin[0].Fields()
+	_ = attachmentMixinFields0
+	attachmentFields := schema.Attachment{}.Fields()
+	_ = attachmentFields
+	// attachmentDescSeal is the schema descriptor for seal field.
+	attachmentDescSeal := attachmentMixinFields0[13].Descriptor()
+	// attachment.DefaultSeal holds the default value on creation for the seal field.
+	attachment.DefaultSeal = attachmentDescSeal.Default.(func() []byte)
+	// attachmentDescVersion is the schema descriptor for version field.
+	attachmentDescVersion := attachmentMixinFields0[18].Descriptor()
+	// attachment.DefaultVersion holds the default value on creation for the version field.
+	attachment.DefaultVersion = attachmentDescVersion.Default.(int)
+	// attachmentDescFilename is the schema descriptor for filename field.
+	attachmentDescFilename := attachmentFields[0].Descriptor()
+	// attachment.FilenameValidator is a validator for the "filename" field. It is called by the builders before save.
+	attachment.FilenameValidator = func() func(string) error {
+		validators := attachmentDescFilename.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(filename string) error {
+			for _, fn := range fns {
+				if err := fn(filename); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// attachmentDescMediaType is the schema descriptor for media_type field.
+	attachmentDescMediaType := attachmentFields[1].Descriptor()
+	// attachment.DefaultMediaType holds the default value on creation for the media_type field.
+	attachment.DefaultMediaType = attachmentDescMediaType.Default.(string)
+	// attachment.MediaTypeValidator is a validator for the "media_type" field. It is called by the builders before save.
+	attachment.MediaTypeValidator = func() func(string) error {
+		validators := attachmentDescMediaType.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(media_type string) error {
+			for _, fn := range fns {
+				if err := fn(media_type); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// attachmentDescSize is the schema descriptor for size field.
+	attachmentDescSize := attachmentFields[2].Descriptor()
+	// attachment.DefaultSize holds the default value on creation for the size field.
+	attachment.DefaultSize = attachmentDescSize.Default.(int)
+	// attachment.SizeValidator is a validator for the "size" field. It is called by the builders before save.
+	attachment.SizeValidator = attachmentDescSize.Validators[0].(func(int) error)
+	// attachmentDescSha256 is the schema descriptor for sha256 field.
+	attachmentDescSha256 := attachmentFields[3].Descriptor()
+	// attachment.Sha256Validator is a validator for the "sha256" field. It is called by the builders before save.
+	attachment.Sha256Validator = attachmentDescSha256.Validators[0].(func(string) error)
+	// attachmentDescID is the schema descriptor for id field.
+	attachmentDescID := attachmentMixinFields0[0].Descriptor()
+	// attachment.DefaultID holds the default value on creation for the id field.
+	attachment.DefaultID = attachmentDescID.Default.(func() gid.ID)
 	auditeventFields := schema.AuditEvent{}.Fields()
 	_ = auditeventFields
 	// auditeventDescID is the schema descriptor for id field.
 	auditeventDescID := auditeventFields[0].Descriptor()
 	// auditevent.DefaultID holds the default value on creation for the id field.
 	auditevent.DefaultID = auditeventDescID.Default.(func() gid.ID)
+	callMixin := schema.Call{}.Mixin()
+	callMixinFields0 := callMixin[0].Fields()
+	_ = callMixinFields0
+	callFields := schema.Call{}.Fields()
+	_ = callFields
+	// callDescSeal is the schema descriptor for seal field.
+	callDescSeal := callMixinFields0[14].Descriptor()
+	// call.DefaultSeal holds the default value on creation for the seal field.
+	call.DefaultSeal = callDescSeal.Default.(func() []byte)
+	// callDescVersion is the schema descriptor for version field.
+	callDescVersion := callMixinFields0[19].Descriptor()
+	// call.DefaultVersion holds the default value on creation for the version field.
+	call.DefaultVersion = callDescVersion.Default.(int)
+	// callDescFromNumber is the schema descriptor for from_number field.
+	callDescFromNumber := callFields[1].Descriptor()
+	// call.FromNumberValidator is a validator for the "from_number" field. It is called by the builders before save.
+	call.FromNumberValidator = callDescFromNumber.Validators[0].(func(string) error)
+	// callDescToNumber is the schema descriptor for to_number field.
+	callDescToNumber := callFields[2].Descriptor()
+	// call.ToNumberValidator is a validator for the "to_number" field. It is called by the builders before save.
+	call.ToNumberValidator = callDescToNumber.Validators[0].(func(string) error)
+	// callDescDurationSeconds is the schema descriptor for duration_seconds field.
+	callDescDurationSeconds := callFields[4].Descriptor()
+	// call.DefaultDurationSeconds holds the default value on creation for the duration_seconds field.
+	call.DefaultDurationSeconds = callDescDurationSeconds.Default.(int)
+	// call.DurationSecondsValidator is a validator for the "duration_seconds" field. It is called by the builders before save.
+	call.DurationSecondsValidator = callDescDurationSeconds.Validators[0].(func(int) error)
+	// callDescExternalID is the schema descriptor for external_id field.
+	callDescExternalID := callFields[6].Descriptor()
+	// call.ExternalIDValidator is a validator for the "external_id" field. It is called by the builders before save.
+	call.ExternalIDValidator = callDescExternalID.Validators[0].(func(string) error)
+	// callDescID is the schema descriptor for id field.
+	callDescID := callMixinFields0[0].Descriptor()
+	// call.DefaultID holds the default value on creation for the id field.
+	call.DefaultID = callDescID.Default.(func() gid.ID)
 	contactMixin := schema.Contact{}.Mixin()
 	contactMixinFields0 := contactMixin[0].Fields()
 	_ = contactMixinFields0
@@ -237,6 +341,41 @@ func init() {
 	messageDescID := messageMixinFields0[0].Descriptor()
 	// message.DefaultID holds the default value on creation for the id field.
 	message.DefaultID = messageDescID.Default.(func() gid.ID)
+	noteMixin := schema.Note{}.Mixin()
+	noteMixinFields0 := noteMixin[0].Fields()
+	_ = noteMixinFields0
+	noteFields := schema.Note{}.Fields()
+	_ = noteFields
+	// noteDescSeal is the schema descriptor for seal field.
+	noteDescSeal := noteMixinFields0[13].Descriptor()
+	// note.DefaultSeal holds the default value on creation for the seal field.
+	note.DefaultSeal = noteDescSeal.Default.(func() []byte)
+	// noteDescVersion is the schema descriptor for version field.
+	noteDescVersion := noteMixinFields0[18].Descriptor()
+	// note.DefaultVersion holds the default value on creation for the version field.
+	note.DefaultVersion = noteDescVersion.Default.(int)
+	// noteDescBody is the schema descriptor for body field.
+	noteDescBody := noteFields[1].Descriptor()
+	// note.BodyValidator is a validator for the "body" field. It is called by the builders before save.
+	note.BodyValidator = func() func(string) error {
+		validators := noteDescBody.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(body string) error {
+			for _, fn := range fns {
+				if err := fn(body); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// noteDescID is the schema descriptor for id field.
+	noteDescID := noteMixinFields0[0].Descriptor()
+	// note.DefaultID holds the default value on creation for the id field.
+	note.DefaultID = noteDescID.Default.(func() gid.ID)
 	numbercounterFields := schema.NumberCounter{}.Fields()
 	_ = numbercounterFields
 	// numbercounterDescNext is the schema descriptor for next field.
@@ -349,6 +488,49 @@ func init() {
 	signinlinkDescID := signinlinkFields[0].Descriptor()
 	// signinlink.DefaultID holds the default value on creation for the id field.
 	signinlink.DefaultID = signinlinkDescID.Default.(func() gid.ID)
+	taskMixin := schema.Task{}.Mixin()
+	taskMixinFields0 := taskMixin[0].Fields()
+	_ = taskMixinFields0
+	taskFields := schema.Task{}.Fields()
+	_ = taskFields
+	// taskDescSeal is the schema descriptor for seal field.
+	taskDescSeal := taskMixinFields0[13].Descriptor()
+	// task.DefaultSeal holds the default value on creation for the seal field.
+	task.DefaultSeal = taskDescSeal.Default.(func() []byte)
+	// taskDescVersion is the schema descriptor for version field.
+	taskDescVersion := taskMixinFields0[18].Descriptor()
+	// task.DefaultVersion holds the default value on creation for the version field.
+	task.DefaultVersion = taskDescVersion.Default.(int)
+	// taskDescTitle is the schema descriptor for title field.
+	taskDescTitle := taskFields[0].Descriptor()
+	// task.TitleValidator is a validator for the "title" field. It is called by the builders before save.
+	task.TitleValidator = func() func(string) error {
+		validators := taskDescTitle.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(title string) error {
+			for _, fn := range fns {
+				if err := fn(title); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// taskDescBody is the schema descriptor for body field.
+	taskDescBody := taskFields[1].Descriptor()
+	// task.BodyValidator is a validator for the "body" field. It is called by the builders before save.
+	task.BodyValidator = taskDescBody.Validators[0].(func(string) error)
+	// taskDescDone is the schema descriptor for done field.
+	taskDescDone := taskFields[3].Descriptor()
+	// task.DefaultDone holds the default value on creation for the done field.
+	task.DefaultDone = taskDescDone.Default.(bool)
+	// taskDescID is the schema descriptor for id field.
+	taskDescID := taskMixinFields0[0].Descriptor()
+	// task.DefaultID holds the default value on creation for the id field.
+	task.DefaultID = taskDescID.Default.(func() gid.ID)
 	teamFields := schema.Team{}.Fields()
 	_ = teamFields
 	// teamDescName is the schema descriptor for name field.

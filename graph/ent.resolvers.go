@@ -7,6 +7,7 @@ package graph
 
 import (
 	"context"
+	"fmt"
 
 	"entgo.io/contrib/entgql"
 	"github.com/lethe-crm/lethe/ent"
@@ -23,9 +24,17 @@ func (r *queryResolver) Nodes(ctx context.Context, ids []gid.ID) ([]ent.Noder, e
 	return r.nodes(ctx, ids)
 }
 
+func (r *queryResolver) Attachments(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) (*ent.AttachmentConnection, error) {
+	panic(fmt.Errorf("not implemented: Attachments - attachments"))
+}
+
 func (r *queryResolver) AuditEvents(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, where *ent.AuditEventWhereInput) (*ent.AuditEventConnection, error) {
 	return r.client(ctx).AuditEvent.Query().
 		Paginate(ctx, after, number(first), before, number(last), ent.WithAuditEventFilter(where.Filter))
+}
+
+func (r *queryResolver) Calls(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State) (*ent.CallConnection, error) {
+	panic(fmt.Errorf("not implemented: Calls - calls"))
 }
 
 func (r *queryResolver) Contacts(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State) (*ent.ContactConnection, error) {
@@ -48,8 +57,16 @@ func (r *queryResolver) Messages(ctx context.Context, after *entgql.Cursor[gid.I
 		ent.WithMessageOrder(orderBy), ent.WithMessageFilter(where.Filter), ent.WithMessageStates(states))
 }
 
+func (r *queryResolver) Notes(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State) (*ent.NoteConnection, error) {
+	panic(fmt.Errorf("not implemented: Notes - notes"))
+}
+
 func (r *queryResolver) Operations(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.OperationConnection, error) {
 	return r.client(ctx).Operation.Query().Paginate(ctx, after, number(first), before, number(last))
+}
+
+func (r *queryResolver) Tasks(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) (*ent.TaskConnection, error) {
+	panic(fmt.Errorf("not implemented: Tasks - tasks"))
 }
 
 func (r *Resolver) AuditEvent() generated.AuditEventResolver { return &auditEventResolver{r} }

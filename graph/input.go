@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"entgo.io/ent/dialect/sql"
@@ -49,6 +50,9 @@ func write[T ent.Record](typ string, input any, save func(record.Values) (ent.Re
 	return saved, nil
 }
 
+// people are the types that are no records and that records refer to.
+var people = map[string]gid.Type{ent.TypeUser: gid.User, ent.TypeTeam: gid.Team}
+
 // valuesOf are the fields of an input that were given, by their names.
 func valuesOf(t *ent.RecordType, input any) (record.Values, error) {
 	values := record.Values(given(reflect.ValueOf(input)))
@@ -59,11 +63,15 @@ func valuesOf(t *ent.RecordType, input any) (record.Values, error) {
 		if !ok {
 			continue
 		}
-		target := map[string]gid.Type{"ownerID": gid.User, "teamID": gid.Team}
-		for _, e := range t.Edges {
-			target[e.GraphQL] = ent.RecordTypeNamed(e.Target).Type
+		i := slices.IndexFunc(t.Fields, func(f ent.RecordField) bool { return f.GraphQL == name })
+		if i < 0 {
+			continue
 		}
-		if want, ok := target[name]; ok {
+		want, ok := people[t.Fields[i].Target]
+		if target := ent.RecordTypeNamed(t.Fields[i].Target); target != nil {
+			want, ok = target.Type, true
+		}
+		if ok {
 			if err := checkID(id, name, want); err != nil {
 				return nil, err
 			}

@@ -127,17 +127,13 @@ func (r *Resolver) itemLabel(ctx context.Context, item *ent.OperationItem) (*str
 		return nil, err
 	}
 	labels, err := once(ctx, listKey{with.key, "labels"}, func() (map[gid.ID]ent.Record, error) {
-		return r.columns(ctx, with.ids(ownRecord), func(t *ent.RecordType) []string { return []string{t.Label} })
+		return r.columns(ctx, with.ids(ownRecord), func(t *ent.RecordType) []string { return t.Labels })
 	})
 	rec := labels[item.RecordID]
 	if rec == nil {
 		return nil, err
 	}
-	label, ok := rec.Column(rec.RecordType().Label).(string)
-	if !ok {
-		return nil, err
-	}
-	return &label, err
+	return rec.Label(), err
 }
 
 // columns reads some columns of records the caller may read, in one statement

@@ -333,7 +333,11 @@ func TestAnOperationCanBeUndoneOnce(t *testing.T) {
 func TestInterfacesAnswerEveryRecordType(t *testing.T) {
 	each(t, func(w *world) {
 		c := w.customer("manager", "a")
-		all := []gid.ID{c, w.contact("manager", c, "x"), w.create("manager", "Deal", record.Values{"name": "d"}), w.message("manager", c, "m", time.Now())}
+		all := []gid.ID{c, w.contact("manager", c, "x"), w.create("manager", "Deal", record.Values{"name": "d"}), w.message("manager", c, "m", time.Now()),
+			w.create("manager", "Call", record.Values{"startedAt": time.Now(), "toNumber": "+861012345678"}), w.create("manager", "Task", record.Values{"title": "t"}),
+			w.create("manager", "Note", record.Values{"body": "n", "happenedAt": time.Now()}),
+			w.create("manager", "Attachment", record.Values{"filename": "f", "customerID": c}),
+		}
 		w.Len(all, len(ent.RecordTypes), "a record of each type")
 		w.deleted("manager", all...)
 		fields := `__typename id type label state stateChangedAt stateChangedBy { name } stateReason operation { verb } purgeAfter suspendedUntil held owner { name } team { name } version createdAt updatedAt viewerCan history(first: 1) { totalCount }`

@@ -1970,6 +1970,114 @@ func HasMessagesWith(preds ...predicate.Message) predicate.Customer {
 	})
 }
 
+// HasCalls applies the HasEdge predicate on the "calls" edge.
+func HasCalls() predicate.Customer {
+	return predicate.Customer(func(s *sql.Selector) {
+		step := newCallsStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+
+			visible.Where(s, "Call")
+			visible.Live(s)
+		})
+	})
+}
+
+// HasCallsWith applies the HasEdge predicate on the "calls" edge with a given conditions (other predicates).
+func HasCallsWith(preds ...predicate.Call) predicate.Customer {
+	return predicate.Customer(func(s *sql.Selector) {
+		step := newCallsStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+
+			visible.Where(s, "Call")
+			visible.Live(s)
+			for _, p := range preds {
+				p(s)
+			}
+		})
+	})
+}
+
+// HasTasks applies the HasEdge predicate on the "tasks" edge.
+func HasTasks() predicate.Customer {
+	return predicate.Customer(func(s *sql.Selector) {
+		step := newTasksStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+
+			visible.Where(s, "Task")
+			visible.Live(s)
+		})
+	})
+}
+
+// HasTasksWith applies the HasEdge predicate on the "tasks" edge with a given conditions (other predicates).
+func HasTasksWith(preds ...predicate.Task) predicate.Customer {
+	return predicate.Customer(func(s *sql.Selector) {
+		step := newTasksStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+
+			visible.Where(s, "Task")
+			visible.Live(s)
+			for _, p := range preds {
+				p(s)
+			}
+		})
+	})
+}
+
+// HasNotes applies the HasEdge predicate on the "notes" edge.
+func HasNotes() predicate.Customer {
+	return predicate.Customer(func(s *sql.Selector) {
+		step := newNotesStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+
+			visible.Where(s, "Note")
+			visible.Live(s)
+		})
+	})
+}
+
+// HasNotesWith applies the HasEdge predicate on the "notes" edge with a given conditions (other predicates).
+func HasNotesWith(preds ...predicate.Note) predicate.Customer {
+	return predicate.Customer(func(s *sql.Selector) {
+		step := newNotesStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+
+			visible.Where(s, "Note")
+			visible.Live(s)
+			for _, p := range preds {
+				p(s)
+			}
+		})
+	})
+}
+
+// HasAttachments applies the HasEdge predicate on the "attachments" edge.
+func HasAttachments() predicate.Customer {
+	return predicate.Customer(func(s *sql.Selector) {
+		step := newAttachmentsStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+
+			visible.Where(s, "Attachment")
+			visible.Live(s)
+		})
+	})
+}
+
+// HasAttachmentsWith applies the HasEdge predicate on the "attachments" edge with a given conditions (other predicates).
+func HasAttachmentsWith(preds ...predicate.Attachment) predicate.Customer {
+	return predicate.Customer(func(s *sql.Selector) {
+		step := newAttachmentsStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+
+			visible.Where(s, "Attachment")
+			visible.Live(s)
+			for _, p := range preds {
+				p(s)
+			}
+		})
+	})
+}
+
 // And groups predicates with the AND operator between them.
 func And(predicates ...predicate.Customer) predicate.Customer {
 	return predicate.Customer(sql.AndPredicates(predicates...))

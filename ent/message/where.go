@@ -2419,6 +2419,33 @@ func HasRepliesWith(preds ...predicate.Message) predicate.Message {
 	})
 }
 
+// HasAttachments applies the HasEdge predicate on the "attachments" edge.
+func HasAttachments() predicate.Message {
+	return predicate.Message(func(s *sql.Selector) {
+		step := newAttachmentsStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+
+			visible.Where(s, "Attachment")
+			visible.Live(s)
+		})
+	})
+}
+
+// HasAttachmentsWith applies the HasEdge predicate on the "attachments" edge with a given conditions (other predicates).
+func HasAttachmentsWith(preds ...predicate.Attachment) predicate.Message {
+	return predicate.Message(func(s *sql.Selector) {
+		step := newAttachmentsStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+
+			visible.Where(s, "Attachment")
+			visible.Live(s)
+			for _, p := range preds {
+				p(s)
+			}
+		})
+	})
+}
+
 // HasRecipients applies the HasEdge predicate on the "recipients" edge.
 func HasRecipients() predicate.Message {
 	return predicate.Message(func(s *sql.Selector) {

@@ -38,6 +38,167 @@ var (
 			},
 		},
 	}
+	// AttachmentsColumns holds the columns for the "attachments" table.
+	AttachmentsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "updated_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "state", Type: field.TypeEnum, Enums: []string{"ACTIVE", "SUSPENDED", "ARCHIVED", "VOIDED", "DELETED"}, Default: "ACTIVE"},
+		{Name: "prior_state", Type: field.TypeEnum, Nullable: true, Enums: []string{"ACTIVE", "SUSPENDED", "ARCHIVED", "VOIDED", "DELETED"}},
+		{Name: "state_changed_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "state_reason", Type: field.TypeString, Nullable: true, Size: 2147483647},
+		{Name: "orphaned_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "seal", Type: field.TypeBytes},
+		{Name: "retired_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "purge_after", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "suspended_until", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "suspended_then", Type: field.TypeEnum, Nullable: true, Enums: []string{"RESTORE", "DELETE"}},
+		{Name: "version", Type: field.TypeInt, Default: 1},
+		{Name: "filename", Type: field.TypeString},
+		{Name: "media_type", Type: field.TypeString, Default: "application/octet-stream"},
+		{Name: "size", Type: field.TypeInt, Default: 0},
+		{Name: "sha256", Type: field.TypeString, Nullable: true},
+		{Name: "owner_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "team_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "state_changed_by_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "operation_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "customer_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "deal_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "message_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "call_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "note_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// AttachmentsTable holds the schema information for the "attachments" table.
+	AttachmentsTable = &schema.Table{
+		Name:       "attachments",
+		Columns:    AttachmentsColumns,
+		PrimaryKey: []*schema.Column{AttachmentsColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "attachments_users_owner",
+				Columns:    []*schema.Column{AttachmentsColumns[19]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "attachments_teams_team",
+				Columns:    []*schema.Column{AttachmentsColumns[20]},
+				RefColumns: []*schema.Column{TeamsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "attachments_users_state_changed_by",
+				Columns:    []*schema.Column{AttachmentsColumns[21]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "attachments_operations_operation",
+				Columns:    []*schema.Column{AttachmentsColumns[22]},
+				RefColumns: []*schema.Column{OperationsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "attachments_customers_customer",
+				Columns:    []*schema.Column{AttachmentsColumns[23]},
+				RefColumns: []*schema.Column{CustomersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "attachments_deals_deal",
+				Columns:    []*schema.Column{AttachmentsColumns[24]},
+				RefColumns: []*schema.Column{DealsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "attachments_messages_message",
+				Columns:    []*schema.Column{AttachmentsColumns[25]},
+				RefColumns: []*schema.Column{MessagesColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "attachments_calls_call",
+				Columns:    []*schema.Column{AttachmentsColumns[26]},
+				RefColumns: []*schema.Column{CallsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "attachments_notes_note",
+				Columns:    []*schema.Column{AttachmentsColumns[27]},
+				RefColumns: []*schema.Column{NotesColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "attachment_tenant_id_state_state_changed_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{AttachmentsColumns[1], AttachmentsColumns[4], AttachmentsColumns[6], AttachmentsColumns[0]},
+			},
+			{
+				Name:    "attachment_operation_id",
+				Unique:  false,
+				Columns: []*schema.Column{AttachmentsColumns[22]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "operation_id IS NOT NULL",
+				},
+			},
+			{
+				Name:    "attachment_purge_after",
+				Unique:  false,
+				Columns: []*schema.Column{AttachmentsColumns[11]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "purge_after IS NOT NULL",
+				},
+			},
+			{
+				Name:    "attachment_owner_id",
+				Unique:  false,
+				Columns: []*schema.Column{AttachmentsColumns[19]},
+			},
+			{
+				Name:    "attachment_customer_id",
+				Unique:  false,
+				Columns: []*schema.Column{AttachmentsColumns[23]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "customer_id IS NOT NULL",
+				},
+			},
+			{
+				Name:    "attachment_deal_id",
+				Unique:  false,
+				Columns: []*schema.Column{AttachmentsColumns[24]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "deal_id IS NOT NULL",
+				},
+			},
+			{
+				Name:    "attachment_message_id",
+				Unique:  false,
+				Columns: []*schema.Column{AttachmentsColumns[25]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "message_id IS NOT NULL",
+				},
+			},
+			{
+				Name:    "attachment_call_id",
+				Unique:  false,
+				Columns: []*schema.Column{AttachmentsColumns[26]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "call_id IS NOT NULL",
+				},
+			},
+			{
+				Name:    "attachment_note_id",
+				Unique:  false,
+				Columns: []*schema.Column{AttachmentsColumns[27]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "note_id IS NOT NULL",
+				},
+			},
+		},
+	}
 	// AuditEventsColumns holds the columns for the "audit_events" table.
 	AuditEventsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
@@ -84,6 +245,185 @@ var (
 				Name:    "auditevent_operation_id",
 				Unique:  false,
 				Columns: []*schema.Column{AuditEventsColumns[15]},
+			},
+		},
+	}
+	// CallsColumns holds the columns for the "calls" table.
+	CallsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "updated_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "external_id_key", Type: field.TypeString, Nullable: true},
+		{Name: "state", Type: field.TypeEnum, Enums: []string{"ACTIVE", "SUSPENDED", "ARCHIVED", "VOIDED", "DELETED"}, Default: "ACTIVE"},
+		{Name: "prior_state", Type: field.TypeEnum, Nullable: true, Enums: []string{"ACTIVE", "SUSPENDED", "ARCHIVED", "VOIDED", "DELETED"}},
+		{Name: "state_changed_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "state_reason", Type: field.TypeString, Nullable: true, Size: 2147483647},
+		{Name: "orphaned_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "seal", Type: field.TypeBytes},
+		{Name: "retired_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "purge_after", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "suspended_until", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "suspended_then", Type: field.TypeEnum, Nullable: true, Enums: []string{"RESTORE", "DELETE"}},
+		{Name: "version", Type: field.TypeInt, Default: 1},
+		{Name: "direction", Type: field.TypeEnum, Enums: []string{"INBOUND", "OUTBOUND"}, Default: "INBOUND"},
+		{Name: "from_number", Type: field.TypeString, Nullable: true},
+		{Name: "to_number", Type: field.TypeString, Nullable: true},
+		{Name: "started_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "duration_seconds", Type: field.TypeInt, Default: 0},
+		{Name: "outcome", Type: field.TypeEnum, Enums: []string{"ANSWERED", "MISSED", "BUSY", "VOICEMAIL", "FAILED"}, Default: "ANSWERED"},
+		{Name: "external_id", Type: field.TypeString, Nullable: true},
+		{Name: "owner_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "team_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "state_changed_by_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "operation_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "customer_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "contact_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "deal_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "task_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// CallsTable holds the schema information for the "calls" table.
+	CallsTable = &schema.Table{
+		Name:       "calls",
+		Columns:    CallsColumns,
+		PrimaryKey: []*schema.Column{CallsColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "calls_users_owner",
+				Columns:    []*schema.Column{CallsColumns[23]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "calls_teams_team",
+				Columns:    []*schema.Column{CallsColumns[24]},
+				RefColumns: []*schema.Column{TeamsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "calls_users_state_changed_by",
+				Columns:    []*schema.Column{CallsColumns[25]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "calls_operations_operation",
+				Columns:    []*schema.Column{CallsColumns[26]},
+				RefColumns: []*schema.Column{OperationsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "calls_customers_customer",
+				Columns:    []*schema.Column{CallsColumns[27]},
+				RefColumns: []*schema.Column{CustomersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "calls_contacts_contact",
+				Columns:    []*schema.Column{CallsColumns[28]},
+				RefColumns: []*schema.Column{ContactsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "calls_deals_deal",
+				Columns:    []*schema.Column{CallsColumns[29]},
+				RefColumns: []*schema.Column{DealsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "calls_tasks_task",
+				Columns:    []*schema.Column{CallsColumns[30]},
+				RefColumns: []*schema.Column{TasksColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "call_tenant_id_state_state_changed_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{CallsColumns[1], CallsColumns[5], CallsColumns[7], CallsColumns[0]},
+			},
+			{
+				Name:    "call_operation_id",
+				Unique:  false,
+				Columns: []*schema.Column{CallsColumns[26]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "operation_id IS NOT NULL",
+				},
+			},
+			{
+				Name:    "call_purge_after",
+				Unique:  false,
+				Columns: []*schema.Column{CallsColumns[12]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "purge_after IS NOT NULL",
+				},
+			},
+			{
+				Name:    "call_owner_id",
+				Unique:  false,
+				Columns: []*schema.Column{CallsColumns[23]},
+			},
+			{
+				Name:    "call_tenant_id_external_id_key",
+				Unique:  true,
+				Columns: []*schema.Column{CallsColumns[1], CallsColumns[4]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "retired_at IS NULL",
+				},
+			},
+			{
+				Name:    "call_customer_id_started_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{CallsColumns[27], CallsColumns[19], CallsColumns[0]},
+			},
+			{
+				Name:    "call_contact_id",
+				Unique:  false,
+				Columns: []*schema.Column{CallsColumns[28]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "contact_id IS NOT NULL",
+				},
+			},
+			{
+				Name:    "call_deal_id",
+				Unique:  false,
+				Columns: []*schema.Column{CallsColumns[29]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "deal_id IS NOT NULL",
+				},
+			},
+			{
+				Name:    "call_task_id",
+				Unique:  false,
+				Columns: []*schema.Column{CallsColumns[30]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "task_id IS NOT NULL",
+				},
+			},
+			{
+				Name:    "call_tenant_id_started_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{CallsColumns[1], CallsColumns[19], CallsColumns[0]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "retired_at IS NULL",
+				},
+			},
+			{
+				Name:    "call_tenant_id_from_number_started_at",
+				Unique:  false,
+				Columns: []*schema.Column{CallsColumns[1], CallsColumns[17], CallsColumns[19]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "retired_at IS NULL",
+				},
+			},
+			{
+				Name:    "call_tenant_id_to_number_started_at",
+				Unique:  false,
+				Columns: []*schema.Column{CallsColumns[1], CallsColumns[18], CallsColumns[19]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "retired_at IS NULL",
+				},
 			},
 		},
 	}
@@ -596,9 +936,9 @@ var (
 				},
 			},
 			{
-				Name:    "message_tenant_id_sender_folded_sent_at",
+				Name:    "message_tenant_id_sender_folded_sent_at_id",
 				Unique:  false,
-				Columns: []*schema.Column{MessagesColumns[1], MessagesColumns[21], MessagesColumns[24]},
+				Columns: []*schema.Column{MessagesColumns[1], MessagesColumns[21], MessagesColumns[24], MessagesColumns[0]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "retired_at IS NULL",
 				},
@@ -607,6 +947,141 @@ var (
 				Name:    "message_tenant_id_thread_key",
 				Unique:  false,
 				Columns: []*schema.Column{MessagesColumns[1], MessagesColumns[26]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "retired_at IS NULL",
+				},
+			},
+		},
+	}
+	// NotesColumns holds the columns for the "notes" table.
+	NotesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "updated_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "state", Type: field.TypeEnum, Enums: []string{"ACTIVE", "SUSPENDED", "ARCHIVED", "VOIDED", "DELETED"}, Default: "ACTIVE"},
+		{Name: "prior_state", Type: field.TypeEnum, Nullable: true, Enums: []string{"ACTIVE", "SUSPENDED", "ARCHIVED", "VOIDED", "DELETED"}},
+		{Name: "state_changed_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "state_reason", Type: field.TypeString, Nullable: true, Size: 2147483647},
+		{Name: "orphaned_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "seal", Type: field.TypeBytes},
+		{Name: "retired_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "purge_after", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "suspended_until", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "suspended_then", Type: field.TypeEnum, Nullable: true, Enums: []string{"RESTORE", "DELETE"}},
+		{Name: "version", Type: field.TypeInt, Default: 1},
+		{Name: "kind", Type: field.TypeEnum, Enums: []string{"NOTE", "MEETING", "VISIT", "OTHER"}, Default: "NOTE"},
+		{Name: "body", Type: field.TypeString, Size: 2147483647},
+		{Name: "happened_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "owner_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "team_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "state_changed_by_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "operation_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "customer_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "contact_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "deal_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// NotesTable holds the schema information for the "notes" table.
+	NotesTable = &schema.Table{
+		Name:       "notes",
+		Columns:    NotesColumns,
+		PrimaryKey: []*schema.Column{NotesColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "notes_users_owner",
+				Columns:    []*schema.Column{NotesColumns[18]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "notes_teams_team",
+				Columns:    []*schema.Column{NotesColumns[19]},
+				RefColumns: []*schema.Column{TeamsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "notes_users_state_changed_by",
+				Columns:    []*schema.Column{NotesColumns[20]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "notes_operations_operation",
+				Columns:    []*schema.Column{NotesColumns[21]},
+				RefColumns: []*schema.Column{OperationsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "notes_customers_customer",
+				Columns:    []*schema.Column{NotesColumns[22]},
+				RefColumns: []*schema.Column{CustomersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "notes_contacts_contact",
+				Columns:    []*schema.Column{NotesColumns[23]},
+				RefColumns: []*schema.Column{ContactsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "notes_deals_deal",
+				Columns:    []*schema.Column{NotesColumns[24]},
+				RefColumns: []*schema.Column{DealsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "note_tenant_id_state_state_changed_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{NotesColumns[1], NotesColumns[4], NotesColumns[6], NotesColumns[0]},
+			},
+			{
+				Name:    "note_operation_id",
+				Unique:  false,
+				Columns: []*schema.Column{NotesColumns[21]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "operation_id IS NOT NULL",
+				},
+			},
+			{
+				Name:    "note_purge_after",
+				Unique:  false,
+				Columns: []*schema.Column{NotesColumns[11]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "purge_after IS NOT NULL",
+				},
+			},
+			{
+				Name:    "note_owner_id",
+				Unique:  false,
+				Columns: []*schema.Column{NotesColumns[18]},
+			},
+			{
+				Name:    "note_customer_id_happened_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{NotesColumns[22], NotesColumns[17], NotesColumns[0]},
+			},
+			{
+				Name:    "note_contact_id",
+				Unique:  false,
+				Columns: []*schema.Column{NotesColumns[23]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "contact_id IS NOT NULL",
+				},
+			},
+			{
+				Name:    "note_deal_id",
+				Unique:  false,
+				Columns: []*schema.Column{NotesColumns[24]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "deal_id IS NOT NULL",
+				},
+			},
+			{
+				Name:    "note_tenant_id_happened_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{NotesColumns[1], NotesColumns[17], NotesColumns[0]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "retired_at IS NULL",
 				},
@@ -930,6 +1405,134 @@ var (
 			},
 		},
 	}
+	// TasksColumns holds the columns for the "tasks" table.
+	TasksColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "updated_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "state", Type: field.TypeEnum, Enums: []string{"ACTIVE", "SUSPENDED", "ARCHIVED", "VOIDED", "DELETED"}, Default: "ACTIVE"},
+		{Name: "prior_state", Type: field.TypeEnum, Nullable: true, Enums: []string{"ACTIVE", "SUSPENDED", "ARCHIVED", "VOIDED", "DELETED"}},
+		{Name: "state_changed_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "state_reason", Type: field.TypeString, Nullable: true, Size: 2147483647},
+		{Name: "orphaned_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "seal", Type: field.TypeBytes},
+		{Name: "retired_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "purge_after", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "suspended_until", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "suspended_then", Type: field.TypeEnum, Nullable: true, Enums: []string{"RESTORE", "DELETE"}},
+		{Name: "version", Type: field.TypeInt, Default: 1},
+		{Name: "title", Type: field.TypeString},
+		{Name: "body", Type: field.TypeString, Nullable: true, Size: 2147483647},
+		{Name: "due_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "done", Type: field.TypeBool, Default: false},
+		{Name: "owner_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "team_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "state_changed_by_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "operation_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "customer_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "deal_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "assignee_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// TasksTable holds the schema information for the "tasks" table.
+	TasksTable = &schema.Table{
+		Name:       "tasks",
+		Columns:    TasksColumns,
+		PrimaryKey: []*schema.Column{TasksColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "tasks_users_owner",
+				Columns:    []*schema.Column{TasksColumns[19]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "tasks_teams_team",
+				Columns:    []*schema.Column{TasksColumns[20]},
+				RefColumns: []*schema.Column{TeamsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "tasks_users_state_changed_by",
+				Columns:    []*schema.Column{TasksColumns[21]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "tasks_operations_operation",
+				Columns:    []*schema.Column{TasksColumns[22]},
+				RefColumns: []*schema.Column{OperationsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "tasks_customers_customer",
+				Columns:    []*schema.Column{TasksColumns[23]},
+				RefColumns: []*schema.Column{CustomersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "tasks_deals_deal",
+				Columns:    []*schema.Column{TasksColumns[24]},
+				RefColumns: []*schema.Column{DealsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "tasks_users_assignee",
+				Columns:    []*schema.Column{TasksColumns[25]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "task_tenant_id_state_state_changed_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{TasksColumns[1], TasksColumns[4], TasksColumns[6], TasksColumns[0]},
+			},
+			{
+				Name:    "task_operation_id",
+				Unique:  false,
+				Columns: []*schema.Column{TasksColumns[22]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "operation_id IS NOT NULL",
+				},
+			},
+			{
+				Name:    "task_purge_after",
+				Unique:  false,
+				Columns: []*schema.Column{TasksColumns[11]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "purge_after IS NOT NULL",
+				},
+			},
+			{
+				Name:    "task_owner_id",
+				Unique:  false,
+				Columns: []*schema.Column{TasksColumns[19]},
+			},
+			{
+				Name:    "task_customer_id",
+				Unique:  false,
+				Columns: []*schema.Column{TasksColumns[23]},
+			},
+			{
+				Name:    "task_deal_id",
+				Unique:  false,
+				Columns: []*schema.Column{TasksColumns[24]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "deal_id IS NOT NULL",
+				},
+			},
+			{
+				Name:    "task_assignee_id_due_at",
+				Unique:  false,
+				Columns: []*schema.Column{TasksColumns[25], TasksColumns[17]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "retired_at IS NULL",
+				},
+			},
+		},
+	}
 	// TeamsColumns holds the columns for the "teams" table.
 	TeamsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
@@ -1051,11 +1654,14 @@ var (
 	// Tables holds all the tables in the schema.
 	Tables = []*schema.Table{
 		APITokensTable,
+		AttachmentsTable,
 		AuditEventsTable,
+		CallsTable,
 		ContactsTable,
 		CustomersTable,
 		DealsTable,
 		MessagesTable,
+		NotesTable,
 		NumberCountersTable,
 		OperationsTable,
 		OperationItemsTable,
@@ -1066,6 +1672,7 @@ var (
 		SecretsTable,
 		SessionsTable,
 		SignInLinksTable,
+		TasksTable,
 		TeamsTable,
 		TenantsTable,
 		TombstonesTable,
@@ -1075,6 +1682,23 @@ var (
 )
 
 func init() {
+	AttachmentsTable.ForeignKeys[0].RefTable = UsersTable
+	AttachmentsTable.ForeignKeys[1].RefTable = TeamsTable
+	AttachmentsTable.ForeignKeys[2].RefTable = UsersTable
+	AttachmentsTable.ForeignKeys[3].RefTable = OperationsTable
+	AttachmentsTable.ForeignKeys[4].RefTable = CustomersTable
+	AttachmentsTable.ForeignKeys[5].RefTable = DealsTable
+	AttachmentsTable.ForeignKeys[6].RefTable = MessagesTable
+	AttachmentsTable.ForeignKeys[7].RefTable = CallsTable
+	AttachmentsTable.ForeignKeys[8].RefTable = NotesTable
+	CallsTable.ForeignKeys[0].RefTable = UsersTable
+	CallsTable.ForeignKeys[1].RefTable = TeamsTable
+	CallsTable.ForeignKeys[2].RefTable = UsersTable
+	CallsTable.ForeignKeys[3].RefTable = OperationsTable
+	CallsTable.ForeignKeys[4].RefTable = CustomersTable
+	CallsTable.ForeignKeys[5].RefTable = ContactsTable
+	CallsTable.ForeignKeys[6].RefTable = DealsTable
+	CallsTable.ForeignKeys[7].RefTable = TasksTable
 	ContactsTable.ForeignKeys[0].RefTable = UsersTable
 	ContactsTable.ForeignKeys[1].RefTable = TeamsTable
 	ContactsTable.ForeignKeys[2].RefTable = UsersTable
@@ -1098,11 +1722,25 @@ func init() {
 	MessagesTable.ForeignKeys[5].RefTable = ContactsTable
 	MessagesTable.ForeignKeys[6].RefTable = DealsTable
 	MessagesTable.ForeignKeys[7].RefTable = MessagesTable
+	NotesTable.ForeignKeys[0].RefTable = UsersTable
+	NotesTable.ForeignKeys[1].RefTable = TeamsTable
+	NotesTable.ForeignKeys[2].RefTable = UsersTable
+	NotesTable.ForeignKeys[3].RefTable = OperationsTable
+	NotesTable.ForeignKeys[4].RefTable = CustomersTable
+	NotesTable.ForeignKeys[5].RefTable = ContactsTable
+	NotesTable.ForeignKeys[6].RefTable = DealsTable
 	OperationsTable.ForeignKeys[0].RefTable = UsersTable
 	OperationsTable.ForeignKeys[1].RefTable = UsersTable
 	OperationsTable.ForeignKeys[2].RefTable = OperationsTable
 	OperationItemsTable.ForeignKeys[0].RefTable = OperationsTable
 	RecipientsTable.ForeignKeys[0].RefTable = MessagesTable
+	TasksTable.ForeignKeys[0].RefTable = UsersTable
+	TasksTable.ForeignKeys[1].RefTable = TeamsTable
+	TasksTable.ForeignKeys[2].RefTable = UsersTable
+	TasksTable.ForeignKeys[3].RefTable = OperationsTable
+	TasksTable.ForeignKeys[4].RefTable = CustomersTable
+	TasksTable.ForeignKeys[5].RefTable = DealsTable
+	TasksTable.ForeignKeys[6].RefTable = UsersTable
 	UserTeamsTable.ForeignKeys[0].RefTable = UsersTable
 	UserTeamsTable.ForeignKeys[1].RefTable = TeamsTable
 }

@@ -13,6 +13,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"strings"
 
 	atlas "ariga.io/atlas/sql/migrate"
 	"ariga.io/atlas/sql/sqltool"
@@ -21,6 +22,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite"
 
+	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/ent/migration"
 )
 
@@ -66,5 +68,50 @@ func write(d, driver, dsn, path, name string) error {
 		fmt.Println(d, "needs nothing")
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if err := protect(d, path); err != nil {
+		return err
+	}
+	if sum, err = dir.Checksum(); err != nil {
+		return err
+	}
+	return atlas.WriteSumFile(dir, sum)
+}
+
+// triggers keep live rows of a record type from being removed; their function
+// on PostgreSQL is in the migration of the first ones.
+var triggers = map[string]string{
+	dialect.SQLite: `-- +goose StatementBegin
+CREATE TRIGGER %[1]s_no_live_delete BEFORE DELETE ON %[1]s WHEN OLD.retired_at IS NULL BEGIN SELECT RAISE(ABORT, 'a live record cannot be removed'); END;
+-- +goose StatementEnd
+`,
+	dialect.Postgres: `CREATE TRIGGER %[1]s_no_live_delete BEFORE DELETE ON %[1]s FOR EACH ROW WHEN (OLD.retired_at IS NULL) EXECUTE FUNCTION lethe_no_live_delete();
+`,
+}
+
+// protect adds the triggers of new record types to the newest migration. The
+// triggers go with their tables on the way down.
+func protect(d, path string) error {
+	files, err := filepath.Glob(filepath.Join(path, "*.sql"))
+	if err != nil {
+		return err
+	}
+	var all, newest string
+	for _, file := range files { // sorted by name, which begins with the time
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		newest = string(b)
+		all += newest
+	}
+	up, down, _ := strings.Cut(newest, "-- +goose Down")
+	for _, t := range ent.RecordTypes {
+		if !strings.Contains(all, "TRIGGER "+t.Table+"_no_live_delete ") {
+			up += fmt.Sprintf(triggers[d], t.Table)
+		}
+	}
+	return os.WriteFile(files[len(files)-1], []byte(up+"-- +goose Down"+down), 0o644)
 }

@@ -4,6 +4,7 @@ package mixin
 
 import (
 	"crypto/rand"
+	"regexp"
 	"unicode/utf8"
 
 	"entgo.io/contrib/entgql"
@@ -136,6 +137,27 @@ func Bytes(n int) func(string) error {
 		}
 		return nil
 	}
+}
+
+var (
+	e164   = regexp.MustCompile(`^\+[1-9][0-9]{1,14}$`)
+	sha256 = regexp.MustCompile(`^[0-9a-f]{64}$`)
+)
+
+// E164 refuses phone numbers that are not in the form of ITU-T E.164.
+func E164(s string) error {
+	if !e164.MatchString(s) {
+		return FormatError{"a phone number in E.164, such as +74951234567"}
+	}
+	return nil
+}
+
+// SHA256 refuses what is not a SHA-256 in lower case hexadecimal.
+func SHA256(s string) error {
+	if !sha256.MatchString(s) {
+		return FormatError{"a SHA-256 as 64 hexadecimal digits in lower case"}
+	}
+	return nil
 }
 
 // Restrict is the annotation of every foreign key: nothing is ever removed

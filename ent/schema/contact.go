@@ -18,7 +18,7 @@ type Contact struct{ ent.Schema }
 // Mixin implements ent.Interface.
 func (Contact) Mixin() []ent.Mixin {
 	return []ent.Mixin{mixin.Record{Record: lifecycle.Record{
-		Type: uint8(gid.Contact), Label: "name",
+		Type: uint8(gid.Contact), Label: []string{"name"},
 		Uniques: []lifecycle.Unique{{Field: "email", Fold: lifecycle.FoldEmail, Within: "customer_id"}},
 	}}}
 }
@@ -46,6 +46,10 @@ func (Contact) Edges() []ent.Edge {
 			Comment("The customer the person is at."),
 		edge.From("messages", Message.Type).Ref("contact").
 			Annotations(entgql.RelayConnection()).Comment("Messages exchanged with the person."),
+		edge.From("calls", Call.Type).Ref("contact").
+			Annotations(entgql.RelayConnection()).Comment("Calls with the person."),
+		edge.From("notes", Note.Type).Ref("contact").
+			Annotations(entgql.RelayConnection()).Comment("What was written down about the person."),
 	}
 }
 

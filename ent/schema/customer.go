@@ -19,7 +19,7 @@ type Customer struct{ ent.Schema }
 // Mixin implements ent.Interface.
 func (Customer) Mixin() []ent.Mixin {
 	return []ent.Mixin{mixin.Record{Record: lifecycle.Record{
-		Type: uint8(gid.Customer), Label: "name", Numbered: true,
+		Type: uint8(gid.Customer), Label: []string{"name"}, Numbered: true,
 		Uniques: []lifecycle.Unique{{Field: "email", Fold: lifecycle.FoldEmail}, {Field: "domain", Fold: lifecycle.FoldDomain}},
 	}}}
 }
@@ -54,5 +54,13 @@ func (Customer) Edges() []ent.Edge {
 			Annotations(entgql.RelayConnection()).Comment("Business under way or done with the customer."),
 		edge.From("messages", Message.Type).Ref("customer").
 			Annotations(entgql.RelayConnection()).Comment("Messages exchanged with the customer."),
+		edge.From("calls", Call.Type).Ref("customer").
+			Annotations(entgql.RelayConnection()).Comment("Calls with the customer."),
+		edge.From("tasks", Task.Type).Ref("customer").
+			Annotations(entgql.RelayConnection()).Comment("What is to be done for the customer."),
+		edge.From("notes", Note.Type).Ref("customer").
+			Annotations(entgql.RelayConnection()).Comment("What was written down about the customer."),
+		edge.From("attachments", Attachment.Type).Ref("customer").
+			Annotations(entgql.RelayConnection()).Comment("Files that belong to the customer itself."),
 	}
 }

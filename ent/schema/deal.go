@@ -18,7 +18,7 @@ type Deal struct{ ent.Schema }
 
 // Mixin implements ent.Interface.
 func (Deal) Mixin() []ent.Mixin {
-	return []ent.Mixin{mixin.Record{Record: lifecycle.Record{Type: uint8(gid.Deal), Label: "name", Numbered: true}}}
+	return []ent.Mixin{mixin.Record{Record: lifecycle.Record{Type: uint8(gid.Deal), Label: []string{"name"}, Numbered: true}}}
 }
 
 // Fields implements ent.Interface.
@@ -48,6 +48,16 @@ func (Deal) Edges() []ent.Edge {
 		edge.To("primary_contact", Contact.Type).Unique().Field("primary_contact_id").
 			Annotations(mixin.Restrict(), lifecycle.Edge{Class: lifecycle.Weak}).
 			Comment("The person one talks to about the deal."),
+		edge.From("messages", Message.Type).Ref("deal").
+			Annotations(entgql.RelayConnection()).Comment("Messages about the deal."),
+		edge.From("calls", Call.Type).Ref("deal").
+			Annotations(entgql.RelayConnection()).Comment("Calls about the deal."),
+		edge.From("tasks", Task.Type).Ref("deal").
+			Annotations(entgql.RelayConnection()).Comment("What is to be done about the deal."),
+		edge.From("notes", Note.Type).Ref("deal").
+			Annotations(entgql.RelayConnection()).Comment("What was written down about the deal."),
+		edge.From("attachments", Attachment.Type).Ref("deal").
+			Annotations(entgql.RelayConnection()).Comment("Files that belong to the deal."),
 	}
 }
 

@@ -19,7 +19,7 @@ type Message struct{ ent.Schema }
 // Mixin implements ent.Interface.
 func (Message) Mixin() []ent.Mixin {
 	return []ent.Mixin{mixin.Record{Record: lifecycle.Record{
-		Type: uint8(gid.Message), Label: "subject",
+		Type: uint8(gid.Message), Label: []string{"subject"}, Activity: "sent_at",
 		Uniques: []lifecycle.Unique{{Field: "message_id", Fold: lifecycle.FoldNone}},
 	}}}
 }
@@ -73,6 +73,8 @@ func (Message) Edges() []ent.Edge {
 			From("in_reply_to").Unique().Field("in_reply_to_id").
 			Annotations(lifecycle.Edge{Class: lifecycle.Weak}).
 			Comment("The message this one answers."),
+		edge.From("attachments", Attachment.Type).Ref("message").
+			Annotations(entgql.RelayConnection()).Comment("Files that belong to the message."),
 		edge.From("recipients", Recipient.Type).Ref("message").
 			Annotations(lifecycle.Part{}, lifecycle.Sensitive{}, entgql.Skip(entgql.SkipWhereInput)).
 			Comment("To whom the message went."),
@@ -88,7 +90,7 @@ func (Message) Indexes() []ent.Index {
 		index.Fields("deal_id").Annotations(entsql.IndexWhere("deal_id IS NOT NULL")),
 		index.Fields("in_reply_to_id").Annotations(entsql.IndexWhere("in_reply_to_id IS NOT NULL")),
 		index.Fields("tenant_id", "sent_at", "id").Annotations(live),
-		index.Fields("tenant_id", "sender_folded", "sent_at").Annotations(live),
+		index.Fields("tenant_id", "sender_folded", "sent_at", "id").Annotations(live),
 		index.Fields("tenant_id", "thread_key").Annotations(live),
 	}
 }

@@ -13,9 +13,11 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/ent/call"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
 	"github.com/lethe-crm/lethe/ent/message"
+	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/recipient"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -28,6 +30,12 @@ type Actor struct {
 	Kind ActorKind `json:"kind"`
 	// The user. Null for the system.
 	User *ent.User `json:"user,omitempty"`
+}
+
+// What a write of a Attachment answers.
+type AttachmentPayload struct {
+	// The record as it is now.
+	Attachment *ent.Attachment `json:"attachment"`
 }
 
 // A parameter of a code: what stands in the way.
@@ -60,10 +68,72 @@ type Blocker struct {
 	Hidden bool `json:"hidden"`
 }
 
+// What a write of a Call answers.
+type CallPayload struct {
+	// The record as it is now.
+	Call *ent.Call `json:"call"`
+}
+
 // What a write of a Contact answers.
 type ContactPayload struct {
 	// The record as it is now.
 	Contact *ent.Contact `json:"contact"`
+}
+
+// What a new Attachment is made of.
+type CreateAttachmentInput struct {
+	// The owner.
+	OwnerID graphql.Omittable[*gid.ID] `json:"ownerID,omitempty"`
+	// The team.
+	TeamID graphql.Omittable[*gid.ID] `json:"teamID,omitempty"`
+	// The file's name.
+	Filename string `json:"filename"`
+	// What kind of file it is, as RFC 6838 names it.
+	MediaType graphql.Omittable[*string] `json:"mediaType,omitempty"`
+	// How long the file is, in bytes.
+	Size graphql.Omittable[*int32] `json:"size,omitempty"`
+	// SHA-256 of the file, as 64 hexadecimal digits in lower case.
+	Sha256 graphql.Omittable[*string] `json:"sha256,omitempty"`
+	// The customer.
+	CustomerID graphql.Omittable[*gid.ID] `json:"customerID,omitempty"`
+	// The deal.
+	DealID graphql.Omittable[*gid.ID] `json:"dealID,omitempty"`
+	// The message.
+	MessageID graphql.Omittable[*gid.ID] `json:"messageID,omitempty"`
+	// The call.
+	CallID graphql.Omittable[*gid.ID] `json:"callID,omitempty"`
+	// The note.
+	NoteID graphql.Omittable[*gid.ID] `json:"noteID,omitempty"`
+}
+
+// What a new Call is made of.
+type CreateCallInput struct {
+	// The owner.
+	OwnerID graphql.Omittable[*gid.ID] `json:"ownerID,omitempty"`
+	// The team.
+	TeamID graphql.Omittable[*gid.ID] `json:"teamID,omitempty"`
+	// Whether the call came in or went out.
+	Direction graphql.Omittable[*call.Direction] `json:"direction,omitempty"`
+	// The number that called, in E.164 such as +74951234567. Null when it was withheld.
+	FromNumber graphql.Omittable[*string] `json:"fromNumber,omitempty"`
+	// The number that was called, in E.164.
+	ToNumber graphql.Omittable[*string] `json:"toNumber,omitempty"`
+	// When the call began.
+	StartedAt time.Time `json:"startedAt"`
+	// How long it lasted, in seconds.
+	DurationSeconds graphql.Omittable[*int32] `json:"durationSeconds,omitempty"`
+	// How the call ended.
+	Outcome graphql.Omittable[*call.Outcome] `json:"outcome,omitempty"`
+	// The call's id in the telephone system; unique among live calls.
+	ExternalID graphql.Omittable[*string] `json:"externalID,omitempty"`
+	// The customer.
+	CustomerID graphql.Omittable[*gid.ID] `json:"customerID,omitempty"`
+	// The contact.
+	ContactID graphql.Omittable[*gid.ID] `json:"contactID,omitempty"`
+	// The deal.
+	DealID graphql.Omittable[*gid.ID] `json:"dealID,omitempty"`
+	// The task.
+	TaskID graphql.Omittable[*gid.ID] `json:"taskID,omitempty"`
 }
 
 // What a new Contact is made of.
@@ -170,6 +240,48 @@ type CreateMessageInput struct {
 	Recipients graphql.Omittable[[]*RecipientInput] `json:"recipients,omitempty"`
 }
 
+// What a new Note is made of.
+type CreateNoteInput struct {
+	// The owner.
+	OwnerID graphql.Omittable[*gid.ID] `json:"ownerID,omitempty"`
+	// The team.
+	TeamID graphql.Omittable[*gid.ID] `json:"teamID,omitempty"`
+	// What kind of note it is.
+	Kind graphql.Omittable[*note.Kind] `json:"kind,omitempty"`
+	// The text.
+	Body string `json:"body"`
+	// When what it speaks of took place.
+	HappenedAt time.Time `json:"happenedAt"`
+	// The customer.
+	CustomerID graphql.Omittable[*gid.ID] `json:"customerID,omitempty"`
+	// The contact.
+	ContactID graphql.Omittable[*gid.ID] `json:"contactID,omitempty"`
+	// The deal.
+	DealID graphql.Omittable[*gid.ID] `json:"dealID,omitempty"`
+}
+
+// What a new Task is made of.
+type CreateTaskInput struct {
+	// The owner.
+	OwnerID graphql.Omittable[*gid.ID] `json:"ownerID,omitempty"`
+	// The team.
+	TeamID graphql.Omittable[*gid.ID] `json:"teamID,omitempty"`
+	// What is to be done.
+	Title string `json:"title"`
+	// What there is to know about it.
+	Body graphql.Omittable[*string] `json:"body,omitempty"`
+	// By when it is to be done.
+	DueAt graphql.Omittable[*time.Time] `json:"dueAt,omitempty"`
+	// Whether it is done.
+	Done graphql.Omittable[*bool] `json:"done,omitempty"`
+	// The customer.
+	CustomerID graphql.Omittable[*gid.ID] `json:"customerID,omitempty"`
+	// The deal.
+	DealID graphql.Omittable[*gid.ID] `json:"dealID,omitempty"`
+	// The assignee.
+	AssigneeID graphql.Omittable[*gid.ID] `json:"assigneeID,omitempty"`
+}
+
 // What a write of a Customer answers.
 type CustomerPayload struct {
 	// The record as it is now.
@@ -234,6 +346,12 @@ type FieldChange struct {
 type MessagePayload struct {
 	// The record as it is now.
 	Message *ent.Message `json:"message"`
+}
+
+// What a write of a Note answers.
+type NotePayload struct {
+	// The record as it is now.
+	Note *ent.Note `json:"note"`
 }
 
 // What a verb answers.
@@ -315,6 +433,10 @@ type RecordSelector struct {
 	// Whatever that operation changed.
 	Operation graphql.Omittable[*gid.ID] `json:"operation,omitempty"`
 	// The records of that type that match, in the states from which the verb changes something.
+	Attachments graphql.Omittable[*ent.AttachmentWhereInput] `json:"attachments,omitempty"`
+	// The records of that type that match, in the states from which the verb changes something.
+	Calls graphql.Omittable[*ent.CallWhereInput] `json:"calls,omitempty"`
+	// The records of that type that match, in the states from which the verb changes something.
 	Contacts graphql.Omittable[*ent.ContactWhereInput] `json:"contacts,omitempty"`
 	// The records of that type that match, in the states from which the verb changes something.
 	Customers graphql.Omittable[*ent.CustomerWhereInput] `json:"customers,omitempty"`
@@ -322,6 +444,10 @@ type RecordSelector struct {
 	Deals graphql.Omittable[*ent.DealWhereInput] `json:"deals,omitempty"`
 	// The records of that type that match, in the states from which the verb changes something.
 	Messages graphql.Omittable[*ent.MessageWhereInput] `json:"messages,omitempty"`
+	// The records of that type that match, in the states from which the verb changes something.
+	Notes graphql.Omittable[*ent.NoteWhereInput] `json:"notes,omitempty"`
+	// The records of that type that match, in the states from which the verb changes something.
+	Tasks graphql.Omittable[*ent.TaskWhereInput] `json:"tasks,omitempty"`
 }
 
 // A record as the caller saw it.
@@ -342,6 +468,8 @@ type RestoreOverrideInput struct {
 	Domain graphql.Omittable[*string] `json:"domain,omitempty"`
 	// A new Message-ID.
 	MessageID graphql.Omittable[*string] `json:"messageID,omitempty"`
+	// A new id in the telephone system.
+	ExternalID graphql.Omittable[*string] `json:"externalID,omitempty"`
 }
 
 // Which records to restore, and what to mend.
@@ -368,6 +496,12 @@ type RestoreRecordsInput struct {
 	NewParentID graphql.Omittable[*gid.ID] `json:"newParentID,omitempty"`
 }
 
+// What a write of a Task answers.
+type TaskPayload struct {
+	// The record as it is now.
+	Task *ent.Task `json:"task"`
+}
+
 // Which operation to take back.
 type UndoOperationInput struct {
 	// The operation.
@@ -378,6 +512,70 @@ type UndoOperationInput struct {
 	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
 	// Repeating a request under the same key has one effect. Kept 7 days.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+}
+
+// What to change of a Attachment: a field that is absent stays, null clears it.
+type UpdateAttachmentInput struct {
+	// The record.
+	ID gid.ID `json:"id"`
+	// The version the caller saw; CONFLICT when the record moved on.
+	Version int32 `json:"version"`
+	// The owner.
+	OwnerID graphql.Omittable[*gid.ID] `json:"ownerID,omitempty"`
+	// The team.
+	TeamID graphql.Omittable[*gid.ID] `json:"teamID,omitempty"`
+	// The file's name.
+	Filename graphql.Omittable[*string] `json:"filename,omitempty"`
+	// What kind of file it is, as RFC 6838 names it.
+	MediaType graphql.Omittable[*string] `json:"mediaType,omitempty"`
+	// How long the file is, in bytes.
+	Size graphql.Omittable[*int32] `json:"size,omitempty"`
+	// SHA-256 of the file, as 64 hexadecimal digits in lower case.
+	Sha256 graphql.Omittable[*string] `json:"sha256,omitempty"`
+	// The customer.
+	CustomerID graphql.Omittable[*gid.ID] `json:"customerID,omitempty"`
+	// The deal.
+	DealID graphql.Omittable[*gid.ID] `json:"dealID,omitempty"`
+	// The message.
+	MessageID graphql.Omittable[*gid.ID] `json:"messageID,omitempty"`
+	// The call.
+	CallID graphql.Omittable[*gid.ID] `json:"callID,omitempty"`
+	// The note.
+	NoteID graphql.Omittable[*gid.ID] `json:"noteID,omitempty"`
+}
+
+// What to change of a Call: a field that is absent stays, null clears it.
+type UpdateCallInput struct {
+	// The record.
+	ID gid.ID `json:"id"`
+	// The version the caller saw; CONFLICT when the record moved on.
+	Version int32 `json:"version"`
+	// The owner.
+	OwnerID graphql.Omittable[*gid.ID] `json:"ownerID,omitempty"`
+	// The team.
+	TeamID graphql.Omittable[*gid.ID] `json:"teamID,omitempty"`
+	// Whether the call came in or went out.
+	Direction graphql.Omittable[*call.Direction] `json:"direction,omitempty"`
+	// The number that called, in E.164 such as +74951234567. Null when it was withheld.
+	FromNumber graphql.Omittable[*string] `json:"fromNumber,omitempty"`
+	// The number that was called, in E.164.
+	ToNumber graphql.Omittable[*string] `json:"toNumber,omitempty"`
+	// When the call began.
+	StartedAt graphql.Omittable[*time.Time] `json:"startedAt,omitempty"`
+	// How long it lasted, in seconds.
+	DurationSeconds graphql.Omittable[*int32] `json:"durationSeconds,omitempty"`
+	// How the call ended.
+	Outcome graphql.Omittable[*call.Outcome] `json:"outcome,omitempty"`
+	// The call's id in the telephone system; unique among live calls.
+	ExternalID graphql.Omittable[*string] `json:"externalID,omitempty"`
+	// The customer.
+	CustomerID graphql.Omittable[*gid.ID] `json:"customerID,omitempty"`
+	// The contact.
+	ContactID graphql.Omittable[*gid.ID] `json:"contactID,omitempty"`
+	// The deal.
+	DealID graphql.Omittable[*gid.ID] `json:"dealID,omitempty"`
+	// The task.
+	TaskID graphql.Omittable[*gid.ID] `json:"taskID,omitempty"`
 }
 
 // What to change of a Contact: a field that is absent stays, null clears it.
@@ -494,6 +692,56 @@ type UpdateMessageInput struct {
 	InReplyToID graphql.Omittable[*gid.ID] `json:"inReplyToID,omitempty"`
 	// All of them anew. To whom the message went.
 	Recipients graphql.Omittable[[]*RecipientInput] `json:"recipients,omitempty"`
+}
+
+// What to change of a Note: a field that is absent stays, null clears it.
+type UpdateNoteInput struct {
+	// The record.
+	ID gid.ID `json:"id"`
+	// The version the caller saw; CONFLICT when the record moved on.
+	Version int32 `json:"version"`
+	// The owner.
+	OwnerID graphql.Omittable[*gid.ID] `json:"ownerID,omitempty"`
+	// The team.
+	TeamID graphql.Omittable[*gid.ID] `json:"teamID,omitempty"`
+	// What kind of note it is.
+	Kind graphql.Omittable[*note.Kind] `json:"kind,omitempty"`
+	// The text.
+	Body graphql.Omittable[*string] `json:"body,omitempty"`
+	// When what it speaks of took place.
+	HappenedAt graphql.Omittable[*time.Time] `json:"happenedAt,omitempty"`
+	// The customer.
+	CustomerID graphql.Omittable[*gid.ID] `json:"customerID,omitempty"`
+	// The contact.
+	ContactID graphql.Omittable[*gid.ID] `json:"contactID,omitempty"`
+	// The deal.
+	DealID graphql.Omittable[*gid.ID] `json:"dealID,omitempty"`
+}
+
+// What to change of a Task: a field that is absent stays, null clears it.
+type UpdateTaskInput struct {
+	// The record.
+	ID gid.ID `json:"id"`
+	// The version the caller saw; CONFLICT when the record moved on.
+	Version int32 `json:"version"`
+	// The owner.
+	OwnerID graphql.Omittable[*gid.ID] `json:"ownerID,omitempty"`
+	// The team.
+	TeamID graphql.Omittable[*gid.ID] `json:"teamID,omitempty"`
+	// What is to be done.
+	Title graphql.Omittable[*string] `json:"title,omitempty"`
+	// What there is to know about it.
+	Body graphql.Omittable[*string] `json:"body,omitempty"`
+	// By when it is to be done.
+	DueAt graphql.Omittable[*time.Time] `json:"dueAt,omitempty"`
+	// Whether it is done.
+	Done graphql.Omittable[*bool] `json:"done,omitempty"`
+	// The customer.
+	CustomerID graphql.Omittable[*gid.ID] `json:"customerID,omitempty"`
+	// The deal.
+	DealID graphql.Omittable[*gid.ID] `json:"dealID,omitempty"`
+	// The assignee.
+	AssigneeID graphql.Omittable[*gid.ID] `json:"assigneeID,omitempty"`
 }
 
 // The caller.

@@ -7,12 +7,17 @@ package lifecycle
 type Record struct {
 	// Type is the number in the last byte of the type's ids (package gid).
 	Type uint8
-	// Label is the field by which people know a record of the type.
-	Label string
+	// Label are the fields by which people know a record of the type.
+	Label []string
 	// Numbered says that the field "number" is taken from the tenant's counter.
 	Numbered bool
 	// Uniques are the fields no two live records of a tenant may share.
 	Uniques []Unique
+	// Activity is the field that says when a communication took place. The
+	// customer that owns the record keeps the time of the newest live one.
+	Activity string
+	// OneOwner says that a record has exactly one of its owners while it lives.
+	OneOwner bool
 }
 
 // Name implements ent's schema.Annotation.

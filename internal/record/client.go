@@ -158,8 +158,8 @@ func allowedFields(m mutation, create bool) error {
 
 func allowedEdges(t *ent.RecordType, m mutation) error {
 	for _, name := range slices.Concat(m.AddedEdges(), m.RemovedEdges(), m.ClearedEdges()) {
-		single := name == "owner" || name == "team" || slices.ContainsFunc(t.Edges, func(e ent.RecordReference) bool { return e.Name == name })
-		if !single {
+		single := func(f ent.RecordField) bool { return f.Target != "" && f.Name == name+"_id" }
+		if !slices.ContainsFunc(t.Fields, single) {
 			return fmt.Errorf("%w: edge %s", ErrGuarded, name)
 		}
 	}

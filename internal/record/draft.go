@@ -40,7 +40,37 @@ func newDraft(t *ent.RecordType, values Values, create bool) *draft {
 			d.err = Refuse(lifecycle.BadUserInput, "is required", f.GraphQL)
 		}
 	}
+	if create && d.err == nil {
+		d.err = d.oneOwner(t, nil)
+	}
 	return d
+}
+
+// oneOwner refuses a record that would have no owner or several, where its type
+// has exactly one. before is the record as it is; nil for a new one.
+func (d *draft) oneOwner(t *ent.RecordType, before ent.Record) *Error {
+	if !t.OneOwner {
+		return nil
+	}
+	var fields []string
+	owners := 0
+	for _, e := range t.Edges {
+		if e.Class != lifecycle.Owned {
+			continue
+		}
+		fields = append(fields, e.GraphQL)
+		v, given := d.values[e.Column]
+		if !given && before != nil {
+			v = before.Column(e.Column)
+		}
+		if v != nil {
+			owners++
+		}
+	}
+	if owners == 1 {
+		return nil
+	}
+	return Refuse(lifecycle.BadUserInput, "exactly one of these is needed", fields...)
 }
 
 // read sorts values by field of the registry and computes the folded columns.
@@ -75,6 +105,8 @@ func (d *draft) read(t *ent.RecordType, values Values, create bool) *Error {
 				return Refuse(lifecycle.BadUserInput, "is not in the years 1 to 9999", name)
 			}
 			v = typed
+		case int32: // as GraphQL has it
+			v = int(typed)
 		case float64:
 			typed = math.Round(typed*1e4) / 1e4
 			if math.IsNaN(typed) || math.Abs(typed) >= 1e15 {

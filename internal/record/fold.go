@@ -4,39 +4,13 @@ import (
 	"reflect"
 	"strings"
 
-	"golang.org/x/net/idna"
-	"golang.org/x/text/unicode/norm"
-
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 )
 
-// Fold is the form under which values are compared for uniqueness: NFKC and
-// lower case, domains in their ASCII form (IDNA). Empty values fold to "".
-func Fold(s string, fold lifecycle.Fold) string {
-	s = strings.TrimSpace(s)
-	if fold == lifecycle.FoldNone {
-		return s
-	}
-	s = strings.ToLower(norm.NFKC.String(s))
-	switch fold {
-	case lifecycle.FoldDomain:
-		return asciiDomain(s)
-	case lifecycle.FoldEmail:
-		if local, domain, ok := strings.Cut(s, "@"); ok {
-			return local + "@" + asciiDomain(domain)
-		}
-	}
-	return s
-}
-
-func asciiDomain(s string) string {
-	if ascii, err := idna.Lookup.ToASCII(strings.TrimSuffix(s, ".")); err == nil {
-		return ascii
-	}
-	return s
-}
+// Fold is the form under which values are compared for uniqueness.
+func Fold(s string, fold lifecycle.Fold) string { return fold.Apply(s) }
 
 // isKey reports whether a column only holds the folded form of another.
 func isKey(column string) bool {

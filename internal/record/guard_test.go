@@ -113,6 +113,7 @@ func TestTheDatabaseRefusesWhatTheCodeNeverDoes(t *testing.T) {
 		}
 		w.contact("agent", id, "p")
 		w.deal("agent", id, "d")
+		w.rest("agent", id)
 		for _, t := range ent.RecordTypes {
 			_, err := store.Build(w.db).Add(`DELETE FROM `+t.Table).Exec(w.t.Context(), w.db)
 			c, ok := store.Constraint(err)

@@ -58,8 +58,8 @@ func (p *Preview) BrokenThreads(ctx context.Context) ([]*ThreadImpact, error) {
 			}
 			threads[key].Going++
 			ids = append(ids, n.row.RecordID())
-			if label, ok := n.row.Column(t.Label).(string); ok && threads[key].Subject == nil {
-				threads[key].Subject = &label
+			if threads[key].Subject == nil {
+				threads[key].Subject = n.row.Label()
 			}
 		}
 		if len(keys) == 0 {

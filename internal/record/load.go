@@ -20,6 +20,7 @@ type lock uint8
 const (
 	none   lock = iota
 	share       // kept from being changed
+	keep        // kept from being changed by others, and good to refer to
 	update      // kept for this transaction
 )
 
@@ -32,6 +33,8 @@ func (l lock) apply(s *sql.Selector) {
 	switch l {
 	case share:
 		s.ForShare()
+	case keep:
+		s.For(sql.LockStrength("NO KEY UPDATE"))
 	case update:
 		s.ForUpdate()
 	}

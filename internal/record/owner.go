@@ -3,6 +3,7 @@ package record
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/lethe-crm/lethe/ent"
@@ -48,7 +49,7 @@ func (s *Service) settleOwners(ctx context.Context, tx *store.Tx, a *actor.Actor
 			d.values["team_id"] = *team
 		}
 	}
-	return s.checkPeople(ctx, tx, a, drafts)
+	return s.checkPeople(ctx, tx, a, t, drafts)
 }
 
 // lockTargets loads the records that drafts point to, as far as the caller may
@@ -64,7 +65,11 @@ func (s *Service) lockTargets(ctx context.Context, t *ent.RecordType, drafts []*
 	}
 	out := map[gid.ID]ent.Record{}
 	for _, target := range typeOrder {
-		rows, err := s.load(ctx, target, ids[target.Name], share)
+		level := share
+		if t.Activity != "" && keepsActivity(target) {
+			level = keep // its last activity is written at the end
+		}
+		rows, err := s.load(ctx, target, ids[target.Name], level)
 		if err != nil {
 			return nil, err
 		}
@@ -88,36 +93,45 @@ func checkTarget(e ent.RecordReference, id gid.ID, target ent.Record) *Error {
 	return nil
 }
 
-// checkPeople refuses owners and teams that are not there, or not active.
-func (s *Service) checkPeople(ctx context.Context, tx *store.Tx, a *actor.Actor, drafts []*draft) error {
-	for _, ref := range []struct{ column, field, table, active string }{
-		{"owner_id", "ownerID", "users", " AND active"}, {"team_id", "teamID", "teams", ""},
-	} {
+// checkPeople refuses users and teams that are not there, or not active.
+func (s *Service) checkPeople(ctx context.Context, tx *store.Tx, a *actor.Actor, t *ent.RecordType, drafts []*draft) error {
+	for _, people := range []struct{ target, table, active string }{{ent.TypeUser, "users", " AND active"}, {ent.TypeTeam, "teams", ""}} {
+		var fields []ent.RecordField
+		for _, f := range t.Fields {
+			if f.Target == people.target {
+				fields = append(fields, f)
+			}
+		}
 		known := map[gid.ID]bool{}
-		var unknown []gid.ID
 		for _, id := range append(slices.Clone(a.Teams), a.User) {
 			known[id] = true
 		}
+		unknown := map[gid.ID]bool{}
 		for _, d := range drafts {
-			if id, ok := d.values[ref.column].(gid.ID); ok && !known[id] && !slices.Contains(unknown, id) {
-				unknown = append(unknown, id)
+			for _, f := range fields {
+				if id, ok := d.values[f.Name].(gid.ID); ok && !known[id] {
+					unknown[id] = true
+				}
 			}
 		}
 		if len(unknown) == 0 {
 			continue
 		}
-		err := store.Build(tx).Add(`SELECT id FROM `+ref.table+` WHERE tenant_id = ?`+ref.active+` AND `, a.Tenant).IDs("id", unknown).
+		err := store.Build(tx).Add(`SELECT id FROM `+people.table+` WHERE tenant_id = ?`+people.active+` AND `, a.Tenant).IDs("id", slices.Collect(maps.Keys(unknown))).
 			Query(ctx, tx, scanIDs(func(id gid.ID) { known[id] = true }))
 		if err != nil {
-			return fmt.Errorf("looking up %s: %w", ref.table, err)
+			return fmt.Errorf("looking up %s: %w", people.table, err)
 		}
 		for _, d := range drafts {
-			if id, ok := d.values[ref.column].(gid.ID); ok && !known[id] && d.err == nil {
-				if d.inherited && ref.column == "owner_id" {
-					delete(d.values, ref.column)
-					continue
+			for _, f := range fields {
+				id, ok := d.values[f.Name].(gid.ID)
+				switch {
+				case !ok || known[id] || d.err != nil:
+				case d.inherited && f.Name == "owner_id": // the owner row's owner left
+					delete(d.values, f.Name)
+				default:
+					d.err = Refuse(lifecycle.BadUserInput, "there is no such user or team", f.GraphQL)
 				}
-				d.err = Refuse(lifecycle.BadUserInput, "there is no such user or team", ref.field)
 			}
 		}
 	}

@@ -145,11 +145,8 @@ func (r *run) judge(ctx context.Context) error {
 			all = append(all, it.id)
 		}
 	}
-	if r.tx != nil && (r.req.Verb == lifecycle.Restore || r.req.Verb == lifecycle.Undo) {
-		// Owners are locked before what they own, here as in every other verb.
-		if err := r.lockOwners(ctx, ids); err != nil {
-			return err
-		}
+	if err := r.lockAbove(ctx, ids); err != nil {
+		return err
 	}
 	rows := map[gid.ID]ent.Record{}
 	for _, t := range typeOrder {
@@ -240,6 +237,20 @@ func (r *run) judgeState(it *item) {
 	default:
 		it.node.to = move.To
 	}
+}
+
+// lockAbove locks what stands above the picks before these are locked
+// themselves: owners before what they own, in every verb.
+func (r *run) lockAbove(ctx context.Context, ids map[string][]gid.ID) error {
+	switch {
+	case r.tx == nil: // a preview locks nothing
+		return nil
+	case r.req.Verb == lifecycle.Restore || r.req.Verb == lifecycle.Undo:
+		return r.lockOwners(ctx, ids)
+	case r.req.Verb == lifecycle.Purge: // what is purged took no part by then
+		return nil
+	}
+	return r.lockPickedKeepers(ctx, ids)
 }
 
 // lockOwners keeps the owners of records from being retired while these are

@@ -73,6 +73,9 @@ func (r *run) applyRestore(ctx context.Context) error {
 	if err := r.popRows(ctx); err != nil {
 		return err
 	}
+	if err := r.touched(ctx); err != nil {
+		return err
+	}
 	if r.undo != nil && slices.ContainsFunc(r.items, func(it *item) bool { return it.outcome == changed }) {
 		if _, err := store.Build(r.tx).Add(`UPDATE operations SET undone_by_id = ? WHERE id = ? AND undone_by_id IS NULL`, r.id, r.undo.ID).Exec(ctx, r.tx); err != nil {
 			return fmt.Errorf("marking the operation as undone: %w", err)
@@ -447,10 +450,21 @@ func (r *run) mend(ctx context.Context, overrides map[gid.ID]map[string]string, 
 			e := ownerEdge(it.typ, parent.RecordType())
 			moved[it.typ] = append(moved[it.typ], it.id)
 			changes[it.id] = append(changes[it.id], audit.Change{Field: e.GraphQL, Old: it.node.row.Column(e.Column), New: parent.RecordID()})
+			for _, other := range it.typ.Edges {
+				if v := it.node.row.Column(other.Column); it.typ.OneOwner && other.Class == lifecycle.Owned && other.Column != e.Column && v != nil {
+					changes[it.id] = append(changes[it.id], audit.Change{Field: other.GraphQL, Old: v})
+				}
+			}
 		}
 	}
 	for t, ids := range moved {
-		stmt := store.Build(r.tx).Add(`UPDATE `+t.Table+` SET `+ownerEdge(t, parent.RecordType()).Column+` = ?, orphaned_at = NULL`, parent.RecordID())
+		to := ownerEdge(t, parent.RecordType()).Column
+		stmt := store.Build(r.tx).Add(`UPDATE `+t.Table+` SET `+to+` = ?, orphaned_at = NULL`, parent.RecordID())
+		for _, e := range t.Edges {
+			if t.OneOwner && e.Class == lifecycle.Owned && e.Column != to {
+				stmt.Add(`, ` + e.Column + ` = NULL`)
+			}
+		}
 		if err := r.exec(ctx, t, stmt, ids); err != nil {
 			return nil, mapWriteError(t, err)
 		}

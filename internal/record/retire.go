@@ -72,6 +72,9 @@ func (r *run) applyRetire(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.touched(ctx); err != nil {
+		return err
+	}
 	return r.auditChanged(ctx, true)
 }
 

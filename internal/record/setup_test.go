@@ -234,6 +234,21 @@ func (w *world) deal(as string, customer gid.ID, name string) gid.ID {
 	return w.create(as, "Deal", record.Values{"name": name, "amount": 100.5, "customerID": customer}).RecordID()
 }
 
+// rest makes a call, a task, a note and an attachment of a customer.
+func (w *world) rest(as string, customer gid.ID) []gid.ID {
+	w.t.Helper()
+	var ids []gid.ID
+	for typ, values := range map[string]record.Values{
+		"Call": {"startedAt": w.db.Now(), "fromNumber": "+74951234567"},
+		"Task": {"title": "call back"}, "Note": {"body": "a note", "happenedAt": w.db.Now()},
+		"Attachment": {"filename": "offer.pdf"},
+	} {
+		values["customerID"] = customer
+		ids = append(ids, w.create(as, typ, values).RecordID())
+	}
+	return ids
+}
+
 // run carries an operation out and insists that it was written down.
 func (w *world) run(as string, req record.Request) *ent.Operation {
 	w.t.Helper()

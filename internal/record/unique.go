@@ -108,6 +108,8 @@ func mapWriteError(t *ent.RecordType, err error) error {
 		reason := "is not valid"
 		if long, ok := errors.AsType[mixin.TooLongError](invalid); ok {
 			reason = long.Error()
+		} else if format, ok := errors.AsType[mixin.FormatError](invalid); ok {
+			reason = format.Error()
 		} else if strings.Contains(invalid.Error(), "missing required") || strings.Contains(invalid.Error(), "less than the required") {
 			reason = "is required"
 		}

@@ -61,6 +61,9 @@ func (s *Service) CreateMany(ctx context.Context, typ string, rows []Values) ([]
 		if err := s.insert(ctx, tx, a, t, drafts, out); err != nil {
 			return err
 		}
+		if err := s.activity(ctx, tx, a, customersOf(out...)); err != nil {
+			return err
+		}
 		refused := map[lifecycle.Code]int{}
 		for i, d := range drafts {
 			if d.err != nil {
@@ -176,6 +179,9 @@ func (s *Service) update(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 		return nil, d.err
 	}
 	// What it will point to is locked first: owners before what they own.
+	if err := s.lockActivityOf(ctx, tx, a, t, d, id); err != nil {
+		return nil, err
+	}
 	targets, err := s.lockTargets(ctx, t, []*draft{d})
 	if err != nil {
 		return nil, err
@@ -217,7 +223,10 @@ func (s *Service) update(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 			}
 		}
 	}
-	if err := s.checkPeople(ctx, tx, a, []*draft{d}); err != nil {
+	if refused := d.oneOwner(t, r); refused != nil {
+		return nil, refused
+	}
+	if err := s.checkPeople(ctx, tx, a, t, []*draft{d}); err != nil {
 		return nil, err
 	}
 	for _, u := range t.Uniques { // a move to another owner meets its twins there
@@ -238,7 +247,11 @@ func (s *Service) update(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 	if d.err != nil {
 		return nil, d.err
 	}
-	return s.save(ctx, tx, a, t, r, d)
+	saved, err := s.save(ctx, tx, a, t, r, d)
+	if err != nil || !d.moves(t) {
+		return saved, err
+	}
+	return saved, s.activity(ctx, tx, a, customersOf(r, saved))
 }
 
 func (s *Service) save(ctx context.Context, tx *store.Tx, a *actor.Actor, t *ent.RecordType, r ent.Record, d *draft) (ent.Record, error) {

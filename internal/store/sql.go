@@ -118,6 +118,9 @@ func JSONStrings(values []string) string {
 // database at once and need none.
 func (s *SQL) ForUpdate() *SQL { return s.lock(" FOR UPDATE") }
 
+// ForNoKeyUpdate appends the lock that lets others go on to refer to a row.
+func (s *SQL) ForNoKeyUpdate() *SQL { return s.lock(" FOR NO KEY UPDATE") }
+
 // ForShare appends the lock that keeps a row from being changed.
 func (s *SQL) ForShare() *SQL { return s.lock(" FOR SHARE") }
 
