@@ -36,7 +36,7 @@ func main() {
 		Target:    "./ent",
 		Package:   "github.com/lethe-crm/lethe/ent",
 		Features:  []gen.Feature{gen.FeatureIntercept, gen.FeatureNamedEdges},
-		Templates: []*gen.Template{own("live"), own("record")},
+		Templates: []*gen.Template{own("live"), own("record"), own("reuse")},
 	}, entc.Extensions(extension))
 	if err != nil {
 		log.Fatalf("generating: %v", err)

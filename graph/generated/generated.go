@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strconv"
 	"sync/atomic"
@@ -4170,6 +4171,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 				}
 			}
 			var buf bytes.Buffer
+			buf.Grow(answerSize)
 			data.MarshalGQL(&buf)
 			response.Data = buf.Bytes()
 			if atomic.LoadInt32(&ec.Deferred) > 0 {
@@ -4188,6 +4190,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			ctx = graphql.WithLazyInputUnmarshalerIndex(ctx, inputUnmarshalers)
 			data := ec._Mutation(ctx, opCtx.Operation.SelectionSet)
 			var buf bytes.Buffer
+			buf.Grow(answerSize)
 			data.MarshalGQL(&buf)
 
 			return &graphql.Response{
@@ -4201,6 +4204,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 }
 
 type executionContext struct {
+	direct direct
 	*graphql.ExecutionContextState[ResolverRoot, DirectiveRoot, ComplexityRoot]
 }
 
@@ -18949,7 +18953,7 @@ func (ec *executionContext) fieldContext_Attachment_history(ctx context.Context,
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Attachment_history_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Attachment_history_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -20778,7 +20782,7 @@ func (ec *executionContext) fieldContext_Call_attachments(ctx context.Context, f
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Call_attachments_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Call_attachments_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -20914,7 +20918,7 @@ func (ec *executionContext) fieldContext_Call_history(ctx context.Context, field
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Call_history_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Call_history_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -21742,7 +21746,7 @@ func (ec *executionContext) fieldContext_Contact_messages(ctx context.Context, f
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Contact_messages_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Contact_messages_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -21786,7 +21790,7 @@ func (ec *executionContext) fieldContext_Contact_calls(ctx context.Context, fiel
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Contact_calls_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Contact_calls_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -21830,7 +21834,7 @@ func (ec *executionContext) fieldContext_Contact_notes(ctx context.Context, fiel
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Contact_notes_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Contact_notes_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -21966,7 +21970,7 @@ func (ec *executionContext) fieldContext_Contact_history(ctx context.Context, fi
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Contact_history_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Contact_history_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -22781,7 +22785,7 @@ func (ec *executionContext) fieldContext_Customer_contacts(ctx context.Context, 
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Customer_contacts_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Customer_contacts_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -22825,7 +22829,7 @@ func (ec *executionContext) fieldContext_Customer_deals(ctx context.Context, fie
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Customer_deals_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Customer_deals_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -22869,7 +22873,7 @@ func (ec *executionContext) fieldContext_Customer_messages(ctx context.Context, 
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Customer_messages_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Customer_messages_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -22913,7 +22917,7 @@ func (ec *executionContext) fieldContext_Customer_calls(ctx context.Context, fie
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Customer_calls_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Customer_calls_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -22957,7 +22961,7 @@ func (ec *executionContext) fieldContext_Customer_tasks(ctx context.Context, fie
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Customer_tasks_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Customer_tasks_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -23001,7 +23005,7 @@ func (ec *executionContext) fieldContext_Customer_notes(ctx context.Context, fie
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Customer_notes_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Customer_notes_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -23045,7 +23049,7 @@ func (ec *executionContext) fieldContext_Customer_attachments(ctx context.Contex
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Customer_attachments_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Customer_attachments_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -23181,7 +23185,7 @@ func (ec *executionContext) fieldContext_Customer_history(ctx context.Context, f
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Customer_history_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Customer_history_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -23991,7 +23995,7 @@ func (ec *executionContext) fieldContext_Deal_messages(ctx context.Context, fiel
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Deal_messages_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Deal_messages_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -24035,7 +24039,7 @@ func (ec *executionContext) fieldContext_Deal_calls(ctx context.Context, field g
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Deal_calls_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Deal_calls_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -24079,7 +24083,7 @@ func (ec *executionContext) fieldContext_Deal_tasks(ctx context.Context, field g
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Deal_tasks_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Deal_tasks_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -24123,7 +24127,7 @@ func (ec *executionContext) fieldContext_Deal_notes(ctx context.Context, field g
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Deal_notes_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Deal_notes_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -24167,7 +24171,7 @@ func (ec *executionContext) fieldContext_Deal_attachments(ctx context.Context, f
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Deal_attachments_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Deal_attachments_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -24303,7 +24307,7 @@ func (ec *executionContext) fieldContext_Deal_history(ctx context.Context, field
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Deal_history_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Deal_history_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -25370,7 +25374,7 @@ func (ec *executionContext) fieldContext_Message_attachments(ctx context.Context
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Message_attachments_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Message_attachments_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -25538,7 +25542,7 @@ func (ec *executionContext) fieldContext_Message_history(ctx context.Context, fi
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Message_history_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Message_history_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -27851,7 +27855,7 @@ func (ec *executionContext) fieldContext_Note_attachments(ctx context.Context, f
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Note_attachments_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Note_attachments_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -27987,7 +27991,7 @@ func (ec *executionContext) fieldContext_Note_history(ctx context.Context, field
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Note_history_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Note_history_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -28719,7 +28723,7 @@ func (ec *executionContext) fieldContext_Operation_items(ctx context.Context, fi
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Operation_items_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Operation_items_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -29662,7 +29666,7 @@ func (ec *executionContext) fieldContext_Preview_items(ctx context.Context, fiel
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Preview_items_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Preview_items_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -31965,7 +31969,7 @@ func (ec *executionContext) fieldContext_Task_calls(ctx context.Context, field g
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Task_calls_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Task_calls_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -32101,7 +32105,7 @@ func (ec *executionContext) fieldContext_Task_history(ctx context.Context, field
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Task_history_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Task_history_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -45660,6 +45664,9 @@ func (ec *executionContext) _Record(ctx context.Context, sel ast.SelectionSet, o
 var actorImplementors = []string{"Actor"}
 
 func (ec *executionContext) _Actor(ctx context.Context, sel ast.SelectionSet, obj *model.Actor) graphql.Marshaler {
+	if fields := ec.directActor(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeActor(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, actorImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45669,7 +45676,7 @@ func (ec *executionContext) _Actor(ctx context.Context, sel ast.SelectionSet, ob
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Actor")
 		case "kind":
-			out.Values[i] = ec._Actor_kind(ctx, field, obj)
+			out.Values[i] = ec.marshalNActorKind2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐActorKind(ctx, field.Selections, obj.Kind)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -45698,6 +45705,9 @@ func (ec *executionContext) _Actor(ctx context.Context, sel ast.SelectionSet, ob
 var attachmentImplementors = []string{"Attachment", "Node", "Record"}
 
 func (ec *executionContext) _Attachment(ctx context.Context, sel ast.SelectionSet, obj *ent.Attachment) graphql.Marshaler {
+	if fields := ec.directAttachment(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAttachment(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, attachmentImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45707,72 +45717,72 @@ func (ec *executionContext) _Attachment(ctx context.Context, sel ast.SelectionSe
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Attachment")
 		case "id":
-			out.Values[i] = ec._Attachment_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Attachment_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "updatedAt":
-			out.Values[i] = ec._Attachment_updatedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "state":
-			out.Values[i] = ec._Attachment_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateChangedAt":
-			out.Values[i] = ec._Attachment_stateChangedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StateChangedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateReason":
-			out.Values[i] = ec._Attachment_stateReason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.StateReason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "orphanedAt":
-			out.Values[i] = ec._Attachment_orphanedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.OrphanedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "purgeAfter":
-			out.Values[i] = ec._Attachment_purgeAfter(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "suspendedUntil":
-			out.Values[i] = ec._Attachment_suspendedUntil(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._Attachment_version(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "filename":
-			out.Values[i] = ec._Attachment_filename(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2string(ctx, field.Selections, obj.Filename)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "mediaType":
-			out.Values[i] = ec._Attachment_mediaType(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.MediaType)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "size":
-			out.Values[i] = ec._Attachment_size(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Size)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "sha256":
-			out.Values[i] = ec._Attachment_sha256(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Sha256)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -45831,12 +45841,12 @@ func (ec *executionContext) _Attachment(ctx context.Context, sel ast.SelectionSe
 					return ec._Attachment_note(ctx, field, obj)
 				})
 		case "type":
-			out.Values[i] = ec._Attachment_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type())
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "label":
-			out.Values[i] = ec._Attachment_label(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Label())
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -45878,6 +45888,9 @@ func (ec *executionContext) _Attachment(ctx context.Context, sel ast.SelectionSe
 var attachmentConnectionImplementors = []string{"AttachmentConnection"}
 
 func (ec *executionContext) _AttachmentConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.AttachmentConnection) graphql.Marshaler {
+	if fields := ec.directAttachmentConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAttachmentConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, attachmentConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45897,7 +45910,7 @@ func (ec *executionContext) _AttachmentConnection(ctx context.Context, sel ast.S
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._AttachmentConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -45926,6 +45939,9 @@ func (ec *executionContext) _AttachmentConnection(ctx context.Context, sel ast.S
 var attachmentEdgeImplementors = []string{"AttachmentEdge"}
 
 func (ec *executionContext) _AttachmentEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.AttachmentEdge) graphql.Marshaler {
+	if fields := ec.directAttachmentEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAttachmentEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, attachmentEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45940,7 +45956,7 @@ func (ec *executionContext) _AttachmentEdge(ctx context.Context, sel ast.Selecti
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._AttachmentEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -45964,6 +45980,9 @@ func (ec *executionContext) _AttachmentEdge(ctx context.Context, sel ast.Selecti
 var attachmentPayloadImplementors = []string{"AttachmentPayload"}
 
 func (ec *executionContext) _AttachmentPayload(ctx context.Context, sel ast.SelectionSet, obj *model.AttachmentPayload) graphql.Marshaler {
+	if fields := ec.directAttachmentPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAttachmentPayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, attachmentPayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45997,6 +46016,9 @@ func (ec *executionContext) _AttachmentPayload(ctx context.Context, sel ast.Sele
 var auditEventImplementors = []string{"AuditEvent", "Node"}
 
 func (ec *executionContext) _AuditEvent(ctx context.Context, sel ast.SelectionSet, obj *ent.AuditEvent) graphql.Marshaler {
+	if fields := ec.directAuditEvent(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAuditEvent(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, auditEventImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46006,62 +46028,62 @@ func (ec *executionContext) _AuditEvent(ctx context.Context, sel ast.SelectionSe
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("AuditEvent")
 		case "id":
-			out.Values[i] = ec._AuditEvent_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "at":
-			out.Values[i] = ec._AuditEvent_at(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.At)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "action":
-			out.Values[i] = ec._AuditEvent_action(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Action)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "outcome":
-			out.Values[i] = ec._AuditEvent_outcome(ctx, field, obj)
+			out.Values[i] = ec.marshalNAuditOutcome2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋauditeventᚐOutcome(ctx, field.Selections, obj.Outcome)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "recordID":
-			out.Values[i] = ec._AuditEvent_recordID(ctx, field, obj)
+			out.Values[i] = ec.marshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.RecordID)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "from":
-			out.Values[i] = ec._AuditEvent_from(ctx, field, obj)
+			out.Values[i] = ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.From)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "to":
-			out.Values[i] = ec._AuditEvent_to(ctx, field, obj)
+			out.Values[i] = ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.To)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._AuditEvent_version(ctx, field, obj)
+			out.Values[i] = ec.marshalOInt2ᚖint(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "requestID":
-			out.Values[i] = ec._AuditEvent_requestID(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.RequestID)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "rule":
-			out.Values[i] = ec._AuditEvent_rule(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Rule)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "policyVersion":
-			out.Values[i] = ec._AuditEvent_policyVersion(ctx, field, obj)
+			out.Values[i] = ec.marshalOInt2ᚖint(ctx, field.Selections, obj.PolicyVersion)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "count":
-			out.Values[i] = ec._AuditEvent_count(ctx, field, obj)
+			out.Values[i] = ec.marshalOInt2ᚖint(ctx, field.Selections, obj.Count)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -46121,6 +46143,9 @@ func (ec *executionContext) _AuditEvent(ctx context.Context, sel ast.SelectionSe
 var auditEventConnectionImplementors = []string{"AuditEventConnection"}
 
 func (ec *executionContext) _AuditEventConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.AuditEventConnection) graphql.Marshaler {
+	if fields := ec.directAuditEventConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAuditEventConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, auditEventConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46140,7 +46165,7 @@ func (ec *executionContext) _AuditEventConnection(ctx context.Context, sel ast.S
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._AuditEventConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -46169,6 +46194,9 @@ func (ec *executionContext) _AuditEventConnection(ctx context.Context, sel ast.S
 var auditEventEdgeImplementors = []string{"AuditEventEdge"}
 
 func (ec *executionContext) _AuditEventEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.AuditEventEdge) graphql.Marshaler {
+	if fields := ec.directAuditEventEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAuditEventEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, auditEventEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46183,7 +46211,7 @@ func (ec *executionContext) _AuditEventEdge(ctx context.Context, sel ast.Selecti
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._AuditEventEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -46207,6 +46235,9 @@ func (ec *executionContext) _AuditEventEdge(ctx context.Context, sel ast.Selecti
 var blockerImplementors = []string{"Blocker"}
 
 func (ec *executionContext) _Blocker(ctx context.Context, sel ast.SelectionSet, obj *model.Blocker) graphql.Marshaler {
+	if fields := ec.directBlocker(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeBlocker(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, blockerImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46216,17 +46247,17 @@ func (ec *executionContext) _Blocker(ctx context.Context, sel ast.SelectionSet, 
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Blocker")
 		case "code":
-			out.Values[i] = ec._Blocker_code(ctx, field, obj)
+			out.Values[i] = ec.marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx, field.Selections, obj.Code)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "type":
-			out.Values[i] = ec._Blocker_type(ctx, field, obj)
+			out.Values[i] = ec.marshalORecordType2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "count":
-			out.Values[i] = ec._Blocker_count(ctx, field, obj)
+			out.Values[i] = ec.marshalOInt2ᚖint32(ctx, field.Selections, obj.Count)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
@@ -46236,22 +46267,22 @@ func (ec *executionContext) _Blocker(ctx context.Context, sel ast.SelectionSet, 
 				out.Invalids++
 			}
 		case "field":
-			out.Values[i] = ec._Blocker_field(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Field)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "value":
-			out.Values[i] = ec._Blocker_value(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Value)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "state":
-			out.Values[i] = ec._Blocker_state(ctx, field, obj)
+			out.Values[i] = ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "version":
-			out.Values[i] = ec._Blocker_version(ctx, field, obj)
+			out.Values[i] = ec.marshalOInt2ᚖint32(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
@@ -46266,17 +46297,17 @@ func (ec *executionContext) _Blocker(ctx context.Context, sel ast.SelectionSet, 
 				out.Invalids++
 			}
 		case "until":
-			out.Values[i] = ec._Blocker_until(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.Until)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "limit":
-			out.Values[i] = ec._Blocker_limit(ctx, field, obj)
+			out.Values[i] = ec.marshalOInt2ᚖint32(ctx, field.Selections, obj.Limit)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "hidden":
-			out.Values[i] = ec._Blocker_hidden(ctx, field, obj)
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Hidden)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -46300,6 +46331,9 @@ func (ec *executionContext) _Blocker(ctx context.Context, sel ast.SelectionSet, 
 var callImplementors = []string{"Call", "Node", "Record"}
 
 func (ec *executionContext) _Call(ctx context.Context, sel ast.SelectionSet, obj *ent.Call) graphql.Marshaler {
+	if fields := ec.directCall(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCall(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, callImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46309,87 +46343,87 @@ func (ec *executionContext) _Call(ctx context.Context, sel ast.SelectionSet, obj
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Call")
 		case "id":
-			out.Values[i] = ec._Call_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Call_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "updatedAt":
-			out.Values[i] = ec._Call_updatedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "state":
-			out.Values[i] = ec._Call_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateChangedAt":
-			out.Values[i] = ec._Call_stateChangedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StateChangedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateReason":
-			out.Values[i] = ec._Call_stateReason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.StateReason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "orphanedAt":
-			out.Values[i] = ec._Call_orphanedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.OrphanedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "purgeAfter":
-			out.Values[i] = ec._Call_purgeAfter(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "suspendedUntil":
-			out.Values[i] = ec._Call_suspendedUntil(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._Call_version(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "direction":
-			out.Values[i] = ec._Call_direction(ctx, field, obj)
+			out.Values[i] = ec.marshalNCallDirection2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcallᚐDirection(ctx, field.Selections, obj.Direction)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "fromNumber":
-			out.Values[i] = ec._Call_fromNumber(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.FromNumber)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "toNumber":
-			out.Values[i] = ec._Call_toNumber(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.ToNumber)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "startedAt":
-			out.Values[i] = ec._Call_startedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StartedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "durationSeconds":
-			out.Values[i] = ec._Call_durationSeconds(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.DurationSeconds)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "outcome":
-			out.Values[i] = ec._Call_outcome(ctx, field, obj)
+			out.Values[i] = ec.marshalNCallOutcome2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcallᚐOutcome(ctx, field.Selections, obj.Outcome)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "externalID":
-			out.Values[i] = ec._Call_externalID(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.ExternalID)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -46448,12 +46482,12 @@ func (ec *executionContext) _Call(ctx context.Context, sel ast.SelectionSet, obj
 					return ec._Call_attachments(ctx, field, obj)
 				})
 		case "type":
-			out.Values[i] = ec._Call_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type())
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "label":
-			out.Values[i] = ec._Call_label(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Label())
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -46513,6 +46547,9 @@ func (ec *executionContext) _Call(ctx context.Context, sel ast.SelectionSet, obj
 var callConnectionImplementors = []string{"CallConnection"}
 
 func (ec *executionContext) _CallConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.CallConnection) graphql.Marshaler {
+	if fields := ec.directCallConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCallConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, callConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46532,7 +46569,7 @@ func (ec *executionContext) _CallConnection(ctx context.Context, sel ast.Selecti
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._CallConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -46561,6 +46598,9 @@ func (ec *executionContext) _CallConnection(ctx context.Context, sel ast.Selecti
 var callEdgeImplementors = []string{"CallEdge"}
 
 func (ec *executionContext) _CallEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.CallEdge) graphql.Marshaler {
+	if fields := ec.directCallEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCallEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, callEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46575,7 +46615,7 @@ func (ec *executionContext) _CallEdge(ctx context.Context, sel ast.SelectionSet,
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._CallEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -46599,6 +46639,9 @@ func (ec *executionContext) _CallEdge(ctx context.Context, sel ast.SelectionSet,
 var callPayloadImplementors = []string{"CallPayload"}
 
 func (ec *executionContext) _CallPayload(ctx context.Context, sel ast.SelectionSet, obj *model.CallPayload) graphql.Marshaler {
+	if fields := ec.directCallPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCallPayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, callPayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46632,6 +46675,9 @@ func (ec *executionContext) _CallPayload(ctx context.Context, sel ast.SelectionS
 var contactImplementors = []string{"Contact", "Node", "Record"}
 
 func (ec *executionContext) _Contact(ctx context.Context, sel ast.SelectionSet, obj *ent.Contact) graphql.Marshaler {
+	if fields := ec.directContact(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeContact(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, contactImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46641,72 +46687,72 @@ func (ec *executionContext) _Contact(ctx context.Context, sel ast.SelectionSet, 
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Contact")
 		case "id":
-			out.Values[i] = ec._Contact_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Contact_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "updatedAt":
-			out.Values[i] = ec._Contact_updatedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "state":
-			out.Values[i] = ec._Contact_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateChangedAt":
-			out.Values[i] = ec._Contact_stateChangedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StateChangedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateReason":
-			out.Values[i] = ec._Contact_stateReason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.StateReason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "orphanedAt":
-			out.Values[i] = ec._Contact_orphanedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.OrphanedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "purgeAfter":
-			out.Values[i] = ec._Contact_purgeAfter(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "suspendedUntil":
-			out.Values[i] = ec._Contact_suspendedUntil(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._Contact_version(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "name":
-			out.Values[i] = ec._Contact_name(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2string(ctx, field.Selections, obj.Name)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "email":
-			out.Values[i] = ec._Contact_email(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Email)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "phone":
-			out.Values[i] = ec._Contact_phone(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Phone)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "title":
-			out.Values[i] = ec._Contact_title(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Title)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -46759,12 +46805,12 @@ func (ec *executionContext) _Contact(ctx context.Context, sel ast.SelectionSet, 
 					return ec._Contact_notes(ctx, field, obj)
 				})
 		case "type":
-			out.Values[i] = ec._Contact_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type())
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "label":
-			out.Values[i] = ec._Contact_label(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Label())
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -46806,6 +46852,9 @@ func (ec *executionContext) _Contact(ctx context.Context, sel ast.SelectionSet, 
 var contactConnectionImplementors = []string{"ContactConnection"}
 
 func (ec *executionContext) _ContactConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.ContactConnection) graphql.Marshaler {
+	if fields := ec.directContactConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeContactConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, contactConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46825,7 +46874,7 @@ func (ec *executionContext) _ContactConnection(ctx context.Context, sel ast.Sele
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._ContactConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -46854,6 +46903,9 @@ func (ec *executionContext) _ContactConnection(ctx context.Context, sel ast.Sele
 var contactEdgeImplementors = []string{"ContactEdge"}
 
 func (ec *executionContext) _ContactEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.ContactEdge) graphql.Marshaler {
+	if fields := ec.directContactEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeContactEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, contactEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46868,7 +46920,7 @@ func (ec *executionContext) _ContactEdge(ctx context.Context, sel ast.SelectionS
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._ContactEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -46892,6 +46944,9 @@ func (ec *executionContext) _ContactEdge(ctx context.Context, sel ast.SelectionS
 var contactPayloadImplementors = []string{"ContactPayload"}
 
 func (ec *executionContext) _ContactPayload(ctx context.Context, sel ast.SelectionSet, obj *model.ContactPayload) graphql.Marshaler {
+	if fields := ec.directContactPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeContactPayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, contactPayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46925,6 +46980,9 @@ func (ec *executionContext) _ContactPayload(ctx context.Context, sel ast.Selecti
 var customerImplementors = []string{"Customer", "Node", "Record"}
 
 func (ec *executionContext) _Customer(ctx context.Context, sel ast.SelectionSet, obj *ent.Customer) graphql.Marshaler {
+	if fields := ec.directCustomer(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCustomer(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, customerImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46934,97 +46992,97 @@ func (ec *executionContext) _Customer(ctx context.Context, sel ast.SelectionSet,
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Customer")
 		case "id":
-			out.Values[i] = ec._Customer_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Customer_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "updatedAt":
-			out.Values[i] = ec._Customer_updatedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "number":
-			out.Values[i] = ec._Customer_number(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Number)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "state":
-			out.Values[i] = ec._Customer_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateChangedAt":
-			out.Values[i] = ec._Customer_stateChangedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StateChangedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateReason":
-			out.Values[i] = ec._Customer_stateReason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.StateReason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "orphanedAt":
-			out.Values[i] = ec._Customer_orphanedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.OrphanedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "purgeAfter":
-			out.Values[i] = ec._Customer_purgeAfter(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "suspendedUntil":
-			out.Values[i] = ec._Customer_suspendedUntil(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._Customer_version(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "name":
-			out.Values[i] = ec._Customer_name(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2string(ctx, field.Selections, obj.Name)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "kind":
-			out.Values[i] = ec._Customer_kind(ctx, field, obj)
+			out.Values[i] = ec.marshalNCustomerKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcustomerᚐKind(ctx, field.Selections, obj.Kind)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "email":
-			out.Values[i] = ec._Customer_email(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Email)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "phone":
-			out.Values[i] = ec._Customer_phone(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Phone)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "domain":
-			out.Values[i] = ec._Customer_domain(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Domain)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "status":
-			out.Values[i] = ec._Customer_status(ctx, field, obj)
+			out.Values[i] = ec.marshalNCustomerStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcustomerᚐStatus(ctx, field.Selections, obj.Status)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "lastActivityAt":
-			out.Values[i] = ec._Customer_lastActivityAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.LastActivityAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "endedAt":
-			out.Values[i] = ec._Customer_endedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.EndedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -47095,12 +47153,12 @@ func (ec *executionContext) _Customer(ctx context.Context, sel ast.SelectionSet,
 					return ec._Customer_attachments(ctx, field, obj)
 				})
 		case "type":
-			out.Values[i] = ec._Customer_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type())
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "label":
-			out.Values[i] = ec._Customer_label(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Label())
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -47142,6 +47200,9 @@ func (ec *executionContext) _Customer(ctx context.Context, sel ast.SelectionSet,
 var customerConnectionImplementors = []string{"CustomerConnection"}
 
 func (ec *executionContext) _CustomerConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.CustomerConnection) graphql.Marshaler {
+	if fields := ec.directCustomerConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCustomerConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, customerConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47161,7 +47222,7 @@ func (ec *executionContext) _CustomerConnection(ctx context.Context, sel ast.Sel
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._CustomerConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -47190,6 +47251,9 @@ func (ec *executionContext) _CustomerConnection(ctx context.Context, sel ast.Sel
 var customerEdgeImplementors = []string{"CustomerEdge"}
 
 func (ec *executionContext) _CustomerEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.CustomerEdge) graphql.Marshaler {
+	if fields := ec.directCustomerEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCustomerEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, customerEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47204,7 +47268,7 @@ func (ec *executionContext) _CustomerEdge(ctx context.Context, sel ast.Selection
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._CustomerEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -47228,6 +47292,9 @@ func (ec *executionContext) _CustomerEdge(ctx context.Context, sel ast.Selection
 var customerPayloadImplementors = []string{"CustomerPayload"}
 
 func (ec *executionContext) _CustomerPayload(ctx context.Context, sel ast.SelectionSet, obj *model.CustomerPayload) graphql.Marshaler {
+	if fields := ec.directCustomerPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCustomerPayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, customerPayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47261,6 +47328,9 @@ func (ec *executionContext) _CustomerPayload(ctx context.Context, sel ast.Select
 var dealImplementors = []string{"Deal", "Node", "Record"}
 
 func (ec *executionContext) _Deal(ctx context.Context, sel ast.SelectionSet, obj *ent.Deal) graphql.Marshaler {
+	if fields := ec.directDeal(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeDeal(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, dealImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47270,82 +47340,82 @@ func (ec *executionContext) _Deal(ctx context.Context, sel ast.SelectionSet, obj
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Deal")
 		case "id":
-			out.Values[i] = ec._Deal_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Deal_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "updatedAt":
-			out.Values[i] = ec._Deal_updatedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "number":
-			out.Values[i] = ec._Deal_number(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Number)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "state":
-			out.Values[i] = ec._Deal_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateChangedAt":
-			out.Values[i] = ec._Deal_stateChangedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StateChangedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateReason":
-			out.Values[i] = ec._Deal_stateReason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.StateReason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "orphanedAt":
-			out.Values[i] = ec._Deal_orphanedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.OrphanedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "purgeAfter":
-			out.Values[i] = ec._Deal_purgeAfter(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "suspendedUntil":
-			out.Values[i] = ec._Deal_suspendedUntil(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._Deal_version(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "name":
-			out.Values[i] = ec._Deal_name(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2string(ctx, field.Selections, obj.Name)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "amount":
-			out.Values[i] = ec._Deal_amount(ctx, field, obj)
+			out.Values[i] = ec.marshalOFloat2ᚖfloat64(ctx, field.Selections, obj.Amount)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "currency":
-			out.Values[i] = ec._Deal_currency(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Currency)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stage":
-			out.Values[i] = ec._Deal_stage(ctx, field, obj)
+			out.Values[i] = ec.marshalNDealStage2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋdealᚐStage(ctx, field.Selections, obj.Stage)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "closesAt":
-			out.Values[i] = ec._Deal_closesAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.ClosesAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -47416,12 +47486,12 @@ func (ec *executionContext) _Deal(ctx context.Context, sel ast.SelectionSet, obj
 					return ec._Deal_attachments(ctx, field, obj)
 				})
 		case "type":
-			out.Values[i] = ec._Deal_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type())
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "label":
-			out.Values[i] = ec._Deal_label(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Label())
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -47469,6 +47539,9 @@ func (ec *executionContext) _Deal(ctx context.Context, sel ast.SelectionSet, obj
 var dealConnectionImplementors = []string{"DealConnection"}
 
 func (ec *executionContext) _DealConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.DealConnection) graphql.Marshaler {
+	if fields := ec.directDealConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeDealConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, dealConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47488,7 +47561,7 @@ func (ec *executionContext) _DealConnection(ctx context.Context, sel ast.Selecti
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._DealConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -47517,6 +47590,9 @@ func (ec *executionContext) _DealConnection(ctx context.Context, sel ast.Selecti
 var dealEdgeImplementors = []string{"DealEdge"}
 
 func (ec *executionContext) _DealEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.DealEdge) graphql.Marshaler {
+	if fields := ec.directDealEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeDealEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, dealEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47531,7 +47607,7 @@ func (ec *executionContext) _DealEdge(ctx context.Context, sel ast.SelectionSet,
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._DealEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -47555,6 +47631,9 @@ func (ec *executionContext) _DealEdge(ctx context.Context, sel ast.SelectionSet,
 var dealPayloadImplementors = []string{"DealPayload"}
 
 func (ec *executionContext) _DealPayload(ctx context.Context, sel ast.SelectionSet, obj *model.DealPayload) graphql.Marshaler {
+	if fields := ec.directDealPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeDealPayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, dealPayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47588,6 +47667,9 @@ func (ec *executionContext) _DealPayload(ctx context.Context, sel ast.SelectionS
 var fieldChangeImplementors = []string{"FieldChange"}
 
 func (ec *executionContext) _FieldChange(ctx context.Context, sel ast.SelectionSet, obj *model.FieldChange) graphql.Marshaler {
+	if fields := ec.directFieldChange(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeFieldChange(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, fieldChangeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47597,17 +47679,17 @@ func (ec *executionContext) _FieldChange(ctx context.Context, sel ast.SelectionS
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("FieldChange")
 		case "field":
-			out.Values[i] = ec._FieldChange_field(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Field)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "old":
-			out.Values[i] = ec._FieldChange_old(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Old)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "new":
-			out.Values[i] = ec._FieldChange_new(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.New)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
@@ -47631,6 +47713,9 @@ func (ec *executionContext) _FieldChange(ctx context.Context, sel ast.SelectionS
 var messageImplementors = []string{"Message", "Node", "Record"}
 
 func (ec *executionContext) _Message(ctx context.Context, sel ast.SelectionSet, obj *ent.Message) graphql.Marshaler {
+	if fields := ec.directMessage(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeMessage(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, messageImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47640,102 +47725,102 @@ func (ec *executionContext) _Message(ctx context.Context, sel ast.SelectionSet, 
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Message")
 		case "id":
-			out.Values[i] = ec._Message_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Message_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "updatedAt":
-			out.Values[i] = ec._Message_updatedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "state":
-			out.Values[i] = ec._Message_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateChangedAt":
-			out.Values[i] = ec._Message_stateChangedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StateChangedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateReason":
-			out.Values[i] = ec._Message_stateReason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.StateReason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "orphanedAt":
-			out.Values[i] = ec._Message_orphanedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.OrphanedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "purgeAfter":
-			out.Values[i] = ec._Message_purgeAfter(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "suspendedUntil":
-			out.Values[i] = ec._Message_suspendedUntil(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._Message_version(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "channel":
-			out.Values[i] = ec._Message_channel(ctx, field, obj)
+			out.Values[i] = ec.marshalNMessageChannel2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐChannel(ctx, field.Selections, obj.Channel)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "category":
-			out.Values[i] = ec._Message_category(ctx, field, obj)
+			out.Values[i] = ec.marshalNMessageCategory2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐCategory(ctx, field.Selections, obj.Category)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "direction":
-			out.Values[i] = ec._Message_direction(ctx, field, obj)
+			out.Values[i] = ec.marshalNMessageDirection2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐDirection(ctx, field.Selections, obj.Direction)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "sender":
-			out.Values[i] = ec._Message_sender(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Sender)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "senderName":
-			out.Values[i] = ec._Message_senderName(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.SenderName)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "subject":
-			out.Values[i] = ec._Message_subject(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Subject)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "body":
-			out.Values[i] = ec._Message_body(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Body)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "sentAt":
-			out.Values[i] = ec._Message_sentAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.SentAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "messageID":
-			out.Values[i] = ec._Message_messageID(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.MessageID)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "threadKey":
-			out.Values[i] = ec._Message_threadKey(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.ThreadKey)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -47800,12 +47885,12 @@ func (ec *executionContext) _Message(ctx context.Context, sel ast.SelectionSet, 
 					return ec._Message_recipients(ctx, field, obj)
 				})
 		case "type":
-			out.Values[i] = ec._Message_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type())
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "label":
-			out.Values[i] = ec._Message_label(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Label())
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -47865,6 +47950,9 @@ func (ec *executionContext) _Message(ctx context.Context, sel ast.SelectionSet, 
 var messageConnectionImplementors = []string{"MessageConnection"}
 
 func (ec *executionContext) _MessageConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.MessageConnection) graphql.Marshaler {
+	if fields := ec.directMessageConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeMessageConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, messageConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47884,7 +47972,7 @@ func (ec *executionContext) _MessageConnection(ctx context.Context, sel ast.Sele
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._MessageConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -47913,6 +48001,9 @@ func (ec *executionContext) _MessageConnection(ctx context.Context, sel ast.Sele
 var messageEdgeImplementors = []string{"MessageEdge"}
 
 func (ec *executionContext) _MessageEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.MessageEdge) graphql.Marshaler {
+	if fields := ec.directMessageEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeMessageEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, messageEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47927,7 +48018,7 @@ func (ec *executionContext) _MessageEdge(ctx context.Context, sel ast.SelectionS
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._MessageEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -47951,6 +48042,9 @@ func (ec *executionContext) _MessageEdge(ctx context.Context, sel ast.SelectionS
 var messagePayloadImplementors = []string{"MessagePayload"}
 
 func (ec *executionContext) _MessagePayload(ctx context.Context, sel ast.SelectionSet, obj *model.MessagePayload) graphql.Marshaler {
+	if fields := ec.directMessagePayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeMessagePayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, messagePayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48174,6 +48268,9 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 var noteImplementors = []string{"Note", "Node", "Record"}
 
 func (ec *executionContext) _Note(ctx context.Context, sel ast.SelectionSet, obj *ent.Note) graphql.Marshaler {
+	if fields := ec.directNote(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeNote(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, noteImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48183,67 +48280,67 @@ func (ec *executionContext) _Note(ctx context.Context, sel ast.SelectionSet, obj
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Note")
 		case "id":
-			out.Values[i] = ec._Note_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Note_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "updatedAt":
-			out.Values[i] = ec._Note_updatedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "state":
-			out.Values[i] = ec._Note_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateChangedAt":
-			out.Values[i] = ec._Note_stateChangedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StateChangedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateReason":
-			out.Values[i] = ec._Note_stateReason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.StateReason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "orphanedAt":
-			out.Values[i] = ec._Note_orphanedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.OrphanedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "purgeAfter":
-			out.Values[i] = ec._Note_purgeAfter(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "suspendedUntil":
-			out.Values[i] = ec._Note_suspendedUntil(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._Note_version(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "kind":
-			out.Values[i] = ec._Note_kind(ctx, field, obj)
+			out.Values[i] = ec.marshalNNoteKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋnoteᚐKind(ctx, field.Selections, obj.Kind)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "body":
-			out.Values[i] = ec._Note_body(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2string(ctx, field.Selections, obj.Body)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "happenedAt":
-			out.Values[i] = ec._Note_happenedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.HappenedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -48296,12 +48393,12 @@ func (ec *executionContext) _Note(ctx context.Context, sel ast.SelectionSet, obj
 					return ec._Note_attachments(ctx, field, obj)
 				})
 		case "type":
-			out.Values[i] = ec._Note_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type())
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "label":
-			out.Values[i] = ec._Note_label(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Label())
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -48355,6 +48452,9 @@ func (ec *executionContext) _Note(ctx context.Context, sel ast.SelectionSet, obj
 var noteConnectionImplementors = []string{"NoteConnection"}
 
 func (ec *executionContext) _NoteConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.NoteConnection) graphql.Marshaler {
+	if fields := ec.directNoteConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeNoteConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, noteConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48374,7 +48474,7 @@ func (ec *executionContext) _NoteConnection(ctx context.Context, sel ast.Selecti
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._NoteConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -48403,6 +48503,9 @@ func (ec *executionContext) _NoteConnection(ctx context.Context, sel ast.Selecti
 var noteEdgeImplementors = []string{"NoteEdge"}
 
 func (ec *executionContext) _NoteEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.NoteEdge) graphql.Marshaler {
+	if fields := ec.directNoteEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeNoteEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, noteEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48417,7 +48520,7 @@ func (ec *executionContext) _NoteEdge(ctx context.Context, sel ast.SelectionSet,
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._NoteEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -48441,6 +48544,9 @@ func (ec *executionContext) _NoteEdge(ctx context.Context, sel ast.SelectionSet,
 var notePayloadImplementors = []string{"NotePayload"}
 
 func (ec *executionContext) _NotePayload(ctx context.Context, sel ast.SelectionSet, obj *model.NotePayload) graphql.Marshaler {
+	if fields := ec.directNotePayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeNotePayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, notePayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48474,6 +48580,9 @@ func (ec *executionContext) _NotePayload(ctx context.Context, sel ast.SelectionS
 var operationImplementors = []string{"Operation", "Node"}
 
 func (ec *executionContext) _Operation(ctx context.Context, sel ast.SelectionSet, obj *ent.Operation) graphql.Marshaler {
+	if fields := ec.directOperation(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperation(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48483,72 +48592,72 @@ func (ec *executionContext) _Operation(ctx context.Context, sel ast.SelectionSet
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Operation")
 		case "id":
-			out.Values[i] = ec._Operation_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "verb":
-			out.Values[i] = ec._Operation_verb(ctx, field, obj)
+			out.Values[i] = ec.marshalNVerb2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐVerb(ctx, field.Selections, obj.Verb)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "status":
-			out.Values[i] = ec._Operation_status(ctx, field, obj)
+			out.Values[i] = ec.marshalNOperationStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋoperationᚐStatus(ctx, field.Selections, obj.Status)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "mode":
-			out.Values[i] = ec._Operation_mode(ctx, field, obj)
+			out.Values[i] = ec.marshalNOperationMode2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋoperationᚐMode(ctx, field.Selections, obj.Mode)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "cascade":
-			out.Values[i] = ec._Operation_cascade(ctx, field, obj)
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Cascade)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "reason":
-			out.Values[i] = ec._Operation_reason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Reason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "total":
-			out.Values[i] = ec._Operation_total(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Total)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "processed":
-			out.Values[i] = ec._Operation_processed(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Processed)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "changed":
-			out.Values[i] = ec._Operation_changed(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Changed)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "unchanged":
-			out.Values[i] = ec._Operation_unchanged(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Unchanged)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "failed":
-			out.Values[i] = ec._Operation_failed(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Failed)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Operation_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "runAt":
-			out.Values[i] = ec._Operation_runAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.RunAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "finishedAt":
-			out.Values[i] = ec._Operation_finishedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.FinishedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -48602,6 +48711,9 @@ func (ec *executionContext) _Operation(ctx context.Context, sel ast.SelectionSet
 var operationConnectionImplementors = []string{"OperationConnection"}
 
 func (ec *executionContext) _OperationConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.OperationConnection) graphql.Marshaler {
+	if fields := ec.directOperationConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48621,7 +48733,7 @@ func (ec *executionContext) _OperationConnection(ctx context.Context, sel ast.Se
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._OperationConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -48650,6 +48762,9 @@ func (ec *executionContext) _OperationConnection(ctx context.Context, sel ast.Se
 var operationEdgeImplementors = []string{"OperationEdge"}
 
 func (ec *executionContext) _OperationEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.OperationEdge) graphql.Marshaler {
+	if fields := ec.directOperationEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48664,7 +48779,7 @@ func (ec *executionContext) _OperationEdge(ctx context.Context, sel ast.Selectio
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._OperationEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -48688,6 +48803,9 @@ func (ec *executionContext) _OperationEdge(ctx context.Context, sel ast.Selectio
 var operationItemImplementors = []string{"OperationItem", "Node"}
 
 func (ec *executionContext) _OperationItem(ctx context.Context, sel ast.SelectionSet, obj *ent.OperationItem) graphql.Marshaler {
+	if fields := ec.directOperationItem(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationItem(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationItemImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48697,32 +48815,32 @@ func (ec *executionContext) _OperationItem(ctx context.Context, sel ast.Selectio
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("OperationItem")
 		case "id":
-			out.Values[i] = ec._OperationItem_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "recordID":
-			out.Values[i] = ec._OperationItem_recordID(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.RecordID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "direct":
-			out.Values[i] = ec._OperationItem_direct(ctx, field, obj)
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Direct)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "depth":
-			out.Values[i] = ec._OperationItem_depth(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Depth)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "outcome":
-			out.Values[i] = ec._OperationItem_outcome(ctx, field, obj)
+			out.Values[i] = ec.marshalNItemOutcome2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋoperationitemᚐOutcome(ctx, field.Selections, obj.Outcome)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "priorState":
-			out.Values[i] = ec._OperationItem_priorState(ctx, field, obj)
+			out.Values[i] = ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.PriorState)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -48788,6 +48906,9 @@ func (ec *executionContext) _OperationItem(ctx context.Context, sel ast.Selectio
 var operationItemConnectionImplementors = []string{"OperationItemConnection"}
 
 func (ec *executionContext) _OperationItemConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.OperationItemConnection) graphql.Marshaler {
+	if fields := ec.directOperationItemConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationItemConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationItemConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48807,7 +48928,7 @@ func (ec *executionContext) _OperationItemConnection(ctx context.Context, sel as
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._OperationItemConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -48836,6 +48957,9 @@ func (ec *executionContext) _OperationItemConnection(ctx context.Context, sel as
 var operationItemEdgeImplementors = []string{"OperationItemEdge"}
 
 func (ec *executionContext) _OperationItemEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.OperationItemEdge) graphql.Marshaler {
+	if fields := ec.directOperationItemEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationItemEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationItemEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48850,7 +48974,7 @@ func (ec *executionContext) _OperationItemEdge(ctx context.Context, sel ast.Sele
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._OperationItemEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -48874,6 +48998,9 @@ func (ec *executionContext) _OperationItemEdge(ctx context.Context, sel ast.Sele
 var operationPayloadImplementors = []string{"OperationPayload"}
 
 func (ec *executionContext) _OperationPayload(ctx context.Context, sel ast.SelectionSet, obj *model.OperationPayload) graphql.Marshaler {
+	if fields := ec.directOperationPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationPayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationPayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48907,6 +49034,9 @@ func (ec *executionContext) _OperationPayload(ctx context.Context, sel ast.Selec
 var pageInfoImplementors = []string{"PageInfo"}
 
 func (ec *executionContext) _PageInfo(ctx context.Context, sel ast.SelectionSet, obj *entgql.PageInfo[gid.ID]) graphql.Marshaler {
+	if fields := ec.directPageInfo(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePageInfo(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, pageInfoImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48916,22 +49046,22 @@ func (ec *executionContext) _PageInfo(ctx context.Context, sel ast.SelectionSet,
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("PageInfo")
 		case "hasNextPage":
-			out.Values[i] = ec._PageInfo_hasNextPage(ctx, field, obj)
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.HasNextPage)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "hasPreviousPage":
-			out.Values[i] = ec._PageInfo_hasPreviousPage(ctx, field, obj)
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.HasPreviousPage)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "startCursor":
-			out.Values[i] = ec._PageInfo_startCursor(ctx, field, obj)
+			out.Values[i] = ec.marshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.StartCursor)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "endCursor":
-			out.Values[i] = ec._PageInfo_endCursor(ctx, field, obj)
+			out.Values[i] = ec.marshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.EndCursor)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
@@ -48955,6 +49085,9 @@ func (ec *executionContext) _PageInfo(ctx context.Context, sel ast.SelectionSet,
 var previewImplementors = []string{"Preview"}
 
 func (ec *executionContext) _Preview(ctx context.Context, sel ast.SelectionSet, obj *record.Preview) graphql.Marshaler {
+	if fields := ec.directPreview(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePreview(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, previewImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48964,12 +49097,12 @@ func (ec *executionContext) _Preview(ctx context.Context, sel ast.SelectionSet, 
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Preview")
 		case "token":
-			out.Values[i] = ec._Preview_token(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Token)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "total":
-			out.Values[i] = ec._Preview_total(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Total)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -49003,12 +49136,12 @@ func (ec *executionContext) _Preview(ctx context.Context, sel ast.SelectionSet, 
 					return ec._Preview_affectedUsers(ctx, field, obj)
 				})
 		case "needsApproval":
-			out.Values[i] = ec._Preview_needsApproval(ctx, field, obj)
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.NeedsApproval)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "reversible":
-			out.Values[i] = ec._Preview_reversible(ctx, field, obj)
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Reversible)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -49184,6 +49317,9 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 var reasonImplementors = []string{"Reason"}
 
 func (ec *executionContext) _Reason(ctx context.Context, sel ast.SelectionSet, obj *record.Reason) graphql.Marshaler {
+	if fields := ec.directReason(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeReason(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, reasonImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -49193,7 +49329,7 @@ func (ec *executionContext) _Reason(ctx context.Context, sel ast.SelectionSet, o
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Reason")
 		case "code":
-			out.Values[i] = ec._Reason_code(ctx, field, obj)
+			out.Values[i] = ec.marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx, field.Selections, obj.Code)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -49229,6 +49365,9 @@ func (ec *executionContext) _Reason(ctx context.Context, sel ast.SelectionSet, o
 var recipientImplementors = []string{"Recipient", "Node"}
 
 func (ec *executionContext) _Recipient(ctx context.Context, sel ast.SelectionSet, obj *ent.Recipient) graphql.Marshaler {
+	if fields := ec.directRecipient(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRecipient(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, recipientImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -49238,22 +49377,22 @@ func (ec *executionContext) _Recipient(ctx context.Context, sel ast.SelectionSet
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Recipient")
 		case "id":
-			out.Values[i] = ec._Recipient_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "kind":
-			out.Values[i] = ec._Recipient_kind(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecipientKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋrecipientᚐKind(ctx, field.Selections, obj.Kind)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "address":
-			out.Values[i] = ec._Recipient_address(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Address)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "name":
-			out.Values[i] = ec._Recipient_name(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Name)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
@@ -49277,6 +49416,9 @@ func (ec *executionContext) _Recipient(ctx context.Context, sel ast.SelectionSet
 var recordConnectionImplementors = []string{"RecordConnection"}
 
 func (ec *executionContext) _RecordConnection(ctx context.Context, sel ast.SelectionSet, obj *model.RecordConnection) graphql.Marshaler {
+	if fields := ec.directRecordConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRecordConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, recordConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -49301,7 +49443,7 @@ func (ec *executionContext) _RecordConnection(ctx context.Context, sel ast.Selec
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._RecordConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -49325,6 +49467,9 @@ func (ec *executionContext) _RecordConnection(ctx context.Context, sel ast.Selec
 var recordEdgeImplementors = []string{"RecordEdge"}
 
 func (ec *executionContext) _RecordEdge(ctx context.Context, sel ast.SelectionSet, obj *model.RecordEdge) graphql.Marshaler {
+	if fields := ec.directRecordEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRecordEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, recordEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -49339,7 +49484,7 @@ func (ec *executionContext) _RecordEdge(ctx context.Context, sel ast.SelectionSe
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._RecordEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -49363,6 +49508,9 @@ func (ec *executionContext) _RecordEdge(ctx context.Context, sel ast.SelectionSe
 var recordRefImplementors = []string{"RecordRef"}
 
 func (ec *executionContext) _RecordRef(ctx context.Context, sel ast.SelectionSet, obj *ent.RecordRef) graphql.Marshaler {
+	if fields := ec.directRecordRef(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRecordRef(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, recordRefImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -49372,17 +49520,17 @@ func (ec *executionContext) _RecordRef(ctx context.Context, sel ast.SelectionSet
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("RecordRef")
 		case "id":
-			out.Values[i] = ec._RecordRef_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "type":
-			out.Values[i] = ec._RecordRef_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "state":
-			out.Values[i] = ec._RecordRef_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -49406,6 +49554,9 @@ func (ec *executionContext) _RecordRef(ctx context.Context, sel ast.SelectionSet
 var taskImplementors = []string{"Task", "Node", "Record"}
 
 func (ec *executionContext) _Task(ctx context.Context, sel ast.SelectionSet, obj *ent.Task) graphql.Marshaler {
+	if fields := ec.directTask(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeTask(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, taskImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -49415,72 +49566,72 @@ func (ec *executionContext) _Task(ctx context.Context, sel ast.SelectionSet, obj
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Task")
 		case "id":
-			out.Values[i] = ec._Task_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Task_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "updatedAt":
-			out.Values[i] = ec._Task_updatedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "state":
-			out.Values[i] = ec._Task_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateChangedAt":
-			out.Values[i] = ec._Task_stateChangedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StateChangedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateReason":
-			out.Values[i] = ec._Task_stateReason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.StateReason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "orphanedAt":
-			out.Values[i] = ec._Task_orphanedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.OrphanedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "purgeAfter":
-			out.Values[i] = ec._Task_purgeAfter(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "suspendedUntil":
-			out.Values[i] = ec._Task_suspendedUntil(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._Task_version(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "title":
-			out.Values[i] = ec._Task_title(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2string(ctx, field.Selections, obj.Title)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "body":
-			out.Values[i] = ec._Task_body(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Body)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "dueAt":
-			out.Values[i] = ec._Task_dueAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.DueAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "done":
-			out.Values[i] = ec._Task_done(ctx, field, obj)
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Done)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -49533,12 +49684,12 @@ func (ec *executionContext) _Task(ctx context.Context, sel ast.SelectionSet, obj
 					return ec._Task_calls(ctx, field, obj)
 				})
 		case "type":
-			out.Values[i] = ec._Task_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type())
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "label":
-			out.Values[i] = ec._Task_label(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Label())
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -49586,6 +49737,9 @@ func (ec *executionContext) _Task(ctx context.Context, sel ast.SelectionSet, obj
 var taskConnectionImplementors = []string{"TaskConnection"}
 
 func (ec *executionContext) _TaskConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.TaskConnection) graphql.Marshaler {
+	if fields := ec.directTaskConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeTaskConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, taskConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -49605,7 +49759,7 @@ func (ec *executionContext) _TaskConnection(ctx context.Context, sel ast.Selecti
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._TaskConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -49634,6 +49788,9 @@ func (ec *executionContext) _TaskConnection(ctx context.Context, sel ast.Selecti
 var taskEdgeImplementors = []string{"TaskEdge"}
 
 func (ec *executionContext) _TaskEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.TaskEdge) graphql.Marshaler {
+	if fields := ec.directTaskEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeTaskEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, taskEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -49648,7 +49805,7 @@ func (ec *executionContext) _TaskEdge(ctx context.Context, sel ast.SelectionSet,
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._TaskEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -49672,6 +49829,9 @@ func (ec *executionContext) _TaskEdge(ctx context.Context, sel ast.SelectionSet,
 var taskPayloadImplementors = []string{"TaskPayload"}
 
 func (ec *executionContext) _TaskPayload(ctx context.Context, sel ast.SelectionSet, obj *model.TaskPayload) graphql.Marshaler {
+	if fields := ec.directTaskPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeTaskPayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, taskPayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -49705,6 +49865,9 @@ func (ec *executionContext) _TaskPayload(ctx context.Context, sel ast.SelectionS
 var teamImplementors = []string{"Team", "Node"}
 
 func (ec *executionContext) _Team(ctx context.Context, sel ast.SelectionSet, obj *ent.Team) graphql.Marshaler {
+	if fields := ec.directTeam(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeTeam(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, teamImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -49714,12 +49877,12 @@ func (ec *executionContext) _Team(ctx context.Context, sel ast.SelectionSet, obj
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Team")
 		case "id":
-			out.Values[i] = ec._Team_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "name":
-			out.Values[i] = ec._Team_name(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Name)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -49743,6 +49906,9 @@ func (ec *executionContext) _Team(ctx context.Context, sel ast.SelectionSet, obj
 var threadImpactImplementors = []string{"ThreadImpact"}
 
 func (ec *executionContext) _ThreadImpact(ctx context.Context, sel ast.SelectionSet, obj *record.ThreadImpact) graphql.Marshaler {
+	if fields := ec.directThreadImpact(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeThreadImpact(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, threadImpactImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -49752,22 +49918,22 @@ func (ec *executionContext) _ThreadImpact(ctx context.Context, sel ast.Selection
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("ThreadImpact")
 		case "threadKey":
-			out.Values[i] = ec._ThreadImpact_threadKey(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.ThreadKey)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "subject":
-			out.Values[i] = ec._ThreadImpact_subject(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Subject)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "going":
-			out.Values[i] = ec._ThreadImpact_going(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Going)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "staying":
-			out.Values[i] = ec._ThreadImpact_staying(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Staying)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -49791,6 +49957,9 @@ func (ec *executionContext) _ThreadImpact(ctx context.Context, sel ast.Selection
 var typeCountImplementors = []string{"TypeCount"}
 
 func (ec *executionContext) _TypeCount(ctx context.Context, sel ast.SelectionSet, obj *record.TypeCount) graphql.Marshaler {
+	if fields := ec.directTypeCount(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeTypeCount(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, typeCountImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -49800,17 +49969,17 @@ func (ec *executionContext) _TypeCount(ctx context.Context, sel ast.SelectionSet
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("TypeCount")
 		case "type":
-			out.Values[i] = ec._TypeCount_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "count":
-			out.Values[i] = ec._TypeCount_count(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Count)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "changed":
-			out.Values[i] = ec._TypeCount_changed(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Changed)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -49834,6 +50003,9 @@ func (ec *executionContext) _TypeCount(ctx context.Context, sel ast.SelectionSet
 var userImplementors = []string{"User", "Node"}
 
 func (ec *executionContext) _User(ctx context.Context, sel ast.SelectionSet, obj *ent.User) graphql.Marshaler {
+	if fields := ec.directUser(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeUser(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, userImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -49843,27 +50015,27 @@ func (ec *executionContext) _User(ctx context.Context, sel ast.SelectionSet, obj
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("User")
 		case "id":
-			out.Values[i] = ec._User_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "email":
-			out.Values[i] = ec._User_email(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Email)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "name":
-			out.Values[i] = ec._User_name(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Name)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "active":
-			out.Values[i] = ec._User_active(ctx, field, obj)
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Active)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._User_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -49893,6 +50065,9 @@ func (ec *executionContext) _User(ctx context.Context, sel ast.SelectionSet, obj
 var viewerImplementors = []string{"Viewer"}
 
 func (ec *executionContext) _Viewer(ctx context.Context, sel ast.SelectionSet, obj *model.Viewer) graphql.Marshaler {
+	if fields := ec.directViewer(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeViewer(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, viewerImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -49907,7 +50082,7 @@ func (ec *executionContext) _Viewer(ctx context.Context, sel ast.SelectionSet, o
 				out.Invalids++
 			}
 		case "tenant":
-			out.Values[i] = ec._Viewer_tenant(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Tenant)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -50320,7 +50495,7 @@ func (ec *executionContext) unmarshalNAction2ᚕgithubᚗcomᚋletheᚑcrmᚋlet
 }
 
 func (ec *executionContext) marshalNAction2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐActionᚄ(ctx context.Context, sel ast.SelectionSet, v []authz.Action) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, sel, v[i])
@@ -50354,7 +50529,10 @@ func (ec *executionContext) marshalNActorKind2githubᚗcomᚋletheᚑcrmᚋlethe
 }
 
 func (ec *executionContext) marshalNAttachment2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachmentᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Attachment) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directAttachment(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Attachment) { ec.writeAttachment(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNAttachment2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachment(ctx, sel, v[i])
@@ -50386,7 +50564,10 @@ func (ec *executionContext) marshalNAttachmentConnection2ᚖgithubᚗcomᚋlethe
 }
 
 func (ec *executionContext) marshalNAttachmentEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachmentEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.AttachmentEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directAttachmentEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.AttachmentEdge) { ec.writeAttachmentEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNAttachmentEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachmentEdge(ctx, sel, v[i])
@@ -50437,7 +50618,10 @@ func (ec *executionContext) unmarshalNAttachmentWhereInput2ᚖgithubᚗcomᚋlet
 }
 
 func (ec *executionContext) marshalNAuditEvent2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAuditEventᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.AuditEvent) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directAuditEvent(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.AuditEvent) { ec.writeAuditEvent(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNAuditEvent2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAuditEvent(ctx, sel, v[i])
@@ -50469,7 +50653,10 @@ func (ec *executionContext) marshalNAuditEventConnection2ᚖgithubᚗcomᚋlethe
 }
 
 func (ec *executionContext) marshalNAuditEventEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAuditEventEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.AuditEventEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directAuditEventEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.AuditEventEdge) { ec.writeAuditEventEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNAuditEventEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAuditEventEdge(ctx, sel, v[i])
@@ -50508,7 +50695,10 @@ func (ec *executionContext) marshalNAuditOutcome2githubᚗcomᚋletheᚑcrmᚋle
 }
 
 func (ec *executionContext) marshalNBlocker2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐBlockerᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Blocker) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directBlocker(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.Blocker) { ec.writeBlocker(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNBlocker2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐBlocker(ctx, sel, v[i])
@@ -50546,7 +50736,10 @@ func (ec *executionContext) marshalNBoolean2bool(ctx context.Context, sel ast.Se
 }
 
 func (ec *executionContext) marshalNCall2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCallᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Call) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directCall(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Call) { ec.writeCall(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCall2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCall(ctx, sel, v[i])
@@ -50588,7 +50781,10 @@ func (ec *executionContext) marshalNCallDirection2githubᚗcomᚋletheᚑcrmᚋl
 }
 
 func (ec *executionContext) marshalNCallEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCallEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.CallEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directCallEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.CallEdge) { ec.writeCallEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCallEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCallEdge(ctx, sel, v[i])
@@ -50659,7 +50855,10 @@ func (ec *executionContext) marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋin
 }
 
 func (ec *executionContext) marshalNContact2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐContactᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Contact) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directContact(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Contact) { ec.writeContact(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNContact2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐContact(ctx, sel, v[i])
@@ -50691,7 +50890,10 @@ func (ec *executionContext) marshalNContactConnection2ᚖgithubᚗcomᚋletheᚑ
 }
 
 func (ec *executionContext) marshalNContactEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐContactEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.ContactEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directContactEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.ContactEdge) { ec.writeContactEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNContactEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐContactEdge(ctx, sel, v[i])
@@ -50796,7 +50998,10 @@ func (ec *executionContext) marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCurso
 }
 
 func (ec *executionContext) marshalNCustomer2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCustomerᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Customer) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directCustomer(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Customer) { ec.writeCustomer(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCustomer2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCustomer(ctx, sel, v[i])
@@ -50828,7 +51033,10 @@ func (ec *executionContext) marshalNCustomerConnection2ᚖgithubᚗcomᚋlethe�
 }
 
 func (ec *executionContext) marshalNCustomerEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCustomerEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.CustomerEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directCustomerEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.CustomerEdge) { ec.writeCustomerEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCustomerEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCustomerEdge(ctx, sel, v[i])
@@ -50899,7 +51107,10 @@ func (ec *executionContext) unmarshalNCustomerWhereInput2ᚖgithubᚗcomᚋlethe
 }
 
 func (ec *executionContext) marshalNDeal2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐDealᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Deal) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directDeal(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Deal) { ec.writeDeal(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNDeal2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐDeal(ctx, sel, v[i])
@@ -50931,7 +51142,10 @@ func (ec *executionContext) marshalNDealConnection2ᚖgithubᚗcomᚋletheᚑcrm
 }
 
 func (ec *executionContext) marshalNDealEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐDealEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.DealEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directDealEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.DealEdge) { ec.writeDealEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNDealEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐDealEdge(ctx, sel, v[i])
@@ -51002,7 +51216,10 @@ func (ec *executionContext) unmarshalNEmptyBinInput2githubᚗcomᚋletheᚑcrm�
 }
 
 func (ec *executionContext) marshalNFieldChange2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐFieldChangeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.FieldChange) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directFieldChange(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.FieldChange) { ec.writeFieldChange(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNFieldChange2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐFieldChange(ctx, sel, v[i])
@@ -51117,7 +51334,10 @@ func (ec *executionContext) marshalNItemOutcome2githubᚗcomᚋletheᚑcrmᚋlet
 }
 
 func (ec *executionContext) marshalNMessage2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐMessageᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Message) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directMessage(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Message) { ec.writeMessage(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNMessage2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐMessage(ctx, sel, v[i])
@@ -51179,7 +51399,10 @@ func (ec *executionContext) marshalNMessageDirection2githubᚗcomᚋletheᚑcrm�
 }
 
 func (ec *executionContext) marshalNMessageEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐMessageEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.MessageEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directMessageEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.MessageEdge) { ec.writeMessageEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNMessageEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐMessageEdge(ctx, sel, v[i])
@@ -51230,7 +51453,7 @@ func (ec *executionContext) unmarshalNMessageWhereInput2ᚖgithubᚗcomᚋlethe�
 }
 
 func (ec *executionContext) marshalNNode2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNoder(ctx context.Context, sel ast.SelectionSet, v []ent.Noder) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalONode2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNoder(ctx, sel, v[i])
@@ -51240,7 +51463,10 @@ func (ec *executionContext) marshalNNode2ᚕgithubᚗcomᚋletheᚑcrmᚋlethe�
 }
 
 func (ec *executionContext) marshalNNote2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNoteᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Note) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directNote(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Note) { ec.writeNote(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNNote2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNote(ctx, sel, v[i])
@@ -51272,7 +51498,10 @@ func (ec *executionContext) marshalNNoteConnection2ᚖgithubᚗcomᚋletheᚑcrm
 }
 
 func (ec *executionContext) marshalNNoteEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNoteEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.NoteEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directNoteEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.NoteEdge) { ec.writeNoteEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNNoteEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNoteEdge(ctx, sel, v[i])
@@ -51333,7 +51562,10 @@ func (ec *executionContext) unmarshalNNoteWhereInput2ᚖgithubᚗcomᚋletheᚑc
 }
 
 func (ec *executionContext) marshalNOperation2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Operation) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directOperation(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Operation) { ec.writeOperation(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNOperation2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperation(ctx, sel, v[i])
@@ -51365,7 +51597,10 @@ func (ec *executionContext) marshalNOperationConnection2ᚖgithubᚗcomᚋlethe�
 }
 
 func (ec *executionContext) marshalNOperationEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.OperationEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directOperationEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.OperationEdge) { ec.writeOperationEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNOperationEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationEdge(ctx, sel, v[i])
@@ -51389,7 +51624,10 @@ func (ec *executionContext) marshalNOperationEdge2ᚖgithubᚗcomᚋletheᚑcrm�
 }
 
 func (ec *executionContext) marshalNOperationItem2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationItemᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.OperationItem) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directOperationItem(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.OperationItem) { ec.writeOperationItem(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNOperationItem2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationItem(ctx, sel, v[i])
@@ -51421,7 +51659,10 @@ func (ec *executionContext) marshalNOperationItemConnection2ᚖgithubᚗcomᚋle
 }
 
 func (ec *executionContext) marshalNOperationItemEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationItemEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.OperationItemEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directOperationItemEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.OperationItemEdge) { ec.writeOperationItemEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNOperationItemEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationItemEdge(ctx, sel, v[i])
@@ -51513,7 +51754,10 @@ func (ec *executionContext) unmarshalNPurgeRecordsInput2githubᚗcomᚋletheᚑc
 }
 
 func (ec *executionContext) marshalNReason2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐReasonᚄ(ctx context.Context, sel ast.SelectionSet, v []*record.Reason) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directReason(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *record.Reason) { ec.writeReason(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNReason2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐReason(ctx, sel, v[i])
@@ -51573,7 +51817,7 @@ func (ec *executionContext) marshalNRecord2githubᚗcomᚋletheᚑcrmᚋletheᚋ
 }
 
 func (ec *executionContext) marshalNRecord2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordᚄ(ctx context.Context, sel ast.SelectionSet, v []ent.Record) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNRecord2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecord(ctx, sel, v[i])
@@ -51597,7 +51841,10 @@ func (ec *executionContext) marshalNRecordConnection2ᚖgithubᚗcomᚋletheᚑc
 }
 
 func (ec *executionContext) marshalNRecordEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.RecordEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directRecordEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.RecordEdge) { ec.writeRecordEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNRecordEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordEdge(ctx, sel, v[i])
@@ -51704,7 +51951,10 @@ func (ec *executionContext) marshalNString2ᚕstringᚄ(ctx context.Context, sel
 }
 
 func (ec *executionContext) marshalNTask2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTaskᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Task) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directTask(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Task) { ec.writeTask(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNTask2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTask(ctx, sel, v[i])
@@ -51736,7 +51986,10 @@ func (ec *executionContext) marshalNTaskConnection2ᚖgithubᚗcomᚋletheᚑcrm
 }
 
 func (ec *executionContext) marshalNTaskEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTaskEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.TaskEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directTaskEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.TaskEdge) { ec.writeTaskEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNTaskEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTaskEdge(ctx, sel, v[i])
@@ -51800,7 +52053,10 @@ func (ec *executionContext) unmarshalNTeamWhereInput2ᚖgithubᚗcomᚋletheᚑc
 }
 
 func (ec *executionContext) marshalNThreadImpact2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐThreadImpactᚄ(ctx context.Context, sel ast.SelectionSet, v []*record.ThreadImpact) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directThreadImpact(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *record.ThreadImpact) { ec.writeThreadImpact(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNThreadImpact2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐThreadImpact(ctx, sel, v[i])
@@ -51842,7 +52098,7 @@ func (ec *executionContext) marshalNTypeCount2githubᚗcomᚋletheᚑcrmᚋlethe
 }
 
 func (ec *executionContext) marshalNTypeCount2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐTypeCountᚄ(ctx context.Context, sel ast.SelectionSet, v []record.TypeCount) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNTypeCount2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐTypeCount(ctx, sel, v[i])
@@ -51903,7 +52159,10 @@ func (ec *executionContext) unmarshalNUpdateTaskInput2githubᚗcomᚋletheᚑcrm
 }
 
 func (ec *executionContext) marshalNUser2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUserᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.User) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directUser(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.User) { ec.writeUser(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNUser2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUser(ctx, sel, v[i])
@@ -51959,7 +52218,7 @@ func (ec *executionContext) marshalN__Directive2githubᚗcomᚋ99designsᚋgqlge
 }
 
 func (ec *executionContext) marshalN__Directive2ᚕgithubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐDirectiveᚄ(ctx context.Context, sel ast.SelectionSet, v []introspection.Directive) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalN__Directive2githubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐDirective(ctx, sel, v[i])
@@ -52003,7 +52262,7 @@ func (ec *executionContext) unmarshalN__DirectiveLocation2ᚕstringᚄ(ctx conte
 }
 
 func (ec *executionContext) marshalN__DirectiveLocation2ᚕstringᚄ(ctx context.Context, sel ast.SelectionSet, v []string) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalN__DirectiveLocation2string(ctx, sel, v[i])
@@ -52031,7 +52290,7 @@ func (ec *executionContext) marshalN__InputValue2githubᚗcomᚋ99designsᚋgqlg
 }
 
 func (ec *executionContext) marshalN__InputValue2ᚕgithubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐInputValueᚄ(ctx context.Context, sel ast.SelectionSet, v []introspection.InputValue) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalN__InputValue2githubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐInputValue(ctx, sel, v[i])
@@ -52059,7 +52318,7 @@ func (ec *executionContext) marshalN__Type2githubᚗcomᚋ99designsᚋgqlgenᚋg
 }
 
 func (ec *executionContext) marshalN__Type2ᚕgithubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐTypeᚄ(ctx context.Context, sel ast.SelectionSet, v []introspection.Type) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalN__Type2githubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐType(ctx, sel, v[i])
@@ -52117,7 +52376,7 @@ func (ec *executionContext) marshalOAction2ᚕgithubᚗcomᚋletheᚑcrmᚋlethe
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, sel, v[i])
@@ -52211,7 +52470,7 @@ func (ec *executionContext) marshalOAuditOutcome2ᚕgithubᚗcomᚋletheᚑcrm�
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNAuditOutcome2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋauditeventᚐOutcome(ctx, sel, v[i])
@@ -52300,7 +52559,7 @@ func (ec *executionContext) marshalOCallDirection2ᚕgithubᚗcomᚋletheᚑcrm�
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCallDirection2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcallᚐDirection(ctx, sel, v[i])
@@ -52360,7 +52619,7 @@ func (ec *executionContext) marshalOCallOutcome2ᚕgithubᚗcomᚋletheᚑcrmᚋ
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCallOutcome2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcallᚐOutcome(ctx, sel, v[i])
@@ -52518,7 +52777,7 @@ func (ec *executionContext) marshalOCustomerKind2ᚕgithubᚗcomᚋletheᚑcrm�
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCustomerKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcustomerᚐKind(ctx, sel, v[i])
@@ -52578,7 +52837,7 @@ func (ec *executionContext) marshalOCustomerStatus2ᚕgithubᚗcomᚋletheᚑcrm
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCustomerStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcustomerᚐStatus(ctx, sel, v[i])
@@ -52670,7 +52929,7 @@ func (ec *executionContext) marshalODealStage2ᚕgithubᚗcomᚋletheᚑcrmᚋle
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNDealStage2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋdealᚐStage(ctx, sel, v[i])
@@ -52944,7 +53203,7 @@ func (ec *executionContext) marshalOMessageCategory2ᚕgithubᚗcomᚋletheᚑcr
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNMessageCategory2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐCategory(ctx, sel, v[i])
@@ -52996,7 +53255,7 @@ func (ec *executionContext) marshalOMessageChannel2ᚕgithubᚗcomᚋletheᚑcrm
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNMessageChannel2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐChannel(ctx, sel, v[i])
@@ -53048,7 +53307,7 @@ func (ec *executionContext) marshalOMessageDirection2ᚕgithubᚗcomᚋletheᚑc
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNMessageDirection2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐDirection(ctx, sel, v[i])
@@ -53147,7 +53406,7 @@ func (ec *executionContext) marshalONoteKind2ᚕgithubᚗcomᚋletheᚑcrmᚋlet
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNNoteKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋnoteᚐKind(ctx, sel, v[i])
@@ -53243,10 +53502,13 @@ func (ec *executionContext) unmarshalOPurgeRecordsInput2ᚖgithubᚗcomᚋlethe�
 }
 
 func (ec *executionContext) marshalORecipient2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecipientᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Recipient) graphql.Marshaler {
+	if fields := ec.directRecipient(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Recipient) { ec.writeRecipient(w, fields, obj) })
+	}
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNRecipient2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecipient(ctx, sel, v[i])
@@ -53299,7 +53561,7 @@ func (ec *executionContext) marshalORecipientKind2ᚕgithubᚗcomᚋletheᚑcrm�
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNRecipientKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋrecipientᚐKind(ctx, sel, v[i])
@@ -53390,7 +53652,7 @@ func (ec *executionContext) marshalORecordState2ᚕgithubᚗcomᚋletheᚑcrmᚋ
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, sel, v[i])
@@ -53442,7 +53704,7 @@ func (ec *executionContext) marshalORecordType2ᚕgithubᚗcomᚋletheᚑcrmᚋl
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, sel, v[i])
@@ -53621,10 +53883,13 @@ func (ec *executionContext) unmarshalOTaskWhereInput2ᚖgithubᚗcomᚋletheᚑc
 }
 
 func (ec *executionContext) marshalOTeam2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTeamᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Team) graphql.Marshaler {
+	if fields := ec.directTeam(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Team) { ec.writeTeam(w, fields, obj) })
+	}
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNTeam2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTeam(ctx, sel, v[i])
@@ -53776,7 +54041,7 @@ func (ec *executionContext) marshalO__EnumValue2ᚕgithubᚗcomᚋ99designsᚋgq
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalN__EnumValue2githubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐEnumValue(ctx, sel, v[i])
@@ -53795,7 +54060,7 @@ func (ec *executionContext) marshalO__Field2ᚕgithubᚗcomᚋ99designsᚋgqlgen
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalN__Field2githubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐField(ctx, sel, v[i])
@@ -53814,7 +54079,7 @@ func (ec *executionContext) marshalO__InputValue2ᚕgithubᚗcomᚋ99designsᚋg
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalN__InputValue2githubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐInputValue(ctx, sel, v[i])
@@ -53833,7 +54098,7 @@ func (ec *executionContext) marshalO__Type2ᚕgithubᚗcomᚋ99designsᚋgqlgen�
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalN__Type2githubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐType(ctx, sel, v[i])

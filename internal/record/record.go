@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 
 	"entgo.io/ent/dialect/sql"
 
+	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -29,11 +31,14 @@ type Service struct {
 	audit   *audit.Log
 	log     *slog.Logger
 	numbers numbers
+	reader  func() *ent.Client // reads outside of transactions
 }
 
 // New returns a service over a database.
 func New(db *store.DB, control *access.Control, log *audit.Log, logger *slog.Logger) *Service {
-	return &Service{db: db, control: control, audit: log, log: logger, numbers: numbers{blocks: map[string]block{}}}
+	s := &Service{db: db, control: control, audit: log, log: logger, numbers: numbers{blocks: map[string]block{}}}
+	s.reader = sync.OnceValue(func() *ent.Client { return s.newClient(db.Driver()) })
+	return s
 }
 
 // Request asks for an operation.

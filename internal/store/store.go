@@ -150,7 +150,11 @@ func (db *DB) Ping(ctx context.Context) error { return db.sql.PingContext(ctx) }
 
 // Driver is the ent driver for reads outside of transactions.
 func (db *DB) Driver() dialect.Driver {
-	return readDriver{entsql.NewDriver(db.dialect, entsql.Conn{ExecQuerier: traced{db.sql, db.trace}})}
+	refusing := readDriver{entsql.NewDriver(db.dialect, entsql.Conn{ExecQuerier: traced{db.sql, db.trace}})}
+	if db.pool != nil {
+		return poolReader{refusing, db.pool, db.trace}
+	}
+	return refusing
 }
 
 // ErrNoTransaction reports a write through a client that has no transaction.

@@ -125,7 +125,12 @@ func (tx *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql
 
 // Driver is the ent driver over the transaction. Its own Tx joins it.
 func (tx *Tx) Driver() dialect.Driver {
-	return txDriver{entsql.NewDriver(tx.db.dialect, entsql.Conn{ExecQuerier: traced{tx.tx, tx.db.trace}})}
+	joined := txDriver{entsql.NewDriver(tx.db.dialect, entsql.Conn{ExecQuerier: traced{tx.tx, tx.db.trace}})}
+	if tx.db.pool == nil {
+		return joined
+	}
+	reader := txReader{joined, tx}
+	return &nested{reader}
 }
 
 type txDriver struct{ *entsql.Driver }
@@ -133,5 +138,16 @@ type txDriver struct{ *entsql.Driver }
 func (d txDriver) Tx(context.Context) (dialect.Tx, error) { return dialect.NopTx(d), nil }
 
 func (d txDriver) BeginTx(context.Context, *sql.TxOptions) (dialect.Tx, error) {
+	return dialect.NopTx(d), nil
+}
+
+// nested is a driver whose transactions are the one it is in.
+type nested struct{ txReader }
+
+// Tx implements ent's dialect.Driver.
+func (d *nested) Tx(context.Context) (dialect.Tx, error) { return dialect.NopTx(d), nil }
+
+// BeginTx implements ent's transaction options.
+func (d *nested) BeginTx(context.Context, *sql.TxOptions) (dialect.Tx, error) {
 	return dialect.NopTx(d), nil
 }
