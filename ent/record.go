@@ -2002,6 +2002,13 @@ func (c *Client) UseRecords(h func(t *RecordType) Hook) {
 	c.Task.Use(h(recordTypesByName[TypeTask]))
 }
 
+// AdoptOperation returns o, which was just written, as if this client had read it: its edges are read
+// through the client.
+func (c *Client) AdoptOperation(o *Operation) *Operation {
+	o.config = c.config
+	return o
+}
+
 // QueryRecords loads the records of one type that match where, all columns.
 func (c *Client) QueryRecords(ctx context.Context, typ string, where ...func(*sql.Selector)) ([]Record, error) {
 	return c.CollectRecords(ctx, typ, nil, nil, where...)

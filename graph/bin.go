@@ -3,9 +3,7 @@ package graph
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"entgo.io/contrib/entgql"
@@ -14,30 +12,35 @@ import (
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/gid"
-	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
 )
 
 // binColumns are what the bin needs of its rows, whatever is selected.
 var binColumns = []string{"id", "state", "state_changed_at"}
 
-// topOfBin lets through deleted records that are not below another that is
-// still in the bin by the same operation.
-var topOfBin = func() string {
-	var above []string
-	for _, t := range ent.RecordTypes {
-		above = append(above, fmt.Sprintf(`EXISTS (SELECT 1 FROM %q p WHERE p.id = i.came_with AND p.operation_id = i.operation_id)`, t.Table))
-	}
-	return `NOT EXISTS (SELECT 1 FROM operation_items i WHERE i.record_id = %[1]s AND i.operation_id = %[2]s AND i.outcome = 'CHANGED'
-		AND i.came_with IS NOT NULL AND (` + strings.Join(above, " OR ") + `))`
-}()
-
-// bin is a page over all types: a page of each, merged. Each type is read with
-// the edges that are selected of it, in one statement and one for each edge.
-func (r *Resolver) bin(ctx context.Context, kinds []ent.RecordKind, deletedBy *gid.ID, after *ent.Cursor, first *int, before *ent.Cursor, last *int) (*model.RecordConnection, error) {
+// binOf is the part of the bin that arguments name.
+func binOf(kinds []ent.RecordKind, deletedBy *gid.ID) (*record.Bin, error) {
 	if deletedBy != nil {
 		if err := checkID(*deletedBy, "deletedBy", gid.User); err != nil {
 			return nil, err
 		}
+	}
+	b := &record.Bin{DeletedBy: deletedBy}
+	if kinds != nil {
+		b.Types = []string{}
+	}
+	for _, k := range kinds {
+		b.Types = append(b.Types, string(k))
+	}
+	return b, nil
+}
+
+// bin is a page over all types: a page of each, merged. Each type is read with
+// the edges that are selected of it, in one statement and one for each edge.
+func (r *Resolver) bin(ctx context.Context, kinds []ent.RecordKind, deletedBy *gid.ID, after *ent.Cursor, first *int, before *ent.Cursor, last *int) (*model.RecordConnection, error) {
+	in, err := binOf(kinds, deletedBy)
+	if err != nil {
+		return nil, err
 	}
 	for _, c := range []struct {
 		argument string
@@ -58,18 +61,11 @@ func (r *Resolver) bin(ctx context.Context, kinds []ent.RecordKind, deletedBy *g
 	conn := &model.RecordConnection{Edges: []*model.RecordEdge{}, Nodes: []ent.Record{}, PageInfo: &ent.PageInfo{}}
 	var merged []ent.Record
 	for _, t := range ent.RecordTypes {
-		if kinds != nil && !slices.Contains(kinds, t.Kind()) {
+		if !in.Has(t) {
 			continue
 		}
-		inBin := func(s *sql.Selector) {
-			s.Where(sql.EQ(s.C("state"), string(lifecycle.Deleted)))
-			if deletedBy != nil {
-				s.Where(sql.EQ(s.C("state_changed_by_id"), *deletedBy))
-			}
-			s.Where(sql.ExprP(fmt.Sprintf(topOfBin, s.C("id"), s.C("operation_id"))))
-		}
 		if total {
-			n, err := r.client(ctx).CountRecords(ctx, t.Name, inBin)
+			n, err := r.client(ctx).CountRecords(ctx, t.Name, in.Where)
 			if err != nil {
 				return nil, err
 			}
@@ -78,7 +74,7 @@ func (r *Resolver) bin(ctx context.Context, kinds []ent.RecordKind, deletedBy *g
 		if !rows {
 			continue
 		}
-		part, err := r.client(ctx).CollectRecords(ctx, t.Name, field, binColumns, inBin, w.newestFirst)
+		part, err := r.client(ctx).CollectRecords(ctx, t.Name, field, binColumns, in.Where, w.newestFirst)
 		if err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
@@ -463,8 +464,10 @@ func (ec *executionContext) directBlocker(sel ast.SelectionSet) []directField {
 			return d.below != nil
 		case "until":
 			d.index = 9
-		case "hidden":
+		case "limit":
 			d.index = 10
+		case "hidden":
+			d.index = 11
 		default:
 			return false
 		}
@@ -502,6 +505,8 @@ func (ec *executionContext) writeBlocker(w io.Writer, fields []directField, obj 
 		case 9:
 			writeOptional(w, obj.Until, writeTime)
 		case 10:
+			ec.marshalOInt2ᚖint32(ec.direct.ctx, nil, obj.Limit).MarshalGQL(w)
+		case 11:
 			writeBool(w, obj.Hidden)
 		}
 	}
@@ -2315,6 +2320,84 @@ func (ec *executionContext) writePageInfo(w io.Writer, fields []directField, obj
 	writeText(w, "}")
 }
 
+// directPreview are the selected fields of a Preview, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directPreview(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, previewImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "token":
+			d.index = 1
+		case "total":
+			d.index = 2
+		case "needsApproval":
+			d.index = 3
+		case "reversible":
+			d.index = 4
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writePreview(w io.Writer, fields []directField, obj *record.Preview) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"Preview"`)
+		case 1:
+			writeString(w, obj.Token)
+		case 2:
+			writeInt(w, obj.Total)
+		case 3:
+			writeBool(w, obj.NeedsApproval)
+		case 4:
+			writeBool(w, obj.Reversible)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directReason are the selected fields of a Reason, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directReason(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, reasonImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "code":
+			d.index = 1
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeReason(w io.Writer, fields []directField, obj *record.Reason) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"Reason"`)
+		case 1:
+			ec.marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ec.direct.ctx, nil, obj.Code).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directRecipient are the selected fields of a Recipient, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directRecipient(sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, recipientImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -2729,6 +2812,92 @@ func (ec *executionContext) writeTeam(w io.Writer, fields []directField, obj *en
 			writeID(w, obj.ID)
 		case 2:
 			writeString(w, obj.Name)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directThreadImpact are the selected fields of a ThreadImpact, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directThreadImpact(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, threadImpactImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "threadKey":
+			d.index = 1
+		case "subject":
+			d.index = 2
+		case "going":
+			d.index = 3
+		case "staying":
+			d.index = 4
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeThreadImpact(w io.Writer, fields []directField, obj *record.ThreadImpact) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ThreadImpact"`)
+		case 1:
+			writeString(w, obj.ThreadKey)
+		case 2:
+			writeOptional(w, obj.Subject, writeString)
+		case 3:
+			writeInt(w, obj.Going)
+		case 4:
+			writeInt(w, obj.Staying)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directTypeCount are the selected fields of a TypeCount, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directTypeCount(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, typeCountImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "type":
+			d.index = 1
+		case "count":
+			d.index = 2
+		case "changed":
+			d.index = 3
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeTypeCount(w io.Writer, fields []directField, obj *record.TypeCount) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"TypeCount"`)
+		case 1:
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ec.direct.ctx, nil, obj.Type).MarshalGQL(w)
+		case 2:
+			writeInt(w, obj.Count)
+		case 3:
+			writeInt(w, obj.Changed)
 		}
 	}
 	writeText(w, "}")

@@ -30,6 +30,7 @@ import (
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
 	gqlparser "github.com/vektah/gqlparser/v2"
 	"github.com/vektah/gqlparser/v2/ast"
 )
@@ -48,7 +49,9 @@ type ResolverRoot interface {
 	Mutation() MutationResolver
 	Operation() OperationResolver
 	OperationItem() OperationItemResolver
+	Preview() PreviewResolver
 	Query() QueryResolver
+	Reason() ReasonResolver
 }
 
 type DirectiveRoot struct {
@@ -148,6 +151,7 @@ type ComplexityRoot struct {
 		Count     func(childComplexity int) int
 		Field     func(childComplexity int) int
 		Hidden    func(childComplexity int) int
+		Limit     func(childComplexity int) int
 		Operation func(childComplexity int) int
 		Record    func(childComplexity int) int
 		State     func(childComplexity int) int
@@ -435,6 +439,7 @@ type ComplexityRoot struct {
 		CreateNote       func(childComplexity int, input model.CreateNoteInput) int
 		CreateTask       func(childComplexity int, input model.CreateTaskInput) int
 		DeleteRecords    func(childComplexity int, input model.DeleteRecordsInput) int
+		EmptyBin         func(childComplexity int, input model.EmptyBinInput) int
 		PurgeRecords     func(childComplexity int, input model.PurgeRecordsInput) int
 		RestoreRecords   func(childComplexity int, input model.RestoreRecordsInput) int
 		UndoOperation    func(childComplexity int, input model.UndoOperationInput) int
@@ -532,6 +537,7 @@ type ComplexityRoot struct {
 
 	OperationItem struct {
 		Blockers   func(childComplexity int) int
+		CameWith   func(childComplexity int) int
 		Code       func(childComplexity int) int
 		Depth      func(childComplexity int) int
 		Direct     func(childComplexity int) int
@@ -568,6 +574,18 @@ type ComplexityRoot struct {
 		StartCursor     func(childComplexity int) int
 	}
 
+	Preview struct {
+		AffectedUsers func(childComplexity int) int
+		Blockers      func(childComplexity int) int
+		BrokenThreads func(childComplexity int) int
+		ByType        func(childComplexity int) int
+		Items         func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		NeedsApproval func(childComplexity int) int
+		Reversible    func(childComplexity int) int
+		Token         func(childComplexity int) int
+		Total         func(childComplexity int) int
+	}
+
 	Query struct {
 		Attachments func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) int
 		AuditEvents func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, where *ent.AuditEventWhereInput) int
@@ -582,8 +600,16 @@ type ComplexityRoot struct {
 		Notes       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State) int
 		Operation   func(childComplexity int, id gid.ID) int
 		Operations  func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		Preview     func(childComplexity int, input model.PreviewInput) int
 		Tasks       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) int
 		Viewer      func(childComplexity int) int
+		WhyNot      func(childComplexity int, id gid.ID, action authz.Action) int
+	}
+
+	Reason struct {
+		Blockers func(childComplexity int) int
+		Code     func(childComplexity int) int
+		Message  func(childComplexity int) int
 	}
 
 	Recipient struct {
@@ -663,6 +689,19 @@ type ComplexityRoot struct {
 		Name func(childComplexity int) int
 	}
 
+	ThreadImpact struct {
+		Going     func(childComplexity int) int
+		Staying   func(childComplexity int) int
+		Subject   func(childComplexity int) int
+		ThreadKey func(childComplexity int) int
+	}
+
+	TypeCount struct {
+		Changed func(childComplexity int) int
+		Count   func(childComplexity int) int
+		Type    func(childComplexity int) int
+	}
+
 	User struct {
 		Active    func(childComplexity int) int
 		CreatedAt func(childComplexity int) int
@@ -696,6 +735,7 @@ type MutationResolver interface {
 	VoidRecords(ctx context.Context, input model.VoidRecordsInput) (*model.OperationPayload, error)
 	RestoreRecords(ctx context.Context, input model.RestoreRecordsInput) (*model.OperationPayload, error)
 	PurgeRecords(ctx context.Context, input model.PurgeRecordsInput) (*model.OperationPayload, error)
+	EmptyBin(ctx context.Context, input model.EmptyBinInput) (*model.OperationPayload, error)
 	UndoOperation(ctx context.Context, input model.UndoOperationInput) (*model.OperationPayload, error)
 	CreateCustomer(ctx context.Context, input model.CreateCustomerInput) (*model.CustomerPayload, error)
 	UpdateCustomer(ctx context.Context, input model.UpdateCustomerInput) (*model.CustomerPayload, error)
@@ -721,9 +761,16 @@ type OperationItemResolver interface {
 	Record(ctx context.Context, obj *ent.OperationItem) (ent.Record, error)
 	Type(ctx context.Context, obj *ent.OperationItem) (*ent.RecordKind, error)
 	Label(ctx context.Context, obj *ent.OperationItem) (*string, error)
+	CameWith(ctx context.Context, obj *ent.OperationItem) (ent.Record, error)
 	Code(ctx context.Context, obj *ent.OperationItem) (*lifecycle.Code, error)
 	Message(ctx context.Context, obj *ent.OperationItem) (*string, error)
 	Blockers(ctx context.Context, obj *ent.OperationItem) ([]*model.Blocker, error)
+}
+type PreviewResolver interface {
+	Items(ctx context.Context, obj *record.Preview, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.OperationItemConnection, error)
+	Blockers(ctx context.Context, obj *record.Preview) ([]*model.Blocker, error)
+
+	AffectedUsers(ctx context.Context, obj *record.Preview) ([]*ent.User, error)
 }
 type QueryResolver interface {
 	Node(ctx context.Context, id gid.ID) (ent.Noder, error)
@@ -741,6 +788,12 @@ type QueryResolver interface {
 	Viewer(ctx context.Context) (*model.Viewer, error)
 	Operation(ctx context.Context, id gid.ID) (*ent.Operation, error)
 	Bin(ctx context.Context, types []ent.RecordKind, deletedBy *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error)
+	Preview(ctx context.Context, input model.PreviewInput) (*record.Preview, error)
+	WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([]*record.Reason, error)
+}
+type ReasonResolver interface {
+	Message(ctx context.Context, obj *record.Reason) (string, error)
+	Blockers(ctx context.Context, obj *record.Reason) ([]*model.Blocker, error)
 }
 
 // endregion ************************** generated!.gotpl **************************
@@ -1170,6 +1223,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Blocker.Hidden(childComplexity), true
+	case "Blocker.limit":
+		if e.ComplexityRoot.Blocker.Limit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Blocker.Limit(childComplexity), true
 	case "Blocker.operation":
 		if e.ComplexityRoot.Blocker.Operation == nil {
 			break
@@ -2673,6 +2732,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.DeleteRecords(childComplexity, args["input"].(model.DeleteRecordsInput)), true
+	case "Mutation.emptyBin":
+		if e.ComplexityRoot.Mutation.EmptyBin == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_emptyBin_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.EmptyBin(childComplexity, args["input"].(model.EmptyBinInput)), true
 	case "Mutation.purgeRecords":
 		if e.ComplexityRoot.Mutation.PurgeRecords == nil {
 			break
@@ -3194,6 +3264,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.OperationItem.Blockers(childComplexity), true
+	case "OperationItem.cameWith":
+		if e.ComplexityRoot.OperationItem.CameWith == nil {
+			break
+		}
+
+		return e.ComplexityRoot.OperationItem.CameWith(childComplexity), true
 	case "OperationItem.code":
 		if e.ComplexityRoot.OperationItem.Code == nil {
 			break
@@ -3330,6 +3406,66 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.PageInfo.StartCursor(childComplexity), true
+
+	case "Preview.affectedUsers":
+		if e.ComplexityRoot.Preview.AffectedUsers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Preview.AffectedUsers(childComplexity), true
+	case "Preview.blockers":
+		if e.ComplexityRoot.Preview.Blockers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Preview.Blockers(childComplexity), true
+	case "Preview.brokenThreads":
+		if e.ComplexityRoot.Preview.BrokenThreads == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Preview.BrokenThreads(childComplexity), true
+	case "Preview.byType":
+		if e.ComplexityRoot.Preview.ByType == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Preview.ByType(childComplexity), true
+	case "Preview.items":
+		if e.ComplexityRoot.Preview.Items == nil {
+			break
+		}
+
+		args, err := ec.field_Preview_items_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Preview.Items(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
+	case "Preview.needsApproval":
+		if e.ComplexityRoot.Preview.NeedsApproval == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Preview.NeedsApproval(childComplexity), true
+	case "Preview.reversible":
+		if e.ComplexityRoot.Preview.Reversible == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Preview.Reversible(childComplexity), true
+	case "Preview.token":
+		if e.ComplexityRoot.Preview.Token == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Preview.Token(childComplexity), true
+	case "Preview.total":
+		if e.ComplexityRoot.Preview.Total == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Preview.Total(childComplexity), true
 
 	case "Query.attachments":
 		if e.ComplexityRoot.Query.Attachments == nil {
@@ -3475,6 +3611,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Operations(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
+	case "Query.preview":
+		if e.ComplexityRoot.Query.Preview == nil {
+			break
+		}
+
+		args, err := ec.field_Query_preview_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Preview(childComplexity, args["input"].(model.PreviewInput)), true
 	case "Query.tasks":
 		if e.ComplexityRoot.Query.Tasks == nil {
 			break
@@ -3492,6 +3639,36 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Viewer(childComplexity), true
+	case "Query.whyNot":
+		if e.ComplexityRoot.Query.WhyNot == nil {
+			break
+		}
+
+		args, err := ec.field_Query_whyNot_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.WhyNot(childComplexity, args["id"].(gid.ID), args["action"].(authz.Action)), true
+
+	case "Reason.blockers":
+		if e.ComplexityRoot.Reason.Blockers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reason.Blockers(childComplexity), true
+	case "Reason.code":
+		if e.ComplexityRoot.Reason.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reason.Code(childComplexity), true
+	case "Reason.message":
+		if e.ComplexityRoot.Reason.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reason.Message(childComplexity), true
 
 	case "Recipient.address":
 		if e.ComplexityRoot.Recipient.Address == nil {
@@ -3812,6 +3989,50 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Team.Name(childComplexity), true
 
+	case "ThreadImpact.going":
+		if e.ComplexityRoot.ThreadImpact.Going == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadImpact.Going(childComplexity), true
+	case "ThreadImpact.staying":
+		if e.ComplexityRoot.ThreadImpact.Staying == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadImpact.Staying(childComplexity), true
+	case "ThreadImpact.subject":
+		if e.ComplexityRoot.ThreadImpact.Subject == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadImpact.Subject(childComplexity), true
+	case "ThreadImpact.threadKey":
+		if e.ComplexityRoot.ThreadImpact.ThreadKey == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadImpact.ThreadKey(childComplexity), true
+
+	case "TypeCount.changed":
+		if e.ComplexityRoot.TypeCount.Changed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TypeCount.Changed(childComplexity), true
+	case "TypeCount.count":
+		if e.ComplexityRoot.TypeCount.Count == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TypeCount.Count(childComplexity), true
+	case "TypeCount.type":
+		if e.ComplexityRoot.TypeCount.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TypeCount.Type(childComplexity), true
+
 	case "User.active":
 		if e.ComplexityRoot.User.Active == nil {
 			break
@@ -3897,10 +4118,12 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("DealOrder", ec.unmarshalInputDealOrder),
 			graphql.NewInputUnmarshaler("DealWhereInput", ec.unmarshalInputDealWhereInput),
 			graphql.NewInputUnmarshaler("DeleteRecordsInput", ec.unmarshalInputDeleteRecordsInput),
+			graphql.NewInputUnmarshaler("EmptyBinInput", ec.unmarshalInputEmptyBinInput),
 			graphql.NewInputUnmarshaler("MessageOrder", ec.unmarshalInputMessageOrder),
 			graphql.NewInputUnmarshaler("MessageWhereInput", ec.unmarshalInputMessageWhereInput),
 			graphql.NewInputUnmarshaler("NoteOrder", ec.unmarshalInputNoteOrder),
 			graphql.NewInputUnmarshaler("NoteWhereInput", ec.unmarshalInputNoteWhereInput),
+			graphql.NewInputUnmarshaler("PreviewInput", ec.unmarshalInputPreviewInput),
 			graphql.NewInputUnmarshaler("PurgeRecordsInput", ec.unmarshalInputPurgeRecordsInput),
 			graphql.NewInputUnmarshaler("RecipientInput", ec.unmarshalInputRecipientInput),
 			graphql.NewInputUnmarshaler("RecipientWhereInput", ec.unmarshalInputRecipientWhereInput),
@@ -4290,6 +4513,8 @@ extend type OperationItem {
   type: RecordType
   """What people know the record by."""
   label: String
+  """What it came along with, as far as the caller may read that."""
+  cameWith: Record
   """Why it was refused."""
   code: Code
   """The code in words."""
@@ -4322,6 +4547,8 @@ type Blocker {
   operation: Operation
   """Until when."""
   until: Time
+  """The cap that count is over; field names it."""
+  limit: Int
   """Whether it is something the caller may not read; then nothing else is told."""
   hidden: Boolean!
 }
@@ -4358,8 +4585,10 @@ input DeleteRecordsInput {
   reason: String
   """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
   mode: OperationMode
-  """How many records the selection must have. Required with a filter."""
+  """How many records the selection must have. A filter needs it, or previewToken."""
   expectedCount: Int
+  """The token of a preview of the same input: CONFLICT when the selection is not as it was previewed."""
+  previewToken: String
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
   """Take live dependants along that would block."""
@@ -4376,8 +4605,10 @@ input VoidRecordsInput {
   reason: String!
   """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
   mode: OperationMode
-  """How many records the selection must have. Required with a filter."""
+  """How many records the selection must have. A filter needs it, or previewToken."""
   expectedCount: Int
+  """The token of a preview of the same input: CONFLICT when the selection is not as it was previewed."""
+  previewToken: String
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
   """Take live dependants along that would block."""
@@ -4396,8 +4627,10 @@ input RestoreRecordsInput {
   reason: String
   """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
   mode: OperationMode
-  """How many records the selection must have. Required with a filter."""
+  """How many records the selection must have. A filter needs it, or previewToken."""
   expectedCount: Int
+  """The token of a preview of the same input: CONFLICT when the selection is not as it was previewed."""
+  previewToken: String
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
   """New values for fields whose old ones are taken."""
@@ -4418,8 +4651,28 @@ input PurgeRecordsInput {
   reason: String
   """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
   mode: OperationMode
-  """How many records the selection must have. Required with a filter."""
+  """How many records the selection must have. A filter needs it, or previewToken."""
   expectedCount: Int
+  """The token of a preview of the same input: CONFLICT when the selection is not as it was previewed."""
+  previewToken: String
+  """Repeating a request under the same key has one effect. Kept 7 days."""
+  idempotencyKey: String
+}
+
+"""What of the bin to purge."""
+input EmptyBinInput {
+  """Only these types."""
+  types: [RecordType!]
+  """Only what this user deleted."""
+  deletedBy: ID
+  """Why."""
+  reason: String
+  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
+  mode: OperationMode
+  """How many records the bin must show, those below them not counted. Needed, or previewToken."""
+  expectedCount: Int
+  """The token of a preview of the same input: CONFLICT when the bin is not as it was previewed."""
+  previewToken: String
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
 }
@@ -4434,6 +4687,85 @@ input UndoOperationInput {
   mode: OperationMode
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
+}
+
+"""An operation as it would be sent."""
+input PreviewInput @oneOf {
+  """As to deleteRecords."""
+  delete: DeleteRecordsInput
+  """As to voidRecords."""
+  void: VoidRecordsInput
+  """As to restoreRecords."""
+  restore: RestoreRecordsInput
+  """As to purgeRecords."""
+  purge: PurgeRecordsInput
+  """As to emptyBin."""
+  emptyBin: EmptyBinInput
+  """As to undoOperation."""
+  undo: UndoOperationInput
+}
+
+"""What an operation would do, if it were asked for now. Nothing of it is stored."""
+type Preview {
+  """Send it as previewToken with the same input, within an hour, to act on these records and no others."""
+  token: String!
+  """How many records it is about, those that come along included."""
+  total: Int!
+  """The same by type."""
+  byType: [TypeCount!]!
+  """What would become of each record: those picked in input order, then those that come along by depth and id."""
+  items(
+    """Items after this one."""
+    after: Cursor
+    """The first n items, 1 to 100."""
+    first: Int
+    """Items before this one."""
+    before: Cursor
+    """The last n items, 1 to 100."""
+    last: Int
+  ): OperationItemConnection!
+  """What stands in the way, added up over all items; and the caps it would be over (LIMIT)."""
+  blockers: [Blocker!]!
+  """Conversations of which messages would go while others the caller may read stay."""
+  brokenThreads: [ThreadImpact!]!
+  """Other users who own what would change, or who changed it or its conversation in the last 30 days."""
+  affectedUsers: [User!]!
+  """Whether somebody else must agree. Always false in this version: it knows no approvals."""
+  needsApproval: Boolean!
+  """Whether undoOperation could take it back."""
+  reversible: Boolean!
+}
+
+"""How many records of one type a preview is about."""
+type TypeCount {
+  """The type."""
+  type: RecordType!
+  """How many there are, those that come along included."""
+  count: Int!
+  """How many of them would change."""
+  changed: Int!
+}
+
+"""A conversation that would be torn."""
+type ThreadImpact {
+  """What its messages share."""
+  threadKey: String!
+  """What one of the messages that go is known by."""
+  subject: String
+  """How many messages would go."""
+  going: Int!
+  """How many live messages that the caller may read would stay."""
+  staying: Int!
+}
+
+"""Why something cannot be done."""
+type Reason {
+  """Why."""
+  code: Code!
+  """The code in words."""
+  message: String!
+  """The parameters of the code."""
+  blockers: [Blocker!]!
 }
 
 """What a verb answers."""
@@ -4465,6 +4797,18 @@ extend type Query {
     """The last n records, 1 to 100."""
     last: Int
   ): RecordConnection! @authz(action: READ_RETIRED)
+  """What an operation would do. It writes nothing and locks nothing."""
+  preview(
+    """The operation, as it would be sent. A filter needs no expectedCount."""
+    input: PreviewInput!
+  ): Preview! @authz(action: READ)
+  """Why the caller may not do something to a record now. Empty when he may; that it would change nothing is no reason."""
+  whyNot(
+    """The record."""
+    id: ID!
+    """What he wants to do."""
+    action: Action!
+  ): [Reason!]! @authz(action: READ)
 }
 
 """Every change goes through one of these."""
@@ -4488,6 +4832,11 @@ type Mutation {
   purgeRecords(
     """Which records."""
     input: PurgeRecordsInput!
+  ): OperationPayload! @authz(action: PURGE)
+  """Remove for good what the bin shows the caller, with what is below it."""
+  emptyBin(
+    """What of the bin."""
+    input: EmptyBinInput!
   ): OperationPayload! @authz(action: PURGE)
   """Take an operation back: exactly the records it changed that are still where it put them."""
   undoOperation(
@@ -13976,6 +14325,8 @@ func (ec *executionContext) childFields_Blocker(ctx context.Context, field graph
 		return ec.fieldContext_Blocker_operation(ctx, field)
 	case "until":
 		return ec.fieldContext_Blocker_until(ctx, field)
+	case "limit":
+		return ec.fieldContext_Blocker_limit(ctx, field)
 	case "hidden":
 		return ec.fieldContext_Blocker_hidden(ctx, field)
 	}
@@ -14700,6 +15051,8 @@ func (ec *executionContext) childFields_OperationItem(ctx context.Context, field
 		return ec.fieldContext_OperationItem_type(ctx, field)
 	case "label":
 		return ec.fieldContext_OperationItem_label(ctx, field)
+	case "cameWith":
+		return ec.fieldContext_OperationItem_cameWith(ctx, field)
 	case "code":
 		return ec.fieldContext_OperationItem_code(ctx, field)
 	case "message":
@@ -14754,6 +15107,42 @@ func (ec *executionContext) childFields_PageInfo(ctx context.Context, field grap
 		return ec.fieldContext_PageInfo_endCursor(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type PageInfo", field.Name)
+}
+
+func (ec *executionContext) childFields_Preview(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "token":
+		return ec.fieldContext_Preview_token(ctx, field)
+	case "total":
+		return ec.fieldContext_Preview_total(ctx, field)
+	case "byType":
+		return ec.fieldContext_Preview_byType(ctx, field)
+	case "items":
+		return ec.fieldContext_Preview_items(ctx, field)
+	case "blockers":
+		return ec.fieldContext_Preview_blockers(ctx, field)
+	case "brokenThreads":
+		return ec.fieldContext_Preview_brokenThreads(ctx, field)
+	case "affectedUsers":
+		return ec.fieldContext_Preview_affectedUsers(ctx, field)
+	case "needsApproval":
+		return ec.fieldContext_Preview_needsApproval(ctx, field)
+	case "reversible":
+		return ec.fieldContext_Preview_reversible(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Preview", field.Name)
+}
+
+func (ec *executionContext) childFields_Reason(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "code":
+		return ec.fieldContext_Reason_code(ctx, field)
+	case "message":
+		return ec.fieldContext_Reason_message(ctx, field)
+	case "blockers":
+		return ec.fieldContext_Reason_blockers(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Reason", field.Name)
 }
 
 func (ec *executionContext) childFields_Recipient(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -14908,6 +15297,32 @@ func (ec *executionContext) childFields_Team(ctx context.Context, field graphql.
 		return ec.fieldContext_Team_name(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Team", field.Name)
+}
+
+func (ec *executionContext) childFields_ThreadImpact(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "threadKey":
+		return ec.fieldContext_ThreadImpact_threadKey(ctx, field)
+	case "subject":
+		return ec.fieldContext_ThreadImpact_subject(ctx, field)
+	case "going":
+		return ec.fieldContext_ThreadImpact_going(ctx, field)
+	case "staying":
+		return ec.fieldContext_ThreadImpact_staying(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ThreadImpact", field.Name)
+}
+
+func (ec *executionContext) childFields_TypeCount(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "type":
+		return ec.fieldContext_TypeCount_type(ctx, field)
+	case "count":
+		return ec.fieldContext_TypeCount_count(ctx, field)
+	case "changed":
+		return ec.fieldContext_TypeCount_changed(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TypeCount", field.Name)
 }
 
 func (ec *executionContext) childFields_User(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -16486,6 +16901,20 @@ func (ec *executionContext) field_Mutation_deleteRecords_args(ctx context.Contex
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_emptyBin_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.EmptyBinInput, error) {
+			return ec.unmarshalNEmptyBinInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐEmptyBinInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_purgeRecords_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -16784,6 +17213,44 @@ func (ec *executionContext) field_Operation_items_args(ctx context.Context, rawA
 	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "last",
 		func(ctx context.Context, v any) (*int, error) {
 			return ec.unmarshalOInt2ᚖint(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["last"] = arg3
+	return args, nil
+}
+
+func (ec *executionContext) field_Preview_items_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["before"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -17420,6 +17887,20 @@ func (ec *executionContext) field_Query_operations_args(ctx context.Context, raw
 	return args, nil
 }
 
+func (ec *executionContext) field_Query_preview_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.PreviewInput, error) {
+			return ec.unmarshalNPreviewInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPreviewInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Query_tasks_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -17479,6 +17960,28 @@ func (ec *executionContext) field_Query_tasks_args(ctx context.Context, rawArgs 
 		return nil, err
 	}
 	args["states"] = arg6
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_whyNot_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "id",
+		func(ctx context.Context, v any) (gid.ID, error) {
+			return ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["id"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "action",
+		func(ctx context.Context, v any) (authz.Action, error) {
+			return ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["action"] = arg1
 	return args, nil
 }
 
@@ -19547,6 +20050,29 @@ func (ec *executionContext) _Blocker_until(ctx context.Context, field graphql.Co
 }
 func (ec *executionContext) fieldContext_Blocker_until(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Blocker", field, false, false, "Time")
+}
+
+func (ec *executionContext) _Blocker_limit(ctx context.Context, field graphql.CollectedField, obj *model.Blocker) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Blocker_limit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Limit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int32) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint32(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Blocker_limit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Blocker", field, false, false, "Int")
 }
 
 func (ec *executionContext) _Blocker_hidden(ctx context.Context, field graphql.CollectedField, obj *model.Blocker) (ret graphql.Marshaler) {
@@ -25573,6 +26099,68 @@ func (ec *executionContext) fieldContext_Mutation_purgeRecords(ctx context.Conte
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_emptyBin(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_emptyBin(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().EmptyBin(ctx, fc.Args["input"].(model.EmptyBinInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "PURGE")
+				if err != nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.OperationPayload) graphql.Marshaler {
+			return ec.marshalNOperationPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐOperationPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_emptyBin(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_OperationPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_emptyBin_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_undoOperation(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -28555,6 +29143,38 @@ func (ec *executionContext) fieldContext_OperationItem_label(_ context.Context, 
 	return graphql.NewScalarFieldContext("OperationItem", field, true, true, "String")
 }
 
+func (ec *executionContext) _OperationItem_cameWith(ctx context.Context, field graphql.CollectedField, obj *ent.OperationItem) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_OperationItem_cameWith(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.OperationItem().CameWith(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.Record) graphql.Marshaler {
+			return ec.marshalORecord2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecord(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_OperationItem_cameWith(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "OperationItem",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("FieldContext.Child cannot be called on type INTERFACE")
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _OperationItem_code(ctx context.Context, field graphql.CollectedField, obj *ent.OperationItem) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -28929,6 +29549,270 @@ func (ec *executionContext) _PageInfo_endCursor(ctx context.Context, field graph
 }
 func (ec *executionContext) fieldContext_PageInfo_endCursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("PageInfo", field, false, false, "Cursor")
+}
+
+func (ec *executionContext) _Preview_token(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_token(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Token, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_token(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Preview", field, false, false, "String")
+}
+
+func (ec *executionContext) _Preview_total(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_total(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Total, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_total(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Preview", field, false, false, "Int")
+}
+
+func (ec *executionContext) _Preview_byType(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_byType(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ByType, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []record.TypeCount) graphql.Marshaler {
+			return ec.marshalNTypeCount2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐTypeCountᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_byType(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Preview",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_TypeCount(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Preview_items(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_items(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Preview().Items(ctx, obj, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.OperationItemConnection) graphql.Marshaler {
+			return ec.marshalNOperationItemConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationItemConnection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_items(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Preview",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_OperationItemConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Preview_items_args); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Preview_blockers(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_blockers(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Preview().Blockers(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.Blocker) graphql.Marshaler {
+			return ec.marshalNBlocker2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐBlockerᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_blockers(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Preview",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Blocker(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Preview_brokenThreads(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_brokenThreads(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BrokenThreads(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*record.ThreadImpact) graphql.Marshaler {
+			return ec.marshalNThreadImpact2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐThreadImpactᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_brokenThreads(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Preview",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ThreadImpact(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Preview_affectedUsers(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_affectedUsers(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Preview().AffectedUsers(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.User) graphql.Marshaler {
+			return ec.marshalNUser2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUserᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_affectedUsers(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Preview",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_User(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Preview_needsApproval(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_needsApproval(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.NeedsApproval, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_needsApproval(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Preview", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _Preview_reversible(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_reversible(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reversible, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_reversible(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Preview", field, false, false, "Boolean")
 }
 
 func (ec *executionContext) _Query_node(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
@@ -29889,6 +30773,130 @@ func (ec *executionContext) fieldContext_Query_bin(ctx context.Context, field gr
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_preview(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_preview(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Preview(ctx, fc.Args["input"].(model.PreviewInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "READ")
+				if err != nil {
+					var zeroVal *record.Preview
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *record.Preview
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *record.Preview) graphql.Marshaler {
+			return ec.marshalNPreview2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐPreview(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_preview(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Preview(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_preview_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_whyNot(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_whyNot(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().WhyNot(ctx, fc.Args["id"].(gid.ID), fc.Args["action"].(authz.Action))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "READ")
+				if err != nil {
+					var zeroVal []*record.Reason
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal []*record.Reason
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v []*record.Reason) graphql.Marshaler {
+			return ec.marshalNReason2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐReasonᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_whyNot(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Reason(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_whyNot_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query___type(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -29960,6 +30968,84 @@ func (ec *executionContext) fieldContext_Query___schema(_ context.Context, field
 		IsResolver: false,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields___Schema(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Reason_code(ctx context.Context, field graphql.CollectedField, obj *record.Reason) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Reason_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Code, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v lifecycle.Code) graphql.Marshaler {
+			return ec.marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Reason_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Reason", field, false, false, "Code")
+}
+
+func (ec *executionContext) _Reason_message(ctx context.Context, field graphql.CollectedField, obj *record.Reason) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Reason_message(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Reason().Message(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Reason_message(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Reason", field, true, true, "String")
+}
+
+func (ec *executionContext) _Reason_blockers(ctx context.Context, field graphql.CollectedField, obj *record.Reason) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Reason_blockers(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Reason().Blockers(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.Blocker) graphql.Marshaler {
+			return ec.marshalNBlocker2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐBlockerᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Reason_blockers(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Reason",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Blocker(ctx, field)
 		},
 	}
 	return fc, nil
@@ -31308,6 +32394,167 @@ func (ec *executionContext) _Team_name(ctx context.Context, field graphql.Collec
 }
 func (ec *executionContext) fieldContext_Team_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Team", field, false, false, "String")
+}
+
+func (ec *executionContext) _ThreadImpact_threadKey(ctx context.Context, field graphql.CollectedField, obj *record.ThreadImpact) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ThreadImpact_threadKey(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ThreadKey, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ThreadImpact_threadKey(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ThreadImpact", field, false, false, "String")
+}
+
+func (ec *executionContext) _ThreadImpact_subject(ctx context.Context, field graphql.CollectedField, obj *record.ThreadImpact) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ThreadImpact_subject(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Subject, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ThreadImpact_subject(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ThreadImpact", field, false, false, "String")
+}
+
+func (ec *executionContext) _ThreadImpact_going(ctx context.Context, field graphql.CollectedField, obj *record.ThreadImpact) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ThreadImpact_going(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Going, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ThreadImpact_going(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ThreadImpact", field, false, false, "Int")
+}
+
+func (ec *executionContext) _ThreadImpact_staying(ctx context.Context, field graphql.CollectedField, obj *record.ThreadImpact) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ThreadImpact_staying(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Staying, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ThreadImpact_staying(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ThreadImpact", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TypeCount_type(ctx context.Context, field graphql.CollectedField, obj *record.TypeCount) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TypeCount_type(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Type, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.RecordKind) graphql.Marshaler {
+			return ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TypeCount_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TypeCount", field, false, false, "RecordType")
+}
+
+func (ec *executionContext) _TypeCount_count(ctx context.Context, field graphql.CollectedField, obj *record.TypeCount) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TypeCount_count(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Count, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TypeCount_count(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TypeCount", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TypeCount_changed(ctx context.Context, field graphql.CollectedField, obj *record.TypeCount) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TypeCount_changed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Changed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TypeCount_changed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TypeCount", field, false, false, "Int")
 }
 
 func (ec *executionContext) _User_id(ctx context.Context, field graphql.CollectedField, obj *ent.User) (ret graphql.Marshaler) {
@@ -38845,7 +40092,7 @@ func (ec *executionContext) unmarshalInputDeleteRecordsInput(ctx context.Context
 		asMap["cascade"] = false
 	}
 
-	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "idempotencyKey", "cascade"}
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey", "cascade"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -38887,6 +40134,13 @@ func (ec *executionContext) unmarshalInputDeleteRecordsInput(ctx context.Context
 				return it, err
 			}
 			it.ExpectedCount = graphql.OmittableOf(data)
+		case "previewToken":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("previewToken"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PreviewToken = graphql.OmittableOf(data)
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -38915,6 +40169,90 @@ func (ec *executionContext) unmarshalInputDeleteRecordsInput(ctx context.Context
 func UnmarshalDeleteRecordsInput(ctx context.Context, raw any) (model.DeleteRecordsInput, error) {
 	var out model.DeleteRecordsInput
 	err := graphql.UnmarshalNamedInputFromContext(ctx, "DeleteRecordsInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputEmptyBinInput(ctx context.Context, obj any) (model.EmptyBinInput, error) {
+	var it model.EmptyBinInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"types", "deletedBy", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "types":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("types"))
+			data, err := ec.unmarshalORecordType2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKindᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Types = graphql.OmittableOf(data)
+		case "deletedBy":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("deletedBy"))
+			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.DeletedBy = graphql.OmittableOf(data)
+		case "reason":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("reason"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Reason = graphql.OmittableOf(data)
+		case "mode":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("mode"))
+			data, err := ec.unmarshalOOperationMode2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚋoperationᚐMode(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Mode = graphql.OmittableOf(data)
+		case "expectedCount":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("expectedCount"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ExpectedCount = graphql.OmittableOf(data)
+		case "previewToken":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("previewToken"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PreviewToken = graphql.OmittableOf(data)
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = graphql.OmittableOf(data)
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalEmptyBinInput unmarshals raw into the EmptyBinInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalEmptyBinInput(ctx context.Context, raw any) (model.EmptyBinInput, error) {
+	var out model.EmptyBinInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "EmptyBinInput", raw, &out)
 	return out, err
 }
 
@@ -40823,6 +42161,83 @@ func UnmarshalNoteWhereInput(ctx context.Context, raw any) (ent.NoteWhereInput, 
 	return out, err
 }
 
+func (ec *executionContext) unmarshalInputPreviewInput(ctx context.Context, obj any) (model.PreviewInput, error) {
+	var it model.PreviewInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"delete", "void", "restore", "purge", "emptyBin", "undo"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "delete":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("delete"))
+			data, err := ec.unmarshalODeleteRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐDeleteRecordsInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Delete = graphql.OmittableOf(data)
+		case "void":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("void"))
+			data, err := ec.unmarshalOVoidRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidRecordsInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Void = graphql.OmittableOf(data)
+		case "restore":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("restore"))
+			data, err := ec.unmarshalORestoreRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRestoreRecordsInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Restore = graphql.OmittableOf(data)
+		case "purge":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("purge"))
+			data, err := ec.unmarshalOPurgeRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPurgeRecordsInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Purge = graphql.OmittableOf(data)
+		case "emptyBin":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("emptyBin"))
+			data, err := ec.unmarshalOEmptyBinInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐEmptyBinInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.EmptyBin = graphql.OmittableOf(data)
+		case "undo":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("undo"))
+			data, err := ec.unmarshalOUndoOperationInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐUndoOperationInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Undo = graphql.OmittableOf(data)
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalPreviewInput unmarshals raw into the PreviewInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalPreviewInput(ctx context.Context, raw any) (model.PreviewInput, error) {
+	var out model.PreviewInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "PreviewInput", raw, &out)
+	return out, err
+}
+
 func (ec *executionContext) unmarshalInputPurgeRecordsInput(ctx context.Context, obj any) (model.PurgeRecordsInput, error) {
 	var it model.PurgeRecordsInput
 	if obj == nil {
@@ -40834,7 +42249,7 @@ func (ec *executionContext) unmarshalInputPurgeRecordsInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "idempotencyKey"}
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -40876,6 +42291,13 @@ func (ec *executionContext) unmarshalInputPurgeRecordsInput(ctx context.Context,
 				return it, err
 			}
 			it.ExpectedCount = graphql.OmittableOf(data)
+		case "previewToken":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("previewToken"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PreviewToken = graphql.OmittableOf(data)
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -41510,7 +42932,7 @@ func (ec *executionContext) unmarshalInputRestoreRecordsInput(ctx context.Contex
 		asMap["withAncestors"] = false
 	}
 
-	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "idempotencyKey", "overrides", "withAncestors", "newParentID"}
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey", "overrides", "withAncestors", "newParentID"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -41552,6 +42974,13 @@ func (ec *executionContext) unmarshalInputRestoreRecordsInput(ctx context.Contex
 				return it, err
 			}
 			it.ExpectedCount = graphql.OmittableOf(data)
+		case "previewToken":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("previewToken"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PreviewToken = graphql.OmittableOf(data)
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -43996,7 +45425,7 @@ func (ec *executionContext) unmarshalInputVoidRecordsInput(ctx context.Context, 
 		asMap["cascade"] = false
 	}
 
-	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "idempotencyKey", "cascade", "duplicateOf"}
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey", "cascade", "duplicateOf"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -44038,6 +45467,13 @@ func (ec *executionContext) unmarshalInputVoidRecordsInput(ctx context.Context, 
 				return it, err
 			}
 			it.ExpectedCount = graphql.OmittableOf(data)
+		case "previewToken":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("previewToken"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PreviewToken = graphql.OmittableOf(data)
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -44862,6 +46298,11 @@ func (ec *executionContext) _Blocker(ctx context.Context, sel ast.SelectionSet, 
 			}
 		case "until":
 			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.Until)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "limit":
+			out.Values[i] = ec.marshalOInt2ᚖint32(ctx, field.Selections, obj.Limit)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
@@ -46681,6 +48122,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "emptyBin":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_emptyBin(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "undoOperation":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_undoOperation(ctx, field)
@@ -47414,6 +48862,12 @@ func (ec *executionContext) _OperationItem(ctx context.Context, sel ast.Selectio
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._OperationItem_label(ctx, field, obj)
 				})
+		case "cameWith":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._OperationItem_cameWith(ctx, field, obj)
+				})
 		case "code":
 			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
 				true, false,
@@ -47628,6 +49082,86 @@ func (ec *executionContext) _PageInfo(ctx context.Context, sel ast.SelectionSet,
 	return out
 }
 
+var previewImplementors = []string{"Preview"}
+
+func (ec *executionContext) _Preview(ctx context.Context, sel ast.SelectionSet, obj *record.Preview) graphql.Marshaler {
+	if fields := ec.directPreview(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePreview(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, previewImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Preview")
+		case "token":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Token)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "total":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Total)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "byType":
+			out.Values[i] = ec._Preview_byType(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "items":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Preview_items(ctx, field, obj)
+				})
+		case "blockers":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Preview_blockers(ctx, field, obj)
+				})
+		case "brokenThreads":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Preview_brokenThreads(ctx, field, obj)
+				})
+		case "affectedUsers":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Preview_affectedUsers(ctx, field, obj)
+				})
+		case "needsApproval":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.NeedsApproval)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "reversible":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Reversible)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var queryImplementors = []string{"Query"}
 
 func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) graphql.Marshaler {
@@ -47737,6 +49271,18 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Query_bin(ctx, field)
 				})
+		case "preview":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_preview(ctx, field)
+				})
+		case "whyNot":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_whyNot(ctx, field)
+				})
 		case "__type":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Query___type(ctx, field)
@@ -47751,6 +49297,54 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var reasonImplementors = []string{"Reason"}
+
+func (ec *executionContext) _Reason(ctx context.Context, sel ast.SelectionSet, obj *record.Reason) graphql.Marshaler {
+	if fields := ec.directReason(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeReason(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, reasonImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Reason")
+		case "code":
+			out.Values[i] = ec.marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx, field.Selections, obj.Code)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "message":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Reason_message(ctx, field, obj)
+				})
+		case "blockers":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Reason_blockers(ctx, field, obj)
+				})
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -48289,6 +49883,103 @@ func (ec *executionContext) _Team(ctx context.Context, sel ast.SelectionSet, obj
 			}
 		case "name":
 			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Name)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var threadImpactImplementors = []string{"ThreadImpact"}
+
+func (ec *executionContext) _ThreadImpact(ctx context.Context, sel ast.SelectionSet, obj *record.ThreadImpact) graphql.Marshaler {
+	if fields := ec.directThreadImpact(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeThreadImpact(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, threadImpactImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ThreadImpact")
+		case "threadKey":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.ThreadKey)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "subject":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Subject)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "going":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Going)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "staying":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Staying)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var typeCountImplementors = []string{"TypeCount"}
+
+func (ec *executionContext) _TypeCount(ctx context.Context, sel ast.SelectionSet, obj *record.TypeCount) graphql.Marshaler {
+	if fields := ec.directTypeCount(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeTypeCount(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, typeCountImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("TypeCount")
+		case "type":
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "count":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Count)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "changed":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Changed)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -49519,6 +51210,11 @@ func (ec *executionContext) unmarshalNDeleteRecordsInput2githubᚗcomᚋletheᚑ
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalNEmptyBinInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐEmptyBinInput(ctx context.Context, v any) (model.EmptyBinInput, error) {
+	res, err := ec.unmarshalInputEmptyBinInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalNFieldChange2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐFieldChangeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.FieldChange) graphql.Marshaler {
 	if fields := ec.directFieldChange(sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *model.FieldChange) { ec.writeFieldChange(w, fields, obj) })
@@ -50039,9 +51735,49 @@ func (ec *executionContext) marshalNPageInfo2ᚖentgoᚗioᚋcontribᚋentgqlᚐ
 	return ec._PageInfo(ctx, sel, v)
 }
 
+func (ec *executionContext) marshalNPreview2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐPreview(ctx context.Context, sel ast.SelectionSet, v *record.Preview) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "Preview!")
+		return graphql.Null
+	}
+	return ec._Preview(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNPreviewInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPreviewInput(ctx context.Context, v any) (model.PreviewInput, error) {
+	res, err := ec.unmarshalInputPreviewInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) unmarshalNPurgeRecordsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPurgeRecordsInput(ctx context.Context, v any) (model.PurgeRecordsInput, error) {
 	res, err := ec.unmarshalInputPurgeRecordsInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNReason2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐReasonᚄ(ctx context.Context, sel ast.SelectionSet, v []*record.Reason) graphql.Marshaler {
+	if fields := ec.directReason(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *record.Reason) { ec.writeReason(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNReason2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐReason(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNReason2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐReason(ctx context.Context, sel ast.SelectionSet, v *record.Reason) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "Reason!")
+		return graphql.Null
+	}
+	return ec._Reason(ctx, sel, v)
 }
 
 func (ec *executionContext) marshalNRecipient2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecipient(ctx context.Context, sel ast.SelectionSet, v *ent.Recipient) graphql.Marshaler {
@@ -50316,6 +52052,33 @@ func (ec *executionContext) unmarshalNTeamWhereInput2ᚖgithubᚗcomᚋletheᚑc
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) marshalNThreadImpact2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐThreadImpactᚄ(ctx context.Context, sel ast.SelectionSet, v []*record.ThreadImpact) graphql.Marshaler {
+	if fields := ec.directThreadImpact(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *record.ThreadImpact) { ec.writeThreadImpact(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNThreadImpact2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐThreadImpact(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNThreadImpact2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐThreadImpact(ctx context.Context, sel ast.SelectionSet, v *record.ThreadImpact) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ThreadImpact!")
+		return graphql.Null
+	}
+	return ec._ThreadImpact(ctx, sel, v)
+}
+
 func (ec *executionContext) unmarshalNTime2timeᚐTime(ctx context.Context, v any) (time.Time, error) {
 	res, err := graphql.UnmarshalTime(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -50328,6 +52091,26 @@ func (ec *executionContext) marshalNTime2timeᚐTime(ctx context.Context, sel as
 		graphql.AddInvalidNullFromMarshaler(ctx, "Time!")
 	}
 	return res
+}
+
+func (ec *executionContext) marshalNTypeCount2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐTypeCount(ctx context.Context, sel ast.SelectionSet, v record.TypeCount) graphql.Marshaler {
+	return ec._TypeCount(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNTypeCount2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐTypeCountᚄ(ctx context.Context, sel ast.SelectionSet, v []record.TypeCount) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNTypeCount2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐTypeCount(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) unmarshalNUndoOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐUndoOperationInput(ctx context.Context, v any) (model.UndoOperationInput, error) {
@@ -50373,6 +52156,25 @@ func (ec *executionContext) unmarshalNUpdateNoteInput2githubᚗcomᚋletheᚑcrm
 func (ec *executionContext) unmarshalNUpdateTaskInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐUpdateTaskInput(ctx context.Context, v any) (model.UpdateTaskInput, error) {
 	res, err := ec.unmarshalInputUpdateTaskInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNUser2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUserᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.User) graphql.Marshaler {
+	if fields := ec.directUser(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.User) { ec.writeUser(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNUser2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUser(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) marshalNUser2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUser(ctx context.Context, sel ast.SelectionSet, v *ent.User) graphql.Marshaler {
@@ -51183,6 +52985,22 @@ func (ec *executionContext) unmarshalODealWhereInput2ᚖgithubᚗcomᚋletheᚑc
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalODeleteRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐDeleteRecordsInput(ctx context.Context, v any) (*model.DeleteRecordsInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputDeleteRecordsInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOEmptyBinInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐEmptyBinInput(ctx context.Context, v any) (*model.EmptyBinInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputEmptyBinInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) unmarshalOFloat2ᚕfloat64ᚄ(ctx context.Context, v any) ([]float64, error) {
 	if v == nil {
 		return nil, nil
@@ -51675,6 +53493,14 @@ func (ec *executionContext) marshalOOperationMode2ᚖgithubᚗcomᚋletheᚑcrm�
 	return v
 }
 
+func (ec *executionContext) unmarshalOPurgeRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPurgeRecordsInput(ctx context.Context, v any) (*model.PurgeRecordsInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputPurgeRecordsInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalORecipient2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecipientᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Recipient) graphql.Marshaler {
 	if fields := ec.directRecipient(sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.Recipient) { ec.writeRecipient(w, fields, obj) })
@@ -51943,6 +53769,14 @@ func (ec *executionContext) unmarshalORestoreOverrideInput2ᚕᚖgithubᚗcomᚋ
 	return res, nil
 }
 
+func (ec *executionContext) unmarshalORestoreRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRestoreRecordsInput(ctx context.Context, v any) (*model.RestoreRecordsInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputRestoreRecordsInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) unmarshalOString2string(ctx context.Context, v any) (string, error) {
 	res, err := graphql.UnmarshalString(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -52155,6 +53989,14 @@ func (ec *executionContext) marshalOTime2ᚖtimeᚐTime(ctx context.Context, sel
 	return res
 }
 
+func (ec *executionContext) unmarshalOUndoOperationInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐUndoOperationInput(ctx context.Context, v any) (*model.UndoOperationInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputUndoOperationInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalOUser2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUser(ctx context.Context, sel ast.SelectionSet, v *ent.User) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
@@ -52184,6 +54026,14 @@ func (ec *executionContext) unmarshalOUserWhereInput2ᚖgithubᚗcomᚋletheᚑc
 		return nil, nil
 	}
 	res, err := ec.unmarshalInputUserWhereInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOVoidRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidRecordsInput(ctx context.Context, v any) (*model.VoidRecordsInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputVoidRecordsInput(ctx, v)
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 

@@ -60,6 +60,22 @@ func (s *Service) query(ctx context.Context, t *ent.RecordType, l lock, where fu
 	return rows, nil
 }
 
+// load reads like the service's; a preview locks nothing.
+func (r *run) load(ctx context.Context, t *ent.RecordType, ids []gid.ID, l lock) ([]ent.Record, error) {
+	return r.Service.load(ctx, t, ids, r.lock(l))
+}
+
+func (r *run) query(ctx context.Context, t *ent.RecordType, l lock, where func(*sql.Selector)) ([]ent.Record, error) {
+	return r.Service.query(ctx, t, r.lock(l), where)
+}
+
+func (r *run) lock(l lock) lock {
+	if r.tx == nil {
+		return none
+	}
+	return l
+}
+
 // inIDs is "column IN ids" with one argument for any number of ids.
 func inIDs(column string, ids []gid.ID) *sql.Predicate {
 	return sql.P(func(b *sql.Builder) {

@@ -324,6 +324,7 @@ func TestTheSweeperPurgesWhatIsDue(t *testing.T) {
 
 func TestAnOperationOnAThousandRecordsIsAHandfulOfStatements(t *testing.T) {
 	each(t, func(w *world) {
+		w.caps(nil, nil, nil, 9_000)
 		count := func(n int) (deleting, restoring, purging int) {
 			c := w.create("admin", "Customer", record.Values{"name": "big"}).RecordID()
 			rows := make([]record.Values, n)

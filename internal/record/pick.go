@@ -30,6 +30,14 @@ func (r *run) pick(ctx context.Context) error {
 		for _, id := range ids {
 			add(id, 0)
 		}
+	case sel.Bin != nil:
+		ids, err := r.inBin(ctx, sel.Bin)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			add(id, 0)
+		}
 	case sel.Operation != nil:
 		if err := r.ofOperation(ctx, *sel.Operation, add); err != nil {
 			return err
@@ -44,7 +52,7 @@ func (r *run) pick(ctx context.Context) error {
 		}
 	}
 	if len(r.items) > MaxRows {
-		return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records at once", MaxRows), "select")
+		return r.tooMany()
 	}
 	seen := map[gid.ID]bool{}
 	for _, it := range r.items {
@@ -103,8 +111,8 @@ func (r *run) ofOperation(ctx context.Context, id gid.ID, add func(gid.ID, int))
 		r.undo = op
 	}
 	var ids []gid.ID
-	err = store.Build(r.tx).Add(`SELECT record_id FROM operation_items WHERE operation_id = ? AND outcome = ? ORDER BY id`, id, changed).
-		Query(ctx, r.tx, scanIDs(func(record gid.ID) { ids = append(ids, record) }))
+	err = store.Build(r.q).Add(`SELECT record_id FROM operation_items WHERE operation_id = ? AND outcome = ? ORDER BY id`, id, changed).
+		Query(ctx, r.q, scanIDs(func(record gid.ID) { ids = append(ids, record) }))
 	if err != nil {
 		return fmt.Errorf("reading the operation's items: %w", err)
 	}
@@ -136,15 +144,8 @@ func (r *run) judge(ctx context.Context) error {
 			all = append(all, it.id)
 		}
 	}
-	if r.req.Verb == lifecycle.Restore || r.req.Verb == lifecycle.Undo {
-		// Owners are locked before what they own, here as in every other verb.
-		if err := r.lockOwners(ctx, ids); err != nil {
-			return err
-		}
-	} else if r.req.Verb != lifecycle.Purge { // what is purged took no part by then
-		if err := r.lockPickedKeepers(ctx, ids); err != nil {
-			return err
-		}
+	if err := r.lockAbove(ctx, ids); err != nil {
+		return err
 	}
 	rows := map[gid.ID]ent.Record{}
 	for _, t := range typeOrder {
@@ -154,6 +155,11 @@ func (r *run) judge(ctx context.Context) error {
 		}
 		for _, row := range found {
 			rows[row.RecordID()] = row
+		}
+	}
+	for _, it := range r.items {
+		if row := rows[it.id]; row != nil {
+			it.version = row.RecordVersion()
 		}
 	}
 	gone, err := r.purged(ctx, slices.DeleteFunc(all, func(id gid.ID) bool { return rows[id] != nil }))
@@ -232,6 +238,20 @@ func (r *run) judgeState(it *item) {
 	}
 }
 
+// lockAbove locks what stands above the picks before these are locked
+// themselves: owners before what they own, in every verb.
+func (r *run) lockAbove(ctx context.Context, ids map[string][]gid.ID) error {
+	switch {
+	case r.tx == nil: // a preview locks nothing
+		return nil
+	case r.req.Verb == lifecycle.Restore || r.req.Verb == lifecycle.Undo:
+		return r.lockOwners(ctx, ids)
+	case r.req.Verb == lifecycle.Purge: // what is purged took no part by then
+		return nil
+	}
+	return r.lockPickedKeepers(ctx, ids)
+}
+
 // lockOwners keeps the owners of records from being retired while these are
 // restored below them.
 func (r *run) lockOwners(ctx context.Context, ids map[string][]gid.ID) error {
@@ -278,8 +298,8 @@ func (r *run) purged(ctx context.Context, ids []gid.ID) (map[gid.ID]bool, error)
 	}
 	var questions []access.Question
 	var records []gid.ID
-	err := store.Build(r.tx).Add(`SELECT record_id, record_type, owner_id, team_id FROM tombstones WHERE tenant_id = ? AND `, r.a.Tenant).
-		IDs("record_id", ids).Query(ctx, r.tx, func(rows store.Row) error {
+	err := store.Build(r.q).Add(`SELECT record_id, record_type, owner_id, team_id FROM tombstones WHERE tenant_id = ? AND `, r.a.Tenant).
+		IDs("record_id", ids).Query(ctx, r.q, func(rows store.Row) error {
 		var id, owner, team gid.ID
 		var typ string
 		if err := rows.Scan(&id, &typ, &owner, &team); err != nil {

@@ -19,9 +19,8 @@ import (
 	"github.com/lethe-crm/lethe/internal/visible"
 )
 
-// purge removes retired records and their trees for good, and leaves a
-// tombstone of each.
-func (r *run) purge(ctx context.Context) error {
+// planPurge plans the end of retired records and their trees.
+func (r *run) planPurge(ctx context.Context) error {
 	if err := r.reach(ctx, func(lifecycle.Class) bool { return false }); err != nil {
 		return err
 	}
@@ -31,10 +30,12 @@ func (r *run) purge(ctx context.Context) error {
 			n.problem = lifecycle.NotRetired
 		}
 	}
-	along := r.settle()
-	if err := r.finish(ctx, along); err != nil {
-		return err
-	}
+	r.settle()
+	return nil
+}
+
+// applyPurge removes records for good, and leaves a tombstone of each.
+func (r *run) applyPurge(ctx context.Context) error {
 	// The seal goes with the row: what a purge event would seal could never be read.
 	version := r.control.Version(ctx, r.a.Tenant)
 	var events []audit.Event
@@ -122,9 +123,7 @@ func (r *run) release(ctx context.Context) error {
 					stmt.Add(set.add, now)
 				}
 				if d.edge.Class != lifecycle.Weak {
-					if err := r.orphan(ctx, stmt, now); err != nil {
-						return err
-					}
+					r.orphan(stmt, now)
 				}
 				if err := r.exec(ctx, d.holder, stmt, set.ids); err != nil {
 					return err
@@ -135,17 +134,12 @@ func (r *run) release(ctx context.Context) error {
 	return r.audit.Append(ctx, r.tx, events...)
 }
 
-func (r *run) orphan(ctx context.Context, stmt *store.SQL, now time.Time) error {
-	days, err := r.binDays(ctx)
-	if err != nil {
-		return err
-	}
-	stmt.Add(`, orphaned_at = ?, purge_after = CASE WHEN state = 'VOIDED' AND purge_after IS NULL THEN ?`, now, now.Add(time.Duration(days)*24*time.Hour))
+func (r *run) orphan(stmt *store.SQL, now time.Time) {
+	stmt.Add(`, orphaned_at = ?, purge_after = CASE WHEN state = 'VOIDED' AND purge_after IS NULL THEN ?`, now, now.Add(r.settings.bin))
 	if r.tx.Dialect() == "postgres" {
 		stmt.Add(`::timestamptz`)
 	}
 	stmt.Add(` ELSE purge_after END`)
-	return nil
 }
 
 var tombstoneColumns = []string{

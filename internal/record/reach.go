@@ -70,7 +70,7 @@ func (r *run) reach(ctx context.Context, brings func(lifecycle.Class) bool) erro
 			}
 		}
 		if len(r.nodes) > MaxRows {
-			return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records, those that come along included", MaxRows), "select")
+			return r.tooMany()
 		}
 		level = next
 	}
@@ -95,9 +95,9 @@ func (r *run) attachTree(ctx context.Context, level []*node, attach func(*node, 
 	type link struct{ with, operation gid.ID }
 	links := map[gid.ID][]link{}
 	ids := map[string][]gid.ID{}
-	err := store.Build(r.tx).Add(`SELECT record_id, came_with, operation_id FROM operation_items WHERE outcome = ? AND `, changed).
+	err := store.Build(r.q).Add(`SELECT record_id, came_with, operation_id FROM operation_items WHERE outcome = ? AND `, changed).
 		IDs("operation_id", operations).Add(` AND `).IDs("came_with", roots).Add(` ORDER BY id`).
-		Query(ctx, r.tx, func(rows store.Row) error {
+		Query(ctx, r.q, func(rows store.Row) error {
 			var id gid.ID
 			var l link
 			if err := rows.Scan(&id, &l.with, &l.operation); err != nil {
@@ -198,9 +198,8 @@ func (r *run) sorted() []*node {
 
 // settle decides which picked records go ahead. A record fails with everything
 // that brings it along; in ALL_OR_NOTHING one failure stops all. check, if
-// given, looks at a node that is included and may set its problem. The answer
-// lists what comes along, by depth and id.
-func (r *run) settle(checks ...func(*node)) []*node {
+// given, looks at a node that is included and may set its problem.
+func (r *run) settle(checks ...func(*node)) {
 	for again := true; again; {
 		again = false
 		r.include()
@@ -230,7 +229,7 @@ func (r *run) settle(checks ...func(*node)) []*node {
 		}
 		r.include()
 	}
-	var along []*node
+	r.along = nil
 	for _, n := range r.sorted() {
 		if !n.included {
 			continue
@@ -246,10 +245,9 @@ func (r *run) settle(checks ...func(*node)) []*node {
 			n.item.outcome, n.depth = changed, 0
 		} else {
 			n.item = nil // a pick that was refused comes along no more
-			along = append(along, n)
+			r.along = append(r.along, n)
 		}
 	}
-	return along
 }
 
 // include marks what is reached from the picks that still go ahead.

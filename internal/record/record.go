@@ -51,10 +51,16 @@ type Request struct {
 	// Mode is ALL_OR_NOTHING or BEST_EFFORT; empty is ALL_OR_NOTHING.
 	Mode          string
 	ExpectedCount *int
+	// PreviewToken is that of a preview of the same request: it stands in for
+	// ExpectedCount, and insists that the selection is still the one previewed.
+	PreviewToken string
 	// IdempotencyKey, with Payload, makes repeating the request safe. Payload is
-	// the request as given, canonical JSON without the key.
+	// the request as given, canonical JSON without key and token.
 	IdempotencyKey string
 	Payload        json.RawMessage
+	// Bound is the part of the payload that a preview's token is bound to.
+	// Nil is all of it.
+	Bound json.RawMessage
 
 	Cascade       bool                         // delete, void
 	DuplicateOf   *gid.ID                      // void
@@ -68,6 +74,8 @@ type Selection struct {
 	IDs      []gid.ID
 	Versions []Version
 	Filter   *Filter
+	// Bin selects the tops of the recycle bin; their trees go with them.
+	Bin *Bin
 	// Operation selects what that operation changed.
 	Operation *gid.ID
 }

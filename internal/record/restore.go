@@ -15,10 +15,10 @@ import (
 	"github.com/lethe-crm/lethe/internal/visible"
 )
 
-// restore carries out restore and undo: every row goes back to what the item of
+// planRestore plans restore and undo: every row goes back to what the item of
 // its present operation kept. Restore takes the tree of each pick along; undo
 // takes exactly what the operation changed.
-func (r *run) restore(ctx context.Context) error {
+func (r *run) planRestore(ctx context.Context) error {
 	if r.undo == nil {
 		if err := r.reach(ctx, func(lifecycle.Class) bool { return false }); err != nil {
 			return err
@@ -29,42 +29,43 @@ func (r *run) restore(ctx context.Context) error {
 	if err := r.pops(ctx, slices.Collect(maps.Values(r.nodes))); err != nil {
 		return err
 	}
-	parent, err := r.newParent(ctx)
-	if err != nil {
+	var err error
+	if r.parent, err = r.newParent(ctx); err != nil {
 		return err
 	}
 	if r.req.WithAncestors {
-		if err := r.ancestors(ctx, parent); err != nil {
+		if err := r.ancestors(ctx, r.parent); err != nil {
 			return err
 		}
 	}
 	r.authorizeAlong(ctx)
-	overrides, err := r.overrides()
-	if err != nil {
+	if r.overrides, err = r.readOverrides(); err != nil {
 		return err
 	}
 	owners, err := r.owners(ctx)
 	if err != nil {
 		return err
 	}
-	twins, err := r.twins(ctx, overrides, parent)
+	twins, err := r.twins(ctx, r.overrides, r.parent)
 	if err != nil {
 		return err
 	}
-	along := r.settle(func(n *node) {
+	r.settle(func(n *node) {
 		// What stays out of business needs no live owner, but an orphan needs one to go anywhere.
 		if !n.to.Retired() || timeOf(n.row, "orphaned_at") != nil {
-			r.checkOwner(n, owners, parent)
+			r.checkOwner(n, owners, r.parent)
 		}
 	}, func(n *node) {
 		if !n.to.Retired() {
-			r.checkTwin(n, twins, overrides, parent)
+			r.checkTwin(n, twins, r.overrides, r.parent)
 		}
 	})
-	if err := r.finish(ctx, along); err != nil {
-		return err
-	}
-	changes, err := r.mend(ctx, overrides, parent)
+	return nil
+}
+
+// applyRestore carries out restore and undo.
+func (r *run) applyRestore(ctx context.Context) error {
+	changes, err := r.mend(ctx, r.overrides, r.parent)
 	if err != nil {
 		return err
 	}
@@ -124,8 +125,8 @@ func (r *run) pops(ctx context.Context, nodes []*node) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	err := store.Build(r.tx).Add(`SELECT record_id, operation_id, prior_state FROM operation_items WHERE outcome = ? AND `, changed).
-		IDs("operation_id", operations).Add(` AND `).IDs("record_id", ids).Query(ctx, r.tx, func(rows store.Row) error {
+	err := store.Build(r.q).Add(`SELECT record_id, operation_id, prior_state FROM operation_items WHERE outcome = ? AND `, changed).
+		IDs("operation_id", operations).Add(` AND `).IDs("record_id", ids).Query(ctx, r.q, func(rows store.Row) error {
 		var id, op gid.ID
 		var state string
 		if err := rows.Scan(&id, &op, &state); err != nil {
@@ -233,8 +234,8 @@ func (r *run) ancestors(ctx context.Context, parent ent.Record) error {
 	return nil
 }
 
-// overrides are new values by record and column.
-func (r *run) overrides() (map[gid.ID]map[string]string, error) {
+// readOverrides answers the new values by record and column.
+func (r *run) readOverrides() (map[gid.ID]map[string]string, error) {
 	out := map[gid.ID]map[string]string{}
 	for id, values := range r.req.Overrides {
 		n := r.nodes[id]
@@ -362,7 +363,7 @@ func (r *run) twins(ctx context.Context, overrides map[gid.ID]map[string]string,
 			if len(keys) == 0 {
 				continue
 			}
-			taken, err := r.taken(ctx, r.tx, r.a, t, u, keys)
+			taken, err := r.taken(ctx, r.q, r.a, t, u, keys)
 			if err != nil {
 				return nil, err
 			}

@@ -3,7 +3,6 @@ package record
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"entgo.io/ent/dialect/sql"
 
@@ -15,8 +14,8 @@ import (
 	"github.com/lethe-crm/lethe/internal/visible"
 )
 
-// retire carries out delete, void and archive.
-func (r *run) retire(ctx context.Context) error {
+// planRetire plans delete, void and archive.
+func (r *run) planRetire(ctx context.Context) error {
 	verb := r.req.Verb
 	if err := r.reach(ctx, func(c lifecycle.Class) bool { return lifecycle.Brings(verb, c, r.req.Cascade) }); err != nil {
 		return err
@@ -35,7 +34,7 @@ func (r *run) retire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	along := r.settle(func(n *node) {
+	r.settle(func(n *node) {
 		for _, d := range blocking[n.row.RecordID()] {
 			if other := r.nodes[d.row.RecordID()]; other != nil && other.included {
 				continue
@@ -48,18 +47,16 @@ func (r *run) retire(ctx context.Context) error {
 			n.blockers = merge(n.blockers, b)
 		}
 	})
-	if err := r.finish(ctx, along); err != nil {
-		return err
-	}
+	return nil
+}
+
+// applyRetire carries out delete, void and archive.
+func (r *run) applyRetire(ctx context.Context) error {
+	verb, now := r.req.Verb, r.tx.Now()
 	var purgeAfter any
 	if verb == lifecycle.Delete {
-		days, err := r.binDays(ctx)
-		if err != nil {
-			return err
-		}
-		purgeAfter = r.tx.Now().Add(time.Duration(days) * 24 * time.Hour)
+		purgeAfter = now.Add(r.settings.bin)
 	}
-	now := r.tx.Now()
 	for _, t := range typeOrder {
 		ids := r.changedIDs(t)
 		if len(ids) == 0 {
@@ -144,14 +141,6 @@ func (r *run) blockingDependants(ctx context.Context) (map[gid.ID][]blocker, err
 		}
 	}
 	return out, nil
-}
-
-func (r *run) binDays(ctx context.Context) (days int, err error) {
-	_, err = store.Build(r.tx).Add(`SELECT bin_days FROM tenants WHERE id = ?`, r.a.Tenant).One(ctx, r.tx, &days)
-	if err != nil {
-		return 0, fmt.Errorf("reading the retention window: %w", err)
-	}
-	return days, nil
 }
 
 // changedIDs are the records of a type that the operation changes.

@@ -169,6 +169,13 @@ func (w *world) newTenant(name string) gid.ID {
 	return id
 }
 
+// caps sets those of the brake: records of an operation, percent of a type,
+// records in an hour and in a day.
+func (w *world) caps(records, percent, hour, day any) {
+	w.t.Helper()
+	w.exec(`UPDATE tenants SET brake_records = ?, brake_percent = ?, brake_hour = ?, brake_day = ? WHERE id = ?`, records, percent, hour, day, w.tenant)
+}
+
 func (w *world) insertTeam(tenant gid.ID, name string) gid.ID {
 	id := gid.New(gid.Team)
 	w.exec(`INSERT INTO teams (id, tenant_id, name) VALUES (?, ?, ?)`, id, tenant, name)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"entgo.io/ent/dialect"
+	entsql "entgo.io/ent/dialect/sql"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -96,14 +97,19 @@ func (s *SQL) Strings(column string, values []string) *SQL {
 }
 
 func (s *SQL) strings(column string, values []string) *SQL {
+	s.text.WriteString(column + " IN (SELECT value FROM json_each(")
+	s.arg(JSONStrings(values))
+	s.text.WriteString("))")
+	return s
+}
+
+// JSONStrings is values as JSON.
+func JSONStrings(values []string) string {
 	list, err := json.Marshal(values)
 	if err != nil {
 		panic("store: strings that are no JSON: " + err.Error())
 	}
-	s.text.WriteString(column + " IN (SELECT value FROM json_each(")
-	s.arg(string(list))
-	s.text.WriteString("))")
-	return s
+	return string(list)
 }
 
 // ForUpdate appends the row lock of PostgreSQL. SQLite's transactions take the
@@ -131,6 +137,12 @@ func (s *SQL) Exec(ctx context.Context, q Querier) (int64, error) {
 // Query runs the statement and calls scan for each row.
 func (s *SQL) Query(ctx context.Context, q Querier, scan func(Row) error) error {
 	return q.session().query(ctx, s.text.String(), s.args, scan)
+}
+
+// Select runs a query of ent's builder and calls scan for each row.
+func Select(ctx context.Context, q Querier, s *entsql.Selector, scan func(Row) error) error {
+	query, args := s.Query()
+	return q.session().query(ctx, query, args, scan)
 }
 
 // One runs the statement and scans its only row; ok is false when there is none.
