@@ -78,6 +78,18 @@ type plan struct {
 	nodes map[gid.ID]*node
 	along []*node // what comes along, by depth and id
 
+	// met are the edges by which something in reach may have live dependants.
+	met map[edgeKey]bool
+	// changing are the nodes that go ahead, picked or not, by depth and id.
+	changing []*node
+	// parts are what is part of the records that are retired, by type and name.
+	parts map[string]map[gid.ID][]part
+	// above are the owners of what is restored, read and locked with it.
+	above map[gid.ID]ent.Record
+	// priors are the items of operations that put records into their state, by
+	// record and operation.
+	priors map[stackTop]lifecycle.State
+
 	// overrides and parent mend what is restored.
 	overrides map[gid.ID]map[string]string
 	parent    ent.Record
@@ -193,6 +205,11 @@ func (r *run) guard(ctx context.Context) error {
 
 // apply writes what the plan says.
 func (r *run) apply(ctx context.Context) (*ent.Operation, error) {
+	if lifecycle.Brings(r.req.Verb, lifecycle.Owned, false) { // read first: what is written then goes in one round trip
+		if err := r.readParts(ctx); err != nil {
+			return nil, err
+		}
+	}
 	op, err := r.writeDown(ctx)
 	if err != nil {
 		return nil, err
@@ -205,7 +222,20 @@ func (r *run) apply(ctx context.Context) (*ent.Operation, error) {
 	default:
 		err = r.applyRetire(ctx)
 	}
+	if err == nil { // what fails fails here, and not at the end of the document
+		err = r.tx.Flush(ctx)
+	}
 	return op, err
+}
+
+// named says of a queued write what was being done.
+func named(doing string) func(int64, error) error {
+	return func(_ int64, err error) error {
+		if err != nil {
+			return fmt.Errorf("%s: %w", doing, err)
+		}
+		return nil
+	}
 }
 
 // checkCount refuses a selection that has not as many records as the caller
@@ -438,13 +468,14 @@ func (r *run) writeDown(ctx context.Context) (*ent.Operation, error) {
 		op.IdempotencyKey, op.PayloadHash = &r.req.IdempotencyKey, h
 		hash, key = h, r.req.IdempotencyKey
 	}
-	_, err := store.Build(r.tx).Add(`INSERT INTO operations (id, tenant_id, verb, status, mode, cascade, reason, selection, actor_id, team_id,
+	err := store.Build(r.tx).Add(`INSERT INTO operations (id, tenant_id, verb, status, mode, cascade, reason, selection, actor_id, team_id,
 		undoes_id, duplicate_of_id, idempotency_key, payload_hash, total, processed, changed, unchanged, failed, created_at, finished_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		op.ID, op.TenantID, string(op.Verb), string(op.Status), string(op.Mode), op.Cascade, nullText(r.req.Reason), op.Selection, nullID(op.ActorID), nullID(op.TeamID),
-		nullID(op.UndoesID), nullID(op.DuplicateOfID), key, hash, op.Total, op.Processed, op.Changed, op.Unchanged, op.Failed, now, now).Exec(ctx, r.tx)
+		nullID(op.UndoesID), nullID(op.DuplicateOfID), key, hash, op.Total, op.Processed, op.Changed, op.Unchanged, op.Failed, now, now).
+		Queue(ctx, r.tx, named("writing the operation"))
 	if err != nil {
-		return nil, fmt.Errorf("writing the operation: %w", err)
+		return nil, err
 	}
 	rows := make([][]any, len(all))
 	for i, it := range all {

@@ -13,6 +13,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/visible"
 )
 
 // pick freezes the selection as items, in the order it was given.
@@ -253,37 +254,40 @@ func (r *run) lockAbove(ctx context.Context, ids map[string][]gid.ID) error {
 }
 
 // lockOwners keeps the owners of records from being retired while these are
-// restored below them.
+// restored below them, and keeps what it reads of them. Picks of the same type
+// are locked in the same pass: a lock that is raised deadlocks with another one
+// that is.
 func (r *run) lockOwners(ctx context.Context, ids map[string][]gid.ID) error {
-	owners := map[string][]gid.ID{}
-	for _, t := range typeOrder {
-		for _, e := range t.Edges {
-			if e.Class == lifecycle.Weak || len(ids[t.Name]) == 0 {
-				continue
-			}
-			err := store.Build(r.tx).Add(`SELECT DISTINCT `+e.Column+` FROM `+t.Table+` WHERE tenant_id = ? AND `+e.Column+` IS NOT NULL AND `, r.a.Tenant).
-				IDs("id", ids[t.Name]).Query(ctx, r.tx, scanIDs(func(id gid.ID) { owners[e.Target] = append(owners[e.Target], id) }))
-			if err != nil {
-				return fmt.Errorf("reading owners: %w", err)
-			}
-		}
+	all := visible.With(ctx, visible.Tenant(r.a.Tenant))
+	parent := map[string][]gid.ID{}
+	if p := r.req.NewParentID; p != nil && ent.RecordTypeOf(*p) != nil {
+		parent[ent.RecordTypeOf(*p).Name] = []gid.ID{*p}
 	}
-	if p := r.req.NewParentID; p != nil {
-		if t := ent.RecordTypeOf(*p); t != nil {
-			owners[t.Name] = append(owners[t.Name], *p)
-		}
-	}
+	r.above = map[gid.ID]ent.Record{}
 	for _, t := range typeOrder {
-		// With the picks of the type in one pass: a lock that is raised from
-		// shared to exclusive deadlocks with another one that is.
-		owners[t.Name] = append(owners[t.Name], ids[t.Name]...)
-		if len(owners[t.Name]) == 0 {
-			continue
+		var below []dependant
+		for _, d := range dependants[t.Name] {
+			if d.edge.Class != lifecycle.Weak && len(ids[d.holder.Name]) > 0 {
+				below = append(below, d)
+			}
 		}
-		err := store.Build(r.tx).Add(`SELECT id FROM `+t.Table+` WHERE tenant_id = ? AND `, r.a.Tenant).IDs("id", owners[t.Name]).
-			Add(` ORDER BY id`).ForUpdate().Query(ctx, r.tx, scanIDs(func(gid.ID) {}))
+		if len(below) == 0 && len(parent[t.Name]) == 0 {
+			continue // picks of the type are locked when they are read
+		}
+		rows, err := r.query(all, t, update, func(s *sql.Selector) {
+			wanted := []*sql.Predicate{inIDs(s.C("id"), append(parent[t.Name], ids[t.Name]...))}
+			for _, d := range below {
+				holder := sql.Dialect(s.Dialect()).Table(d.holder.Table).As("held")
+				wanted = append(wanted, sql.In(s.C("id"), sql.Dialect(s.Dialect()).Select(holder.C(d.edge.Column)).From(holder).
+					Where(sql.And(sql.EQ(holder.C("tenant_id"), r.a.Tenant), inIDs(holder.C("id"), ids[d.holder.Name])))))
+			}
+			s.Where(sql.Or(wanted...))
+		})
 		if err != nil {
-			return fmt.Errorf("locking owners: %w", err)
+			return err
+		}
+		for _, row := range rows {
+			r.above[row.RecordID()] = row
 		}
 	}
 	return nil

@@ -38,13 +38,11 @@ func (r *run) planPurge(ctx context.Context) error {
 func (r *run) applyPurge(ctx context.Context) error {
 	// The seal goes with the row: what a purge event would seal could never be read.
 	version := r.control.Version(ctx, r.a.Tenant)
-	var events []audit.Event
-	for _, n := range r.sorted() {
-		if n.included {
-			e := event(string(lifecycle.Purge), n.row, nil)
-			e.From, e.Version, e.Operation, e.PolicyVersion = n.row.RecordState(), n.row.RecordVersion()+1, &r.id, version
-			events = append(events, e)
-		}
+	events := make([]audit.Event, 0, len(r.changing))
+	for _, n := range r.changing {
+		e := event(string(lifecycle.Purge), n.row, nil)
+		e.From, e.Version, e.Operation, e.PolicyVersion = n.row.RecordState(), n.row.RecordVersion()+1, &r.id, version
+		events = append(events, e)
 	}
 	if err := r.audit.Append(ctx, r.tx, events...); err != nil {
 		return err
@@ -149,10 +147,8 @@ var tombstoneColumns = []string{
 // tombstones writes what remains of each record.
 func (r *run) tombstones(ctx context.Context) error {
 	var ids []gid.ID
-	for _, n := range r.sorted() {
-		if n.included {
-			ids = append(ids, n.row.RecordID())
-		}
+	for _, n := range r.changing {
+		ids = append(ids, n.row.RecordID())
 	}
 	if len(ids) == 0 {
 		return nil

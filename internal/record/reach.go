@@ -38,12 +38,13 @@ func (r *run) reach(ctx context.Context, brings func(lifecycle.Class) bool) erro
 		var next []*node
 		attach := func(parent *node, row ent.Record) {
 			n := r.nodes[row.RecordID()]
-			if n == nil {
+			known := n != nil
+			if !known {
 				n = &node{row: row, depth: depth}
 				r.nodes[row.RecordID()] = n
 				next = append(next, n)
 			}
-			if n != parent && !slices.Contains(parent.below, n) {
+			if n != parent && !(known && slices.Contains(parent.below, n)) {
 				parent.below = append(parent.below, n)
 				n.above = append(n.above, parent)
 			}
@@ -51,10 +52,14 @@ func (r *run) reach(ctx context.Context, brings func(lifecycle.Class) bool) erro
 		if err := r.attachTree(all, level, attach); err != nil {
 			return err
 		}
+		met, err := r.meet(ctx, byType)
+		if err != nil {
+			return err
+		}
 		for _, target := range typeOrder {
 			for _, d := range dependants[target.Name] {
 				ids := byType[target.Name]
-				if len(ids) == 0 || !brings(d.edge.Class) {
+				if len(ids) == 0 || !brings(d.edge.Class) || !met[d.key()] {
 					continue
 				}
 				rows, err := r.query(all, d.holder, update, func(s *sql.Selector) {
@@ -77,6 +82,52 @@ func (r *run) reach(ctx context.Context, brings func(lifecycle.Class) bool) erro
 	return nil
 }
 
+// meet asks, with one statement for all, by which edges a level has live
+// dependants at all, so that the others need not be read one by one. The level
+// is locked: nobody can attach anything to it any more.
+func (r *run) meet(ctx context.Context, level map[string][]gid.ID) (map[edgeKey]bool, error) {
+	met := map[edgeKey]bool{}
+	if !lifecycle.Brings(r.req.Verb, lifecycle.Owned, false) {
+		return met, nil
+	}
+	var asked []dependant
+	stmt := store.Build(r.q)
+	for _, target := range typeOrder {
+		for _, d := range dependants[target.Name] {
+			if ids := level[target.Name]; len(ids) > 0 && d.edge.Class != lifecycle.Weak {
+				start := `, `
+				if len(asked) == 0 {
+					start = `SELECT `
+				}
+				stmt.Add(start+`EXISTS (SELECT 1 FROM `+d.holder.Table+` WHERE tenant_id = ? AND retired_at IS NULL AND `, r.a.Tenant).IDs(d.edge.Column, ids).Add(`)`)
+				asked = append(asked, d)
+			}
+		}
+	}
+	found, dest := make([]bool, len(asked)), make([]any, len(asked))
+	for i := range found {
+		dest[i] = &found[i]
+	}
+	switch len(asked) {
+	case 0:
+		return met, nil
+	case 1:
+		found[0] = true // one look is as good as one question
+	default:
+		if _, err := stmt.One(ctx, r.q, dest...); err != nil {
+			return nil, fmt.Errorf("looking for dependants: %w", err)
+		}
+	}
+	if r.met == nil {
+		r.met = map[edgeKey]bool{}
+	}
+	for i, d := range asked {
+		met[d.key()] = met[d.key()] || found[i]
+		r.met[d.key()] = r.met[d.key()] || found[i]
+	}
+	return met, nil
+}
+
 // attachTree attaches to each record of a level the records that came with it
 // in the operation that put it into its state and are still where that left them.
 func (r *run) attachTree(ctx context.Context, level []*node, attach func(*node, ent.Record)) error {
@@ -92,18 +143,26 @@ func (r *run) attachTree(ctx context.Context, level []*node, attach func(*node, 
 	if len(roots) == 0 {
 		return nil
 	}
+	isRoot := map[gid.ID]bool{}
+	for _, id := range roots {
+		isRoot[id] = true
+	}
 	type link struct{ with, operation gid.ID }
 	links := map[gid.ID][]link{}
 	ids := map[string][]gid.ID{}
-	err := store.Build(r.q).Add(`SELECT record_id, came_with, operation_id FROM operation_items WHERE outcome = ? AND `, changed).
-		IDs("operation_id", operations).Add(` AND `).IDs("came_with", roots).Add(` ORDER BY id`).
-		Query(ctx, r.q, func(rows store.Row) error {
-			var id gid.ID
+	// The items of the roots themselves say what these go back to.
+	const columns = `SELECT id, record_id, came_with, operation_id, prior_state FROM operation_items WHERE outcome = '` + changed + `' AND `
+	err := store.Build(r.q).Add(columns).IDs("operation_id", operations).Add(` AND `).IDs("came_with", roots).
+		Add(` UNION ALL `+columns).IDs("operation_id", operations).Add(` AND `).IDs("record_id", roots).Add(` ORDER BY 1`).
+		Query(ctx, r.q, func(row store.Row) error {
+			var item, id gid.ID
 			var l link
-			if err := rows.Scan(&id, &l.with, &l.operation); err != nil {
+			var state string
+			if err := row.Scan(&item, &id, &l.with, &l.operation, &state); err != nil {
 				return err
 			}
-			if t := ent.RecordTypeOf(id); t != nil {
+			r.keepPrior(stackTop{id, l.operation}, state)
+			if t := ent.RecordTypeOf(id); t != nil && isRoot[l.with] {
 				if links[id] == nil {
 					ids[t.Name] = append(ids[t.Name], id)
 				}
@@ -200,11 +259,12 @@ func (r *run) sorted() []*node {
 // that brings it along; in ALL_OR_NOTHING one failure stops all. check, if
 // given, looks at a node that is included and may set its problem.
 func (r *run) settle(checks ...func(*node)) {
+	nodes := r.sorted()
 	for again := true; again; {
 		again = false
 		r.include()
 		for i, found := 0, false; i < len(checks) && !found; i++ {
-			for _, n := range r.sorted() {
+			for _, n := range nodes {
 				if n.included && n.problem == "" {
 					checks[i](n)
 					found = found || n.problem != ""
@@ -229,11 +289,12 @@ func (r *run) settle(checks ...func(*node)) {
 		}
 		r.include()
 	}
-	r.along = nil
-	for _, n := range r.sorted() {
+	r.along, r.changing = nil, nil
+	for _, n := range nodes {
 		if !n.included {
 			continue
 		}
+		r.changing = append(r.changing, n)
 		for _, above := range n.above {
 			if above.included {
 				id := above.row.RecordID()

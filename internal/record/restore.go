@@ -81,11 +81,8 @@ func (r *run) applyRestore(ctx context.Context) error {
 		}
 	}
 	version := r.control.Version(ctx, r.a.Tenant)
-	var events []audit.Event
-	for _, n := range r.sorted() {
-		if !n.included {
-			continue
-		}
+	events := make([]audit.Event, 0, len(r.changing))
+	for _, n := range r.changing {
 		e := event(string(r.req.Verb), n.row, changes[n.row.RecordID()])
 		e.From, e.To, e.Version = n.row.RecordState(), n.to, n.row.RecordVersion()+1
 		e.Operation, e.PolicyVersion, e.Personal.Reason = &r.id, version, r.req.Reason
@@ -109,37 +106,44 @@ func (r *run) linkUndone() {
 	}
 }
 
-// pops reads what each row goes back to.
+// stackTop names the item that put a record into its present state.
+type stackTop struct{ record, operation gid.ID }
+
+// pops finds what each row goes back to: in the items that were read when what
+// came along was looked for, else in the database.
 func (r *run) pops(ctx context.Context, nodes []*node) error {
 	var ids, operations []gid.ID
-	byID := map[gid.ID]*node{}
 	for _, n := range nodes {
-		byID[n.row.RecordID()] = n
-		if op := refOf(n.row, "operation_id"); op != nil {
+		op := refOf(n.row, "operation_id")
+		if op == nil {
+			continue
+		}
+		if _, known := r.priors[stackTop{n.row.RecordID(), *op}]; !known {
 			ids = append(ids, n.row.RecordID())
 			if !slices.Contains(operations, *op) {
 				operations = append(operations, *op)
 			}
 		}
 	}
-	if len(ids) == 0 {
-		return nil
-	}
-	err := store.Build(r.q).Add(`SELECT record_id, operation_id, prior_state FROM operation_items WHERE outcome = ? AND `, changed).
-		IDs("operation_id", operations).Add(` AND `).IDs("record_id", ids).Query(ctx, r.q, func(rows store.Row) error {
-		var id, op gid.ID
-		var state string
-		if err := rows.Scan(&id, &op, &state); err != nil {
+	if len(ids) > 0 {
+		err := store.Build(r.q).Add(`SELECT record_id, operation_id, prior_state FROM operation_items WHERE outcome = ? AND `, changed).
+			IDs("operation_id", operations).Add(` AND `).IDs("record_id", ids).Query(ctx, r.q, func(row store.Row) error {
+			var top stackTop
+			var state string
+			err := row.Scan(&top.record, &top.operation, &state)
+			r.keepPrior(top, state)
 			return err
+		})
+		if err != nil {
+			return fmt.Errorf("reading prior states: %w", err)
 		}
-		if n := byID[id]; n != nil && *refOf(n.row, "operation_id") == op {
-			n.pop = &prior{state: lifecycle.State(state)}
-			n.to = n.pop.state
+	}
+	for _, n := range nodes {
+		if op := refOf(n.row, "operation_id"); op != nil {
+			if state, ok := r.priors[stackTop{n.row.RecordID(), *op}]; ok {
+				n.pop, n.to = &prior{state: state}, state
+			}
 		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("reading prior states: %w", err)
 	}
 	for _, n := range nodes {
 		if n.pop == nil {
@@ -147,6 +151,13 @@ func (r *run) pops(ctx context.Context, nodes []*node) error {
 		}
 	}
 	return nil
+}
+
+func (p *plan) keepPrior(top stackTop, state string) {
+	if p.priors == nil {
+		p.priors = map[stackTop]lifecycle.State{}
+	}
+	p.priors[top] = lifecycle.State(state)
 }
 
 // newParent loads the owner to restore below.
@@ -261,10 +272,17 @@ func (r *run) readOverrides() (map[gid.ID]map[string]string, error) {
 // owners loads what the rows belong to, in any state, as far as it is not
 // restored with them.
 func (r *run) owners(ctx context.Context) (map[gid.ID]blocker, error) {
-	ids := map[string][]gid.ID{}
+	ids, known, seen := map[string][]gid.ID{}, map[string][]ent.Record{}, map[gid.ID]bool{}
 	for _, n := range r.nodes {
 		for _, e := range n.row.RecordType().Edges {
-			if id := refOf(n.row, e.Column); id != nil && e.Class != lifecycle.Weak {
+			id := refOf(n.row, e.Column)
+			if id == nil || e.Class == lifecycle.Weak || seen[*id] {
+				continue
+			}
+			seen[*id] = true
+			if row := r.above[*id]; row != nil {
+				known[e.Target] = append(known[e.Target], row)
+			} else {
 				ids[e.Target] = append(ids[e.Target], *id)
 			}
 		}
@@ -276,6 +294,7 @@ func (r *run) owners(ctx context.Context) (map[gid.ID]blocker, error) {
 		if err != nil {
 			return nil, err
 		}
+		rows = append(rows, known[t.Name]...)
 		for i, ok := range r.readable(ctx, rows) {
 			out[rows[i].RecordID()] = blocker{rows[i], ok}
 		}
@@ -437,7 +456,7 @@ func (r *run) mend(ctx context.Context, overrides map[gid.ID]map[string]string, 
 			changes[id] = append(changes[id], audit.Change{Field: graphQLName(t, column), Old: n.row.Column(column), New: nullText(v)})
 		}
 		if err := r.exec(ctx, t, stmt, []gid.ID{id}); err != nil {
-			return nil, mapWriteError(t, err)
+			return nil, err
 		}
 	}
 	if parent == nil {
@@ -465,7 +484,7 @@ func (r *run) mend(ctx context.Context, overrides map[gid.ID]map[string]string, 
 			}
 		}
 		if err := r.exec(ctx, t, stmt, ids); err != nil {
-			return nil, mapWriteError(t, err)
+			return nil, err
 		}
 	}
 	return changes, nil
@@ -481,22 +500,16 @@ func (r *run) popRows(ctx context.Context) error {
 		}
 		// Back in ACTIVE it says who restored it; in any other state who put it
 		// there first.
-		n, err := store.Build(r.tx).Add(`UPDATE `+t.Table+` SET state = i.prior_state, operation_id = i.prior_operation_id,
+		err := store.Build(r.tx).Add(`UPDATE `+t.Table+` SET state = i.prior_state, operation_id = i.prior_operation_id,
 			prior_state = (SELECT p.prior_state FROM operation_items p WHERE p.operation_id = i.prior_operation_id AND p.record_id = i.record_id AND p.outcome = 'CHANGED'),
 			purge_after = i.prior_purge_after, retired_at = i.prior_retired_at,
 			state_changed_at = CASE WHEN i.prior_state = 'ACTIVE' THEN ? ELSE i.prior_changed_at END,`, now).
 			Add(` state_changed_by_id = CASE WHEN i.prior_state = 'ACTIVE' THEN ?`, nullID(r.a.UserRef())).Add(r.uuidCast()+` ELSE i.prior_changed_by END,
 			state_reason = i.prior_reason, updated_at = ?, version = `+t.Table+`.version + 1
 			FROM operation_items i WHERE i.record_id = `+t.Table+`.id AND i.operation_id = `+t.Table+`.operation_id AND i.outcome = 'CHANGED'
-			AND `+t.Table+`.tenant_id = ? AND `, now, r.a.Tenant).IDs(t.Table+".id", ids).Exec(ctx, r.tx)
-		if c, ok := store.Constraint(err); ok && c.Kind == store.UniqueViolation {
-			return mapWriteError(t, err) // a twin slipped in between
-		}
+			AND `+t.Table+`.tenant_id = ? AND `, now, r.a.Tenant).IDs(t.Table+".id", ids).Queue(ctx, r.tx, meets(t, len(ids)))
 		if err != nil {
-			return fmt.Errorf("restoring %s: %w", t.Table, err)
-		}
-		if n != int64(len(ids)) {
-			return fmt.Errorf("restoring %s: %d rows instead of %d", t.Table, n, len(ids))
+			return err
 		}
 	}
 	return nil

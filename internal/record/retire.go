@@ -75,7 +75,7 @@ func (r *run) applyRetire(ctx context.Context) error {
 	if err := r.touched(ctx); err != nil {
 		return err
 	}
-	return r.auditChanged(ctx, true)
+	return r.auditRetired(ctx)
 }
 
 // detach takes a node out of the graph.
@@ -124,7 +124,7 @@ func (r *run) blockingDependants(ctx context.Context) (map[gid.ID][]blocker, err
 			}
 		}
 		for _, d := range dependants[target.Name] {
-			if d.edge.Class != lifecycle.Blocking || len(ids) == 0 {
+			if d.edge.Class != lifecycle.Blocking || len(ids) == 0 || !r.met[d.key()] {
 				continue
 			}
 			rows, err := r.query(all, d.holder, none, func(s *sql.Selector) {
@@ -146,59 +146,65 @@ func (r *run) blockingDependants(ctx context.Context) (map[gid.ID][]blocker, err
 // changedIDs are the records of a type that the operation changes.
 func (r *run) changedIDs(t *ent.RecordType) []gid.ID {
 	var ids []gid.ID
-	for _, n := range r.sorted() {
-		if n.included && n.row.RecordType() == t {
+	for _, n := range r.changing {
+		if n.row.RecordType() == t {
 			ids = append(ids, n.row.RecordID())
 		}
 	}
 	return ids
 }
 
-// exec runs an update over locked rows and insists that it met all of them.
+// exec queues an update over locked rows and insists that it meets all of them.
 func (r *run) exec(ctx context.Context, t *ent.RecordType, stmt *store.SQL, ids []gid.ID) error {
-	n, err := stmt.Add(` WHERE tenant_id = ? AND `, r.a.Tenant).IDs(t.Table+".id", ids).Exec(ctx, r.tx)
-	if err != nil {
-		return fmt.Errorf("changing %s: %w", t.Table, err)
+	return stmt.Add(` WHERE tenant_id = ? AND `, r.a.Tenant).IDs(t.Table+".id", ids).Queue(ctx, r.tx, meets(t, len(ids)))
+}
+
+// meets insists that a write of records of a type met as many rows as it should.
+func meets(t *ent.RecordType, want int) func(int64, error) error {
+	return func(n int64, err error) error {
+		switch c, ok := store.Constraint(err); {
+		case ok && c.Kind == store.UniqueViolation:
+			return mapWriteError(t, err) // a twin slipped in between
+		case err != nil:
+			return fmt.Errorf("changing %s: %w", t.Table, err)
+		case n != int64(want):
+			return fmt.Errorf("changing %s: %d rows instead of %d", t.Table, n, want)
+		}
+		return nil
 	}
-	if n != int64(len(ids)) {
-		return fmt.Errorf("changing %s: %d rows instead of %d", t.Table, n, len(ids))
+}
+
+// readParts reads what is part of the records that change, for the events that
+// carry their last values.
+func (r *run) readParts(ctx context.Context) error {
+	r.parts = map[string]map[gid.ID][]part{}
+	for _, t := range typeOrder {
+		ids := r.changedIDs(t)
+		for _, p := range t.Parts {
+			if len(ids) == 0 {
+				continue
+			}
+			rows, err := r.partsOf(ctx, r.tx, p, ids)
+			if err != nil {
+				return err
+			}
+			r.parts[t.Name+p.Name] = rows
+		}
 	}
 	return nil
 }
 
-// auditChanged writes one event for each record that changed; last says that
-// they carry the record's last values.
-func (r *run) auditChanged(ctx context.Context, last bool) error {
-	parts := map[string]map[gid.ID][]part{}
-	if last {
-		for _, t := range typeOrder {
-			ids := r.changedIDs(t)
-			for _, p := range t.Parts {
-				if len(ids) == 0 {
-					continue
-				}
-				rows, err := r.partsOf(ctx, r.tx, p, ids)
-				if err != nil {
-					return err
-				}
-				parts[t.Name+p.Name] = rows
-			}
-		}
-	}
+// auditRetired writes one event for each record that was retired, with its last
+// values.
+func (r *run) auditRetired(ctx context.Context) error {
 	version := r.control.Version(ctx, r.a.Tenant)
-	var events []audit.Event
-	for _, n := range r.sorted() {
-		if !n.included {
-			continue
-		}
+	events := make([]audit.Event, 0, len(r.changing))
+	for _, n := range r.changing {
 		t := n.row.RecordType()
-		var changes []audit.Change
-		if last {
-			changes = lastValues(n.row)
-			for _, p := range t.Parts {
-				if rows := parts[t.Name+p.Name][n.row.RecordID()]; len(rows) > 0 {
-					changes = append(changes, audit.Change{Field: p.GraphQL, Old: rows})
-				}
+		changes := lastValues(n.row)
+		for _, p := range t.Parts {
+			if rows := r.parts[t.Name+p.Name][n.row.RecordID()]; len(rows) > 0 {
+				changes = append(changes, audit.Change{Field: p.GraphQL, Old: rows})
 			}
 		}
 		e := event(string(r.req.Verb), n.row, changes)

@@ -147,7 +147,11 @@ func (s *Service) insert(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 	for i, r := range records {
 		numbers[i] = []any{a.Tenant, t.Name, r.Column("number"), r.RecordID()}
 	}
-	if err := tx.Insert(ctx, "record_numbers", []string{"tenant_id", "record_type", "number", "record_id"}, numbers); err != nil {
+	err = tx.Insert(ctx, "record_numbers", []string{"tenant_id", "record_type", "number", "record_id"}, numbers)
+	if err == nil {
+		err = tx.Flush(ctx) // another may have taken a number meanwhile
+	}
+	if err != nil {
 		return mapWriteError(t, err)
 	}
 	return nil

@@ -161,8 +161,9 @@ const maxSQLiteArgs = 32_766
 // round trips more than a prepared statement.
 const copyRows = 16
 
-// Insert adds rows to a table: many by COPY on PostgreSQL, and by one statement
-// for every few thousand values on SQLite.
+// Insert adds rows to a table: on PostgreSQL many by COPY and a few in the
+// queue, so that what is wrong with them may come out later; on SQLite by one
+// statement for every few thousand values.
 func (tx *Tx) Insert(ctx context.Context, table string, columns []string, rows [][]any) error {
 	if len(rows) == 0 {
 		return nil
@@ -206,12 +207,14 @@ func (tx *Tx) insertFew(ctx context.Context, table string, columns []string, row
 		}
 		stmt.Add(")")
 	}
-	_, err := stmt.Exec(ctx, tx)
-	return err
+	return stmt.Queue(ctx, tx, nil)
 }
 
 func (tx *Tx) copy(ctx context.Context, table string, columns []string, rows [][]any) error {
 	tx.db.trace(fmt.Sprintf(`COPY "%s" ("%s") FROM STDIN`, table, strings.Join(columns, `","`)))
+	if err := tx.Flush(ctx); err != nil {
+		return err
+	}
 	_, err := tx.pg.CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
 		return pgArgs(rows[i])
 	}))

@@ -19,6 +19,7 @@ type Tx struct {
 	sql *sql.Tx // nil on PostgreSQL
 	now time.Time
 
+	queue  []queued
 	before []func(context.Context) error
 	after  []func(committed bool)
 	values map[any]any
@@ -41,7 +42,7 @@ func (db *DB) Begin(ctx context.Context) (context.Context, *Tx, error) {
 		if err != nil {
 			return ctx, nil, fmt.Errorf("beginning a transaction: %w", err)
 		}
-		tx.pg, tx.on = pg, traced{pgSession{pg}, db.trace}
+		tx.pg, tx.on = pg, traced{flushing{pgSession{pg}, tx}, db.trace}
 	} else {
 		raw, err := db.sql.BeginTx(ctx, nil)
 		if err != nil {
@@ -79,6 +80,9 @@ func (tx *Tx) End(ctx context.Context, err error) error {
 		err = tx.before[i](ctx)
 	}
 	committed := false
+	if err == nil {
+		err = tx.Flush(ctx)
+	}
 	if err == nil {
 		if err = tx.commit(ctx); err != nil {
 			err = fmt.Errorf("committing: %w", err)
