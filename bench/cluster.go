@@ -20,8 +20,8 @@ import (
 // settings are those an operator would choose for a small server. What makes it
 // durable is as it comes: fsync and synchronous_commit are on.
 var settings = []string{
-	"shared_buffers=1GB", "effective_cache_size=4GB", "max_wal_size=8GB", "checkpoint_timeout=15min", "random_page_cost=1.1",
-	"wal_compression=on", "max_connections=100", "listen_addresses=", "timezone=UTC",
+	"shared_buffers = 1GB", "effective_cache_size = 4GB", "max_wal_size = 8GB", "checkpoint_timeout = 15min", "random_page_cost = 1.1",
+	"wal_compression = on", "max_connections = 100", "listen_addresses = ''", "timezone = 'UTC'",
 }
 
 // cluster is a PostgreSQL started for a run. It ends when its input does, so
@@ -67,7 +67,7 @@ func startCluster(ctx context.Context, folder string) (*cluster, error) {
 		if out, err := initdb.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("initdb: %w: %s", err, out)
 		}
-		more := strings.Join(append(settings, "unix_socket_directories='"+dir+"'"), "\n")
+		more := strings.Join(append(settings, "unix_socket_directories = '"+dir+"'"), "\n")
 		conf, err := os.OpenFile(filepath.Join(data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
 		if err != nil {
 			return nil, err
@@ -90,7 +90,11 @@ func startCluster(ctx context.Context, folder string) (*cluster, error) {
 	}
 	query := url.Values{"host": {dir}, "port": {"5432"}, "sslmode": {"disable"}}
 	c.url = (&url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/postgres", RawQuery: query.Encode()}).String()
-	return c, c.await(ctx)
+	if err := c.await(ctx); err != nil {
+		log, logErr := os.ReadFile(filepath.Join(dir, "log"))
+		return nil, errors.Join(fmt.Errorf("PostgreSQL does not start: %w\n%s", err, log), logErr, c.stop())
+	}
+	return c, nil
 }
 
 func (c *cluster) await(ctx context.Context) error {
@@ -100,7 +104,7 @@ func (c *cluster) await(ctx context.Context) error {
 			return conn.Close(ctx)
 		}
 		if time.Now().After(end) || ctx.Err() != nil {
-			return errors.Join(fmt.Errorf("PostgreSQL does not start: %w", err), c.stop())
+			return err
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

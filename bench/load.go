@@ -69,15 +69,20 @@ func (b *bench) load(ctx context.Context, s *server, w *workload) (*turn, error)
 			}
 		})
 	}
+	over := make(chan struct{}) // when nothing is left to ask for, or all has failed
+	go func() {
+		wg.Wait()
+		close(over)
+	}()
 	t := &turn{}
-	b.wait(ctx, s, b.slice/warmUp, &stopped, t)
+	b.wait(ctx, s, b.slice/warmUp, over, t)
 	serverBefore, databaseBefore, begin := cpu(s.pid()), b.databaseCPU(), time.Now()
 	measuring.Store(true)
 	profiled := b.startProfile(ctx, s, w)
-	b.wait(ctx, s, b.slice, &stopped, t)
+	b.wait(ctx, s, b.slice, over, t)
 	stopped.Store(true)
 	t.elapsed, t.server, t.database = time.Since(begin), cpu(s.pid())-serverBefore, b.databaseCPU()-databaseBefore
-	wg.Wait()
+	<-over
 	for i := range clients {
 		t.latencies = append(t.latencies, latencies[i]...)
 	}
@@ -86,14 +91,21 @@ func (b *bench) load(ctx context.Context, s *server, w *workload) (*turn, error)
 }
 
 // wait lets time pass and notes the memory of the server.
-func (b *bench) wait(ctx context.Context, s *server, d time.Duration, stopped *atomic.Bool, t *turn) {
-	for end := time.Now().Add(d); ; {
+func (b *bench) wait(ctx context.Context, s *server, d time.Duration, over <-chan struct{}, t *turn) {
+	end := time.After(d)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
 		t.resident = max(t.resident, memory(s.pid(), "VmRSS"))
-		left := time.Until(end)
-		if left <= 0 || stopped.Load() || ctx.Err() != nil {
+		select {
+		case <-tick.C:
+		case <-end:
+			return
+		case <-over:
+			return
+		case <-ctx.Done():
 			return
 		}
-		time.Sleep(min(left, 20*time.Millisecond))
 	}
 }
 
