@@ -168,7 +168,7 @@ func (b *bench) build(ctx context.Context) error {
 		return err
 	}
 	for name, pkg := range map[string]string{"lethe": "./cmd/lethe", "limit": "./bench/limit"} {
-		args := []string{"build", "-o", filepath.Join(b.work, name)}
+		args := []string{"build", "-o", filepath.Join(b.binaries, name)}
 		if b.profile != "" && name == "lethe" {
 			overlay, err := json.Marshal(map[string]map[string]string{"Replace": {
 				filepath.Join(root, "cmd", "lethe", "profile_bench.go"): filepath.Join(root, "bench", "testdata", "profile.go"),
@@ -176,7 +176,7 @@ func (b *bench) build(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			path := filepath.Join(b.work, "overlay.json")
+			path := filepath.Join(b.binaries, "overlay.json")
 			if err := os.WriteFile(path, overlay, 0o600); err != nil {
 				return err
 			}

@@ -32,6 +32,7 @@ type options struct {
 	readme      bool
 	profile     string
 	root        string // of the module
+	binaries    string // a folder with both servers, built already
 }
 
 func main() {
@@ -97,8 +98,11 @@ func measure(ctx context.Context, o *options) (_ *result, err error) {
 	if err := b.open(ctx); err != nil {
 		return nil, err
 	}
-	if err := b.build(ctx); err != nil {
-		return nil, err
+	if b.binaries == "" {
+		b.binaries = work
+		if err := b.build(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if err := b.start(ctx); err != nil {
 		return nil, err
