@@ -49,7 +49,7 @@ func startCluster(ctx context.Context, folder string) (*cluster, error) {
 		return nil, err
 	}
 	for parent := filepath.Dir(dir); strings.HasPrefix(parent, os.TempDir()+"/"); parent = filepath.Dir(parent) {
-		if err := os.Chmod(parent, 0o755); err != nil { // for the user PostgreSQL runs as
+		if err := os.Chmod(parent, 0o755); err != nil { //nolint:gosec // the user PostgreSQL runs as passes through it
 			return nil, err
 		}
 	}

@@ -87,7 +87,7 @@ func (b *bench) load(ctx context.Context, s *server, w *workload) (*turn, error)
 		t.latencies = append(t.latencies, latencies[i]...)
 	}
 	t.requests = len(t.latencies)
-	return t, errors.Join(append(failures, profiled(), ctx.Err())...)
+	return t, errors.Join(errors.Join(failures...), profiled(), ctx.Err())
 }
 
 // wait lets time pass and notes the memory of the server.
@@ -182,7 +182,7 @@ func (b *bench) measure(ctx context.Context) (*result, error) {
 				}
 			}
 		}
-		r.add(w, summarize(w, turns[b.lethe]), summarize(w, turns[b.limit]))
+		r.add(w, summarize(turns[b.lethe]), summarize(turns[b.limit]))
 	}
 	r.Memory = map[string]int64{b.lethe.name: memory(b.lethe.pid(), "VmHWM"), b.limit.name: memory(b.limit.pid(), "VmHWM")}
 	return r, nil

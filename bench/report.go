@@ -83,7 +83,7 @@ func machine() string {
 	return fmt.Sprintf("%d cores (%s), %s, %s", runtime.NumCPU(), model, runtime.GOOS, runtime.Version())
 }
 
-func summarize(w *workload, turns []*turn) figures {
+func summarize(turns []*turn) figures {
 	var f figures
 	var elapsed, server, database time.Duration
 	var latencies []time.Duration

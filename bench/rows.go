@@ -80,9 +80,9 @@ func (s *seeder) writeMessages(ctx context.Context) error {
 			key := fmt.Sprintf("%016x.%d@mail.example", s.random.Uint64(), i)
 			messages = append(messages, s.life(id, c, at, key, key, "EMAIL", "NORMAL", direction, sender, s.pick(given), sender,
 				s.pick(subjects)+fmt.Sprintf(" (%06d)", i), s.body(), at, c.thread, c.id, c.contact))
-			for n := range 1 + i%2 {
+			for _, kind := range []string{"TO", "CC"}[:1+i%2] {
 				address := s.pick(senders)
-				recipients = append(recipients, []any{s.ids.New(gid.Recipient), s.tenant, id, []string{"TO", "CC"}[n], address, address, s.pick(given)})
+				recipients = append(recipients, []any{s.ids.New(gid.Recipient), s.tenant, id, kind, address, address, s.pick(given)})
 			}
 		}
 		return first(

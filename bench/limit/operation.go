@@ -61,7 +61,7 @@ func (op *operation) payload() payload {
 // caller's rows, these ids or this thread.
 func (op *operation) picked() (k *kind, where string, args []any, err error) {
 	args = []any{op.caller.tenant, op.caller.user, op.d.ids(op.caller.teams)}
-	where = `t.tenant_id = $1 AND ` + op.d.visible("t", "$2", "$3") + ` AND `
+	where = `t.tenant_id = $1 AND ` + op.d.visible() + ` AND `
 	if op.sel.ThreadKey != "" {
 		return kindNamed("Message"), where + `t.thread_key = $4 AND t.retired_at IS NULL`, append(args, op.sel.ThreadKey), nil
 	}

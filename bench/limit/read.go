@@ -44,11 +44,9 @@ type found struct {
 	Direction string    `json:"direction"`
 }
 
-// visible is the row filter of a manager, on live rows and on retired ones: what
-// is his own, and what belongs to his teams.
-func (d dialect) visible(table, user, teams string) string {
-	return `(` + table + `.owner_id = ` + user + ` OR ` + d.in(table+".team_id", teams) + `)`
-}
+// visible is the row filter of a manager on a table t, on live rows and on
+// retired ones: what is his own, $2, and what belongs to his teams, $3.
+func (d dialect) visible() string { return `(t.owner_id = $2 OR ` + d.in("t.team_id", "$3") + `)` }
 
 // customersSQL reads customers with their newest messages, in one statement on
 // PostgreSQL by a lateral join. SQLite, which has none, costs no round trip and
@@ -56,9 +54,9 @@ func (d dialect) visible(table, user, teams string) string {
 func (d dialect) customersSQL() string {
 	return `SELECT c.id, c.number, c.name, c.email, c.state, c.version, m.id, m.subject, m.sent_at, m.sender
 		FROM (SELECT id, number, name, email, state, version FROM customers t
-			WHERE tenant_id = $1 AND ` + d.visible("t", "$2", "$3") + ` AND state = 'ACTIVE' AND id > $4 ORDER BY id LIMIT $5) c
+			WHERE tenant_id = $1 AND ` + d.visible() + ` AND state = 'ACTIVE' AND id > $4 ORDER BY id LIMIT $5) c
 		LEFT JOIN LATERAL (SELECT id, subject, sent_at, sender FROM messages t
-			WHERE customer_id = c.id AND tenant_id = $1 AND ` + d.visible("t", "$2", "$3") + ` AND state = 'ACTIVE'
+			WHERE customer_id = c.id AND tenant_id = $1 AND ` + d.visible() + ` AND state = 'ACTIVE'
 			ORDER BY sent_at DESC, id DESC LIMIT $6) m ON true ORDER BY c.id, m.sent_at DESC, m.id DESC`
 }
 
@@ -129,7 +127,7 @@ func (h *handler) customersInTwo(ctx context.Context, c *caller, after ref) ([]*
 
 func (d dialect) messagesSQL() string {
 	return `SELECT id, subject, sender, sent_at, direction FROM messages t
-		WHERE tenant_id = $1 AND ` + d.visible("t", "$2", "$3") + ` AND sender_folded = $4 AND sent_at >= $5 AND sent_at < $6
+		WHERE tenant_id = $1 AND ` + d.visible() + ` AND sender_folded = $4 AND sent_at >= $5 AND sent_at < $6
 		AND retired_at IS NULL AND state = 'ACTIVE' ORDER BY sent_at DESC, id DESC LIMIT $7`
 }
 

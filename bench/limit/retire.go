@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -130,14 +131,14 @@ func (op *operation) untouch() []step {
 	if len(stale) == 0 {
 		return nil
 	}
-	text := `UPDATE customers SET last_activity_at = (SELECT MAX(x.at) FROM (`
-	for i, k := range slices.DeleteFunc(slices.Clone(kinds), func(k *kind) bool { return k.activity == "" }) {
-		if i > 0 {
-			text += ` UNION ALL `
+	var newest []string
+	for _, k := range kinds {
+		if k.activity != "" {
+			newest = append(newest, `SELECT MAX(`+k.activity+`) AS at FROM `+k.table+` WHERE customer_id = customers.id AND retired_at IS NULL`)
 		}
-		text += `SELECT MAX(` + k.activity + `) AS at FROM ` + k.table + ` WHERE customer_id = customers.id AND retired_at IS NULL`
 	}
-	return []step{{sql: text + `) x) WHERE ` + op.d.in("id", "$1"), args: []any{op.d.ids(stale)}, write: true, rows: len(stale)}}
+	text := `UPDATE customers SET last_activity_at = (SELECT MAX(x.at) FROM (` + strings.Join(newest, ` UNION ALL `) + `) x) WHERE ` + op.d.in("id", "$1")
+	return []step{{sql: text, args: []any{op.d.ids(stale)}, write: true, rows: len(stale)}}
 }
 
 // purgeAfter is when what is deleted now is due.

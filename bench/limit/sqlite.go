@@ -50,7 +50,7 @@ func (l *lite) prepared(ctx context.Context, text string) (*sql.Stmt, error) {
 	if s := l.statements[text]; s != nil {
 		return s, nil
 	}
-	s, err := l.db.PrepareContext(context.WithoutCancel(ctx), text)
+	s, err := l.db.PrepareContext(context.WithoutCancel(ctx), text) //nolint:sqlclosecheck // kept as long as the process
 	if err != nil {
 		return nil, fmt.Errorf("%.60s: %w", text, err)
 	}
