@@ -160,8 +160,8 @@ func (b *bench) admit(ctx context.Context) (err error) {
 	return nil
 }
 
-// build compiles both servers. For profiles a file is laid over the command's
-// package: what is measured otherwise has no such thing in it.
+// build compiles both servers. For profiles a file is laid over their packages:
+// what is measured otherwise has no such thing in it.
 func (b *bench) build(ctx context.Context) error {
 	root, err := filepath.Abs(b.root)
 	if err != nil {
@@ -169,14 +169,14 @@ func (b *bench) build(ctx context.Context) error {
 	}
 	for name, pkg := range map[string]string{"lethe": "./cmd/lethe", "limit": "./bench/limit"} {
 		args := []string{"build", "-o", filepath.Join(b.binaries, name)}
-		if b.profile != "" && name == "lethe" {
+		if b.profile != "" {
 			overlay, err := json.Marshal(map[string]map[string]string{"Replace": {
-				filepath.Join(root, "cmd", "lethe", "profile_bench.go"): filepath.Join(root, "bench", "testdata", "profile.go"),
+				filepath.Join(root, pkg, "profile_bench.go"): filepath.Join(root, "bench", "testdata", "profile.go"),
 			}})
 			if err != nil {
 				return err
 			}
-			path := filepath.Join(b.binaries, "overlay.json")
+			path := filepath.Join(b.binaries, name+".json")
 			if err := os.WriteFile(path, overlay, 0o600); err != nil {
 				return err
 			}

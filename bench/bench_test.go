@@ -45,7 +45,7 @@ func TestBothServersDoTheSame(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r, err := measure(t.Context(), &options{
-				database: database(t), sqlite: name == "sqlite", customers: 200, messages: 2_000,
+				database: database(t), sqlite: name == "sqlite", customers: 300, messages: 3_000,
 				connections: 4, slice: 200 * time.Millisecond, rounds: 1, root: "..", binaries: binaries,
 			})
 			require.NoError(t, err)

@@ -21,7 +21,7 @@ import (
 // durable is as it comes: fsync and synchronous_commit are on.
 var settings = []string{
 	"shared_buffers = 1GB", "effective_cache_size = 4GB", "max_wal_size = 8GB", "checkpoint_timeout = 15min", "random_page_cost = 1.1",
-	"wal_compression = on", "max_connections = 100", "listen_addresses = ''", "timezone = 'UTC'",
+	"max_connections = 100", "listen_addresses = ''", "timezone = 'UTC'",
 }
 
 // cluster is a PostgreSQL started for a run. It ends when its input does, so

@@ -36,10 +36,11 @@ func (b *bench) compare(ctx context.Context) error {
 			}
 		}
 	}
-	if len(m.threads) > 0 {
-		if err := b.sameThread(ctx, m.threads[0]); err != nil {
-			return fmt.Errorf("delete of a thread: %w", err)
-		}
+	if len(m.threads) == 0 {
+		return errors.New("there are too few messages for a thread")
+	}
+	if err := b.sameThread(ctx, m.threads[0]); err != nil {
+		return fmt.Errorf("delete of a thread: %w", err)
 	}
 	return b.opens(m.messages[0])
 }

@@ -116,7 +116,7 @@ func (b *bench) databaseCPU() time.Duration {
 	return treeCPU(b.postmaster)
 }
 
-// startProfile fetches a profile of Lethe while it is loaded.
+// startProfile fetches a profile of a server while it is loaded.
 func (b *bench) startProfile(ctx context.Context, s *server, w *workload) (wait func() error) {
 	if s.pprof == "" {
 		return func() error { return nil }
@@ -137,7 +137,7 @@ func (b *bench) startProfile(ctx context.Context, s *server, w *workload) (wait 
 			if err := os.MkdirAll(b.profile, 0o750); err != nil {
 				return err
 			}
-			f, err := os.Create(filepath.Join(b.profile, b.name()+"-"+w.name+".pprof"))
+			f, err := os.Create(filepath.Join(b.profile, b.name()+"-"+w.name+"-"+s.name+".pprof"))
 			if err != nil {
 				return err
 			}

@@ -48,7 +48,7 @@ func main() {
 	flag.StringVar(&o.keep, "keep", "", "a `folder` for the database, which the next run finds there")
 	flag.StringVar(&o.json, "json", "", "write the figures to this `file`, too")
 	flag.BoolVar(&o.readme, "readme", false, "write the table into bench/README.md")
-	flag.StringVar(&o.profile, "profile", "", "write CPU profiles of Lethe into this `folder`")
+	flag.StringVar(&o.profile, "profile", "", "write CPU profiles of both servers into this `folder`")
 	flag.Parse()
 	if *only != "" {
 		o.only = strings.Split(*only, ",")

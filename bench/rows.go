@@ -67,6 +67,7 @@ func (s *seeder) writeMessages(ctx context.Context) error {
 	for i := range senders {
 		senders[i] = fmt.Sprintf("%s.%s%d@mail.example", strings.ToLower(s.pick(given)), strings.ToLower(s.pick(families)), i)
 	}
+	thread := s.threads()
 	return s.insert(ctx, len(s.assigned), func(ctx context.Context, tx *store.Tx, from, to int) error {
 		messages, recipients := make([][]any, 0, to-from), make([][]any, 0, 2*(to-from))
 		for i := from; i < to; i++ {
@@ -79,7 +80,7 @@ func (s *seeder) writeMessages(ctx context.Context) error {
 			}
 			key := fmt.Sprintf("%016x.%d@mail.example", s.random.Uint64(), i)
 			messages = append(messages, s.life(id, c, at, key, key, "EMAIL", "NORMAL", direction, sender, s.pick(given), sender,
-				s.pick(subjects)+fmt.Sprintf(" (%06d)", i), s.body(), at, c.thread, c.id, c.contact))
+				s.pick(subjects)+fmt.Sprintf(" (%06d)", i), s.body(), at, thread(c.team), c.id, c.contact))
 			for _, kind := range []string{"TO", "CC"}[:1+i%2] {
 				address := s.pick(senders)
 				recipients = append(recipients, []any{s.ids.New(gid.Recipient), s.tenant, id, kind, address, address, s.pick(given)})

@@ -52,7 +52,6 @@ type customerSeed struct {
 	id, contact gid.ID
 	team        int
 	messages    int
-	thread      string
 	created     time.Time
 	last        time.Time // of its messages
 }
@@ -96,8 +95,8 @@ func people(ctx context.Context, db *store.DB, keys *audit.Keys, s *seeder) erro
 
 // seed fills an empty, migrated database.
 func seed(ctx context.Context, db *store.DB, keys *audit.Keys, customers, messages int) error {
-	if messages < 10*customers || batch%(messages/customers) != 0 || messages%customers != 0 {
-		return errors.New("a customer has 10 messages on average, or another number of them that divides 1,000")
+	if messages < 10*customers || messages%customers != 0 {
+		return errors.New("a customer has 10 messages on average, or more")
 	}
 	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same rows each time
 	s := &seeder{db: db, random: random, source: randomBytes{random}, end: db.Now().Add(-24 * time.Hour)}
@@ -123,53 +122,59 @@ func seed(ctx context.Context, db *store.DB, keys *audit.Keys, customers, messag
 	return nil
 }
 
-// plan decides how many messages each customer has, and in which order they come.
-// The customers of a team share threads: those of one have exactly as many
-// messages as a delete by filter takes, and no customer has part in two, so that
-// deletes of two threads have no row in common.
+// plan decides how many messages each customer has, and in which order they come:
+// in rounds, in each of which a customer has one message or none.
 func (s *seeder) plan(customers, messages int) {
 	average := messages / customers
 	s.customers = make([]customerSeed, customers)
 	created := s.begin.AddDate(-1, 0, 0)
 	every := s.begin.Sub(created) / time.Duration(customers)
-	byTeam := [2][]int{}
 	for i := range s.customers {
 		s.clock = created.Add(time.Duration(i) * every)
-		c := &s.customers[i]
-		c.id, c.contact = s.ids.New(gid.Customer), s.ids.New(gid.Contact)
-		c.team, c.created = i%2, s.clock
-		byTeam[c.team] = append(byTeam[c.team], i)
+		s.customers[i] = customerSeed{
+			id: s.ids.New(gid.Customer), contact: s.ids.New(gid.Contact), team: i % 2, created: s.clock, messages: average,
+		}
 	}
-	size := batch / average
-	for team, list := range byTeam {
-		for n := 0; len(list) > 0; n++ {
-			block := list[:min(size, len(list))]
-			list = list[len(block):]
-			thread := fmt.Sprintf("thread-%d-%05d", team, n)
-			if len(block) < size {
-				thread = fmt.Sprintf("thread-%d-rest", team)
-			}
-			for _, i := range block {
-				s.customers[i].messages, s.customers[i].thread = average, thread
-			}
-			for range 2 * size { // from 5 to 15, if the average is 10
-				from, to := &s.customers[block[s.random.IntN(len(block))]], &s.customers[block[s.random.IntN(len(block))]]
-				if from != to && from.messages > average/2 && to.messages < 3*average/2 {
-					from.messages--
-					to.messages++
-				}
-			}
+	for range 2 * customers { // from 5 to 15, if the average is 10
+		from, to := &s.customers[s.random.IntN(customers)], &s.customers[s.random.IntN(customers)]
+		if from != to && from.messages > average/2 && to.messages < 3*average/2 {
+			from.messages--
+			to.messages++
+		}
+	}
+	rounds := make([][]int32, 3*average/2)
+	for i, c := range s.customers {
+		for _, round := range s.random.Perm(len(rounds))[:c.messages] {
+			rounds[round] = append(rounds[round], int32(i))
 		}
 	}
 	s.assigned = make([]int32, 0, messages)
-	for i, c := range s.customers {
-		for range c.messages {
-			s.assigned = append(s.assigned, int32(i))
-		}
+	for _, list := range rounds {
+		s.random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+		s.assigned = append(s.assigned, list...)
 	}
-	s.random.Shuffle(len(s.assigned), func(i, j int) { s.assigned[i], s.assigned[j] = s.assigned[j], s.assigned[i] })
 	for i, c := range s.assigned {
 		s.customers[c].last = s.sentAt(i)
+	}
+}
+
+// threads names the thread of each message. Those of a team that were sent one
+// after the other share one, as a mailing does, as many as a delete by filter
+// takes; what is left over in the end is a thread of its own. Within a round no
+// customer has part in two threads, so that deletes of neighbouring threads have
+// no row in common.
+func (s *seeder) threads() func(team int) string {
+	var left, sent [2]int
+	for _, c := range s.assigned {
+		left[s.customers[c].team]++
+	}
+	return func(team int) string {
+		n := sent[team] / batch
+		sent[team]++
+		if (n+1)*batch > left[team] {
+			return fmt.Sprintf("thread-%d-rest", team)
+		}
+		return fmt.Sprintf("thread-%d-%05d", team, n)
 	}
 }
 

@@ -102,7 +102,7 @@ func (b *bench) startOne(ctx context.Context, name, database string) (*server, t
 		return nil, 0, err
 	}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
-	if b.profile != "" && name == "lethe" {
+	if b.profile != "" {
 		if s.pprof, err = freePort(); err != nil {
 			return nil, 0, err
 		}

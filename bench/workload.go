@@ -186,20 +186,20 @@ func (b *bench) back(ids []gid.ID, check func([]byte) error) func(*server, int) 
 
 // threads deletes one thread after the other, and puts them back after a turn.
 func (b *bench) threads(m *material) *workload {
-	var taken atomic.Int64
+	var taken, turn atomic.Int64
 	return &workload{
 		name: "d", title: "delete of 1,000 messages by filter", aim: "70 %", records: batch,
 		next: func(s *server, _ int) func() ([]byte, func([]byte) error, bool) {
 			return func() ([]byte, func([]byte) error, bool) {
-				i := int(taken.Add(1)) - 1
-				if i >= len(m.threads) {
+				if turn.Add(1) > int64(len(m.threads)) {
 					return nil, nil, true
 				}
-				return b.deleteThread(s, m.threads[i]), changed(batch), true
+				// The next turn goes on with other threads: these have been touched.
+				return b.deleteThread(s, m.threads[int(taken.Add(1)-1)%len(m.threads)]), changed(batch), true
 			}
 		},
 		after: func(ctx context.Context) error {
-			taken.Store(0)
+			turn.Store(0)
 			return b.putBack(ctx)
 		},
 	}

@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-// This file is laid over cmd/lethe by the benchmark's --profile.
+// This file is laid over both servers by the benchmark's --profile.
 func init() {
 	go func() { _ = http.ListenAndServe(os.Getenv("LETHE_BENCH_PROFILE"), nil) }()
 }
