@@ -33,8 +33,11 @@ long: ## Run the property tests for long, and kill the server 50 times
 		$$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/pgregory.net\/rapid/ { print $$1 }')
 	LETHE_KILLS=50 go test -count=1 -timeout 60m -v -run Killed ./e2e
 
-bench: ## Run the benchmarks
-	go test -run '^$$' -bench . -benchmem ./...
+# The databases stay in BENCH, some 3 GB each, and are found there the next time.
+BENCH ?= /var/tmp/lethe-bench
+bench: ## Measure against a handler and SQL written by hand; bench/README.md says how
+	go run ./bench --keep $(BENCH) --readme
+	go run ./bench --keep $(BENCH) --readme --sqlite
 
 migration: ## Write the migrations the entities need: make migration NAME=... with LETHE_DEV_POSTGRES=postgres://... (an empty database)
 	go run ./ent/migration/main.go $(NAME)

@@ -50,6 +50,7 @@ func TestOnlyTheRecordPackageWritesRecords(t *testing.T) {
 			case strings.HasPrefix(name, "internal/record/"):
 			case dynamic && strings.HasPrefix(name, "internal/store/"): // the bulk insert itself
 			case dynamic && strings.HasPrefix(name, "internal/identity/"): // its three tables of credentials
+			case strings.HasPrefix(name, "bench/"): // it fills a database of its own, and does by hand what the pipeline is compared with
 			default:
 				t.Errorf("%s writes to a record type: %q", name, m[0])
 			}

@@ -25,9 +25,9 @@ var installed = []string{
 	"/Applications/Postgres.app/*/*/*/bin/", // Postgres.app
 }
 
-// binaries returns the folder of a PostgreSQL that is new enough: the one in
+// Binaries returns the folder of a PostgreSQL that is new enough: the one in
 // PATH, else the newest installed.
-func binaries() (string, error) {
+func Binaries() (string, error) {
 	if path, err := exec.LookPath("postgres"); err == nil {
 		if target, err := filepath.EvalSymlinks(path); err == nil {
 			if dir := filepath.Dir(target); version(dir) >= oldestVersion {

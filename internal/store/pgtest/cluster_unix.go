@@ -53,11 +53,11 @@ type cluster struct {
 
 // startCluster returns a running cluster in a new folder.
 func startCluster() (*cluster, error) {
-	bin, err := binaries()
+	bin, err := Binaries()
 	if err != nil {
 		return nil, err
 	}
-	owner, err := clusterOwner()
+	owner, err := Owner()
 	if err != nil {
 		return nil, err
 	}
@@ -172,9 +172,9 @@ func clusterParent() string {
 	return "/tmp"
 }
 
-// clusterOwner is the user who runs the server: nil for the one who runs the
+// Owner is the user who runs the server: nil for the one who runs the
 // tests, another for root, as which PostgreSQL refuses to run.
-func clusterOwner() (*syscall.Credential, error) {
+func Owner() (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil
 	}

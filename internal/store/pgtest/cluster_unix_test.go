@@ -37,7 +37,7 @@ func init() {
 
 func TestAClusterDiesWithAProcessThatIsKilled(t *testing.T) {
 	t.Parallel()
-	if _, err := binaries(); err != nil {
+	if _, err := Binaries(); err != nil {
 		refuse(t, err)
 	}
 	cmd := exec.Command(os.Args[0])
@@ -64,7 +64,7 @@ func TestAClusterThatCannotStartSaysWhyAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(clusterParent(), "lethe-pg-broken-"+strconv.Itoa(os.Getpid()))
 	require.NoError(t, os.Mkdir(dir, 0o700))
-	owner, err := clusterOwner()
+	owner, err := Owner()
 	require.NoError(t, err)
 
 	_, err = launch(t.TempDir(), dir, owner)
