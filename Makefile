@@ -34,7 +34,7 @@ long: ## Run the property tests for long, and kill the server 50 times
 	LETHE_KILLS=50 go test -count=1 -timeout 60m -v -run Killed ./e2e
 
 # The databases stay in BENCH, some 3 GB each, and are found there the next time.
-BENCH ?= /var/tmp/lethe-bench
+BENCH ?= lethe-bench
 bench: ## Measure against a handler and SQL written by hand; bench/README.md says how
 	go run ./bench --keep $(BENCH) --readme
 	go run ./bench --keep $(BENCH) --readme --sqlite
