@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"entgo.io/ent/dialect"
+
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -60,7 +62,7 @@ func (s *Service) activity(ctx context.Context, tx *store.Tx, a *actor.Actor, cu
 		return nil
 	}
 	return store.Build(tx).Add(activityUpdate+` AND k.tenant_id = ? AND `, a.Tenant).IDs("k.id", customers).
-		Add(`) n WHERE customers.id = n.id AND customers.`+lastActivity+` IS DISTINCT FROM n.newest`).Queue(ctx, tx, named("writing the last activity"))
+		Add(`) n WHERE customers.id = n.id AND customers.`+lastActivity+` IS DISTINCT FROM n.newest AND `).IDs("customers.id", customers).Queue(ctx, tx, named("writing the last activity"))
 }
 
 var activityUpdate = func() string {
@@ -121,7 +123,11 @@ func (s *Service) lockKeepers(ctx context.Context, tx *store.Tx, a *actor.Actor,
 // lockPickedKeepers locks the customers of picked communications before these
 // are locked themselves: owners before what they own.
 func (r *run) lockPickedKeepers(ctx context.Context, ids map[string][]gid.ID) error {
-	stmt, none := store.Build(r.tx).Add(`SELECT id FROM customers WHERE tenant_id = ? AND id IN (`, r.a.Tenant), true
+	start, end, none := `id IN (`, `)`, true
+	if r.tx.Dialect() == dialect.Postgres {
+		start, end = `id = ANY(ARRAY(`, `))`
+	}
+	stmt := store.Build(r.tx).Add(`SELECT id FROM customers WHERE tenant_id = ? AND `+start, r.a.Tenant)
 	for _, t := range typeOrder {
 		e := activityEdge(t)
 		if e == nil || len(ids[t.Name]) == 0 {
@@ -136,7 +142,7 @@ func (r *run) lockPickedKeepers(ctx context.Context, ids map[string][]gid.ID) er
 	if none {
 		return nil
 	}
-	err := stmt.Add(`) ORDER BY id`).ForNoKeyUpdate().Query(ctx, r.tx, scanIDs(func(gid.ID) {}))
+	err := stmt.Add(end+` ORDER BY id`).ForNoKeyUpdate().Query(ctx, r.tx, scanIDs(func(gid.ID) {}))
 	if err != nil {
 		return fmt.Errorf("locking customers: %w", err)
 	}

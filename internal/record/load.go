@@ -87,6 +87,28 @@ func inIDs(column string, ids []gid.ID) *sql.Predicate {
 	})
 }
 
+// inAny is "column is one of the ids or of what the queries select". An OR of
+// the two would have PostgreSQL read the whole table, and a join estimate half of
+// it: it is told to look up an array.
+func inAny(column string, ids []gid.ID, queries []*sql.Selector) *sql.Predicate {
+	return sql.P(func(b *sql.Builder) {
+		start, end := " IN (", ")"
+		if b.Dialect() == dialect.Postgres {
+			start, end = " = ANY(ARRAY(", "))"
+		}
+		b.Ident(column).WriteString(start)
+		if b.Dialect() == dialect.Postgres {
+			b.WriteString("SELECT unnest(").Arg(store.Array(ids)).WriteString("::uuid[])")
+		} else {
+			b.WriteString("SELECT value FROM json_each(").Arg(store.JSONArray(ids)).WriteString(")")
+		}
+		for _, q := range queries {
+			b.WriteString(" UNION ALL ").Join(q)
+		}
+		b.WriteString(end)
+	})
+}
+
 func scanIDs(f func(gid.ID)) func(store.Row) error {
 	return func(rows store.Row) error {
 		var id gid.ID

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -75,21 +76,42 @@ func (r *run) filtered(ctx context.Context, f *Filter) ([]gid.ID, error) {
 	if r.req.States != nil {
 		states = slices.DeleteFunc(states, func(s lifecycle.State) bool { return !slices.Contains(r.req.States, s) })
 	}
+	// Live and retired rows are found by different indexes: those of fields hold
+	// live rows only.
+	isRetired := lifecycle.State.Retired
+	live, retired := slices.DeleteFunc(slices.Clone(states), isRetired), slices.DeleteFunc(states, func(s lifecycle.State) bool { return !isRetired(s) })
+	ids, err := r.idsOf(ctx, t, f, live, sql.IsNull)
+	if err != nil {
+		return nil, err
+	}
+	more, err := r.idsOf(ctx, t, f, retired, sql.NotNull)
+	if err != nil {
+		return nil, err
+	}
+	ids = append(ids, more...)
+	slices.SortFunc(ids, func(a, b gid.ID) int { return bytes.Compare(a[:], b[:]) })
+	return ids, nil
+}
+
+// idsOf answers the ids of a filter's records in some states, in order.
+func (r *run) idsOf(ctx context.Context, t *ent.RecordType, f *Filter, states []lifecycle.State, retired func(string) *sql.Predicate) ([]gid.ID, error) {
+	if len(states) == 0 {
+		return nil, nil
+	}
 	names := make([]any, len(states))
 	for i, state := range states {
 		names[i] = string(state)
 	}
-	var ids []gid.ID
-	rows, err := r.Client(ctx).QueryRecords(ctx, t.Name, f.Where, func(s *sql.Selector) {
-		s.Where(sql.In(s.C("state"), names...))
-		s.OrderBy(s.C("id"))
-		s.Limit(MaxRows + 1)
+	rows, err := r.Client(ctx).CollectRecords(ctx, t.Name, nil, []string{"id"}, f.Where, func(s *sql.Selector) {
+		s.Where(retired(s.C("retired_at"))).Where(sql.In(s.C("state"), names...))
+		s.OrderBy(s.C("id")).Limit(MaxRows + 1)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("selecting %s: %w", t.Table, err)
 	}
-	for _, row := range rows {
-		ids = append(ids, row.RecordID())
+	ids := make([]gid.ID, len(rows))
+	for i, row := range rows {
+		ids[i] = row.RecordID()
 	}
 	return ids, nil
 }
@@ -275,13 +297,13 @@ func (r *run) lockOwners(ctx context.Context, ids map[string][]gid.ID) error {
 			continue // picks of the type are locked when they are read
 		}
 		rows, err := r.query(all, t, update, func(s *sql.Selector) {
-			wanted := []*sql.Predicate{inIDs(s.C("id"), append(parent[t.Name], ids[t.Name]...))}
-			for _, d := range below {
+			held := make([]*sql.Selector, len(below))
+			for i, d := range below {
 				holder := sql.Dialect(s.Dialect()).Table(d.holder.Table).As("held")
-				wanted = append(wanted, sql.In(s.C("id"), sql.Dialect(s.Dialect()).Select(holder.C(d.edge.Column)).From(holder).
-					Where(sql.And(sql.EQ(holder.C("tenant_id"), r.a.Tenant), inIDs(holder.C("id"), ids[d.holder.Name])))))
+				held[i] = sql.Dialect(s.Dialect()).Select(holder.C(d.edge.Column)).From(holder).
+					Where(sql.And(sql.EQ(holder.C("tenant_id"), r.a.Tenant), inIDs(holder.C("id"), ids[d.holder.Name])))
 			}
-			s.Where(sql.Or(wanted...))
+			s.Where(inAny(s.C("id"), append(parent[t.Name], ids[t.Name]...), held))
 		})
 		if err != nil {
 			return err
