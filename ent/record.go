@@ -44,6 +44,12 @@ type Record interface {
 	Label() *string
 }
 
+// Communication is implemented by the record types that tell of an exchange with a customer.
+type Communication interface {
+	Record
+	IsCommunication()
+}
+
 // RecordType says what there is to know of a record type.
 type RecordType struct {
 	Name     string
@@ -577,6 +583,9 @@ func (_m *Attachment) Column(name string) any {
 
 // RecordType implements Record.
 func (_m *Call) RecordType() *RecordType { return recordTypesByName[TypeCall] }
+
+// IsCommunication implements Communication.
+func (*Call) IsCommunication() {}
 
 // RecordID implements Record.
 func (_m *Call) RecordID() gid.ID { return _m.ID }
@@ -1227,6 +1236,9 @@ func (_m *Deal) Column(name string) any {
 // RecordType implements Record.
 func (_m *Message) RecordType() *RecordType { return recordTypesByName[TypeMessage] }
 
+// IsCommunication implements Communication.
+func (*Message) IsCommunication() {}
+
 // RecordID implements Record.
 func (_m *Message) RecordID() gid.ID { return _m.ID }
 
@@ -1419,6 +1431,9 @@ func (_m *Message) Column(name string) any {
 
 // RecordType implements Record.
 func (_m *Note) RecordType() *RecordType { return recordTypesByName[TypeNote] }
+
+// IsCommunication implements Communication.
+func (*Note) IsCommunication() {}
 
 // RecordID implements Record.
 func (_m *Note) RecordID() gid.ID { return _m.ID }

@@ -743,6 +743,84 @@ func (ec *executionContext) writeCallPayload(w io.Writer, fields []directField, 
 	writeText(w, "}")
 }
 
+// directCommunicationConnection are the selected fields of a CommunicationConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directCommunicationConnection(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, communicationConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directCommunicationEdge(f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 2
+			d.below = ec.directPageInfo(f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 3
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeCommunicationConnection(w io.Writer, fields []directField, obj *model.CommunicationConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"CommunicationConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *model.CommunicationEdge) { ec.writeCommunicationEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.writePageInfo(w, f.below, obj.PageInfo)
+		case 3:
+			ec.marshalNInt2int32(ec.direct.ctx, nil, obj.TotalCount).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directCommunicationEdge are the selected fields of a CommunicationEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directCommunicationEdge(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, communicationEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "cursor":
+			d.index = 1
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeCommunicationEdge(w io.Writer, fields []directField, obj *model.CommunicationEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"CommunicationEdge"`)
+		case 1:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ec.direct.ctx, nil, obj.Cursor).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directContact are the selected fields of a Contact, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directContact(sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, contactImplementors, func(f *graphql.CollectedField, d *directField) bool {

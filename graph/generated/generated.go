@@ -214,6 +214,18 @@ type ComplexityRoot struct {
 		Call func(childComplexity int) int
 	}
 
+	CommunicationConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	CommunicationEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
 	Contact struct {
 		Calls          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State) int
 		CreatedAt      func(childComplexity int) int
@@ -589,7 +601,7 @@ type ComplexityRoot struct {
 	Query struct {
 		Attachments func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) int
 		AuditEvents func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, where *ent.AuditEventWhereInput) int
-		Bin         func(childComplexity int, types []ent.RecordKind, deletedBy *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		Bin         func(childComplexity int, types []ent.RecordKind, deletedBy *gid.ID, deletedFrom *time.Time, deletedBefore *time.Time, purgeBefore *time.Time, owner *gid.ID, operation *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
 		Calls       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State) int
 		Contacts    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State) int
 		Customers   func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CustomerOrder, where *ent.CustomerWhereInput, states []lifecycle.State) int
@@ -602,6 +614,7 @@ type ComplexityRoot struct {
 		Operations  func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
 		Preview     func(childComplexity int, input model.PreviewInput) int
 		Tasks       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) int
+		Timeline    func(childComplexity int, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
 		Viewer      func(childComplexity int) int
 		WhyNot      func(childComplexity int, id gid.ID, action authz.Action) int
 	}
@@ -787,7 +800,8 @@ type QueryResolver interface {
 	Tasks(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) (*ent.TaskConnection, error)
 	Viewer(ctx context.Context) (*model.Viewer, error)
 	Operation(ctx context.Context, id gid.ID) (*ent.Operation, error)
-	Bin(ctx context.Context, types []ent.RecordKind, deletedBy *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error)
+	Bin(ctx context.Context, types []ent.RecordKind, deletedBy *gid.ID, deletedFrom *time.Time, deletedBefore *time.Time, purgeBefore *time.Time, owner *gid.ID, operation *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error)
+	Timeline(ctx context.Context, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.CommunicationConnection, error)
 	Preview(ctx context.Context, input model.PreviewInput) (*record.Preview, error)
 	WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([]*record.Reason, error)
 }
@@ -1531,6 +1545,44 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.CallPayload.Call(childComplexity), true
+
+	case "CommunicationConnection.edges":
+		if e.ComplexityRoot.CommunicationConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CommunicationConnection.Edges(childComplexity), true
+	case "CommunicationConnection.nodes":
+		if e.ComplexityRoot.CommunicationConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CommunicationConnection.Nodes(childComplexity), true
+	case "CommunicationConnection.pageInfo":
+		if e.ComplexityRoot.CommunicationConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CommunicationConnection.PageInfo(childComplexity), true
+	case "CommunicationConnection.totalCount":
+		if e.ComplexityRoot.CommunicationConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CommunicationConnection.TotalCount(childComplexity), true
+
+	case "CommunicationEdge.cursor":
+		if e.ComplexityRoot.CommunicationEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CommunicationEdge.Cursor(childComplexity), true
+	case "CommunicationEdge.node":
+		if e.ComplexityRoot.CommunicationEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CommunicationEdge.Node(childComplexity), true
 
 	case "Contact.calls":
 		if e.ComplexityRoot.Contact.Calls == nil {
@@ -3499,7 +3551,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Bin(childComplexity, args["types"].([]ent.RecordKind), args["deletedBy"].(*gid.ID), args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
+		return e.ComplexityRoot.Query.Bin(childComplexity, args["types"].([]ent.RecordKind), args["deletedBy"].(*gid.ID), args["deletedFrom"].(*time.Time), args["deletedBefore"].(*time.Time), args["purgeBefore"].(*time.Time), args["owner"].(*gid.ID), args["operation"].(*gid.ID), args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
 	case "Query.calls":
 		if e.ComplexityRoot.Query.Calls == nil {
 			break
@@ -3633,6 +3685,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Tasks(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.TaskOrder), args["where"].(*ent.TaskWhereInput), args["states"].([]lifecycle.State)), true
+	case "Query.timeline":
+		if e.ComplexityRoot.Query.Timeline == nil {
+			break
+		}
+
+		args, err := ec.field_Query_timeline_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Timeline(childComplexity, args["customer"].(gid.ID), args["types"].([]ent.RecordKind), args["from"].(*time.Time), args["to"].(*time.Time), args["states"].([]lifecycle.State), args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
 	case "Query.viewer":
 		if e.ComplexityRoot.Query.Viewer == nil {
 			break
@@ -4448,6 +4511,26 @@ type RecordEdge {
   cursor: Cursor!
 }
 
+"""A page of messages, calls and notes."""
+type CommunicationConnection {
+  """The page, with cursors."""
+  edges: [CommunicationEdge!]!
+  """The communications of the page. Select them here or below edges, not both."""
+  nodes: [Communication!]!
+  """Where the page stands."""
+  pageInfo: PageInfo!
+  """How many there are on all pages. Costs a COUNT when asked for."""
+  totalCount: Int!
+}
+
+"""A communication and its place in a timeline."""
+type CommunicationEdge {
+  """The communication."""
+  node: Communication!
+  """Its place."""
+  cursor: Cursor!
+}
+
 """The caller."""
 type Viewer {
   """The user who asks."""
@@ -4788,6 +4871,16 @@ extend type Query {
     types: [RecordType!]
     """Only what this user deleted."""
     deletedBy: ID
+    """Only what was deleted at this time or later."""
+    deletedFrom: Time
+    """Only what was deleted before this time."""
+    deletedBefore: Time
+    """Only what may be purged before this time."""
+    purgeBefore: Time
+    """Only what this user is responsible for."""
+    owner: ID
+    """Only what this operation deleted."""
+    operation: ID
     """Records after this one."""
     after: Cursor
     """The first n records, 1 to 100."""
@@ -4797,6 +4890,27 @@ extend type Query {
     """The last n records, 1 to 100."""
     last: Int
   ): RecordConnection! @authz(action: READ_RETIRED)
+  """The messages, calls and notes of a customer by when they took place, newest first. Empty for a customer the caller may not read."""
+  timeline(
+    """The customer."""
+    customer: ID!
+    """Only these types; each must be one of the communications."""
+    types: [RecordType!]
+    """Only what took place at this time or later."""
+    from: Time
+    """Only what took place before this time."""
+    to: Time
+    """The states to list. Retired records show to those who may read them only."""
+    states: [RecordState!] = [ACTIVE]
+    """Communications after this one."""
+    after: Cursor
+    """The first n communications, 1 to 100."""
+    first: Int
+    """Communications before this one."""
+    before: Cursor
+    """The last n communications, 1 to 100."""
+    last: Int
+  ): CommunicationConnection! @authz(object: "Customer", action: READ)
   """What an operation would do. It writes nothing and locks nothing."""
   preview(
     """The operation, as it would be sent. A filter needs no expectedCount."""
@@ -6754,6 +6868,10 @@ input CallWhereInput {
   """
   hasAttachmentsWith: [AttachmentWhereInput!]
 }
+"""
+What was exchanged with a customer. All of them are records.
+"""
+union Communication = Call | Message | Note
 """
 A person at a customer.
 """
@@ -14439,6 +14557,30 @@ func (ec *executionContext) childFields_CallPayload(ctx context.Context, field g
 	return nil, fmt.Errorf("no field named %q was found under type CallPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_CommunicationConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_CommunicationConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_CommunicationConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_CommunicationConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_CommunicationConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CommunicationConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_CommunicationEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_CommunicationEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_CommunicationEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CommunicationEdge", field.Name)
+}
+
 func (ec *executionContext) childFields_Contact(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -17400,38 +17542,78 @@ func (ec *executionContext) field_Query_bin_args(ctx context.Context, rawArgs ma
 		return nil, err
 	}
 	args["deletedBy"] = arg1
-	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "deletedFrom",
+		func(ctx context.Context, v any) (*time.Time, error) {
+			return ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["deletedFrom"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "deletedBefore",
+		func(ctx context.Context, v any) (*time.Time, error) {
+			return ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["deletedBefore"] = arg3
+	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "purgeBefore",
+		func(ctx context.Context, v any) (*time.Time, error) {
+			return ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["purgeBefore"] = arg4
+	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "owner",
+		func(ctx context.Context, v any) (*gid.ID, error) {
+			return ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["owner"] = arg5
+	arg6, err := graphql.ProcessArgField(ctx, rawArgs, "operation",
+		func(ctx context.Context, v any) (*gid.ID, error) {
+			return ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["operation"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "after",
 		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
 			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["after"] = arg2
-	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+	args["after"] = arg7
+	arg8, err := graphql.ProcessArgField(ctx, rawArgs, "first",
 		func(ctx context.Context, v any) (*int32, error) {
 			return ec.unmarshalOInt2ᚖint32(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["first"] = arg3
-	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+	args["first"] = arg8
+	arg9, err := graphql.ProcessArgField(ctx, rawArgs, "before",
 		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
 			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["before"] = arg4
-	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+	args["before"] = arg9
+	arg10, err := graphql.ProcessArgField(ctx, rawArgs, "last",
 		func(ctx context.Context, v any) (*int32, error) {
 			return ec.unmarshalOInt2ᚖint32(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["last"] = arg5
+	args["last"] = arg10
 	return args, nil
 }
 
@@ -17960,6 +18142,84 @@ func (ec *executionContext) field_Query_tasks_args(ctx context.Context, rawArgs 
 		return nil, err
 	}
 	args["states"] = arg6
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_timeline_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "customer",
+		func(ctx context.Context, v any) (gid.ID, error) {
+			return ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["customer"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "types",
+		func(ctx context.Context, v any) ([]ent.RecordKind, error) {
+			return ec.unmarshalORecordType2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKindᚄ(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["types"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "from",
+		func(ctx context.Context, v any) (*time.Time, error) {
+			return ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["from"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "to",
+		func(ctx context.Context, v any) (*time.Time, error) {
+			return ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["to"] = arg3
+	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "states",
+		func(ctx context.Context, v any) ([]lifecycle.State, error) {
+			return ec.unmarshalORecordState2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐStateᚄ(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["states"] = arg4
+	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg5
+	arg6, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["before"] = arg7
+	arg8, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["last"] = arg8
 	return args, nil
 }
 
@@ -21225,6 +21485,162 @@ func (ec *executionContext) fieldContext_CallPayload_call(_ context.Context, fie
 		},
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _CommunicationConnection_edges(ctx context.Context, field graphql.CollectedField, obj *model.CommunicationConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_CommunicationConnection_edges(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Edges, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.CommunicationEdge) graphql.Marshaler {
+			return ec.marshalNCommunicationEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCommunicationEdgeᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_CommunicationConnection_edges(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "CommunicationConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_CommunicationEdge(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _CommunicationConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *model.CommunicationConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_CommunicationConnection_nodes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Nodes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []ent.Communication) graphql.Marshaler {
+			return ec.marshalNCommunication2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCommunicationᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_CommunicationConnection_nodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("CommunicationConnection", field, false, false, "Communication")
+}
+
+func (ec *executionContext) _CommunicationConnection_pageInfo(ctx context.Context, field graphql.CollectedField, obj *model.CommunicationConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_CommunicationConnection_pageInfo(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PageInfo, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *entgql.PageInfo[gid.ID]) graphql.Marshaler {
+			return ec.marshalNPageInfo2ᚖentgoᚗioᚋcontribᚋentgqlᚐPageInfo(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_CommunicationConnection_pageInfo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "CommunicationConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PageInfo(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _CommunicationConnection_totalCount(ctx context.Context, field graphql.CollectedField, obj *model.CommunicationConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_CommunicationConnection_totalCount(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.TotalCount, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_CommunicationConnection_totalCount(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("CommunicationConnection", field, false, false, "Int")
+}
+
+func (ec *executionContext) _CommunicationEdge_node(ctx context.Context, field graphql.CollectedField, obj *model.CommunicationEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_CommunicationEdge_node(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Node, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.Communication) graphql.Marshaler {
+			return ec.marshalNCommunication2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCommunication(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_CommunicationEdge_node(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("CommunicationEdge", field, false, false, "Communication")
+}
+
+func (ec *executionContext) _CommunicationEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *model.CommunicationEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_CommunicationEdge_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v entgql.Cursor[gid.ID]) graphql.Marshaler {
+			return ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_CommunicationEdge_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("CommunicationEdge", field, false, false, "Cursor")
 }
 
 func (ec *executionContext) _Contact_id(ctx context.Context, field graphql.CollectedField, obj *ent.Contact) (ret graphql.Marshaler) {
@@ -30721,7 +31137,7 @@ func (ec *executionContext) _Query_bin(ctx context.Context, field graphql.Collec
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Bin(ctx, fc.Args["types"].([]ent.RecordKind), fc.Args["deletedBy"].(*gid.ID), fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
+			return ec.Resolvers.Query().Bin(ctx, fc.Args["types"].([]ent.RecordKind), fc.Args["deletedBy"].(*gid.ID), fc.Args["deletedFrom"].(*time.Time), fc.Args["deletedBefore"].(*time.Time), fc.Args["purgeBefore"].(*time.Time), fc.Args["owner"].(*gid.ID), fc.Args["operation"].(*gid.ID), fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
 		},
 		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
 			directive0 := next
@@ -30767,6 +31183,73 @@ func (ec *executionContext) fieldContext_Query_bin(ctx context.Context, field gr
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Query_bin_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_timeline(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_timeline(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Timeline(ctx, fc.Args["customer"].(gid.ID), fc.Args["types"].([]ent.RecordKind), fc.Args["from"].(*time.Time), fc.Args["to"].(*time.Time), fc.Args["states"].([]lifecycle.State), fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Customer")
+				if err != nil {
+					var zeroVal *model.CommunicationConnection
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "READ")
+				if err != nil {
+					var zeroVal *model.CommunicationConnection
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.CommunicationConnection
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.CommunicationConnection) graphql.Marshaler {
+			return ec.marshalNCommunicationConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCommunicationConnection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_timeline(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_CommunicationConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_timeline_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -45516,6 +45999,34 @@ func UnmarshalVoidRecordsInput(ctx context.Context, raw any) (model.VoidRecordsI
 
 // region    ************************** interface.gotpl ***************************
 
+func (ec *executionContext) _Communication(ctx context.Context, sel ast.SelectionSet, obj ent.Communication) graphql.Marshaler {
+	switch obj := (obj).(type) {
+	case nil:
+		return graphql.Null
+	case *ent.Note:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._Note(ctx, sel, obj)
+	case *ent.Message:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._Message(ctx, sel, obj)
+	case *ent.Call:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._Call(ctx, sel, obj)
+	default:
+		if typedObj, ok := obj.(graphql.Marshaler); ok {
+			return typedObj
+		} else {
+			panic(fmt.Errorf("unexpected type %T; non-generated variants of Communication must implement graphql.Marshaler", obj))
+		}
+	}
+}
+
 func (ec *executionContext) _Node(ctx context.Context, sel ast.SelectionSet, obj ent.Noder) graphql.Marshaler {
 	switch obj := (obj).(type) {
 	case nil:
@@ -46328,7 +46839,7 @@ func (ec *executionContext) _Blocker(ctx context.Context, sel ast.SelectionSet, 
 	return out
 }
 
-var callImplementors = []string{"Call", "Node", "Record"}
+var callImplementors = []string{"Call", "Node", "Record", "Communication"}
 
 func (ec *executionContext) _Call(ctx context.Context, sel ast.SelectionSet, obj *ent.Call) graphql.Marshaler {
 	if fields := ec.directCall(sel); fields != nil {
@@ -46652,6 +47163,98 @@ func (ec *executionContext) _CallPayload(ctx context.Context, sel ast.SelectionS
 			out.Values[i] = graphql.MarshalString("CallPayload")
 		case "call":
 			out.Values[i] = ec._CallPayload_call(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var communicationConnectionImplementors = []string{"CommunicationConnection"}
+
+func (ec *executionContext) _CommunicationConnection(ctx context.Context, sel ast.SelectionSet, obj *model.CommunicationConnection) graphql.Marshaler {
+	if fields := ec.directCommunicationConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCommunicationConnection(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, communicationConnectionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("CommunicationConnection")
+		case "edges":
+			out.Values[i] = ec._CommunicationConnection_edges(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "nodes":
+			out.Values[i] = ec._CommunicationConnection_nodes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pageInfo":
+			out.Values[i] = ec._CommunicationConnection_pageInfo(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "totalCount":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.TotalCount)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var communicationEdgeImplementors = []string{"CommunicationEdge"}
+
+func (ec *executionContext) _CommunicationEdge(ctx context.Context, sel ast.SelectionSet, obj *model.CommunicationEdge) graphql.Marshaler {
+	if fields := ec.directCommunicationEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCommunicationEdge(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, communicationEdgeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("CommunicationEdge")
+		case "node":
+			out.Values[i] = ec._CommunicationEdge_node(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cursor":
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -47710,7 +48313,7 @@ func (ec *executionContext) _FieldChange(ctx context.Context, sel ast.SelectionS
 	return out
 }
 
-var messageImplementors = []string{"Message", "Node", "Record"}
+var messageImplementors = []string{"Message", "Communication", "Node", "Record"}
 
 func (ec *executionContext) _Message(ctx context.Context, sel ast.SelectionSet, obj *ent.Message) graphql.Marshaler {
 	if fields := ec.directMessage(sel); fields != nil {
@@ -48265,7 +48868,7 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 	return out
 }
 
-var noteImplementors = []string{"Note", "Node", "Record"}
+var noteImplementors = []string{"Note", "Communication", "Node", "Record"}
 
 func (ec *executionContext) _Note(ctx context.Context, sel ast.SelectionSet, obj *ent.Note) graphql.Marshaler {
 	if fields := ec.directNote(sel); fields != nil {
@@ -49270,6 +49873,12 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 				true, true,
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Query_bin(ctx, field)
+				})
+		case "timeline":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_timeline(ctx, field)
 				})
 		case "preview":
 			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
@@ -50852,6 +51461,65 @@ func (ec *executionContext) unmarshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋ
 
 func (ec *executionContext) marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx context.Context, sel ast.SelectionSet, v lifecycle.Code) graphql.Marshaler {
 	return v
+}
+
+func (ec *executionContext) marshalNCommunication2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCommunication(ctx context.Context, sel ast.SelectionSet, v ent.Communication) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "Communication!")
+		return graphql.Null
+	}
+	return ec._Communication(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNCommunication2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCommunicationᚄ(ctx context.Context, sel ast.SelectionSet, v []ent.Communication) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNCommunication2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCommunication(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNCommunicationConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCommunicationConnection(ctx context.Context, sel ast.SelectionSet, v *model.CommunicationConnection) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "CommunicationConnection!")
+		return graphql.Null
+	}
+	return ec._CommunicationConnection(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNCommunicationEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCommunicationEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.CommunicationEdge) graphql.Marshaler {
+	if fields := ec.directCommunicationEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.CommunicationEdge) { ec.writeCommunicationEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNCommunicationEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCommunicationEdge(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNCommunicationEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCommunicationEdge(ctx context.Context, sel ast.SelectionSet, v *model.CommunicationEdge) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "CommunicationEdge!")
+		return graphql.Null
+	}
+	return ec._CommunicationEdge(ctx, sel, v)
 }
 
 func (ec *executionContext) marshalNContact2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐContactᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Contact) graphql.Marshaler {

@@ -74,6 +74,26 @@ type CallPayload struct {
 	Call *ent.Call `json:"call"`
 }
 
+// A page of messages, calls and notes.
+type CommunicationConnection struct {
+	// The page, with cursors.
+	Edges []*CommunicationEdge `json:"edges"`
+	// The communications of the page. Select them here or below edges, not both.
+	Nodes []ent.Communication `json:"nodes"`
+	// Where the page stands.
+	PageInfo *entgql.PageInfo[gid.ID] `json:"pageInfo"`
+	// How many there are on all pages. Costs a COUNT when asked for.
+	TotalCount int32 `json:"totalCount"`
+}
+
+// A communication and its place in a timeline.
+type CommunicationEdge struct {
+	// The communication.
+	Node ent.Communication `json:"node"`
+	// Its place.
+	Cursor entgql.Cursor[gid.ID] `json:"cursor"`
+}
+
 // What a write of a Contact answers.
 type ContactPayload struct {
 	// The record as it is now.

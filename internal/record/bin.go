@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"entgo.io/ent/dialect/sql"
 
@@ -19,6 +20,14 @@ type Bin struct {
 	Types []string
 	// DeletedBy is who put the records there.
 	DeletedBy *gid.ID
+	// DeletedFrom and DeletedBefore are when they were put there.
+	DeletedFrom, DeletedBefore *time.Time
+	// PurgeBefore is by when their clock has run out.
+	PurgeBefore *time.Time
+	// Owner is who is responsible for them.
+	Owner *gid.ID
+	// Operation is what put them there.
+	Operation *gid.ID
 }
 
 // topOfBin lets through records that are not below another that is still in the
@@ -41,6 +50,21 @@ func (b Bin) Where(s *sql.Selector) {
 	s.Where(sql.EQ(s.C("state"), string(lifecycle.Deleted)))
 	if b.DeletedBy != nil {
 		s.Where(sql.EQ(s.C("state_changed_by_id"), *b.DeletedBy))
+	}
+	if b.DeletedFrom != nil {
+		s.Where(sql.GTE(s.C("state_changed_at"), *b.DeletedFrom))
+	}
+	if b.DeletedBefore != nil {
+		s.Where(sql.LT(s.C("state_changed_at"), *b.DeletedBefore))
+	}
+	if b.PurgeBefore != nil {
+		s.Where(sql.LT(s.C("purge_after"), *b.PurgeBefore))
+	}
+	if b.Owner != nil {
+		s.Where(sql.EQ(s.C("owner_id"), *b.Owner))
+	}
+	if b.Operation != nil {
+		s.Where(sql.EQ(s.C("operation_id"), *b.Operation))
 	}
 	s.Where(sql.ExprP(fmt.Sprintf(topOfBin, s.C("id"), s.C("operation_id"))))
 }
