@@ -1037,7 +1037,7 @@ func (_q *CallQuery) loadAttachments(ctx context.Context, query *AttachmentQuery
 		query.ctx.AppendFieldOnce(attachment.FieldCallID)
 	}
 	query.Where(predicate.Attachment(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(call.AttachmentsColumn), fks...))
+		s.Where(amongParents(s, s.C(call.AttachmentsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {

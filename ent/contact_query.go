@@ -916,7 +916,7 @@ func (_q *ContactQuery) loadMessages(ctx context.Context, query *MessageQuery, n
 		query.ctx.AppendFieldOnce(message.FieldContactID)
 	}
 	query.Where(predicate.Message(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(contact.MessagesColumn), fks...))
+		s.Where(amongParents(s, s.C(contact.MessagesColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -949,7 +949,7 @@ func (_q *ContactQuery) loadCalls(ctx context.Context, query *CallQuery, nodes [
 		query.ctx.AppendFieldOnce(call.FieldContactID)
 	}
 	query.Where(predicate.Call(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(contact.CallsColumn), fks...))
+		s.Where(amongParents(s, s.C(contact.CallsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -982,7 +982,7 @@ func (_q *ContactQuery) loadNotes(ctx context.Context, query *NoteQuery, nodes [
 		query.ctx.AppendFieldOnce(note.FieldContactID)
 	}
 	query.Where(predicate.Note(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(contact.NotesColumn), fks...))
+		s.Where(amongParents(s, s.C(contact.NotesColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {

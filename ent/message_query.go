@@ -1139,7 +1139,7 @@ func (_q *MessageQuery) loadReplies(ctx context.Context, query *MessageQuery, no
 		query.ctx.AppendFieldOnce(message.FieldInReplyToID)
 	}
 	query.Where(predicate.Message(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(message.RepliesColumn), fks...))
+		s.Where(amongParents(s, s.C(message.RepliesColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1172,7 +1172,7 @@ func (_q *MessageQuery) loadAttachments(ctx context.Context, query *AttachmentQu
 		query.ctx.AppendFieldOnce(attachment.FieldMessageID)
 	}
 	query.Where(predicate.Attachment(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(message.AttachmentsColumn), fks...))
+		s.Where(amongParents(s, s.C(message.AttachmentsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1205,7 +1205,7 @@ func (_q *MessageQuery) loadRecipients(ctx context.Context, query *RecipientQuer
 		query.ctx.AppendFieldOnce(recipient.FieldMessageID)
 	}
 	query.Where(predicate.Recipient(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(message.RecipientsColumn), fks...))
+		s.Where(amongParents(s, s.C(message.RecipientsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {

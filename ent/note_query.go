@@ -962,7 +962,7 @@ func (_q *NoteQuery) loadAttachments(ctx context.Context, query *AttachmentQuery
 		query.ctx.AppendFieldOnce(attachment.FieldNoteID)
 	}
 	query.Where(predicate.Attachment(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(note.AttachmentsColumn), fks...))
+		s.Where(amongParents(s, s.C(note.AttachmentsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {

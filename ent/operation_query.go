@@ -661,7 +661,7 @@ func (_q *OperationQuery) loadItems(ctx context.Context, query *OperationItemQue
 		query.ctx.AppendFieldOnce(operationitem.FieldOperationID)
 	}
 	query.Where(predicate.OperationItem(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(operation.ItemsColumn), fks...))
+		s.Where(amongParents(s, s.C(operation.ItemsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {

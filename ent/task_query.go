@@ -961,7 +961,7 @@ func (_q *TaskQuery) loadCalls(ctx context.Context, query *CallQuery, nodes []*T
 		query.ctx.AppendFieldOnce(call.FieldTaskID)
 	}
 	query.Where(predicate.Call(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(task.CallsColumn), fks...))
+		s.Where(amongParents(s, s.C(task.CallsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {

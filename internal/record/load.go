@@ -80,10 +80,10 @@ func (r *run) lock(l lock) lock {
 func inIDs(column string, ids []gid.ID) *sql.Predicate {
 	return sql.P(func(b *sql.Builder) {
 		if b.Dialect() == dialect.Postgres {
-			b.Ident(column).WriteString(" = ANY(").Arg(store.Array(ids)).WriteString("::uuid[])")
+			b.Ident(column).WriteString(" = ANY(").Arg(gid.Array(ids)).WriteString("::uuid[])")
 			return
 		}
-		b.Ident(column).WriteString(" IN (SELECT value FROM json_each(").Arg(store.JSONArray(ids)).WriteString("))")
+		b.Ident(column).WriteString(" IN (SELECT value FROM json_each(").Arg(gid.JSONArray(ids)).WriteString("))")
 	})
 }
 
@@ -98,9 +98,9 @@ func inAny(column string, ids []gid.ID, queries []*sql.Selector) *sql.Predicate 
 		}
 		b.Ident(column).WriteString(start)
 		if b.Dialect() == dialect.Postgres {
-			b.WriteString("SELECT unnest(").Arg(store.Array(ids)).WriteString("::uuid[])")
+			b.WriteString("SELECT unnest(").Arg(gid.Array(ids)).WriteString("::uuid[])")
 		} else {
-			b.WriteString("SELECT value FROM json_each(").Arg(store.JSONArray(ids)).WriteString(")")
+			b.WriteString("SELECT value FROM json_each(").Arg(gid.JSONArray(ids)).WriteString(")")
 		}
 		for _, q := range queries {
 			b.WriteString(" UNION ALL ").Join(q)

@@ -55,34 +55,14 @@ func (s *SQL) arg(v any) {
 func (s *SQL) IDs(column string, ids []gid.ID) *SQL {
 	if s.dialect == dialect.Postgres {
 		s.text.WriteString(column + " = ANY(")
-		s.arg(Array(ids))
+		s.arg(gid.Array(ids))
 		s.text.WriteString("::uuid[])")
 		return s
 	}
 	s.text.WriteString(column + " IN (SELECT value FROM json_each(")
-	s.arg(JSONArray(ids))
+	s.arg(gid.JSONArray(ids))
 	s.text.WriteString("))")
 	return s
-}
-
-// Array is ids as the text of a PostgreSQL array.
-func Array(ids []gid.ID) string { return idList(ids, '{', "", '}') }
-
-// JSONArray is ids as JSON.
-func JSONArray(ids []gid.ID) string { return idList(ids, '[', `"`, ']') }
-
-func idList(ids []gid.ID, start byte, quote string, end byte) string {
-	var b strings.Builder
-	b.Grow(len(ids)*39 + 2)
-	b.WriteByte(start)
-	for i, id := range ids {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(quote + id.UUID() + quote)
-	}
-	b.WriteByte(end)
-	return b.String()
 }
 
 // Strings appends "column IN values" with one argument.
