@@ -100,7 +100,7 @@ func (l *loader) load(ctx context.Context, tx *store.Tx) error {
 		return err
 	}
 	admin := l.as(ctx, "admin")
-	for _, step := range []func(context.Context, *samples) error{l.createCustomers, l.createContacts, l.createDeals, l.createMessages} {
+	for _, step := range []func(context.Context, *samples) error{l.createCustomers, l.createContacts, l.createDeals, l.createMessages, l.createActivity} {
 		if err := step(admin, s); err != nil {
 			return err
 		}
