@@ -129,16 +129,25 @@ func parseDuration(s string) (any, error) {
 	return seconds, nil
 }
 
-var phonePunctuation = strings.NewReplacer(" ", "", "-", "", ".", "", "(", "", ")", "", "/", "", "\u00a0", "")
+// phoneMarks are what people write between digits.
+var phoneMarks = []string{" ", "-", ".", "(", ")", "/", "\u00a0"}
 
-// parsePhone brings an international number into E.164. A national one is
-// refused: whose it is depends on where it was written.
-func parsePhone(s string) (any, error) {
-	number := phonePunctuation.Replace(s)
-	if rest, ok := strings.CutPrefix(number, "00"); ok {
-		number = "+" + rest
+// parsePhoneText brings an international number into E.164.
+func parsePhoneText(s string) (string, bool) {
+	for _, mark := range phoneMarks {
+		s = strings.ReplaceAll(s, mark, "")
 	}
-	if mixin.E164(number) != nil {
+	if rest, ok := strings.CutPrefix(s, "00"); ok {
+		s = "+" + rest
+	}
+	return s, mixin.E164(s) == nil
+}
+
+// parsePhone refuses a national number: whose it is depends on where it was
+// written.
+func parsePhone(s string) (any, error) {
+	number, ok := parsePhoneText(s)
+	if !ok {
 		return nil, errors.New("is not an international phone number such as +7 495 123-45-67")
 	}
 	return number, nil

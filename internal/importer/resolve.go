@@ -165,15 +165,16 @@ func (r *run) linkByPhone(ctx context.Context, rows []*row) error {
 	by := map[string]map[string]ent.Record{}
 	for _, typ := range []string{ent.TypeContact, ent.TypeCustomer} {
 		found, err := r.Records.Client(ctx).QueryRecords(ctx, typ, func(s *sql.Selector) {
-			s.Where(sql.IsNull(s.C("retired_at"))).Where(sql.In(s.C("phone"), args...)).OrderBy(s.C("id"))
+			s.Where(sql.IsNull(s.C("retired_at"))).Where(inDigits(s.C("phone"), args)).OrderBy(s.C("id"))
 		})
 		if err != nil {
 			return fmt.Errorf("looking up phone numbers: %w", err)
 		}
 		by[typ] = map[string]ent.Record{}
 		for _, rec := range found {
-			phone, _ := rec.Column("phone").(string)
-			if by[typ][phone] == nil { // the oldest, where several share it
+			text, _ := rec.Column("phone").(string)
+			phone, ok := parsePhoneText(text)
+			if ok && by[typ][phone] == nil { // the oldest, where several share it
 				by[typ][phone] = rec
 			}
 		}
@@ -192,6 +193,18 @@ func (r *run) linkByPhone(ctx context.Context, rows []*row) error {
 		}
 	}
 	return nil
+}
+
+// inDigits is "column is one of the numbers" for a column in which people wrote
+// numbers with spaces and the like.
+func inDigits(column string, numbers []any) *sql.Predicate {
+	return sql.P(func(b *sql.Builder) {
+		b.WriteString(strings.Repeat("REPLACE(", len(phoneMarks))).Ident(column)
+		for _, mark := range phoneMarks {
+			b.WriteString(", '" + mark + "', '')")
+		}
+		b.WriteString(" IN (").Args(numbers...).WriteString(")")
+	})
 }
 
 // otherParty is the number by which a call that names no customer finds one.
