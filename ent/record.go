@@ -320,6 +320,7 @@ var (
 func init() {
 	for _, t := range RecordTypes {
 		recordTypesByName[t.Name], recordTypesByID[t.Type] = t, t
+		gid.Register(t.Type, strings.ToLower(recordKindNames[t.Name]))
 	}
 }
 
