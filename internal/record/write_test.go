@@ -204,3 +204,15 @@ func TestPersonalValuesAreSealed(t *testing.T) {
 		require.Equal(w.t, 2, opened)
 	})
 }
+
+func TestUpdatingWhatWasPurgedSaysSoToThoseWhoMayKnow(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.customer("agent", "a")
+		w.delete("agent", c)
+		w.purge("purger", c)
+		for who, want := range map[string]lifecycle.Code{"admin": lifecycle.Gone, "purger": lifecycle.Gone, "agent": lifecycle.NotFound, "stranger": lifecycle.NotFound} {
+			_, err := w.svc.Update(w.as(who), c, 2, record.Values{"name": "b"})
+			require.Equal(w.t, want, code(err), who)
+		}
+	})
+}
