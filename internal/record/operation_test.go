@@ -358,3 +358,20 @@ func TestAnOperationOnAThousandRecordsIsAHandfulOfStatements(t *testing.T) {
 		require.Equal(w.t, lifecycle.Limit, code(err))
 	})
 }
+
+func TestWhatIsRetiredTogetherComesBackTogether(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.customer("manager", "a")
+		d, m := w.deal("manager", c, "blocks"), w.message("manager", c, "voided before")
+		w.void("manager", m)
+		w.delete("manager", c, d, m)
+		require.Equal(w.t, []string{c.UUID(), c.UUID()}, w.rows(`SELECT came_with FROM operation_items WHERE prior_state IS NOT NULL AND came_with IS NOT NULL ORDER BY id`))
+		op := w.restore("manager", c)
+		require.Equal(w.t, map[gid.ID]string{c: "CHANGED", d: "CHANGED along", m: "CHANGED along"}, w.outcomes(op))
+		require.Equal(w.t, []lifecycle.State{"ACTIVE", "ACTIVE", "VOIDED"}, w.states(c, d, m))
+
+		w.delete("manager", c, d, m)
+		require.Equal(w.t, 3, w.purge("purger", c).Changed, "nothing of it is left behind as an orphan")
+		w.eventsMatchChanges()
+	})
+}

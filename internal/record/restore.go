@@ -24,7 +24,7 @@ func (r *run) planRestore(ctx context.Context) error {
 			return err
 		}
 	} else {
-		r.linkUndone()
+		r.linkOwners()
 	}
 	if err := r.pops(ctx, slices.Collect(maps.Values(r.nodes))); err != nil {
 		return err
@@ -91,10 +91,16 @@ func (r *run) applyRestore(ctx context.Context) error {
 	return r.audit.Append(ctx, r.tx, events...)
 }
 
-// linkUndone connects the rows of an undone operation by their owners, so that
-// a row is not restored below an owner that cannot be.
-func (r *run) linkUndone() {
+// linkOwners puts below their owners the picked rows that nothing brought along:
+// what an undone operation changed, so that a row is not restored below an owner
+// that cannot be, and what is retired together with its owner without coming
+// along with it, because it was retired before or blocks. All of it is of one
+// tree from then on.
+func (r *run) linkOwners() {
 	for _, n := range r.nodes {
+		if n.item == nil || len(n.above) > 0 {
+			continue
+		}
 		for _, e := range n.row.RecordType().Edges {
 			if e.Class == lifecycle.Weak {
 				continue
