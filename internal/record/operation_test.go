@@ -375,3 +375,15 @@ func TestWhatIsRetiredTogetherComesBackTogether(t *testing.T) {
 		w.eventsMatchChanges()
 	})
 }
+
+func TestWhatMovedOnFromTheVersionSeenComesAlongWithNothing(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.customer("agent", "a")
+		m := w.message("agent", c, "one")
+		_, err := w.svc.Update(w.as("agent"), m, 1, record.Values{"subject": "two"})
+		require.NoError(w.t, err)
+		req := record.Request{Verb: lifecycle.Delete, Mode: record.BestEffort, Select: record.Selection{Versions: []record.Version{{ID: c, Version: 1}, {ID: m, Version: 1}}}}
+		require.Equal(w.t, map[gid.ID]string{c: "FAILED CONFLICT", m: "FAILED CONFLICT"}, w.outcomes(w.run("agent", req)))
+		require.Equal(w.t, []lifecycle.State{"ACTIVE", "ACTIVE"}, w.states(c, m))
+	})
+}

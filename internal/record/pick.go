@@ -233,6 +233,7 @@ func (r *run) judgeState(it *item) {
 		it.outcome, it.node = unchanged, nil
 	case it.expect != 0 && it.expect != row.RecordVersion():
 		it.fail(lifecycle.Conflict, Blocker{State: state, Version: row.RecordVersion()})
+		r.stale[it.id] = it
 	case move.Code != "":
 		it.fail(move.Code, Blocker{State: state, Allowed: lifecycle.Allowed(state)})
 	default:

@@ -40,8 +40,7 @@ func (r *run) reach(ctx context.Context, brings func(lifecycle.Class) bool) erro
 			n := r.nodes[row.RecordID()]
 			known := n != nil
 			if !known {
-				n = &node{row: row, depth: depth}
-				r.nodes[row.RecordID()] = n
+				n = r.addAlong(row, depth)
 				next = append(next, n)
 			}
 			if n != parent && !(known && slices.Contains(parent.below, n)) {
@@ -80,6 +79,17 @@ func (r *run) reach(ctx context.Context, brings func(lifecycle.Class) bool) erro
 		level = next
 	}
 	return nil
+}
+
+// addAlong adds a record that comes along. One that the caller picked, and that
+// is not as he saw it, comes along with nothing.
+func (r *run) addAlong(row ent.Record, depth int) *node {
+	n := &node{row: row, depth: depth}
+	if it := r.stale[row.RecordID()]; it != nil {
+		n.problem, n.blockers = it.code, it.blockers
+	}
+	r.nodes[row.RecordID()] = n
+	return n
 }
 
 // meet asks, with one statement for all, by which edges a level has live

@@ -235,8 +235,7 @@ func (r *run) ancestors(ctx context.Context, parent ent.Record) error {
 				if !row.RecordState().Retired() {
 					continue
 				}
-				n := &node{row: row}
-				r.nodes[row.RecordID()] = n
+				n := r.addAlong(row, 0)
 				// It comes along with what it owns: without it that is refused.
 				for _, b := range below[row.RecordID()] {
 					b.below = append(b.below, n)
