@@ -1,0 +1,218 @@
+package record_test
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+)
+
+// model is LIFECYCLE.md sections 1 to 4 over plain values. Of the table of
+// section 1, which has a test of its own, it asks package lifecycle; of who may
+// do what, which is ACCESS.md section 4, it asks people.
+type model struct {
+	people
+	all []*row // every record there ever was, by id
+	row map[gid.ID]*row
+}
+
+type row struct {
+	id, owner    gid.ID // owner is the one record it is a dependant of; zero for none
+	typ          string
+	class        lifecycle.Class // of the edge to its owner
+	weak         map[string]gid.ID
+	by           person
+	unique       map[string]string
+	state        lifecycle.State
+	version      int
+	clock        string  // when it may be purged: "" for never, fresh if the last operation set it
+	stack        []frame // below all others is one of no operation
+	orphan, gone bool
+}
+
+const fresh = "fresh"
+
+// frame is what the item of an operation keeps of a row.
+type frame struct {
+	op, cameWith gid.ID
+	prior        lifecycle.State
+	clock        string
+}
+
+func (r *row) live() bool { return !r.gone && !r.state.Retired() }
+
+func (r *row) top() frame { return r.stack[len(r.stack)-1] }
+
+// up is the first row above r that is wanted.
+func (m *model) up(r *row, wanted func(*row) bool) *row {
+	o := m.row[r.owner]
+	for o != nil && !wanted(o) {
+		o = m.row[o.owner]
+	}
+	return o
+}
+
+// judge says what becomes of a pick by itself.
+func (m *model) judge(q ask, p pick) string {
+	r := m.row[p.id]
+	if !m.sees(q.who, r) {
+		code := map[bool]string{false: " NOT_FOUND", true: " GONE"}[r != nil && r.gone && m.remembers(q.who, r.by)]
+		switch {
+		case q.verb == lifecycle.Purge && code == " GONE":
+			return "UNCHANGED"
+		case q.verb == lifecycle.Undo:
+			return "UNCHANGED" + code
+		}
+		return "FAILED" + code
+	}
+	switch move := q.move(r); {
+	case !m.may(q.who, q.action(), r.by):
+		return "FAILED FORBIDDEN"
+	case move.Unchanged || q.verb == lifecycle.Undo && r.top().op != q.of:
+		return "UNCHANGED"
+	case p.version != 0 && p.version != r.version:
+		return "FAILED CONFLICT"
+	case move.Code != "":
+		return "FAILED " + string(move.Code)
+	}
+	return "CHANGED"
+}
+
+// takes is a pick with what comes along: live dependants, the tree of its
+// present operation and, with withAncestors, the chain of retired owners.
+func (m *model) takes(q ask, root *row, picked map[*row]bool) []*row {
+	out := []*row{root}
+	for i := 0; i < len(out) && q.verb != lifecycle.Undo; i++ {
+		r, o := out[i], m.row[out[i].owner]
+		for _, c := range m.all {
+			live := c.live() && c.owner == r.id && lifecycle.Brings(q.verb, c.class, q.cascade)
+			tree := !c.gone && c.top().cameWith == r.id && c.top().op == r.top().op && m.up(c, func(o *row) bool { return o == r }) != nil
+			if (live || tree) && !slices.Contains(out, c) {
+				out = append(out, c)
+			}
+		}
+		if q.ancestors && o != nil && !o.live() && !q.to(r).Retired() && !picked[o] && !q.moves(picked[r]) && !slices.Contains(out, o) {
+			out = append(out, o)
+		}
+	}
+	return slices.DeleteFunc(out, func(r *row) bool { return q.verb != lifecycle.Purge && q.to(r) == "" })
+}
+
+// wrong says what keeps rows of a set from changing together.
+func (m *model) wrong(q ask, set, picked map[*row]bool) map[*row]string {
+	bad, taken := map[*row]string{}, map[string]*row{}
+	for _, r := range m.all {
+		if r.live() {
+			r.claim(taken, r.owner, nil)
+		}
+		o := m.row[r.owner]
+		homeless := r.orphan || o != nil && !o.live() && !q.to(r).Retired() && (!set[o] || q.to(o).Retired())
+		blocks := func(d *row) bool { return d.live() && d.owner == r.id && d.class == lifecycle.Blocking && !set[d] }
+		switch {
+		case !set[r]:
+		case q.stale(r): // what is named and refused comes along with nothing else
+			bad[r] = " CONFLICT"
+		case !picked[r] && !(m.sees(q.who, r) && m.may(q.who, q.action(), r.by)):
+			bad[r] = " FORBIDDEN"
+		case q.restores() && homeless && !q.moves(picked[r]):
+			bad[r] = " PARENT_RETIRED"
+		case has("DELETE VOID", string(q.verb)) && slices.ContainsFunc(m.all, blocks):
+			bad[r] = " HAS_DEPENDENTS"
+		}
+	}
+	settled := len(bad) == 0
+	for _, r := range m.all { // of two in the set with one value the later fails
+		if settled && set[r] && q.restores() && !q.to(r).Retired() && !r.claim(taken, q.home(r, picked[r]), q.overrides[r.id]) {
+			bad[r] = " UNIQUE_CONFLICT"
+		}
+	}
+	return bad
+}
+
+// plan says what becomes of the picks, and which rows change.
+func (m *model) plan(q ask) (say []string, set, picked map[*row]bool) {
+	say, picked = make([]string, len(q.picks)), map[*row]bool{}
+	index, takes := map[*row]int{}, map[*row][]*row{}
+	for i, p := range q.picks {
+		if say[i] = m.judge(q, p); slices.IndexFunc(q.picks, func(o pick) bool { return o.id == p.id }) < i {
+			say[i] = "UNCHANGED DUPLICATE_INPUT"
+		} else if say[i] == "CHANGED" {
+			picked[m.row[p.id]], index[m.row[p.id]] = true, i
+		}
+	}
+	for r := range picked {
+		takes[r] = m.takes(q, r, picked)
+	}
+	for before := -1; before != len(picked); {
+		before, set = len(picked), map[*row]bool{}
+		for r := range picked {
+			for _, t := range takes[r] {
+				set[t] = true
+			}
+		}
+		bad := m.wrong(q, set, picked)
+		for r := range takes {
+			codes := ""
+			for _, t := range takes[r] {
+				codes += bad[t]
+			}
+			if picked[r] && codes != "" { // several things may be wrong: they have no rank
+				say[index[r]] = "FAILED" + codes
+				delete(picked, r)
+			}
+		}
+	}
+	if !q.bestEffort && slices.ContainsFunc(say, failed) {
+		clear(set)
+		for i := range say {
+			if !failed(say[i]) {
+				say[i] = "NOT_PROCESSED"
+			}
+		}
+	}
+	return say, set, picked
+}
+
+// apply changes the rows of a set.
+func (m *model) apply(q ask, op gid.ID, set, picked map[*row]bool) {
+	pushed := map[*row]frame{}
+	for r := range set {
+		f := frame{op: op, prior: r.state, clock: r.clock}
+		if o := m.up(r, func(o *row) bool { return set[o] || !o.live() }); set[o] {
+			f.cameWith = o.id
+		}
+		pushed[r] = f
+	}
+	for r, f := range pushed {
+		r.version++
+		switch {
+		case q.verb == lifecycle.Purge:
+			r.gone = true
+		case q.restores():
+			r.state, r.clock, r.stack = r.top().prior, r.top().clock, r.stack[:len(r.stack)-1]
+			r.owner, r.orphan = q.home(r, picked[r]), r.orphan && !q.moves(picked[r])
+			maps.Copy(r.unique, q.overrides[r.id])
+			if r.state == lifecycle.Voided && !r.orphan { // only orphans are voided on a clock
+				r.clock = ""
+			}
+		default:
+			r.state, r.stack, r.clock = q.to(r), append(r.stack, f), map[bool]string{true: fresh}[q.verb == lifecycle.Delete]
+		}
+	}
+	for _, r := range m.all { // what pointed to a purged row
+		n, o := len(r.weak), m.row[r.owner]
+		maps.DeleteFunc(r.weak, func(_ string, to gid.ID) bool { return m.row[to].gone })
+		lost := o != nil && o.gone
+		if r.gone || !lost && len(r.weak) == n {
+			continue
+		}
+		r.version++
+		if lost {
+			r.owner, r.orphan = gid.Nil, true
+			if r.state == lifecycle.Voided && r.clock == "" {
+				r.clock = fresh
+			}
+		}
+	}
+}
