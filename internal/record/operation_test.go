@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -385,5 +386,20 @@ func TestWhatMovedOnFromTheVersionSeenComesAlongWithNothing(t *testing.T) {
 		req := record.Request{Verb: lifecycle.Delete, Mode: record.BestEffort, Select: record.Selection{Versions: []record.Version{{ID: c, Version: 1}, {ID: m, Version: 1}}}}
 		require.Equal(w.t, map[gid.ID]string{c: "FAILED CONFLICT", m: "FAILED CONFLICT"}, w.outcomes(w.run("agent", req)))
 		require.Equal(w.t, []lifecycle.State{"ACTIVE", "ACTIVE"}, w.states(c, m))
+	})
+}
+
+func TestWhatWasArchivedPastAnArchivedOwnerComesBack(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.customer("agent", "a")
+		m := w.message("agent", c, "archived before")
+		archive := func(id gid.ID) *ent.Operation {
+			return w.run("agent", record.Request{Verb: lifecycle.Archive, Select: record.Selection{IDs: []gid.ID{id}}})
+		}
+		archive(m)
+		f := w.create("agent", "Attachment", record.Values{"filename": "f", "messageID": m}).RecordID()
+		require.Equal(w.t, map[gid.ID]string{c: "CHANGED", f: "CHANGED along"}, w.outcomes(archive(c)))
+		require.Equal(w.t, map[gid.ID]string{c: "CHANGED", f: "CHANGED along"}, w.outcomes(w.restore("agent", c)))
+		require.Equal(w.t, []lifecycle.State{"ACTIVE", "ARCHIVED", "ACTIVE"}, w.states(c, m, f))
 	})
 }
