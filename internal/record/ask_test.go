@@ -80,6 +80,7 @@ type ask struct {
 	bestEffort, cascade, ancestors bool
 	parent                         gid.ID
 	overrides                      map[gid.ID]map[string]string
+	mends                          bool // overrides are drawn once it is known what is picked
 }
 
 func (q ask) restores() bool { return q.verb == lifecycle.Restore || q.verb == lifecycle.Undo }

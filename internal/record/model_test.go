@@ -84,7 +84,7 @@ func (m *model) judge(q ask, p pick) string {
 func (m *model) takes(q ask, root *row, picked map[*row]bool) []*row {
 	out := []*row{root}
 	for i := 0; i < len(out) && q.verb != lifecycle.Undo; i++ {
-		r, o := out[i], m.row[out[i].owner]
+		r := out[i]
 		for _, c := range m.all {
 			live := c.live() && c.owner == r.id && lifecycle.Brings(q.verb, c.class, q.cascade)
 			tree := !c.gone && c.top().cameWith == r.id && c.top().op == r.top().op && m.up(c, func(o *row) bool { return o == r }) != nil
@@ -92,7 +92,10 @@ func (m *model) takes(q ask, root *row, picked map[*row]bool) []*row {
 				out = append(out, c)
 			}
 		}
-		if q.ancestors && o != nil && !o.live() && !q.to(r).Retired() && !picked[o] && !q.moves(picked[r]) && !slices.Contains(out, o) {
+	}
+	for i := 0; i < len(out) && q.ancestors; i++ {
+		r, o := out[i], m.row[out[i].owner]
+		if o != nil && !o.live() && !q.to(r).Retired() && !picked[o] && !q.moves(picked[r]) && !slices.Contains(out, o) {
 			out = append(out, o)
 		}
 	}

@@ -330,7 +330,7 @@ func (p *play) draw() ask {
 	case q.verb == lifecycle.Delete, q.verb == lifecycle.Void:
 		q.cascade = p.chance(3, "cascade")
 	case q.verb == lifecycle.Restore:
-		q.ancestors = p.chance(3, "with ancestors")
+		q.ancestors, q.mends = p.chance(3, "with ancestors"), true
 		if p.chance(4, "moves") {
 			q.parent = oneOf(p, "new parent", p.m.all...).id
 		}
@@ -360,7 +360,7 @@ func (p *play) mend(q *ask) {
 	q.overrides = map[gid.ID]map[string]string{}
 	for _, k := range q.picks {
 		r := p.m.row[k.id]
-		if r == nil || !q.restores() || !p.chance(5, "mended") {
+		if r == nil || !p.chance(5, "mended") {
 			continue
 		}
 		for _, field := range slices.Sorted(maps.Keys(uniques[r.typ])) {
@@ -408,7 +408,9 @@ func (p *play) run(q ask) *ent.Operation {
 	picks, refused := p.m.selected(p.ops, q)
 	if refused == "" {
 		q.picks = picks
-		p.mend(&q)
+		if q.mends {
+			p.mend(&q)
+		}
 		refused = p.m.refused(q)
 	}
 	p.Logf("%s", q)
@@ -448,7 +450,7 @@ func (p *play) items(op *ent.Operation) []*ent.OperationItem {
 }
 
 func (p *play) compareItems(q ask, op *ent.Operation, items []*ent.OperationItem, say []string, set, picked map[*row]bool, before map[gid.ID]row) {
-	require.Len(p.T, items, len(say)+len(set)-len(picked)*btoi(len(set) > 0), "items: %v", items)
+	require.Len(p.T, items, len(say)+len(set)-len(picked)*btoi(len(set) > 0), "expected %v and what comes along", say)
 	counts := map[string]int{}
 	for i, it := range items {
 		got := string(it.Outcome)
@@ -568,12 +570,124 @@ func (p *play) compare() {
 	require.Empty(p.T, rows, "rows that nobody made")
 }
 
-func TestPropertyRandomVerbsAgreeWithTheModel(t *testing.T) {
+// plant draws a forest.
+func (p *play) plant() {
+	for range rapid.IntRange(3, 12).Draw(p.T, "records") {
+		p.grow("admin")
+	}
+	p.compare()
+}
+
+// snapshot is every column of every row, but for some.
+func (p *play) snapshot(without func(r ent.Record) []string) map[string]any {
+	out := map[string]any{}
+	for id, r := range p.load() {
+		for _, c := range r.RecordType().Columns {
+			if v := r.Column(c); v != nil && !slices.Contains(without(r), c) {
+				out[id.String()+" "+c] = plain(v)
+			}
+		}
+	}
+	return out
+}
+
+// root draws a live record, customers more often than others.
+func (p *play) root() *row {
+	live := slices.DeleteFunc(slices.Concat(p.m.all, p.ofType("Customer"), p.ofType("Customer")), func(r *row) bool { return !r.live() })
+	if len(live) == 0 {
+		return nil
+	}
+	return oneOf(p, "root", live...)
+}
+
+func TestPropertyRestoreAfterDeleteIsIdentity(t *testing.T) {
 	property(t, func(p *play) int {
-		for range rapid.IntRange(3, 12).Draw(p.T, "records") {
-			p.grow("admin")
+		p.plant()
+		before := rapid.IntRange(0, 6).Draw(p.T, "steps before")
+		for range before {
+			p.run(p.draw())
+		}
+		root := p.root()
+		if root == nil {
+			return before
+		}
+		// A record that is back in ACTIVE says who restored it, and when.
+		volatile := func(r ent.Record) []string {
+			if r.RecordState() == lifecycle.Active {
+				return []string{"version", "updated_at", "state_changed_at", "state_changed_by_id"}
+			}
+			return []string{"version", "updated_at"}
+		}
+		want, versions := p.snapshot(volatile), map[gid.ID]int{}
+		for _, r := range p.m.all {
+			versions[r.id] = r.version
+		}
+		picks := []pick{{id: root.id}}
+		op := p.run(ask{who: "admin", verb: lifecycle.Delete, cascade: true, picks: picks})
+		p.compare()
+		require.Positive(p.T, op.Changed)
+		back := p.run(ask{who: "manager", verb: lifecycle.Restore, picks: picks})
+		if back.Changed == 0 { // not his
+			back = p.run(ask{who: "admin", verb: lifecycle.Restore, picks: picks})
 		}
 		p.compare()
+		require.Equal(p.T, op.Changed, back.Changed)
+		require.Equal(p.T, want, p.snapshot(volatile))
+		for _, r := range p.m.all {
+			require.Contains(p.T, []int{versions[r.id], versions[r.id] + 2}, r.version, "the version of %s", r.id)
+		}
+		p.replay()
+		return before + 2
+	})
+}
+
+func TestPropertySequencesEndWhereTheyBegan(t *testing.T) {
+	property(t, func(p *play) int {
+		p.plant()
+		before := rapid.IntRange(0, 6).Draw(p.T, "steps before")
+		for range before {
+			p.run(p.draw())
+		}
+		root := p.root()
+		if root == nil {
+			return before
+		}
+		// What says where a record is in its life, but not when it last moved.
+		volatile := func(ent.Record) []string {
+			return []string{"version", "updated_at", "state_changed_at", "state_changed_by_id"}
+		}
+		want, depth := p.snapshot(volatile), 0
+		do := func(verb lifecycle.Verb) {
+			op := p.run(ask{who: "admin", verb: verb, cascade: p.chance(2, "cascade"), picks: []pick{{id: root.id}}})
+			switch {
+			case op.Changed == 0:
+			case verb == lifecycle.Restore:
+				depth--
+			default:
+				depth++
+			}
+		}
+		steps := rapid.IntRange(1, 8).Draw(p.T, "steps")
+		for range steps {
+			verbs := []lifecycle.Verb{lifecycle.Void, lifecycle.Archive, lifecycle.Delete}
+			if depth > 0 {
+				verbs = append(verbs, lifecycle.Restore)
+			}
+			do(oneOf(p, "verb", verbs...))
+		}
+		for n := depth; n > 0; n-- {
+			do(lifecycle.Restore)
+		}
+		require.Zero(p.T, depth, "each step is taken back by a restore")
+		p.compare()
+		require.Equal(p.T, want, p.snapshot(volatile))
+		return before + steps
+	})
+}
+
+func TestPropertyRandomVerbsAgreeWithTheModel(t *testing.T) {
+	property(t, func(p *play) int {
+		p.plant()
 		steps := rapid.IntRange(3, 15).Draw(p.T, "steps")
 		for range steps {
 			if len(p.m.all) == 0 {
