@@ -61,9 +61,12 @@ func (p people) sees(who string, r *row) bool {
 	return p.may(who, "read_retired", r.by)
 }
 
-// remembers reports whether an actor may know that something was purged.
-func (p people) remembers(who string, by person) bool {
-	return p.may(who, "purge", by) || p.may(who, "audit.read", by)
+// lost is the code of what an actor does not see.
+func (p people) lost(who string, r *row) string {
+	if r != nil && r.gone && (p.may(who, "purge", r.by) || p.may(who, "audit.read", r.by)) {
+		return "GONE"
+	}
+	return "NOT_FOUND"
 }
 
 type pick struct {
@@ -103,9 +106,17 @@ func (q ask) move(r *row) lifecycle.Move {
 // to is where the operation leads a row; "" where it changes nothing.
 func (q ask) to(r *row) lifecycle.State {
 	if q.restores() {
-		return r.top().prior
+		return r.prior()
 	}
 	return q.move(r).To
+}
+
+// prior is the state a row goes back to.
+func (r *row) prior() lifecycle.State {
+	if len(r.stack) == 0 {
+		return lifecycle.Active
+	}
+	return r.stack[len(r.stack)-1].state
 }
 
 // stale reports whether a row moved on from the version the caller names.

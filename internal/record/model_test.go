@@ -18,31 +18,26 @@ type model struct {
 }
 
 type row struct {
+	life
+	stack        []life // what it goes back to, the nearest last
 	id, owner    gid.ID // owner is the one record it is a dependant of; zero for none
 	typ          string
 	class        lifecycle.Class // of the edge to its owner
 	weak         map[string]gid.ID
-	by           person
 	unique       map[string]string
-	state        lifecycle.State
+	by           person
 	version      int
-	clock        string  // when it may be purged: "" for never, fresh if the last operation set it
-	stack        []frame // below all others is one of no operation
 	orphan, gone bool
 }
 
-const fresh = "fresh"
-
-// frame is what the item of an operation keeps of a row.
-type frame struct {
+// life is where an operation put a row.
+type life struct {
 	op, cameWith gid.ID
-	prior        lifecycle.State
-	clock        string
+	state        lifecycle.State
+	clock        string // when it may be purged: "" for never, "fresh" if the last operation set it
 }
 
 func (r *row) live() bool { return !r.gone && !r.state.Retired() }
-
-func (r *row) top() frame { return r.stack[len(r.stack)-1] }
 
 // up is the first row above r that is wanted.
 func (m *model) up(r *row, wanted func(*row) bool) *row {
@@ -56,25 +51,21 @@ func (m *model) up(r *row, wanted func(*row) bool) *row {
 // judge says what becomes of a pick by itself.
 func (m *model) judge(q ask, p pick) string {
 	r := m.row[p.id]
-	if !m.sees(q.who, r) {
-		code := map[bool]string{false: " NOT_FOUND", true: " GONE"}[r != nil && r.gone && m.remembers(q.who, r.by)]
-		switch {
-		case q.verb == lifecycle.Purge && code == " GONE":
-			return "UNCHANGED"
-		case q.verb == lifecycle.Undo:
-			return "UNCHANGED" + code
-		}
-		return "FAILED" + code
-	}
-	switch move := q.move(r); {
+	switch seen, lost := m.sees(q.who, r), m.lost(q.who, r); {
+	case !seen && q.verb == lifecycle.Purge && lost == "GONE":
+		return "UNCHANGED"
+	case !seen && q.verb == lifecycle.Undo:
+		return "UNCHANGED " + lost
+	case !seen:
+		return "FAILED " + lost
 	case !m.may(q.who, q.action(), r.by):
 		return "FAILED FORBIDDEN"
-	case move.Unchanged || q.verb == lifecycle.Undo && r.top().op != q.of:
+	case q.move(r).Unchanged || q.verb == lifecycle.Undo && r.op != q.of:
 		return "UNCHANGED"
 	case p.version != 0 && p.version != r.version:
 		return "FAILED CONFLICT"
-	case move.Code != "":
-		return "FAILED " + string(move.Code)
+	case q.move(r).Code != "":
+		return "FAILED " + string(q.move(r).Code)
 	}
 	return "CHANGED"
 }
@@ -87,7 +78,7 @@ func (m *model) takes(q ask, root *row, picked map[*row]bool) []*row {
 		r := out[i]
 		for _, c := range m.all {
 			live := c.live() && c.owner == r.id && lifecycle.Brings(q.verb, c.class, q.cascade)
-			tree := !c.gone && c.top().cameWith == r.id && c.top().op == r.top().op && m.up(c, func(o *row) bool { return o == r }) != nil
+			tree := !c.gone && c.cameWith == r.id && c.op == r.op && m.up(c, func(o *row) bool { return o == r }) != nil
 			if (live || tree) && !slices.Contains(out, c) {
 				out = append(out, c)
 			}
@@ -136,42 +127,41 @@ func (m *model) wrong(q ask, set, picked map[*row]bool) map[*row]string {
 // plan says what becomes of the picks, and which rows change.
 func (m *model) plan(q ask) (say []string, set, picked map[*row]bool) {
 	say, picked = make([]string, len(q.picks)), map[*row]bool{}
-	index, takes := map[*row]int{}, map[*row][]*row{}
+	takes := map[gid.ID][]*row{}
 	for i, p := range q.picks {
 		if say[i] = m.judge(q, p); slices.IndexFunc(q.picks, func(o pick) bool { return o.id == p.id }) < i {
 			say[i] = "UNCHANGED DUPLICATE_INPUT"
 		} else if say[i] == "CHANGED" {
-			picked[m.row[p.id]], index[m.row[p.id]] = true, i
+			picked[m.row[p.id]] = true
 		}
 	}
 	for r := range picked {
-		takes[r] = m.takes(q, r, picked)
+		takes[r.id] = m.takes(q, r, picked)
 	}
 	for before := -1; before != len(picked); {
 		before, set = len(picked), map[*row]bool{}
 		for r := range picked {
-			for _, t := range takes[r] {
+			for _, t := range takes[r.id] {
 				set[t] = true
 			}
 		}
 		bad := m.wrong(q, set, picked)
-		for r := range takes {
-			codes := ""
-			for _, t := range takes[r] {
+		for i, p := range q.picks {
+			codes := "" // several things may be wrong: they have no rank
+			for _, t := range takes[p.id] {
 				codes += bad[t]
 			}
-			if picked[r] && codes != "" { // several things may be wrong: they have no rank
-				say[index[r]] = "FAILED" + codes
-				delete(picked, r)
+			if say[i] == "CHANGED" && codes != "" {
+				say[i] = "FAILED" + codes
+				delete(picked, m.row[p.id])
 			}
 		}
 	}
-	if !q.bestEffort && slices.ContainsFunc(say, failed) {
-		clear(set)
-		for i := range say {
-			if !failed(say[i]) {
-				say[i] = "NOT_PROCESSED"
-			}
+	none := !q.bestEffort && slices.ContainsFunc(say, failed)
+	for i := range say {
+		if none && !failed(say[i]) {
+			say[i] = "NOT_PROCESSED"
+			clear(set)
 		}
 	}
 	return say, set, picked
@@ -179,43 +169,31 @@ func (m *model) plan(q ask) (say []string, set, picked map[*row]bool) {
 
 // apply changes the rows of a set.
 func (m *model) apply(q ask, op gid.ID, set, picked map[*row]bool) {
-	pushed := map[*row]frame{}
 	for r := range set {
-		f := frame{op: op, prior: r.state, clock: r.clock}
-		if o := m.up(r, func(o *row) bool { return set[o] || !o.live() }); set[o] {
-			f.cameWith = o.id
-		}
-		pushed[r] = f
-	}
-	for r, f := range pushed {
 		r.version++
-		switch {
+		switch n := len(r.stack) - 1; {
 		case q.verb == lifecycle.Purge:
 			r.gone = true
 		case q.restores():
-			r.state, r.clock, r.stack = r.top().prior, r.top().clock, r.stack[:len(r.stack)-1]
+			r.life, r.stack = r.stack[n], r.stack[:n]
 			r.owner, r.orphan = q.home(r, picked[r]), r.orphan && !q.moves(picked[r])
 			maps.Copy(r.unique, q.overrides[r.id])
-			if r.state == lifecycle.Voided && !r.orphan { // only orphans are voided on a clock
-				r.clock = ""
-			}
 		default:
-			r.state, r.stack, r.clock = q.to(r), append(r.stack, f), map[bool]string{true: fresh}[q.verb == lifecycle.Delete]
+			r.stack, r.life = append(r.stack, r.life), life{op: op, state: q.to(r), clock: map[bool]string{true: "fresh"}[q.verb == lifecycle.Delete]}
+			if o := m.up(r, func(o *row) bool { return set[o] || !o.live() }); set[o] { // the nearest that no other operation is between
+				r.cameWith = o.id
+			}
 		}
 	}
 	for _, r := range m.all { // what pointed to a purged row
 		n, o := len(r.weak), m.row[r.owner]
 		maps.DeleteFunc(r.weak, func(_ string, to gid.ID) bool { return m.row[to].gone })
-		lost := o != nil && o.gone
-		if r.gone || !lost && len(r.weak) == n {
-			continue
+		if lost := o != nil && o.gone; !r.gone && (lost || len(r.weak) < n) {
+			r.version++
+			r.owner, r.orphan = map[bool]gid.ID{false: r.owner}[lost], r.orphan || lost
 		}
-		r.version++
-		if lost {
-			r.owner, r.orphan = gid.Nil, true
-			if r.state == lifecycle.Voided && r.clock == "" {
-				r.clock = fresh
-			}
+		if r.state == lifecycle.Voided && r.orphan == (r.clock == "") { // only orphans are voided on a clock
+			r.clock = map[bool]string{true: "fresh"}[r.orphan]
 		}
 	}
 }
