@@ -403,3 +403,19 @@ func TestWhatWasArchivedPastAnArchivedOwnerComesBack(t *testing.T) {
 		require.Equal(w.t, []lifecycle.State{"ACTIVE", "ARCHIVED", "ACTIVE"}, w.states(c, m, f))
 	})
 }
+
+func TestAnOrphanWithANewOwnerIsVoidedWithoutAClock(t *testing.T) {
+	each(t, func(w *world) {
+		c, home := w.customer("manager", "a"), w.customer("manager", "b")
+		m := w.message("manager", c, "m")
+		w.void("manager", m)
+		w.delete("manager", c)
+		w.purge("purger", c)
+		require.NotNil(w.t, w.get(m).Column("purge_after"), "the clock of an orphan")
+		w.delete("manager", m)
+		op := w.run("manager", record.Request{Verb: lifecycle.Restore, NewParentID: &home, Select: record.Selection{IDs: []gid.ID{m}}})
+		require.Equal(w.t, "CHANGED", w.outcomes(op)[m])
+		require.Equal(w.t, lifecycle.Voided, w.state(m))
+		require.Nil(w.t, w.get(m).Column("purge_after"))
+	})
+}

@@ -504,10 +504,11 @@ func (r *run) popRows(ctx context.Context) error {
 			continue
 		}
 		// Back in ACTIVE it says who restored it; in any other state who put it
-		// there first.
+		// there first. What is voided is on a clock only as an orphan, which it is
+		// no more once it has another owner.
 		err := store.Build(r.tx).Add(`UPDATE `+t.Table+` SET state = i.prior_state, operation_id = i.prior_operation_id,
 			prior_state = (SELECT p.prior_state FROM operation_items p WHERE p.operation_id = i.prior_operation_id AND p.record_id = i.record_id AND p.outcome = 'CHANGED'),
-			purge_after = i.prior_purge_after, retired_at = i.prior_retired_at,
+			purge_after = CASE WHEN i.prior_state = 'VOIDED' AND `+t.Table+`.orphaned_at IS NULL THEN NULL ELSE i.prior_purge_after END, retired_at = i.prior_retired_at,
 			state_changed_at = CASE WHEN i.prior_state = 'ACTIVE' THEN ? ELSE i.prior_changed_at END,`, now).
 			Add(` state_changed_by_id = CASE WHEN i.prior_state = 'ACTIVE' THEN ?`, nullID(r.a.UserRef())).Add(r.uuidCast()+` ELSE i.prior_changed_by END,
 			state_reason = i.prior_reason, updated_at = ?, version = `+t.Table+`.version + 1
