@@ -180,7 +180,8 @@ func (m *model) apply(q ask, op gid.ID, set, picked map[*row]bool) {
 			maps.Copy(r.unique, q.overrides[r.id])
 		default:
 			r.stack, r.life = append(r.stack, r.life), life{op: op, state: q.to(r), clock: map[bool]string{true: "fresh"}[q.verb == lifecycle.Delete]}
-			if o := m.up(r, func(o *row) bool { return set[o] || !o.live() }); set[o] { // the nearest that no other operation is between
+			// The nearest above it, unless something is between that the verb does not reach through.
+			if o := m.up(r, func(o *row) bool { return set[o] || !o.live() || o.class == lifecycle.Blocking }); set[o] {
 				r.cameWith = o.id
 			}
 		}

@@ -92,6 +92,7 @@ type play struct {
 	order   []gid.ID       // of operations
 	foreign gid.ID         // a record of another tenant
 	met     map[string]int // how often each verdict was met
+	last    *row           // picked last
 }
 
 func newPlay(w *world, t *rapid.T, foreign gid.ID) *play {
@@ -336,10 +337,23 @@ func (p *play) draw() ask {
 	case q.verb == lifecycle.Restore:
 		q.ancestors, q.mends = p.chance(3, "with ancestors"), true
 		if p.chance(4, "moves") {
-			q.parent = oneOf(p, "new parent", p.m.all...).id
+			q.parent = oneOf(p, "new parent", slices.Concat(p.m.all, p.ofType("Customer"), p.ofType("Customer"))...).id
 		}
 	}
 	return q
+}
+
+// near are the record picked last, what it hangs on and what hangs on it: what
+// happens twice to one tree is more telling than what happens to two.
+func (p *play) near() []*row {
+	var out []*row
+	hangs := func(r, on *row) bool { return p.m.up(r, func(o *row) bool { return o == on }) != nil }
+	for _, r := range p.m.all {
+		if p.last != nil && !r.gone && (r == p.last || hangs(r, p.last) || hangs(p.last, r)) {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 func (p *play) picks() []pick {
@@ -347,7 +361,11 @@ func (p *play) picks() []pick {
 	var picks []pick
 	for range rapid.IntRange(1, 4).Draw(p.T, "picks") {
 		r := oneOf(p, "pick", p.m.all...)
+		if near := p.near(); len(near) > 0 && p.chance(2, "near") {
+			r = oneOf(p, "pick near", near...)
+		}
 		k := pick{id: r.id}
+		p.last = r
 		if p.chance(25, "no record") {
 			k.id = oneOf(p, "id", p.foreign, gid.New(gid.Message), gid.New(gid.User))
 		}
