@@ -318,7 +318,7 @@ func (p *play) draw() ask {
 		q.who = oneOf(p, "who", append(actors, "manager", "manager", "agent")...)
 	}
 	q.verb = oneOf(p, "verb", lifecycle.Delete, lifecycle.Delete, lifecycle.Delete, lifecycle.Void, lifecycle.Archive, lifecycle.Archive,
-		lifecycle.Restore, lifecycle.Restore, lifecycle.Restore, lifecycle.Restore, lifecycle.Undo, lifecycle.Purge)
+		lifecycle.Restore, lifecycle.Restore, lifecycle.Restore, lifecycle.Restore, lifecycle.Undo, lifecycle.Undo, lifecycle.Purge)
 	if q.verb == lifecycle.Purge {
 		q.who = oneOf(p, "purges", "purger", "purger", "system", "admin")
 	}
@@ -457,7 +457,10 @@ func (p *play) run(q ask) *ent.Operation {
 	p.m.apply(q, op.ID, set, picked)
 	items := p.items(op)
 	p.compareItems(q, op, items, say, set, picked, before)
-	p.ops[op.ID], p.order = &ran{who: q.who, verb: q.verb}, append(p.order, op.ID)
+	p.ops[op.ID] = &ran{who: q.who, verb: q.verb}
+	if op.Changed > 0 || len(p.order) == 0 { // what changed nothing is seldom asked for again
+		p.order = append(p.order, op.ID)
+	}
 	for _, it := range items {
 		if it.Outcome == operationitem.OutcomeCHANGED {
 			p.ops[op.ID].changed = append(p.ops[op.ID].changed, it.RecordID)
