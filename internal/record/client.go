@@ -182,8 +182,11 @@ func changesOf(ctx context.Context, t *ent.RecordType, m mutation, create bool) 
 			continue
 		}
 		v, set := m.Field(f.Name)
-		if !set && (create || !m.FieldCleared(f.Name)) {
-			continue
+		if !set {
+			if create || !m.FieldCleared(f.Name) {
+				continue
+			}
+			v = nil // ent answers the zero value for what is cleared
 		}
 		c := audit.Change{Field: f.GraphQL, New: v}
 		if !create {

@@ -76,7 +76,8 @@ type plan struct {
 
 	items []*item // what was picked, in input order
 	nodes map[gid.ID]*node
-	along []*node // what comes along, by depth and id
+	stale map[gid.ID]*item // picks that moved on from the version the caller saw
+	along []*node          // what comes along, by depth and id
 
 	// met are the edges by which something in reach may have live dependants.
 	met map[edgeKey]bool
@@ -178,7 +179,7 @@ func (r *run) pinned(ctx context.Context) (context.Context, error) {
 
 // prepare makes the plan. It is the same for an operation and for its preview.
 func (r *run) prepare(ctx context.Context) error {
-	r.plan = plan{nodes: map[gid.ID]*node{}}
+	r.plan = plan{nodes: map[gid.ID]*node{}, stale: map[gid.ID]*item{}}
 	for _, step := range []func(context.Context) error{
 		r.readToken, r.readSettings, r.pick, r.couldEver, r.checkCount, r.checkDuplicateOf, r.enter, r.judge, r.checkToken, r.guard, r.checkSize, r.countLive,
 	} {

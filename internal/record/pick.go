@@ -11,6 +11,7 @@ import (
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/access"
+	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/store"
@@ -185,7 +186,7 @@ func (r *run) judge(ctx context.Context) error {
 			it.version = row.RecordVersion()
 		}
 	}
-	gone, err := r.purged(ctx, slices.DeleteFunc(all, func(id gid.ID) bool { return rows[id] != nil }))
+	gone, err := r.purged(ctx, r.q, r.a, slices.DeleteFunc(all, func(id gid.ID) bool { return rows[id] != nil }))
 	if err != nil {
 		return err
 	}
@@ -254,6 +255,7 @@ func (r *run) judgeState(it *item) {
 		it.outcome, it.node = unchanged, nil
 	case it.expect != 0 && it.expect != row.RecordVersion():
 		it.fail(lifecycle.Conflict, Blocker{State: state, Version: row.RecordVersion()})
+		r.stale[it.id] = it
 	case move.Code != "":
 		it.fail(move.Code, Blocker{State: state, Allowed: lifecycle.Allowed(state)})
 	default:
@@ -317,15 +319,15 @@ func (r *run) lockOwners(ctx context.Context, ids map[string][]gid.ID) error {
 
 // purged says which of the ids were purged, to callers who may know it: those
 // who may purge such records or read their audit events.
-func (r *run) purged(ctx context.Context, ids []gid.ID) (map[gid.ID]bool, error) {
+func (s *Service) purged(ctx context.Context, q store.Querier, a *actor.Actor, ids []gid.ID) (map[gid.ID]bool, error) {
 	out := map[gid.ID]bool{}
 	if len(ids) == 0 {
 		return out, nil
 	}
 	var questions []access.Question
 	var records []gid.ID
-	err := store.Build(r.q).Add(`SELECT record_id, record_type, owner_id, team_id FROM tombstones WHERE tenant_id = ? AND `, r.a.Tenant).
-		IDs("record_id", ids).Query(ctx, r.q, func(rows store.Row) error {
+	err := store.Build(q).Add(`SELECT record_id, record_type, owner_id, team_id FROM tombstones WHERE tenant_id = ? AND `, a.Tenant).
+		IDs("record_id", ids).Query(ctx, q, func(rows store.Row) error {
 		var id, owner, team gid.ID
 		var typ string
 		if err := rows.Scan(&id, &typ, &owner, &team); err != nil {
@@ -353,7 +355,7 @@ func (r *run) purged(ctx context.Context, ids []gid.ID) (map[gid.ID]bool, error)
 	if err != nil {
 		return nil, fmt.Errorf("reading tombstones: %w", err)
 	}
-	for i, answer := range r.control.Decide(ctx, r.a, questions) {
+	for i, answer := range s.control.Decide(ctx, a, questions) {
 		if answer.Permit {
 			out[records[i/2]] = true
 		}

@@ -40,8 +40,7 @@ func (r *run) reach(ctx context.Context, brings func(lifecycle.Class) bool) erro
 			n := r.nodes[row.RecordID()]
 			known := n != nil
 			if !known {
-				n = &node{row: row, depth: depth}
-				r.nodes[row.RecordID()] = n
+				n = r.addAlong(row, depth)
 				next = append(next, n)
 			}
 			if n != parent && !(known && slices.Contains(parent.below, n)) {
@@ -80,6 +79,17 @@ func (r *run) reach(ctx context.Context, brings func(lifecycle.Class) bool) erro
 		level = next
 	}
 	return nil
+}
+
+// addAlong adds a record that comes along. One that the caller picked, and that
+// is not as he saw it, comes along with nothing.
+func (r *run) addAlong(row ent.Record, depth int) *node {
+	n := &node{row: row, depth: depth}
+	if it := r.stale[row.RecordID()]; it != nil {
+		n.problem, n.blockers = it.code, it.blockers
+	}
+	r.nodes[row.RecordID()] = n
+	return n
 }
 
 // meet asks, with one statement for all, by which edges a level has live
@@ -173,34 +183,77 @@ func (r *run) attachTree(ctx context.Context, level []*node, attach func(*node, 
 	if err != nil {
 		return fmt.Errorf("reading what came along: %w", err)
 	}
+	var found []ent.Record
 	for _, t := range typeOrder {
 		rows, err := r.load(ctx, t, ids[t.Name], update)
 		if err != nil {
 			return err
 		}
-		for _, row := range rows {
-			op := refOf(row, "operation_id")
-			for _, l := range links[row.RecordID()] {
-				parent := r.nodes[l.with]
-				of := refOf(parent.row, "operation_id")
-				if op != nil && of != nil && *op == l.operation && *of == l.operation && belongs(row, l.with) {
-					attach(parent, row)
-				}
+		found = append(found, rows...)
+	}
+	var further []ent.Record // that came with an owner of their owner
+	for _, row := range found {
+		for _, l := range links[row.RecordID()] {
+			if !belongs(row, l.with, nil) {
+				further = append(further, row)
+			}
+		}
+	}
+	owners, err := r.ownersOf(ctx, further)
+	if err != nil {
+		return err
+	}
+	for _, row := range found {
+		op := refOf(row, "operation_id")
+		for _, l := range links[row.RecordID()] {
+			parent := r.nodes[l.with]
+			of := refOf(parent.row, "operation_id")
+			if op != nil && of != nil && *op == l.operation && *of == l.operation && belongs(row, l.with, owners) {
+				attach(parent, row)
 			}
 		}
 	}
 	return nil
 }
 
-// belongs reports whether a record still points to its owner: one that was given
-// another meanwhile goes its own way.
-func belongs(row ent.Record, owner gid.ID) bool {
+// belongs reports whether a record still hangs on an owner, or on what hangs on
+// it: one that was given another meanwhile goes its own way.
+func belongs(row ent.Record, owner gid.ID, owners map[gid.ID]ent.Record) bool {
 	for _, e := range row.RecordType().Edges {
-		if id := refOf(row, e.Column); e.Class != lifecycle.Weak && id != nil && *id == owner {
-			return true
+		if id := refOf(row, e.Column); e.Class != lifecycle.Weak && id != nil {
+			if above := owners[*id]; *id == owner || above != nil && belongs(above, owner, owners) {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// ownersOf reads what records hang on, all the way up.
+func (r *run) ownersOf(ctx context.Context, rows []ent.Record) (map[gid.ID]ent.Record, error) {
+	out := map[gid.ID]ent.Record{}
+	for len(rows) > 0 {
+		ids := map[string][]gid.ID{}
+		for _, row := range rows {
+			for _, e := range row.RecordType().Edges {
+				if id := refOf(row, e.Column); e.Class != lifecycle.Weak && id != nil && out[*id] == nil {
+					ids[e.Target] = append(ids[e.Target], *id)
+				}
+			}
+		}
+		rows = nil
+		for _, t := range typeOrder {
+			above, err := r.load(ctx, t, ids[t.Name], none)
+			if err != nil {
+				return nil, err
+			}
+			for _, row := range above {
+				out[row.RecordID()] = row
+			}
+			rows = append(rows, above...)
+		}
+	}
+	return out, nil
 }
 
 // authorizeAlong asks for everything that comes along at once: the verb on each

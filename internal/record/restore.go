@@ -24,7 +24,7 @@ func (r *run) planRestore(ctx context.Context) error {
 			return err
 		}
 	} else {
-		r.linkUndone()
+		r.linkOwners()
 	}
 	if err := r.pops(ctx, slices.Collect(maps.Values(r.nodes))); err != nil {
 		return err
@@ -91,10 +91,16 @@ func (r *run) applyRestore(ctx context.Context) error {
 	return r.audit.Append(ctx, r.tx, events...)
 }
 
-// linkUndone connects the rows of an undone operation by their owners, so that
-// a row is not restored below an owner that cannot be.
-func (r *run) linkUndone() {
+// linkOwners puts below their owners the picked rows that nothing brought along:
+// what an undone operation changed, so that a row is not restored below an owner
+// that cannot be, and what is retired together with its owner without coming
+// along with it, because it was retired before or blocks. All of it is of one
+// tree from then on.
+func (r *run) linkOwners() {
 	for _, n := range r.nodes {
+		if n.item == nil || len(n.above) > 0 {
+			continue
+		}
 		for _, e := range n.row.RecordType().Edges {
 			if e.Class == lifecycle.Weak {
 				continue
@@ -229,8 +235,7 @@ func (r *run) ancestors(ctx context.Context, parent ent.Record) error {
 				if !row.RecordState().Retired() {
 					continue
 				}
-				n := &node{row: row}
-				r.nodes[row.RecordID()] = n
+				n := r.addAlong(row, 0)
 				// It comes along with what it owns: without it that is refused.
 				for _, b := range below[row.RecordID()] {
 					b.below = append(b.below, n)
@@ -499,10 +504,11 @@ func (r *run) popRows(ctx context.Context) error {
 			continue
 		}
 		// Back in ACTIVE it says who restored it; in any other state who put it
-		// there first.
+		// there first. What is voided is on a clock only as an orphan, which it is
+		// no more once it has another owner.
 		err := store.Build(r.tx).Add(`UPDATE `+t.Table+` SET state = i.prior_state, operation_id = i.prior_operation_id,
 			prior_state = (SELECT p.prior_state FROM operation_items p WHERE p.operation_id = i.prior_operation_id AND p.record_id = i.record_id AND p.outcome = 'CHANGED'),
-			purge_after = i.prior_purge_after, retired_at = i.prior_retired_at,
+			purge_after = CASE WHEN i.prior_state = 'VOIDED' AND `+t.Table+`.orphaned_at IS NULL THEN NULL ELSE i.prior_purge_after END, retired_at = i.prior_retired_at,
 			state_changed_at = CASE WHEN i.prior_state = 'ACTIVE' THEN ? ELSE i.prior_changed_at END,`, now).
 			Add(` state_changed_by_id = CASE WHEN i.prior_state = 'ACTIVE' THEN ?`, nullID(r.a.UserRef())).Add(r.uuidCast()+` ELSE i.prior_changed_by END,
 			state_reason = i.prior_reason, updated_at = ?, version = `+t.Table+`.version + 1

@@ -29,6 +29,7 @@ func (r *run) planRetire(ctx context.Context) error {
 			delete(r.nodes, n.row.RecordID())
 		}
 	}
+	r.linkOwners()
 	r.authorizeAlong(ctx)
 	blocking, err := r.blockingDependants(ctx)
 	if err != nil {

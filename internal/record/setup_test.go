@@ -25,8 +25,6 @@ import (
 	"github.com/lethe-crm/lethe/internal/visible"
 )
 
-func TestMain(m *testing.M) { storetest.Main(m) }
-
 // clock is a clock that tests turn.
 type clock struct {
 	mu sync.Mutex

@@ -52,7 +52,7 @@ func (s *Service) WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([
 		return nil, err
 	}
 	if len(rows) == 0 {
-		gone, err := r.purged(ctx, []gid.ID{id})
+		gone, err := r.purged(ctx, r.q, r.a, []gid.ID{id})
 		if err != nil || gone[id] {
 			return []*Reason{{Code: lifecycle.Gone, Record: id}}, err
 		}

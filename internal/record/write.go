@@ -197,6 +197,13 @@ func (s *Service) update(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 		return nil, err
 	}
 	if len(rows) == 0 {
+		gone, err := s.purged(ctx, tx, a, []gid.ID{id})
+		if err != nil {
+			return nil, err
+		}
+		if gone[id] {
+			return nil, Refuse(lifecycle.Gone, "the record was purged", "id")
+		}
 		return nil, Refuse(lifecycle.NotFound, "there is no such record", "id")
 	}
 	r := rows[0]
