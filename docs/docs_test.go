@@ -41,7 +41,7 @@ func TestARecordTypeCostsFewLines(t *testing.T) {
 	t.Parallel()
 	lines := 0
 	for _, b := range readBlocks(t) {
-		for _, line := range strings.Split(b.text, "\n") {
+		for line := range strings.SplitSeq(b.text, "\n") {
 			if strings.TrimSpace(line) != "" {
 				lines++
 			}
@@ -83,7 +83,7 @@ func TestThePageAddsARecordType(t *testing.T) {
 func copyRepository(t *testing.T) string {
 	t.Helper()
 	from, to := strings.TrimSpace(run(t, ".", "git", "rev-parse", "--show-toplevel")), t.TempDir()
-	for _, name := range strings.Split(run(t, from, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"), "\x00") {
+	for name := range strings.SplitSeq(run(t, from, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"), "\x00") {
 		if name == "" || strings.HasPrefix(name, "bench/") || strings.HasPrefix(name, "docs/") {
 			continue
 		}

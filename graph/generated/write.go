@@ -1,3 +1,5 @@
+// Package generated is the executable schema; what follows is the part of it that
+// is written by hand.
 package generated
 
 import (
@@ -16,9 +18,9 @@ import (
 // answerSize is how much memory an answer is given at first, in bytes.
 const answerSize = 8 << 10
 
-// direct is what one operation knows of the parts of its answer that are
+// directAnswers is what one operation knows of the parts of its answer that are
 // written straight from rows; see package graphgen. It is written by hand.
-type direct struct {
+type directAnswers struct {
 	// ctx is for marshalers that want one and do nothing with it.
 	ctx context.Context //nolint:containedctx // as said
 
@@ -43,7 +45,7 @@ type directField struct {
 }
 
 // fields answers what is selected, nil where read knows one of the fields not.
-func (d *direct) fields(
+func (d *directAnswers) fields(
 	op *graphql.OperationContext, sel ast.SelectionSet, implementors []string, read func(*graphql.CollectedField, *directField) bool,
 ) []directField {
 	if len(sel) == 0 {
@@ -82,7 +84,7 @@ func (d *direct) fields(
 }
 
 // arguments reads the arguments of a field once.
-func (d *direct) arguments(
+func (d *directAnswers) arguments(
 	ctx context.Context, field graphql.CollectedField, variables map[string]any, read func(context.Context, map[string]any) (map[string]any, error),
 ) (map[string]any, error) {
 	d.mu.Lock()

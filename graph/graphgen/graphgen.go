@@ -127,7 +127,7 @@ func readable(f *codegen.Field) bool {
 	switch {
 	case t.Definition.IsLeafType():
 		// A null where none may be has to reach gqlgen, which tells the parent.
-		return t.GQL.Elem == nil && !(t.GQL.NonNull && t.IsNilable())
+		return t.GQL.Elem == nil && (!t.GQL.NonNull || !t.IsNilable())
 	case t.Definition.Kind != ast.Object:
 		return false // an interface or a union is told apart by gqlgen
 	case t.GQL.Elem != nil:
@@ -194,7 +194,7 @@ func hook(filename string, objects []*Object) error {
 		return nil
 	}
 	edits := [][2]string{
-		{"type executionContext struct {\n", "type executionContext struct {\n\tdirect direct\n"},
+		{"type executionContext struct {\n", "type executionContext struct {\n\tdirect directAnswers\n"},
 		// A list of records has some kilobytes; growing up to there costs as much again.
 		{"var buf bytes.Buffer\n", "var buf bytes.Buffer\n\t\tbuf.Grow(answerSize)\n"},
 		// Elements of lists are loaded by then; a goroutine each costs more than it saves.

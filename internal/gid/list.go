@@ -21,4 +21,3 @@ func idList(ids []ID, start byte, quote string, end byte) string {
 	b.WriteByte(end)
 	return b.String()
 }
-

@@ -127,7 +127,7 @@ func (r *run) link(ctx context.Context, tx *store.Tx, rows []*row) error {
 		if u, ok := users[address]; ok && u.active {
 			row.values["assigneeID"] = u.id
 		} else {
-			row.warn("assignee: there is no active user %q", row.refs[assigneeField])
+			row.warnf("assignee: there is no active user %q", row.refs[assigneeField])
 		}
 	}
 	if !r.mail {

@@ -16,7 +16,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/record"
 )
 
-func (row *row) warn(format string, args ...any) {
+func (row *row) warnf(format string, args ...any) {
 	row.item.Warnings = append(row.item.Warnings, fmt.Sprintf(format, args...))
 }
 
@@ -124,7 +124,7 @@ func (row *row) unresolved(r *run, field, into, why string) {
 			return
 		}
 	}
-	row.warn("%s: %s", field, why)
+	row.warnf("%s: %s", field, why)
 }
 
 // inherit reads whose customers the rows belong to: a new record takes its

@@ -223,7 +223,7 @@ func (r *run) apply(ctx context.Context) (*ent.Operation, error) {
 	default:
 		err = r.applyRetire(ctx)
 	}
-	if err == nil { // what fails fails here, and not at the end of the document
+	if err == nil { // a failure belongs here, and not to the end of the document
 		err = r.tx.Flush(ctx)
 	}
 	return op, err

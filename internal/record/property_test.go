@@ -208,7 +208,7 @@ func (p *play) create(who, typ string, owner *row, values record.Values, by *per
 			values[field] = r.unique[field]
 		}
 	}
-	for _, field := range strings.Fields(needed[typ]) {
+	for field := range strings.FieldsSeq(needed[typ]) {
 		values[field] = "some text"
 		if strings.HasSuffix(field, "At") {
 			values[field] = time.Date(2026, 1, rapid.IntRange(1, 20).Draw(p.T, field), 0, 0, 0, 0, time.UTC)
@@ -253,7 +253,7 @@ func (p *play) grow(who string) {
 	}
 	typ := oneOf(p, "type", types...)
 	var owner *row
-	if above := p.ofType(owners[typ]...); len(above) > 0 && !(typ != "Contact" && typ != "Attachment" && p.chance(8, "no owner")) {
+	if above := p.ofType(owners[typ]...); len(above) > 0 && (typ == "Contact" || typ == "Attachment" || !p.chance(8, "no owner")) {
 		owner = oneOf(p, "owner", above...)
 	}
 	var by *person
@@ -331,10 +331,10 @@ func (p *play) draw() ask {
 	if q.of == gid.Nil {
 		q.picks = p.picks()
 	}
-	switch {
-	case q.verb == lifecycle.Delete, q.verb == lifecycle.Void:
+	switch q.verb {
+	case lifecycle.Delete, lifecycle.Void:
 		q.cascade = p.chance(3, "cascade")
-	case q.verb == lifecycle.Restore:
+	case lifecycle.Restore:
 		q.ancestors, q.mends = p.chance(3, "with ancestors"), true
 		if p.chance(4, "moves") {
 			q.parent = oneOf(p, "new parent", slices.Concat(p.m.all, p.ofType("Customer"), p.ofType("Customer"))...).id

@@ -43,7 +43,7 @@ func (r *run) reach(ctx context.Context, brings func(lifecycle.Class) bool) erro
 				n = r.addAlong(row, depth)
 				next = append(next, n)
 			}
-			if n != parent && !(known && slices.Contains(parent.below, n)) {
+			if n != parent && (!known || !slices.Contains(parent.below, n)) {
 				parent.below = append(parent.below, n)
 				n.above = append(n.above, parent)
 			}

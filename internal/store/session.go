@@ -55,7 +55,7 @@ func (s sqliteSession) query(ctx context.Context, query string, args []any, scan
 }
 
 func (s sqliteSession) rows(ctx context.Context, query string, args []any) (entsql.ColumnScanner, error) {
-	rows, err := s.QueryContext(ctx, query, args...) //nolint:sqlclosecheck,rowserrcheck // ent closes them and asks
+	rows, err := s.QueryContext(ctx, query, args...) //nolint:rowserrcheck // ent asks
 	if err != nil {
 		return nil, err
 	}
