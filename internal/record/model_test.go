@@ -107,7 +107,7 @@ func (m *model) wrong(q ask, set, picked map[*row]bool) map[*row]string {
 		case !set[r]:
 		case q.stale(r): // what is named and refused comes along with nothing else
 			bad[r] = " CONFLICT"
-		case !picked[r] && !(m.sees(q.who, r) && m.may(q.who, q.action(), r.by)):
+		case !picked[r] && (!m.sees(q.who, r) || !m.may(q.who, q.action(), r.by)):
 			bad[r] = " FORBIDDEN"
 		case q.restores() && homeless && !q.moves(picked[r]):
 			bad[r] = " PARENT_RETIRED"

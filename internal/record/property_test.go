@@ -184,12 +184,12 @@ func (p *play) ofType(types ...string) []*row {
 // what the document says of it.
 func (p *play) create(who, typ string, owner *row, values record.Values, by *person) {
 	r := &row{typ: typ, weak: map[string]gid.ID{}, unique: map[string]string{}, version: 1, by: p.m.people[who]}
-	r.state = lifecycle.Active
+	r.state, r.class = lifecycle.Active, classes[typ]
 	if owner != nil {
-		r.owner, r.class = owner.id, lifecycle.Owned
+		r.owner = owner.id
 		values[strings.ToLower(owner.typ)+"ID"] = owner.id
-		if r.by = owner.by; typ == "Deal" {
-			r.class, r.by = lifecycle.Blocking, p.m.people[who]
+		if r.class == lifecycle.Owned {
+			r.by = owner.by
 		}
 	}
 	if by != nil {
@@ -208,7 +208,7 @@ func (p *play) create(who, typ string, owner *row, values record.Values, by *per
 			values[field] = r.unique[field]
 		}
 	}
-	for _, field := range strings.Fields(needed[typ]) {
+	for field := range strings.FieldsSeq(needed[typ]) {
 		values[field] = "some text"
 		if strings.HasSuffix(field, "At") {
 			values[field] = time.Date(2026, 1, rapid.IntRange(1, 20).Draw(p.T, field), 0, 0, 0, 0, time.UTC)
@@ -253,7 +253,8 @@ func (p *play) grow(who string) {
 	}
 	typ := oneOf(p, "type", types...)
 	var owner *row
-	if above := p.ofType(owners[typ]...); len(above) > 0 && !(typ != "Contact" && typ != "Attachment" && p.chance(8, "no owner")) {
+	needs := typ == "Contact" || typ == "Attachment"
+	if above := p.ofType(owners[typ]...); len(above) > 0 && (needs || !p.chance(8, "no owner")) {
 		owner = oneOf(p, "owner", above...)
 	}
 	var by *person
@@ -304,9 +305,6 @@ func (p *play) edit(who string) {
 	if err == nil {
 		r.version++
 		r.owner = owner
-		if r.class == "" && moved {
-			r.class = map[bool]lifecycle.Class{true: lifecycle.Blocking, false: lifecycle.Owned}[r.typ == "Deal"]
-		}
 		maps.Copy(r.unique, unique)
 	}
 }
@@ -331,10 +329,10 @@ func (p *play) draw() ask {
 	if q.of == gid.Nil {
 		q.picks = p.picks()
 	}
-	switch {
-	case q.verb == lifecycle.Delete, q.verb == lifecycle.Void:
+	switch q.verb {
+	case lifecycle.Delete, lifecycle.Void:
 		q.cascade = p.chance(3, "cascade")
-	case q.verb == lifecycle.Restore:
+	case lifecycle.Restore:
 		q.ancestors, q.mends = p.chance(3, "with ancestors"), true
 		if p.chance(4, "moves") {
 			q.parent = oneOf(p, "new parent", slices.Concat(p.m.all, p.ofType("Customer"), p.ofType("Customer"))...).id
