@@ -217,4 +217,10 @@ var owners = map[string][]string{
 	"Attachment": {"Customer", "Deal", "Message", "Call", "Note"},
 }
 
+// classes are those of these edges.
+var classes = map[string]lifecycle.Class{
+	"Contact": lifecycle.Owned, "Deal": lifecycle.Blocking, "Message": lifecycle.Owned, "Call": lifecycle.Owned, "Task": lifecycle.Owned, "Note": lifecycle.Owned,
+	"Attachment": lifecycle.Owned,
+}
+
 func failed(verdict string) bool { return strings.HasPrefix(verdict, "FAILED") }

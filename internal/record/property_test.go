@@ -184,12 +184,12 @@ func (p *play) ofType(types ...string) []*row {
 // what the document says of it.
 func (p *play) create(who, typ string, owner *row, values record.Values, by *person) {
 	r := &row{typ: typ, weak: map[string]gid.ID{}, unique: map[string]string{}, version: 1, by: p.m.people[who]}
-	r.state = lifecycle.Active
+	r.state, r.class = lifecycle.Active, classes[typ]
 	if owner != nil {
-		r.owner, r.class = owner.id, lifecycle.Owned
+		r.owner = owner.id
 		values[strings.ToLower(owner.typ)+"ID"] = owner.id
-		if r.by = owner.by; typ == "Deal" {
-			r.class, r.by = lifecycle.Blocking, p.m.people[who]
+		if r.class == lifecycle.Owned {
+			r.by = owner.by
 		}
 	}
 	if by != nil {
@@ -253,7 +253,8 @@ func (p *play) grow(who string) {
 	}
 	typ := oneOf(p, "type", types...)
 	var owner *row
-	if above := p.ofType(owners[typ]...); len(above) > 0 && (typ == "Contact" || typ == "Attachment" || !p.chance(8, "no owner")) {
+	needs := typ == "Contact" || typ == "Attachment"
+	if above := p.ofType(owners[typ]...); len(above) > 0 && (needs || !p.chance(8, "no owner")) {
 		owner = oneOf(p, "owner", above...)
 	}
 	var by *person
@@ -304,9 +305,6 @@ func (p *play) edit(who string) {
 	if err == nil {
 		r.version++
 		r.owner = owner
-		if r.class == "" && moved {
-			r.class = map[bool]lifecycle.Class{true: lifecycle.Blocking, false: lifecycle.Owned}[r.typ == "Deal"]
-		}
 		maps.Copy(r.unique, unique)
 	}
 }
