@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/lethe-crm/lethe/internal/gid"
 )
 
 // cost is how many statements a document takes.
@@ -25,6 +27,13 @@ func TestStatementsDoNotGrowWithTheRows(t *testing.T) {
 					"subject": "s", "sentAt": time.Now(), "customerID": c, "contactID": person,
 					"recipients": []map[string]any{{"address": "a@example.com"}},
 				})
+				for typ, values := range map[string]map[string]any{
+					"Call": {"startedAt": time.Now()}, "Task": {"title": "t"}, "Note": {"body": "b", "happenedAt": time.Now()},
+					"Attachment": {"filename": "f"}, "Deal": {"name": "d", "primaryContactID": person},
+				} {
+					values["customerID"] = c
+					w.create("agent", typ, values)
+				}
 				gone := w.customer("agent", fmt.Sprint("gone", i))
 				w.contact("agent", gone, "y")
 				w.deleted("agent", gone)
@@ -36,7 +45,9 @@ func TestStatementsDoNotGrowWithTheRows(t *testing.T) {
 			got := get[object](w, "agent", `{ `+list+`(first: 2) { nodes { id } } }`)
 			all = append(all, column(at(got, list, "nodes"), "id")...)
 		}
-		for _, test := range []struct {
+		first := all[0]
+		operation := at(get[object](w, "agent", `{ operations(first: 1) { nodes { id } } }`), "operations", "nodes", 0, "id")
+		tests := []struct {
 			name, as, document string
 			statements         int
 		}{
@@ -53,11 +64,109 @@ func TestStatementsDoNotGrowWithTheRows(t *testing.T) {
 			{"histories", "agent", `{ customers(first: 50) { nodes { history(first: 5) { nodes { action actor { user { name } } reason changes { field } operation { id } } } } } }`, 4},
 			{"the audit log", "compliance", `{ auditEvents(last: 50) { nodes { action actor { kind user { name } } reason changes { field old new } operation { id verb } } } }`, 8},
 			{"operations with items", "agent", `{ operations(first: 50) { nodes { id canUndo actor { name } items(first: 5) { nodes { recordID type label record { id state } blockers { code } message } } } } }`, 7},
-		} {
-			w.Equal(test.statements, w.cost(test.as, test.document, vars{"ids": all}), test.name)
+			{"contacts", "agent", `{ contacts(first: 50) { nodes { label customer { name } messages(first: 2) { nodes { id } } calls(first: 2) { nodes { id } } } } }`, 4},
+			{"deals", "agent", `{ deals(first: 50) { nodes { label customer { name } primaryContact { name } primaryContactRef { state } attachments(first: 2) { nodes { id } } } } }`, 4},
+			{"calls", "agent", `{ calls(first: 50, orderBy: {field: STARTED_AT, direction: DESC}) { nodes { label customer { name } task { title } attachments(first: 2) { nodes { id } } } } }`, 3},
+			{"tasks", "agent", `{ tasks(first: 50) { nodes { label customer { name } assignee { name } calls(first: 2) { nodes { id } } } } }`, 3},
+			{"notes", "agent", `{ notes(first: 50) { nodes { label customer { name } deal { name } } } }`, 2},
+			{"attachments", "agent", `{ attachments(first: 50) { nodes { label customer { name } message { label } } } }`, 2},
+			{"a customer with everything", "agent", `{ customers(first: 50) { nodes { contacts(first: 2) { nodes { id } } deals(first: 2) { nodes { id } } messages(first: 2) { nodes { id } } calls(first: 2) { nodes { id } } tasks(first: 2) { nodes { id } } notes(first: 2) { nodes { id } } attachments(first: 2) { nodes { id } } } } }`, 8},
+			{"a timeline", "agent", `query($first: ID!) { timeline(customer: $first, first: 50) { nodes { ... on Record { id label } } } }`, 4},
+			{"a timeline with edges", "agent", `query($first: ID!) { timeline(customer: $first, first: 50) { totalCount nodes { ... on Record { label owner { name } } ... on Message { contact { name } } } } }`, 9},
+			{"the viewer", "agent", `{ viewer { tenant roles user { name } } }`, 1},
+			{"a node", "agent", `query($first: ID!) { node(id: $first) { id ... on Customer { name } } }`, 1},
+			{"an operation", "agent", `query($operation: ID!) { operation(id: $operation) { status items(first: 50) { nodes { label record { id } blockers { code } } } } }`, 4},
+			{"a preview", "agent", `query($first: ID!) { preview(input: {delete: {select: {ids: [$first]}, cascade: true}}) { token total byType { type count } items(first: 50) { nodes { label } } } }`, 18},
+			{"why not", "agent", `query($first: ID!) { whyNot(id: $first, action: DELETE) { code blockers { type count } } }`, 11},
 		}
-		grow(4)
-		w.Equal(7, w.cost("agent", `{ operations(first: 50) { nodes { id canUndo actor { name } items(first: 5) { nodes { recordID type label record { id state } blockers { code } message } } } } }`))
-		w.Equal(6, w.cost("agent", `{ bin(first: 50) { totalCount nodes { label stateChangedBy { name } operation { id } ... on Customer { contacts(first: 2, states: [DELETED]) { nodes { name } } } } } }`))
+		for _, size := range []int{2, 6} {
+			for _, test := range tests {
+				w.Equal(test.statements, w.cost(test.as, test.document, vars{"ids": all, "first": first, "operation": operation}), "%s of %d", test.name, size)
+			}
+			if size == 2 {
+				grow(4)
+			}
+		}
+	})
+}
+
+// TestStatementsOfVerbs says what each mutation costs, the same for one record
+// and for 300.
+func TestStatementsOfVerbs(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.customer("manager", "c")
+		w.exec(`UPDATE tenants SET brake_percent = NULL WHERE id = ?`, w.tenant)
+		operation := func(as, document string, variables vars) (id string, statements int) {
+			w.sql.take()
+			got := get[object](w, as, document, variables)
+			statements = len(w.sql.take())
+			for _, payload := range got {
+				w.Equal("SUCCEEDED", at(payload, "operation", "status"), document)
+				id, _ = at(payload, "operation", "id").(string)
+			}
+			return id, statements
+		}
+		verb := func(name string) string {
+			return `mutation($ids: [ID!]!) { ` + name + `Records(input: {select: {ids: $ids}}) { operation { id status } } }`
+		}
+		for _, n := range []int{1, 300} {
+			list := make([]gid.ID, n)
+			for i := range list {
+				list[i] = w.message("manager", c, "m", time.Now())
+			}
+			of := vars{"ids": ids(list...)}
+			get[object](w, "manager", `{ viewer { tenant } }`) // the policy is read
+			get[object](w, "purger", `{ viewer { tenant } }`)
+			cost := map[string]int{}
+			var last string
+			last, cost["delete"] = operation("manager", verb("delete"), of)
+			_, cost["restore"] = operation("manager", verb("restore"), of)
+			_, cost["void"] = operation("manager", `mutation($ids: [ID!]!) { voidRecords(input: {select: {ids: $ids}, reason: "r"}) { operation { id status } } }`, of)
+			_, cost["delete what is void"] = operation("manager", verb("delete"), of)
+			last, cost["restore to void"] = operation("manager", verb("restore"), of)
+			_, cost["restore to live"] = operation("manager", verb("restore"), of)
+			last, cost["delete by filter"] = operation("manager", `mutation($n: Int!) { deleteRecords(input: {select: {messages: {subject: "m"}}, expectedCount: $n}) { operation { id status } } }`, vars{"n": n})
+			_, cost["undo"] = operation("manager", `mutation($id: ID!) { undoOperation(input: {id: $id}) { operation { id status } } }`, vars{"id": last})
+			operation("manager", verb("delete"), of)
+			_, cost["purge"] = operation("purger", verb("purge"), of)
+			other := make([]gid.ID, n)
+			for i := range other {
+				other[i] = w.message("manager", c, "m", time.Now())
+			}
+			operation("manager", verb("delete"), vars{"ids": ids(other...)})
+			_, cost["empty the bin"] = operation("purger", `mutation($n: Int!) { emptyBin(input: {types: [MESSAGE], expectedCount: $n}) { operation { id status } } }`, vars{"n": n})
+			w.Equal(map[string]int{
+				"delete": 10, "restore": 8, "void": 10, "delete what is void": 10, "restore to void": 8, "restore to live": 8,
+				"delete by filter": 12, "undo": 9, "purge": 15, "empty the bin": 24,
+			}, cost, "%d records", n)
+		}
+	})
+}
+
+func TestStatementsOfWrites(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.customer("agent", "c").String()
+		variables := vars{"c": c}
+		for name, test := range map[string]struct {
+			document   string
+			statements int
+		}{
+			"a customer":    {`mutation { createCustomer(input: {name: "n"}) { customer { id } } }`, 4},
+			"a contact":     {`mutation($c: ID!) { createContact(input: {name: "n", customerID: $c}) { contact { id } } }`, 3},
+			"a deal":        {`mutation($c: ID!) { createDeal(input: {name: "n", customerID: $c}) { deal { id } } }`, 4},
+			"a message":     {`mutation($c: ID!) { createMessage(input: {subject: "s", sentAt: "2026-01-01T00:00:00Z", customerID: $c, recipients: [{address: "a@b"}]}) { message { id } } }`, 5},
+			"a call":        {`mutation($c: ID!) { createCall(input: {startedAt: "2026-01-01T00:00:00Z", customerID: $c}) { call { id } } }`, 4},
+			"a task":        {`mutation($c: ID!) { createTask(input: {title: "t", customerID: $c}) { task { id } } }`, 3},
+			"a note":        {`mutation($c: ID!) { createNote(input: {body: "b", happenedAt: "2026-01-01T00:00:00Z", customerID: $c}) { note { id } } }`, 4},
+			"an attachment": {`mutation($c: ID!) { createAttachment(input: {filename: "f", customerID: $c}) { attachment { id } } }`, 3},
+		} {
+			get[object](w, "agent", test.document, variables) // numbers are taken in blocks
+			w.sql.take()
+			get[object](w, "agent", test.document, variables)
+			w.Len(w.sql.take(), test.statements, name)
+		}
+		w.sql.take()
+		get[object](w, "agent", `mutation($c: ID!) { updateCustomer(input: {id: $c, version: 1, name: "m"}) { customer { version } } }`, variables)
+		w.Len(w.sql.take(), 5, "an update")
 	})
 }

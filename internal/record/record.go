@@ -32,12 +32,11 @@ type Service struct {
 	log     *slog.Logger
 	numbers numbers
 	reader  func() *ent.Client // reads outside of transactions
-	gate    gate
 }
 
 // New returns a service over a database.
 func New(db *store.DB, control *access.Control, log *audit.Log, logger *slog.Logger) *Service {
-	s := &Service{db: db, control: control, audit: log, log: logger, numbers: numbers{blocks: map[string]block{}}, gate: newGate()}
+	s := &Service{db: db, control: control, audit: log, log: logger, numbers: numbers{blocks: map[string]block{}}}
 	s.reader = sync.OnceValue(func() *ent.Client { return s.newClient(db.Driver()) })
 	return s
 }

@@ -39,7 +39,6 @@ func (s *Service) CreateMany(ctx context.Context, typ string, rows []Values) ([]
 	}
 	out, errs := make([]ent.Record, len(rows)), make([]error, len(rows))
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
-		begin(tx)
 		drafts := make([]*draft, len(rows))
 		for i, values := range rows {
 			drafts[i] = newDraft(t, values, true)
@@ -169,7 +168,6 @@ func (s *Service) Update(ctx context.Context, id gid.ID, version int, values Val
 	}
 	var out ent.Record
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
-		begin(tx)
 		out, err = s.update(ctx, tx, a, t, id, version, values)
 		if refused, ok := errors.AsType[*Error](err); ok && refused.Code == lifecycle.Forbidden {
 			s.logRefusal(ctx, tx, audit.Event{Action: "UPDATE", Code: refused.Code, RecordType: t.Name, Count: 1, IDs: []string{id.String()}})
