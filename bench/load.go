@@ -39,6 +39,7 @@ func (b *bench) load(ctx context.Context, s *server, w *workload) (*turn, error)
 		defer c.close()
 		clients[i] = c
 	}
+	serverBefore, databaseBefore, begin := cpu(s.pid()), b.databaseCPU(), time.Now()
 	var measuring, stopped atomic.Bool
 	var wg sync.WaitGroup
 	latencies, failures := make([][]time.Duration, len(clients)), make([]error, len(clients))
@@ -62,7 +63,7 @@ func (b *bench) load(ctx context.Context, s *server, w *workload) (*turn, error)
 					stopped.Store(true)
 					return
 				}
-				if measuring.Load() && !stopped.Load() {
+				if w.whole || measuring.Load() && !stopped.Load() {
 					latencies[i] = append(latencies[i], took)
 				}
 				between = last
@@ -75,12 +76,17 @@ func (b *bench) load(ctx context.Context, s *server, w *workload) (*turn, error)
 		close(over)
 	}()
 	t := &turn{}
-	b.wait(ctx, s, b.slice/warmUp, over, t)
-	serverBefore, databaseBefore, begin := cpu(s.pid()), b.databaseCPU(), time.Now()
+	if !w.whole {
+		b.wait(ctx, s, b.slice/warmUp, over, t)
+		serverBefore, databaseBefore, begin = cpu(s.pid()), b.databaseCPU(), time.Now()
+	}
 	measuring.Store(true)
 	profiled := b.startProfile(ctx, s, w)
 	b.wait(ctx, s, b.slice, over, t)
 	stopped.Store(true)
+	if w.whole {
+		<-over
+	}
 	t.elapsed, t.server, t.database = time.Since(begin), cpu(s.pid())-serverBefore, b.databaseCPU()-databaseBefore
 	<-over
 	for i := range clients {
