@@ -118,5 +118,5 @@ func (o *options) wanted(name string) bool { return o.only == nil || slices.Cont
 
 // sayf tells how far it is.
 func sayf(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
+	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05.0 ")+format+"\n", args...)
 }
