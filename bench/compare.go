@@ -16,11 +16,7 @@ import (
 
 // compare insists that both servers answer the same and leave the same behind:
 // a limit that does less is none.
-func (b *bench) compare(ctx context.Context) error {
-	m, err := b.gather(ctx)
-	if err != nil {
-		return err
-	}
+func (b *bench) compare(ctx context.Context, m *material) (err error) {
 	for i := range min(5, len(m.cursors), len(m.periods)) {
 		if err := b.sameAnswer(func(s *server) []byte { return b.pageOf(s, m.cursors[i]) }); err != nil {
 			return fmt.Errorf("a page of customers: %w", err)

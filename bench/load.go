@@ -172,11 +172,7 @@ func (b *bench) startProfile(ctx context.Context, s *server, w *workload) (wait 
 }
 
 // measure gives both servers their turns at each workload.
-func (b *bench) measure(ctx context.Context) (*result, error) {
-	m, err := b.gather(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("picking what to ask for: %w", err)
-	}
+func (b *bench) measure(ctx context.Context, m *material) (*result, error) {
 	r, err := b.newResult(ctx)
 	if err != nil {
 		return nil, err

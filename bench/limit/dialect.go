@@ -97,6 +97,8 @@ var sqliteDialect = dialect{
 	},
 	lock: func(string) string { return `` }, // a transaction has the database to itself
 	ids:  func(ids []ref) any { return jsonText(ids) },
+	// It would rather read all of a tenant than find one id.
+	unindexed: "+",
 	retire: func(op *operation, k *kind, rows []*row) []step {
 		return append(sqliteLog(op, k, rows, ``, ``, `'DELETED'`), step{
 			sql: `UPDATE ` + k.table + ` SET prior_state = state, state = 'DELETED', state_changed_at = $3, state_changed_by_id = $4, state_reason = $5,

@@ -75,7 +75,7 @@ func (op *operation) picked() (k *kind, where string, args []any, err error) {
 	if k == nil || slices.ContainsFunc(ids, func(id ref) bool { return kindOf(id) != k }) {
 		return nil, "", nil, &problem{"BAD_USER_INPUT", "records of one kind at a time"}
 	}
-	return k, where + op.d.in("t.id", "$4"), append(args, op.d.ids(ids)), nil
+	return k, op.d.unindexed + where + op.d.in("t.id", "$4"), append(args, op.d.ids(ids)), nil
 }
 
 // lockKeepers locks the customers of communications before these are locked, in
