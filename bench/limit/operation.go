@@ -63,9 +63,7 @@ func (op *operation) picked() (k *kind, where string, args []any, err error) {
 	args = []any{op.caller.tenant, op.caller.user, op.d.ids(op.caller.teams)}
 	where = `t.tenant_id = $1 AND ` + op.d.visible() + ` AND `
 	if op.sel.ThreadKey != "" {
-		// The states from which a delete changes something, said so that the index
-		// over live rows serves.
-		return kindNamed("Message"), where + `t.thread_key = $4 AND (t.retired_at IS NULL OR t.state = 'VOIDED')`, append(args, op.sel.ThreadKey), nil
+		return kindNamed("Message"), op.d.unindexed + where + op.d.thread, append(args, op.sel.ThreadKey), nil
 	}
 	ids := make([]ref, len(op.sel.IDs))
 	for i, id := range op.sel.IDs {
