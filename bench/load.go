@@ -15,7 +15,7 @@ import (
 )
 
 // tries is how often a request is sent that fails.
-const tries = 5
+const tries = 50
 
 // warmUp is the part of a turn that is not measured.
 const warmUp = 4 // a quarter
