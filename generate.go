@@ -4,5 +4,5 @@ package lethe
 // ent writes the entities and graph/ent.graphql, gqlgen the executable schema,
 // and the last step the contract that is served and compared in CI.
 //go:generate go run ./ent/entc.go
-//go:generate go tool gqlgen generate
+//go:generate go run ./graph/gqlgen.go
 //go:generate go run ./cmd/lethe schema -o graph/contract.graphql

@@ -175,7 +175,7 @@ func (b *bench) traces(ctx context.Context) (list []trace, err error) {
 		number int64
 	}
 	var events []event
-	err = store.Build(b.db).Add(traceSQL).Query(ctx, b.db, func(rows *sql.Rows) error {
+	err = store.Build(b.db).Add(traceSQL).Query(ctx, b.db, func(rows store.Row) error {
 		var t trace
 		var e event
 		var priorOperation, token gid.ID

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -52,7 +51,7 @@ func (b *bench) gather(ctx context.Context) (*material, error) {
 	m.messages = sample(random, m.messages, variety*b.connections)
 	// Those of the manager's team are the first.
 	err = store.Build(b.db).Add(`SELECT thread_key FROM messages WHERE tenant_id = ? AND thread_key >= 'thread-0-0' AND thread_key < 'thread-0-r' AND retired_at IS NULL
-		GROUP BY thread_key HAVING count(*) = ? ORDER BY thread_key`, b.tenant, batch).Query(ctx, b.db, func(rows *sql.Rows) error {
+		GROUP BY thread_key HAVING count(*) = ? ORDER BY thread_key`, b.tenant, batch).Query(ctx, b.db, func(rows store.Row) error {
 		var thread string
 		err := rows.Scan(&thread)
 		m.threads = append(m.threads, thread)
@@ -68,7 +67,7 @@ func (b *bench) gather(ctx context.Context) (*material, error) {
 // messagesOfSome are the messages of customers.
 func (b *bench) messagesOfSome(ctx context.Context, customers []gid.ID) (ids []gid.ID, err error) {
 	err = store.Build(b.db).Add(`SELECT id FROM messages WHERE state = 'ACTIVE' AND `).IDs("customer_id", customers).Add(` ORDER BY id`).
-		Query(ctx, b.db, func(rows *sql.Rows) error {
+		Query(ctx, b.db, func(rows store.Row) error {
 			var id gid.ID
 			err := rows.Scan(&id)
 			ids = append(ids, id)
@@ -86,7 +85,7 @@ func (b *bench) seen(ctx context.Context) (string, []any, error) {
 }
 
 func (b *bench) list(ctx context.Context, query string, args ...any) (ids []gid.ID, err error) {
-	err = store.Build(b.db).Add(query, args...).Query(ctx, b.db, func(rows *sql.Rows) error {
+	err = store.Build(b.db).Add(query, args...).Query(ctx, b.db, func(rows store.Row) error {
 		var id gid.ID
 		err := rows.Scan(&id)
 		ids = append(ids, id)
@@ -104,7 +103,7 @@ func sample[T any](random *rand.Rand, list []T, n int) []T {
 // sent can be seen; where there are few messages, more.
 func (b *bench) periods(ctx context.Context, random *rand.Rand, seen string, args []any) (list []period, err error) {
 	var senders []string
-	err = store.Build(b.db).Add(`SELECT DISTINCT sender_folded FROM messages ORDER BY sender_folded`).Query(ctx, b.db, func(rows *sql.Rows) error {
+	err = store.Build(b.db).Add(`SELECT DISTINCT sender_folded FROM messages ORDER BY sender_folded`).Query(ctx, b.db, func(rows store.Row) error {
 		var sender string
 		err := rows.Scan(&sender)
 		senders = append(senders, sender)
@@ -154,7 +153,7 @@ func (b *bench) putBack(ctx context.Context) error {
 		return err
 	}
 	for _, table := range []string{"messages", "customers"} {
-		if _, err := b.db.ExecContext(ctx, `VACUUM `+table); err != nil {
+		if _, err := store.Build(b.db).Add(`VACUUM `+table).Exec(ctx, b.db); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/lethe-crm/lethe/internal/store"
 )
 
 // figures are what one server did at one workload.
@@ -52,22 +54,13 @@ func (b *bench) newResult(ctx context.Context) (*result, error) {
 	if !b.sqlite {
 		query = `SELECT 'PostgreSQL ' || current_setting('server_version')`
 	}
-	rows, err := b.db.QueryContext(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
 	r := &result{
 		sqlite: b.sqlite, Machine: machine(), Startups: b.startups,
 		Size: fmt.Sprintf("%d customers, %d messages", b.customers, b.messages),
 		Load: fmt.Sprintf("%d connections, %d turns of %s each", b.connections, b.rounds, b.slice),
 	}
-	for rows.Next() {
-		if err := rows.Scan(&r.Database); err != nil {
-			return nil, err
-		}
-	}
-	return r, rows.Err()
+	_, err := store.Build(b.db).Add(query).One(ctx, b.db, &r.Database)
+	return r, err
 }
 
 // machine is where it ran, as far as that matters.

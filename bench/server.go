@@ -11,6 +11,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/lethe-crm/lethe/internal/store"
 )
 
 // server is one of the two that are compared.
@@ -151,19 +153,12 @@ func (s *server) stop() error {
 
 // findPostmaster finds PostgreSQL's main process if it runs on this machine.
 func (b *bench) findPostmaster(ctx context.Context) error {
-	rows, err := b.db.QueryContext(ctx, `SELECT pg_backend_pid()`)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
 	var backend int
-	for rows.Next() {
-		if err := rows.Scan(&backend); err != nil {
-			return err
-		}
+	if _, err := store.Build(b.db).Add(`SELECT pg_backend_pid()`).One(ctx, b.db, &backend); err != nil {
+		return err
 	}
 	if b.cluster != nil || b.database != "" {
 		b.postmaster = parent(backend)
 	}
-	return rows.Err()
+	return nil
 }

@@ -651,6 +651,8 @@ func (_q *ContactQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*Cont
 	if len(_q.modifiers) > 0 {
 		_spec.Modifiers = _q.modifiers
 	}
+	_spec.ScanValues = reuseValues(_spec.ScanValues)
+
 	for i := range hooks {
 		hooks[i](ctx, _spec)
 	}
@@ -914,7 +916,7 @@ func (_q *ContactQuery) loadMessages(ctx context.Context, query *MessageQuery, n
 		query.ctx.AppendFieldOnce(message.FieldContactID)
 	}
 	query.Where(predicate.Message(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(contact.MessagesColumn), fks...))
+		s.Where(amongParents(s, s.C(contact.MessagesColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -947,7 +949,7 @@ func (_q *ContactQuery) loadCalls(ctx context.Context, query *CallQuery, nodes [
 		query.ctx.AppendFieldOnce(call.FieldContactID)
 	}
 	query.Where(predicate.Call(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(contact.CallsColumn), fks...))
+		s.Where(amongParents(s, s.C(contact.CallsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -980,7 +982,7 @@ func (_q *ContactQuery) loadNotes(ctx context.Context, query *NoteQuery, nodes [
 		query.ctx.AppendFieldOnce(note.FieldContactID)
 	}
 	query.Where(predicate.Note(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(contact.NotesColumn), fks...))
+		s.Where(amongParents(s, s.C(contact.NotesColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1005,6 +1007,8 @@ func (_q *ContactQuery) sqlCount(ctx context.Context) (int, error) {
 	if len(_q.modifiers) > 0 {
 		_spec.Modifiers = _q.modifiers
 	}
+	_spec.ScanValues = reuseValues(_spec.ScanValues)
+
 	_spec.Node.Columns = _q.ctx.Fields
 	if len(_q.ctx.Fields) > 0 {
 		_spec.Unique = _q.ctx.Unique != nil && *_q.ctx.Unique

@@ -766,6 +766,8 @@ func (_q *CustomerQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*Cus
 	if len(_q.modifiers) > 0 {
 		_spec.Modifiers = _q.modifiers
 	}
+	_spec.ScanValues = reuseValues(_spec.ScanValues)
+
 	for i := range hooks {
 		hooks[i](ctx, _spec)
 	}
@@ -1047,7 +1049,7 @@ func (_q *CustomerQuery) loadContacts(ctx context.Context, query *ContactQuery, 
 		query.ctx.AppendFieldOnce(contact.FieldCustomerID)
 	}
 	query.Where(predicate.Contact(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(customer.ContactsColumn), fks...))
+		s.Where(amongParents(s, s.C(customer.ContactsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1080,7 +1082,7 @@ func (_q *CustomerQuery) loadDeals(ctx context.Context, query *DealQuery, nodes 
 		query.ctx.AppendFieldOnce(deal.FieldCustomerID)
 	}
 	query.Where(predicate.Deal(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(customer.DealsColumn), fks...))
+		s.Where(amongParents(s, s.C(customer.DealsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1113,7 +1115,7 @@ func (_q *CustomerQuery) loadMessages(ctx context.Context, query *MessageQuery, 
 		query.ctx.AppendFieldOnce(message.FieldCustomerID)
 	}
 	query.Where(predicate.Message(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(customer.MessagesColumn), fks...))
+		s.Where(amongParents(s, s.C(customer.MessagesColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1146,7 +1148,7 @@ func (_q *CustomerQuery) loadCalls(ctx context.Context, query *CallQuery, nodes 
 		query.ctx.AppendFieldOnce(call.FieldCustomerID)
 	}
 	query.Where(predicate.Call(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(customer.CallsColumn), fks...))
+		s.Where(amongParents(s, s.C(customer.CallsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1179,7 +1181,7 @@ func (_q *CustomerQuery) loadTasks(ctx context.Context, query *TaskQuery, nodes 
 		query.ctx.AppendFieldOnce(task.FieldCustomerID)
 	}
 	query.Where(predicate.Task(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(customer.TasksColumn), fks...))
+		s.Where(amongParents(s, s.C(customer.TasksColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1212,7 +1214,7 @@ func (_q *CustomerQuery) loadNotes(ctx context.Context, query *NoteQuery, nodes 
 		query.ctx.AppendFieldOnce(note.FieldCustomerID)
 	}
 	query.Where(predicate.Note(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(customer.NotesColumn), fks...))
+		s.Where(amongParents(s, s.C(customer.NotesColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1245,7 +1247,7 @@ func (_q *CustomerQuery) loadAttachments(ctx context.Context, query *AttachmentQ
 		query.ctx.AppendFieldOnce(attachment.FieldCustomerID)
 	}
 	query.Where(predicate.Attachment(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(customer.AttachmentsColumn), fks...))
+		s.Where(amongParents(s, s.C(customer.AttachmentsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1270,6 +1272,8 @@ func (_q *CustomerQuery) sqlCount(ctx context.Context) (int, error) {
 	if len(_q.modifiers) > 0 {
 		_spec.Modifiers = _q.modifiers
 	}
+	_spec.ScanValues = reuseValues(_spec.ScanValues)
+
 	_spec.Node.Columns = _q.ctx.Fields
 	if len(_q.ctx.Fields) > 0 {
 		_spec.Unique = _q.ctx.Unique != nil && *_q.ctx.Unique

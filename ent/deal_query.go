@@ -764,6 +764,8 @@ func (_q *DealQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*Deal, e
 	if len(_q.modifiers) > 0 {
 		_spec.Modifiers = _q.modifiers
 	}
+	_spec.ScanValues = reuseValues(_spec.ScanValues)
+
 	for i := range hooks {
 		hooks[i](ctx, _spec)
 	}
@@ -1093,7 +1095,7 @@ func (_q *DealQuery) loadMessages(ctx context.Context, query *MessageQuery, node
 		query.ctx.AppendFieldOnce(message.FieldDealID)
 	}
 	query.Where(predicate.Message(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(deal.MessagesColumn), fks...))
+		s.Where(amongParents(s, s.C(deal.MessagesColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1126,7 +1128,7 @@ func (_q *DealQuery) loadCalls(ctx context.Context, query *CallQuery, nodes []*D
 		query.ctx.AppendFieldOnce(call.FieldDealID)
 	}
 	query.Where(predicate.Call(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(deal.CallsColumn), fks...))
+		s.Where(amongParents(s, s.C(deal.CallsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1159,7 +1161,7 @@ func (_q *DealQuery) loadTasks(ctx context.Context, query *TaskQuery, nodes []*D
 		query.ctx.AppendFieldOnce(task.FieldDealID)
 	}
 	query.Where(predicate.Task(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(deal.TasksColumn), fks...))
+		s.Where(amongParents(s, s.C(deal.TasksColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1192,7 +1194,7 @@ func (_q *DealQuery) loadNotes(ctx context.Context, query *NoteQuery, nodes []*D
 		query.ctx.AppendFieldOnce(note.FieldDealID)
 	}
 	query.Where(predicate.Note(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(deal.NotesColumn), fks...))
+		s.Where(amongParents(s, s.C(deal.NotesColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1225,7 +1227,7 @@ func (_q *DealQuery) loadAttachments(ctx context.Context, query *AttachmentQuery
 		query.ctx.AppendFieldOnce(attachment.FieldDealID)
 	}
 	query.Where(predicate.Attachment(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(deal.AttachmentsColumn), fks...))
+		s.Where(amongParents(s, s.C(deal.AttachmentsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1250,6 +1252,8 @@ func (_q *DealQuery) sqlCount(ctx context.Context) (int, error) {
 	if len(_q.modifiers) > 0 {
 		_spec.Modifiers = _q.modifiers
 	}
+	_spec.ScanValues = reuseValues(_spec.ScanValues)
+
 	_spec.Node.Columns = _q.ctx.Fields
 	if len(_q.ctx.Fields) > 0 {
 		_spec.Unique = _q.ctx.Unique != nil && *_q.ctx.Unique

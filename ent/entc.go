@@ -5,7 +5,11 @@
 package main
 
 import (
+	"errors"
 	"log"
+	"os"
+	"path/filepath"
+	"regexp"
 
 	"entgo.io/contrib/entgql"
 	"entgo.io/ent/entc"
@@ -36,9 +40,38 @@ func main() {
 		Target:    "./ent",
 		Package:   "github.com/lethe-crm/lethe/ent",
 		Features:  []gen.Feature{gen.FeatureIntercept, gen.FeatureNamedEdges},
-		Templates: []*gen.Template{own("live"), own("record")},
+		Templates: []*gen.Template{own("live"), own("record"), own("reuse"), own("parents")},
 	}, entc.Extensions(extension))
 	if err != nil {
 		log.Fatalf("generating: %v", err)
 	}
+	if err := oneArgument("./ent"); err != nil {
+		log.Fatalf("generating: %v", err)
+	}
+}
+
+var inValues = regexp.MustCompile(`s\.Where\(sql\.InValues\((s\.C\(\w+\.\w+\)), fks\.\.\.\)\)`)
+
+// oneArgument lets what is loaded below a list of rows name them in one
+// argument: as many as there are rows would be another statement each time.
+func oneArgument(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*_query.go"))
+	if err != nil {
+		return err
+	}
+	found := 0
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		found += len(inValues.FindAll(source, -1))
+		if err := os.WriteFile(file, inValues.ReplaceAll(source, []byte("s.Where(amongParents(s, $1, fks))")), 0o644); err != nil {
+			return err
+		}
+	}
+	if found == 0 {
+		return errors.New("ent's code has changed: nothing is loaded below rows")
+	}
+	return nil
 }

@@ -749,7 +749,7 @@ func (_q *CallQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(call.AttachmentsColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(call.AttachmentsColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedAttachments(alias, func(wq *AttachmentQuery) {
@@ -1099,7 +1099,7 @@ func (_q *ContactQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(contact.MessagesColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(contact.MessagesColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedMessages(alias, func(wq *MessageQuery) {
@@ -1176,7 +1176,7 @@ func (_q *ContactQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(contact.CallsColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(contact.CallsColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedCalls(alias, func(wq *CallQuery) {
@@ -1253,7 +1253,7 @@ func (_q *ContactQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(contact.NotesColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(contact.NotesColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedNotes(alias, func(wq *NoteQuery) {
@@ -1570,7 +1570,7 @@ func (_q *CustomerQuery) collectField(ctx context.Context, oneNode bool, opCtx *
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(customer.ContactsColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(customer.ContactsColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedContacts(alias, func(wq *ContactQuery) {
@@ -1647,7 +1647,7 @@ func (_q *CustomerQuery) collectField(ctx context.Context, oneNode bool, opCtx *
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(customer.DealsColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(customer.DealsColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedDeals(alias, func(wq *DealQuery) {
@@ -1724,7 +1724,7 @@ func (_q *CustomerQuery) collectField(ctx context.Context, oneNode bool, opCtx *
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(customer.MessagesColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(customer.MessagesColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedMessages(alias, func(wq *MessageQuery) {
@@ -1801,7 +1801,7 @@ func (_q *CustomerQuery) collectField(ctx context.Context, oneNode bool, opCtx *
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(customer.CallsColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(customer.CallsColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedCalls(alias, func(wq *CallQuery) {
@@ -1878,7 +1878,7 @@ func (_q *CustomerQuery) collectField(ctx context.Context, oneNode bool, opCtx *
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(customer.TasksColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(customer.TasksColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedTasks(alias, func(wq *TaskQuery) {
@@ -1955,7 +1955,7 @@ func (_q *CustomerQuery) collectField(ctx context.Context, oneNode bool, opCtx *
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(customer.NotesColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(customer.NotesColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedNotes(alias, func(wq *NoteQuery) {
@@ -2032,7 +2032,7 @@ func (_q *CustomerQuery) collectField(ctx context.Context, oneNode bool, opCtx *
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(customer.AttachmentsColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(customer.AttachmentsColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedAttachments(alias, func(wq *AttachmentQuery) {
@@ -2419,7 +2419,7 @@ func (_q *DealQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(deal.MessagesColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(deal.MessagesColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedMessages(alias, func(wq *MessageQuery) {
@@ -2496,7 +2496,7 @@ func (_q *DealQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(deal.CallsColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(deal.CallsColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedCalls(alias, func(wq *CallQuery) {
@@ -2573,7 +2573,7 @@ func (_q *DealQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(deal.TasksColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(deal.TasksColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedTasks(alias, func(wq *TaskQuery) {
@@ -2650,7 +2650,7 @@ func (_q *DealQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(deal.NotesColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(deal.NotesColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedNotes(alias, func(wq *NoteQuery) {
@@ -2727,7 +2727,7 @@ func (_q *DealQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(deal.AttachmentsColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(deal.AttachmentsColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedAttachments(alias, func(wq *AttachmentQuery) {
@@ -3153,7 +3153,7 @@ func (_q *MessageQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(message.AttachmentsColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(message.AttachmentsColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedAttachments(alias, func(wq *AttachmentQuery) {
@@ -3584,7 +3584,7 @@ func (_q *NoteQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(note.AttachmentsColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(note.AttachmentsColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedAttachments(alias, func(wq *AttachmentQuery) {
@@ -3877,7 +3877,7 @@ func (_q *OperationQuery) collectField(ctx context.Context, oneNode bool, opCtx 
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(operation.ItemsColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(operation.ItemsColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedItems(alias, func(wq *OperationItemQuery) {
@@ -4393,7 +4393,7 @@ func (_q *TaskQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 			if oneNode {
 				pager.applyOrder(query.Limit(limit))
 			} else {
-				modify := entgql.LimitPerRow(task.CallsColumn, limit, pager.orderExpr(query))
+				modify := limitPerParent(task.CallsColumn, limit, pager.orderExpr(query))
 				query.modifiers = append(query.modifiers, modify)
 			}
 			_q.WithNamedCalls(alias, func(wq *CallQuery) {

@@ -760,6 +760,8 @@ func (_q *MessageQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*Mess
 	if len(_q.modifiers) > 0 {
 		_spec.Modifiers = _q.modifiers
 	}
+	_spec.ScanValues = reuseValues(_spec.ScanValues)
+
 	for i := range hooks {
 		hooks[i](ctx, _spec)
 	}
@@ -1137,7 +1139,7 @@ func (_q *MessageQuery) loadReplies(ctx context.Context, query *MessageQuery, no
 		query.ctx.AppendFieldOnce(message.FieldInReplyToID)
 	}
 	query.Where(predicate.Message(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(message.RepliesColumn), fks...))
+		s.Where(amongParents(s, s.C(message.RepliesColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1170,7 +1172,7 @@ func (_q *MessageQuery) loadAttachments(ctx context.Context, query *AttachmentQu
 		query.ctx.AppendFieldOnce(attachment.FieldMessageID)
 	}
 	query.Where(predicate.Attachment(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(message.AttachmentsColumn), fks...))
+		s.Where(amongParents(s, s.C(message.AttachmentsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1203,7 +1205,7 @@ func (_q *MessageQuery) loadRecipients(ctx context.Context, query *RecipientQuer
 		query.ctx.AppendFieldOnce(recipient.FieldMessageID)
 	}
 	query.Where(predicate.Recipient(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(message.RecipientsColumn), fks...))
+		s.Where(amongParents(s, s.C(message.RecipientsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -1225,6 +1227,8 @@ func (_q *MessageQuery) sqlCount(ctx context.Context) (int, error) {
 	if len(_q.modifiers) > 0 {
 		_spec.Modifiers = _q.modifiers
 	}
+	_spec.ScanValues = reuseValues(_spec.ScanValues)
+
 	_spec.Node.Columns = _q.ctx.Fields
 	if len(_q.ctx.Fields) > 0 {
 		_spec.Unique = _q.ctx.Unique != nil && *_q.ctx.Unique

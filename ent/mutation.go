@@ -32864,17 +32864,25 @@ func (m *TeamMutation) ResetEdge(name string) error {
 // TenantMutation represents an operation that mutates the Tenant nodes in the graph.
 type TenantMutation struct {
 	config
-	op            Op
-	typ           string
-	id            *gid.ID
-	name          *string
-	bin_days      *int
-	addbin_days   *int
-	created_at    *time.Time
-	clearedFields map[string]struct{}
-	done          bool
-	oldValue      func(context.Context) (*Tenant, error)
-	predicates    []predicate.Tenant
+	op               Op
+	typ              string
+	id               *gid.ID
+	name             *string
+	bin_days         *int
+	addbin_days      *int
+	brake_records    *int
+	addbrake_records *int
+	brake_percent    *int
+	addbrake_percent *int
+	brake_hour       *int
+	addbrake_hour    *int
+	brake_day        *int
+	addbrake_day     *int
+	created_at       *time.Time
+	clearedFields    map[string]struct{}
+	done             bool
+	oldValue         func(context.Context) (*Tenant, error)
+	predicates       []predicate.Tenant
 }
 
 var _ ent.Mutation = (*TenantMutation)(nil)
@@ -33073,6 +33081,286 @@ func (m *TenantMutation) ResetBinDays() {
 	m.addbin_days = nil
 }
 
+// SetBrakeRecords sets the "brake_records" field.
+func (m *TenantMutation) SetBrakeRecords(i int) {
+	m.brake_records = &i
+	m.addbrake_records = nil
+}
+
+// BrakeRecords returns the value of the "brake_records" field in the mutation.
+func (m *TenantMutation) BrakeRecords() (r int, exists bool) {
+	v := m.brake_records
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldBrakeRecords returns the old "brake_records" field's value of the Tenant entity.
+// If the Tenant object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TenantMutation) OldBrakeRecords(ctx context.Context) (v *int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldBrakeRecords is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldBrakeRecords requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldBrakeRecords: %w", err)
+	}
+	return oldValue.BrakeRecords, nil
+}
+
+// AddBrakeRecords adds i to the "brake_records" field.
+func (m *TenantMutation) AddBrakeRecords(i int) {
+	if m.addbrake_records != nil {
+		*m.addbrake_records += i
+	} else {
+		m.addbrake_records = &i
+	}
+}
+
+// AddedBrakeRecords returns the value that was added to the "brake_records" field in this mutation.
+func (m *TenantMutation) AddedBrakeRecords() (r int, exists bool) {
+	v := m.addbrake_records
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearBrakeRecords clears the value of the "brake_records" field.
+func (m *TenantMutation) ClearBrakeRecords() {
+	m.brake_records = nil
+	m.addbrake_records = nil
+	m.clearedFields[tenant.FieldBrakeRecords] = struct{}{}
+}
+
+// BrakeRecordsCleared returns if the "brake_records" field was cleared in this mutation.
+func (m *TenantMutation) BrakeRecordsCleared() bool {
+	_, ok := m.clearedFields[tenant.FieldBrakeRecords]
+	return ok
+}
+
+// ResetBrakeRecords resets all changes to the "brake_records" field.
+func (m *TenantMutation) ResetBrakeRecords() {
+	m.brake_records = nil
+	m.addbrake_records = nil
+	delete(m.clearedFields, tenant.FieldBrakeRecords)
+}
+
+// SetBrakePercent sets the "brake_percent" field.
+func (m *TenantMutation) SetBrakePercent(i int) {
+	m.brake_percent = &i
+	m.addbrake_percent = nil
+}
+
+// BrakePercent returns the value of the "brake_percent" field in the mutation.
+func (m *TenantMutation) BrakePercent() (r int, exists bool) {
+	v := m.brake_percent
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldBrakePercent returns the old "brake_percent" field's value of the Tenant entity.
+// If the Tenant object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TenantMutation) OldBrakePercent(ctx context.Context) (v *int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldBrakePercent is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldBrakePercent requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldBrakePercent: %w", err)
+	}
+	return oldValue.BrakePercent, nil
+}
+
+// AddBrakePercent adds i to the "brake_percent" field.
+func (m *TenantMutation) AddBrakePercent(i int) {
+	if m.addbrake_percent != nil {
+		*m.addbrake_percent += i
+	} else {
+		m.addbrake_percent = &i
+	}
+}
+
+// AddedBrakePercent returns the value that was added to the "brake_percent" field in this mutation.
+func (m *TenantMutation) AddedBrakePercent() (r int, exists bool) {
+	v := m.addbrake_percent
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearBrakePercent clears the value of the "brake_percent" field.
+func (m *TenantMutation) ClearBrakePercent() {
+	m.brake_percent = nil
+	m.addbrake_percent = nil
+	m.clearedFields[tenant.FieldBrakePercent] = struct{}{}
+}
+
+// BrakePercentCleared returns if the "brake_percent" field was cleared in this mutation.
+func (m *TenantMutation) BrakePercentCleared() bool {
+	_, ok := m.clearedFields[tenant.FieldBrakePercent]
+	return ok
+}
+
+// ResetBrakePercent resets all changes to the "brake_percent" field.
+func (m *TenantMutation) ResetBrakePercent() {
+	m.brake_percent = nil
+	m.addbrake_percent = nil
+	delete(m.clearedFields, tenant.FieldBrakePercent)
+}
+
+// SetBrakeHour sets the "brake_hour" field.
+func (m *TenantMutation) SetBrakeHour(i int) {
+	m.brake_hour = &i
+	m.addbrake_hour = nil
+}
+
+// BrakeHour returns the value of the "brake_hour" field in the mutation.
+func (m *TenantMutation) BrakeHour() (r int, exists bool) {
+	v := m.brake_hour
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldBrakeHour returns the old "brake_hour" field's value of the Tenant entity.
+// If the Tenant object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TenantMutation) OldBrakeHour(ctx context.Context) (v *int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldBrakeHour is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldBrakeHour requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldBrakeHour: %w", err)
+	}
+	return oldValue.BrakeHour, nil
+}
+
+// AddBrakeHour adds i to the "brake_hour" field.
+func (m *TenantMutation) AddBrakeHour(i int) {
+	if m.addbrake_hour != nil {
+		*m.addbrake_hour += i
+	} else {
+		m.addbrake_hour = &i
+	}
+}
+
+// AddedBrakeHour returns the value that was added to the "brake_hour" field in this mutation.
+func (m *TenantMutation) AddedBrakeHour() (r int, exists bool) {
+	v := m.addbrake_hour
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearBrakeHour clears the value of the "brake_hour" field.
+func (m *TenantMutation) ClearBrakeHour() {
+	m.brake_hour = nil
+	m.addbrake_hour = nil
+	m.clearedFields[tenant.FieldBrakeHour] = struct{}{}
+}
+
+// BrakeHourCleared returns if the "brake_hour" field was cleared in this mutation.
+func (m *TenantMutation) BrakeHourCleared() bool {
+	_, ok := m.clearedFields[tenant.FieldBrakeHour]
+	return ok
+}
+
+// ResetBrakeHour resets all changes to the "brake_hour" field.
+func (m *TenantMutation) ResetBrakeHour() {
+	m.brake_hour = nil
+	m.addbrake_hour = nil
+	delete(m.clearedFields, tenant.FieldBrakeHour)
+}
+
+// SetBrakeDay sets the "brake_day" field.
+func (m *TenantMutation) SetBrakeDay(i int) {
+	m.brake_day = &i
+	m.addbrake_day = nil
+}
+
+// BrakeDay returns the value of the "brake_day" field in the mutation.
+func (m *TenantMutation) BrakeDay() (r int, exists bool) {
+	v := m.brake_day
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldBrakeDay returns the old "brake_day" field's value of the Tenant entity.
+// If the Tenant object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TenantMutation) OldBrakeDay(ctx context.Context) (v *int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldBrakeDay is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldBrakeDay requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldBrakeDay: %w", err)
+	}
+	return oldValue.BrakeDay, nil
+}
+
+// AddBrakeDay adds i to the "brake_day" field.
+func (m *TenantMutation) AddBrakeDay(i int) {
+	if m.addbrake_day != nil {
+		*m.addbrake_day += i
+	} else {
+		m.addbrake_day = &i
+	}
+}
+
+// AddedBrakeDay returns the value that was added to the "brake_day" field in this mutation.
+func (m *TenantMutation) AddedBrakeDay() (r int, exists bool) {
+	v := m.addbrake_day
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearBrakeDay clears the value of the "brake_day" field.
+func (m *TenantMutation) ClearBrakeDay() {
+	m.brake_day = nil
+	m.addbrake_day = nil
+	m.clearedFields[tenant.FieldBrakeDay] = struct{}{}
+}
+
+// BrakeDayCleared returns if the "brake_day" field was cleared in this mutation.
+func (m *TenantMutation) BrakeDayCleared() bool {
+	_, ok := m.clearedFields[tenant.FieldBrakeDay]
+	return ok
+}
+
+// ResetBrakeDay resets all changes to the "brake_day" field.
+func (m *TenantMutation) ResetBrakeDay() {
+	m.brake_day = nil
+	m.addbrake_day = nil
+	delete(m.clearedFields, tenant.FieldBrakeDay)
+}
+
 // SetCreatedAt sets the "created_at" field.
 func (m *TenantMutation) SetCreatedAt(t time.Time) {
 	m.created_at = &t
@@ -33143,12 +33431,24 @@ func (m *TenantMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *TenantMutation) Fields() []string {
-	fields := make([]string, 0, 3)
+	fields := make([]string, 0, 7)
 	if m.name != nil {
 		fields = append(fields, tenant.FieldName)
 	}
 	if m.bin_days != nil {
 		fields = append(fields, tenant.FieldBinDays)
+	}
+	if m.brake_records != nil {
+		fields = append(fields, tenant.FieldBrakeRecords)
+	}
+	if m.brake_percent != nil {
+		fields = append(fields, tenant.FieldBrakePercent)
+	}
+	if m.brake_hour != nil {
+		fields = append(fields, tenant.FieldBrakeHour)
+	}
+	if m.brake_day != nil {
+		fields = append(fields, tenant.FieldBrakeDay)
 	}
 	if m.created_at != nil {
 		fields = append(fields, tenant.FieldCreatedAt)
@@ -33165,6 +33465,14 @@ func (m *TenantMutation) Field(name string) (ent.Value, bool) {
 		return m.Name()
 	case tenant.FieldBinDays:
 		return m.BinDays()
+	case tenant.FieldBrakeRecords:
+		return m.BrakeRecords()
+	case tenant.FieldBrakePercent:
+		return m.BrakePercent()
+	case tenant.FieldBrakeHour:
+		return m.BrakeHour()
+	case tenant.FieldBrakeDay:
+		return m.BrakeDay()
 	case tenant.FieldCreatedAt:
 		return m.CreatedAt()
 	}
@@ -33180,6 +33488,14 @@ func (m *TenantMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldName(ctx)
 	case tenant.FieldBinDays:
 		return m.OldBinDays(ctx)
+	case tenant.FieldBrakeRecords:
+		return m.OldBrakeRecords(ctx)
+	case tenant.FieldBrakePercent:
+		return m.OldBrakePercent(ctx)
+	case tenant.FieldBrakeHour:
+		return m.OldBrakeHour(ctx)
+	case tenant.FieldBrakeDay:
+		return m.OldBrakeDay(ctx)
 	case tenant.FieldCreatedAt:
 		return m.OldCreatedAt(ctx)
 	}
@@ -33205,6 +33521,34 @@ func (m *TenantMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetBinDays(v)
 		return nil
+	case tenant.FieldBrakeRecords:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetBrakeRecords(v)
+		return nil
+	case tenant.FieldBrakePercent:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetBrakePercent(v)
+		return nil
+	case tenant.FieldBrakeHour:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetBrakeHour(v)
+		return nil
+	case tenant.FieldBrakeDay:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetBrakeDay(v)
+		return nil
 	case tenant.FieldCreatedAt:
 		v, ok := value.(time.Time)
 		if !ok {
@@ -33223,6 +33567,18 @@ func (m *TenantMutation) AddedFields() []string {
 	if m.addbin_days != nil {
 		fields = append(fields, tenant.FieldBinDays)
 	}
+	if m.addbrake_records != nil {
+		fields = append(fields, tenant.FieldBrakeRecords)
+	}
+	if m.addbrake_percent != nil {
+		fields = append(fields, tenant.FieldBrakePercent)
+	}
+	if m.addbrake_hour != nil {
+		fields = append(fields, tenant.FieldBrakeHour)
+	}
+	if m.addbrake_day != nil {
+		fields = append(fields, tenant.FieldBrakeDay)
+	}
 	return fields
 }
 
@@ -33233,6 +33589,14 @@ func (m *TenantMutation) AddedField(name string) (ent.Value, bool) {
 	switch name {
 	case tenant.FieldBinDays:
 		return m.AddedBinDays()
+	case tenant.FieldBrakeRecords:
+		return m.AddedBrakeRecords()
+	case tenant.FieldBrakePercent:
+		return m.AddedBrakePercent()
+	case tenant.FieldBrakeHour:
+		return m.AddedBrakeHour()
+	case tenant.FieldBrakeDay:
+		return m.AddedBrakeDay()
 	}
 	return nil, false
 }
@@ -33249,6 +33613,34 @@ func (m *TenantMutation) AddField(name string, value ent.Value) error {
 		}
 		m.AddBinDays(v)
 		return nil
+	case tenant.FieldBrakeRecords:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddBrakeRecords(v)
+		return nil
+	case tenant.FieldBrakePercent:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddBrakePercent(v)
+		return nil
+	case tenant.FieldBrakeHour:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddBrakeHour(v)
+		return nil
+	case tenant.FieldBrakeDay:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddBrakeDay(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Tenant numeric field %s", name)
 }
@@ -33256,7 +33648,20 @@ func (m *TenantMutation) AddField(name string, value ent.Value) error {
 // ClearedFields returns all nullable fields that were cleared during this
 // mutation.
 func (m *TenantMutation) ClearedFields() []string {
-	return nil
+	var fields []string
+	if m.FieldCleared(tenant.FieldBrakeRecords) {
+		fields = append(fields, tenant.FieldBrakeRecords)
+	}
+	if m.FieldCleared(tenant.FieldBrakePercent) {
+		fields = append(fields, tenant.FieldBrakePercent)
+	}
+	if m.FieldCleared(tenant.FieldBrakeHour) {
+		fields = append(fields, tenant.FieldBrakeHour)
+	}
+	if m.FieldCleared(tenant.FieldBrakeDay) {
+		fields = append(fields, tenant.FieldBrakeDay)
+	}
+	return fields
 }
 
 // FieldCleared returns a boolean indicating if a field with the given name was
@@ -33269,6 +33674,20 @@ func (m *TenantMutation) FieldCleared(name string) bool {
 // ClearField clears the value of the field with the given name. It returns an
 // error if the field is not defined in the schema.
 func (m *TenantMutation) ClearField(name string) error {
+	switch name {
+	case tenant.FieldBrakeRecords:
+		m.ClearBrakeRecords()
+		return nil
+	case tenant.FieldBrakePercent:
+		m.ClearBrakePercent()
+		return nil
+	case tenant.FieldBrakeHour:
+		m.ClearBrakeHour()
+		return nil
+	case tenant.FieldBrakeDay:
+		m.ClearBrakeDay()
+		return nil
+	}
 	return fmt.Errorf("unknown Tenant nullable field %s", name)
 }
 
@@ -33281,6 +33700,18 @@ func (m *TenantMutation) ResetField(name string) error {
 		return nil
 	case tenant.FieldBinDays:
 		m.ResetBinDays()
+		return nil
+	case tenant.FieldBrakeRecords:
+		m.ResetBrakeRecords()
+		return nil
+	case tenant.FieldBrakePercent:
+		m.ResetBrakePercent()
+		return nil
+	case tenant.FieldBrakeHour:
+		m.ResetBrakeHour()
+		return nil
+	case tenant.FieldBrakeDay:
+		m.ResetBrakeDay()
 		return nil
 	case tenant.FieldCreatedAt:
 		m.ResetCreatedAt()

@@ -500,6 +500,8 @@ func (_q *OperationQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*Op
 	if len(_q.modifiers) > 0 {
 		_spec.Modifiers = _q.modifiers
 	}
+	_spec.ScanValues = reuseValues(_spec.ScanValues)
+
 	for i := range hooks {
 		hooks[i](ctx, _spec)
 	}
@@ -659,7 +661,7 @@ func (_q *OperationQuery) loadItems(ctx context.Context, query *OperationItemQue
 		query.ctx.AppendFieldOnce(operationitem.FieldOperationID)
 	}
 	query.Where(predicate.OperationItem(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(operation.ItemsColumn), fks...))
+		s.Where(amongParents(s, s.C(operation.ItemsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -681,6 +683,8 @@ func (_q *OperationQuery) sqlCount(ctx context.Context) (int, error) {
 	if len(_q.modifiers) > 0 {
 		_spec.Modifiers = _q.modifiers
 	}
+	_spec.ScanValues = reuseValues(_spec.ScanValues)
+
 	_spec.Node.Columns = _q.ctx.Fields
 	if len(_q.ctx.Fields) > 0 {
 		_spec.Unique = _q.ctx.Unique != nil && *_q.ctx.Unique

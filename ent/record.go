@@ -44,6 +44,12 @@ type Record interface {
 	Label() *string
 }
 
+// Communication is implemented by the record types that tell of an exchange with a customer.
+type Communication interface {
+	Record
+	IsCommunication()
+}
+
 // RecordType says what there is to know of a record type.
 type RecordType struct {
 	Name     string
@@ -70,6 +76,10 @@ type RecordField struct {
 	Immutable bool   // set by a create only
 	Named     bool   // must be given, although rows may lose it
 	Target    string // the type of what an id refers to
+	Required  bool   // a record without it is none
+
+	Values []string         // of an enum
+	Enum   func(string) any // a value of an enum as its Go type
 }
 
 // RecordReference is a reference from one record type to another.
@@ -108,7 +118,7 @@ var RecordTypes = []*RecordType{
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
-			{Name: "filename", GraphQL: "filename", Kind: "string", Sensitive: true},
+			{Name: "filename", GraphQL: "filename", Kind: "string", Sensitive: true, Required: true},
 			{Name: "media_type", GraphQL: "mediaType", Kind: "string"},
 			{Name: "size", GraphQL: "size", Kind: "int"},
 			{Name: "sha256", GraphQL: "sha256", Kind: "string"},
@@ -134,12 +144,12 @@ var RecordTypes = []*RecordType{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
 			{Name: "external_id_key", GraphQL: "externalIDKey", Kind: "string", ReadOnly: true},
-			{Name: "direction", GraphQL: "direction", Kind: "enum"},
+			{Name: "direction", GraphQL: "direction", Kind: "enum", Values: []string{"INBOUND", "OUTBOUND"}, Enum: func(v string) any { return call.Direction(v) }},
 			{Name: "from_number", GraphQL: "fromNumber", Kind: "string", Sensitive: true},
 			{Name: "to_number", GraphQL: "toNumber", Kind: "string", Sensitive: true},
-			{Name: "started_at", GraphQL: "startedAt", Kind: "time"},
+			{Name: "started_at", GraphQL: "startedAt", Kind: "time", Required: true},
 			{Name: "duration_seconds", GraphQL: "durationSeconds", Kind: "int"},
-			{Name: "outcome", GraphQL: "outcome", Kind: "enum"},
+			{Name: "outcome", GraphQL: "outcome", Kind: "enum", Values: []string{"ANSWERED", "MISSED", "BUSY", "VOICEMAIL", "FAILED"}, Enum: func(v string) any { return call.Outcome(v) }},
 			{Name: "external_id", GraphQL: "externalID", Kind: "string"},
 			{Name: "customer_id", GraphQL: "customerID", Kind: "id", Target: TypeCustomer},
 			{Name: "contact_id", GraphQL: "contactID", Kind: "id", Target: TypeContact},
@@ -164,7 +174,7 @@ var RecordTypes = []*RecordType{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
 			{Name: "email_key", GraphQL: "emailKey", Kind: "string", ReadOnly: true},
-			{Name: "name", GraphQL: "name", Kind: "string", Sensitive: true},
+			{Name: "name", GraphQL: "name", Kind: "string", Sensitive: true, Required: true},
 			{Name: "email", GraphQL: "email", Kind: "string", Sensitive: true},
 			{Name: "phone", GraphQL: "phone", Kind: "string", Sensitive: true},
 			{Name: "title", GraphQL: "title", Kind: "string", Sensitive: true},
@@ -187,12 +197,12 @@ var RecordTypes = []*RecordType{
 			{Name: "email_key", GraphQL: "emailKey", Kind: "string", ReadOnly: true},
 			{Name: "domain_key", GraphQL: "domainKey", Kind: "string", ReadOnly: true},
 			{Name: "number", GraphQL: "number", Kind: "string", Immutable: true},
-			{Name: "name", GraphQL: "name", Kind: "string", Sensitive: true},
-			{Name: "kind", GraphQL: "kind", Kind: "enum"},
+			{Name: "name", GraphQL: "name", Kind: "string", Sensitive: true, Required: true},
+			{Name: "kind", GraphQL: "kind", Kind: "enum", Values: []string{"COMPANY", "PERSON"}, Enum: func(v string) any { return customer.Kind(v) }},
 			{Name: "email", GraphQL: "email", Kind: "string", Sensitive: true},
 			{Name: "phone", GraphQL: "phone", Kind: "string", Sensitive: true},
 			{Name: "domain", GraphQL: "domain", Kind: "string", Sensitive: true},
-			{Name: "status", GraphQL: "status", Kind: "enum"},
+			{Name: "status", GraphQL: "status", Kind: "enum", Values: []string{"LEAD", "PROSPECT", "CUSTOMER", "FORMER"}, Enum: func(v string) any { return customer.Status(v) }},
 			{Name: "last_activity_at", GraphQL: "lastActivityAt", Kind: "time", ReadOnly: true},
 			{Name: "ended_at", GraphQL: "endedAt", Kind: "time"},
 		},
@@ -210,10 +220,10 @@ var RecordTypes = []*RecordType{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
 			{Name: "number", GraphQL: "number", Kind: "string", Immutable: true},
-			{Name: "name", GraphQL: "name", Kind: "string", Sensitive: true},
+			{Name: "name", GraphQL: "name", Kind: "string", Sensitive: true, Required: true},
 			{Name: "amount", GraphQL: "amount", Kind: "float", Sensitive: true},
 			{Name: "currency", GraphQL: "currency", Kind: "string"},
-			{Name: "stage", GraphQL: "stage", Kind: "enum"},
+			{Name: "stage", GraphQL: "stage", Kind: "enum", Values: []string{"QUALIFICATION", "PROPOSAL", "NEGOTIATION", "WON", "LOST"}, Enum: func(v string) any { return deal.Stage(v) }},
 			{Name: "closes_at", GraphQL: "closesAt", Kind: "time"},
 			{Name: "customer_id", GraphQL: "customerID", Kind: "id", Target: TypeCustomer},
 			{Name: "primary_contact_id", GraphQL: "primaryContactID", Kind: "id", Target: TypeContact},
@@ -231,15 +241,15 @@ var RecordTypes = []*RecordType{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
 			{Name: "message_id_key", GraphQL: "messageIDKey", Kind: "string", ReadOnly: true},
-			{Name: "channel", GraphQL: "channel", Kind: "enum"},
-			{Name: "category", GraphQL: "category", Kind: "enum"},
-			{Name: "direction", GraphQL: "direction", Kind: "enum"},
+			{Name: "channel", GraphQL: "channel", Kind: "enum", Values: []string{"EMAIL", "CHAT", "SMS", "LETTER", "OTHER"}, Enum: func(v string) any { return message.Channel(v) }},
+			{Name: "category", GraphQL: "category", Kind: "enum", Values: []string{"NORMAL", "SPAM", "MAILING"}, Enum: func(v string) any { return message.Category(v) }},
+			{Name: "direction", GraphQL: "direction", Kind: "enum", Values: []string{"INBOUND", "OUTBOUND"}, Enum: func(v string) any { return message.Direction(v) }},
 			{Name: "sender", GraphQL: "sender", Kind: "string", Sensitive: true},
 			{Name: "sender_name", GraphQL: "senderName", Kind: "string", Sensitive: true},
 			{Name: "sender_folded", GraphQL: "senderFolded", Kind: "string", ReadOnly: true},
 			{Name: "subject", GraphQL: "subject", Kind: "string", Sensitive: true},
 			{Name: "body", GraphQL: "body", Kind: "string", Sensitive: true},
-			{Name: "sent_at", GraphQL: "sentAt", Kind: "time"},
+			{Name: "sent_at", GraphQL: "sentAt", Kind: "time", Required: true},
 			{Name: "message_id", GraphQL: "messageID", Kind: "string"},
 			{Name: "thread_key", GraphQL: "threadKey", Kind: "string"},
 			{Name: "customer_id", GraphQL: "customerID", Kind: "id", Target: TypeCustomer},
@@ -267,9 +277,9 @@ var RecordTypes = []*RecordType{
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
-			{Name: "kind", GraphQL: "kind", Kind: "enum"},
-			{Name: "body", GraphQL: "body", Kind: "string", Sensitive: true},
-			{Name: "happened_at", GraphQL: "happenedAt", Kind: "time"},
+			{Name: "kind", GraphQL: "kind", Kind: "enum", Values: []string{"NOTE", "MEETING", "VISIT", "OTHER"}, Enum: func(v string) any { return note.Kind(v) }},
+			{Name: "body", GraphQL: "body", Kind: "string", Sensitive: true, Required: true},
+			{Name: "happened_at", GraphQL: "happenedAt", Kind: "time", Required: true},
 			{Name: "customer_id", GraphQL: "customerID", Kind: "id", Target: TypeCustomer},
 			{Name: "contact_id", GraphQL: "contactID", Kind: "id", Target: TypeContact},
 			{Name: "deal_id", GraphQL: "dealID", Kind: "id", Target: TypeDeal},
@@ -287,7 +297,7 @@ var RecordTypes = []*RecordType{
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
-			{Name: "title", GraphQL: "title", Kind: "string", Sensitive: true},
+			{Name: "title", GraphQL: "title", Kind: "string", Sensitive: true, Required: true},
 			{Name: "body", GraphQL: "body", Kind: "string", Sensitive: true},
 			{Name: "due_at", GraphQL: "dueAt", Kind: "time"},
 			{Name: "done", GraphQL: "done", Kind: "bool"},
@@ -310,6 +320,7 @@ var (
 func init() {
 	for _, t := range RecordTypes {
 		recordTypesByName[t.Name], recordTypesByID[t.Type] = t, t
+		gid.Register(t.Type, strings.ToLower(recordKindNames[t.Name]))
 	}
 }
 
@@ -577,6 +588,9 @@ func (_m *Attachment) Column(name string) any {
 
 // RecordType implements Record.
 func (_m *Call) RecordType() *RecordType { return recordTypesByName[TypeCall] }
+
+// IsCommunication implements Communication.
+func (*Call) IsCommunication() {}
 
 // RecordID implements Record.
 func (_m *Call) RecordID() gid.ID { return _m.ID }
@@ -1227,6 +1241,9 @@ func (_m *Deal) Column(name string) any {
 // RecordType implements Record.
 func (_m *Message) RecordType() *RecordType { return recordTypesByName[TypeMessage] }
 
+// IsCommunication implements Communication.
+func (*Message) IsCommunication() {}
+
 // RecordID implements Record.
 func (_m *Message) RecordID() gid.ID { return _m.ID }
 
@@ -1419,6 +1436,9 @@ func (_m *Message) Column(name string) any {
 
 // RecordType implements Record.
 func (_m *Note) RecordType() *RecordType { return recordTypesByName[TypeNote] }
+
+// IsCommunication implements Communication.
+func (*Note) IsCommunication() {}
 
 // RecordID implements Record.
 func (_m *Note) RecordID() gid.ID { return _m.ID }
@@ -2000,6 +2020,13 @@ func (c *Client) UseRecords(h func(t *RecordType) Hook) {
 	c.Message.Use(h(recordTypesByName[TypeMessage]))
 	c.Note.Use(h(recordTypesByName[TypeNote]))
 	c.Task.Use(h(recordTypesByName[TypeTask]))
+}
+
+// AdoptOperation returns o, which was just written, as if this client had read it: its edges are read
+// through the client.
+func (c *Client) AdoptOperation(o *Operation) *Operation {
+	o.config = c.config
+	return o
 }
 
 // QueryRecords loads the records of one type that match where, all columns.

@@ -565,6 +565,22 @@ func init() {
 	tenantDescBinDays := tenantFields[2].Descriptor()
 	// tenant.DefaultBinDays holds the default value on creation for the bin_days field.
 	tenant.DefaultBinDays = tenantDescBinDays.Default.(int)
+	// tenantDescBrakeRecords is the schema descriptor for brake_records field.
+	tenantDescBrakeRecords := tenantFields[3].Descriptor()
+	// tenant.DefaultBrakeRecords holds the default value on creation for the brake_records field.
+	tenant.DefaultBrakeRecords = tenantDescBrakeRecords.Default.(int)
+	// tenantDescBrakePercent is the schema descriptor for brake_percent field.
+	tenantDescBrakePercent := tenantFields[4].Descriptor()
+	// tenant.DefaultBrakePercent holds the default value on creation for the brake_percent field.
+	tenant.DefaultBrakePercent = tenantDescBrakePercent.Default.(int)
+	// tenantDescBrakeHour is the schema descriptor for brake_hour field.
+	tenantDescBrakeHour := tenantFields[5].Descriptor()
+	// tenant.DefaultBrakeHour holds the default value on creation for the brake_hour field.
+	tenant.DefaultBrakeHour = tenantDescBrakeHour.Default.(int)
+	// tenantDescBrakeDay is the schema descriptor for brake_day field.
+	tenantDescBrakeDay := tenantFields[6].Descriptor()
+	// tenant.DefaultBrakeDay holds the default value on creation for the brake_day field.
+	tenant.DefaultBrakeDay = tenantDescBrakeDay.Default.(int)
 	// tenantDescID is the schema descriptor for id field.
 	tenantDescID := tenantFields[0].Descriptor()
 	// tenant.DefaultID holds the default value on creation for the id field.

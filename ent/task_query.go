@@ -648,6 +648,8 @@ func (_q *TaskQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*Task, e
 	if len(_q.modifiers) > 0 {
 		_spec.Modifiers = _q.modifiers
 	}
+	_spec.ScanValues = reuseValues(_spec.ScanValues)
+
 	for i := range hooks {
 		hooks[i](ctx, _spec)
 	}
@@ -959,7 +961,7 @@ func (_q *TaskQuery) loadCalls(ctx context.Context, query *CallQuery, nodes []*T
 		query.ctx.AppendFieldOnce(call.FieldTaskID)
 	}
 	query.Where(predicate.Call(func(s *sql.Selector) {
-		s.Where(sql.InValues(s.C(task.CallsColumn), fks...))
+		s.Where(amongParents(s, s.C(task.CallsColumn), fks))
 	}))
 	neighbors, err := query.All(ctx)
 	if err != nil {
@@ -984,6 +986,8 @@ func (_q *TaskQuery) sqlCount(ctx context.Context) (int, error) {
 	if len(_q.modifiers) > 0 {
 		_spec.Modifiers = _q.modifiers
 	}
+	_spec.ScanValues = reuseValues(_spec.ScanValues)
+
 	_spec.Node.Columns = _q.ctx.Fields
 	if len(_q.ctx.Fields) > 0 {
 		_spec.Unique = _q.ctx.Unique != nil && *_q.ctx.Unique

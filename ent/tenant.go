@@ -22,6 +22,14 @@ type Tenant struct {
 	Name string `json:"name,omitempty"`
 	// How long a deleted record stays in the bin, in days.
 	BinDays int `json:"bin_days,omitempty"`
+	// Records one operation may change that was not previewed.
+	BrakeRecords *int `json:"brake_records,omitempty"`
+	// Percent of a type's live records one operation may take, where there are more than 1,000.
+	BrakePercent *int `json:"brake_percent,omitempty"`
+	// Records one actor may change in an hour.
+	BrakeHour *int `json:"brake_hour,omitempty"`
+	// Records one actor may change in a day.
+	BrakeDay *int `json:"brake_day,omitempty"`
 	// CreatedAt holds the value of the "created_at" field.
 	CreatedAt    time.Time `json:"created_at,omitempty"`
 	selectValues sql.SelectValues
@@ -34,7 +42,7 @@ func (*Tenant) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case tenant.FieldID:
 			values[i] = new(gid.ID)
-		case tenant.FieldBinDays:
+		case tenant.FieldBinDays, tenant.FieldBrakeRecords, tenant.FieldBrakePercent, tenant.FieldBrakeHour, tenant.FieldBrakeDay:
 			values[i] = new(sql.NullInt64)
 		case tenant.FieldName:
 			values[i] = new(sql.NullString)
@@ -72,6 +80,34 @@ func (_m *Tenant) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field bin_days", values[i])
 			} else if value.Valid {
 				_m.BinDays = int(value.Int64)
+			}
+		case tenant.FieldBrakeRecords:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field brake_records", values[i])
+			} else if value.Valid {
+				_m.BrakeRecords = new(int)
+				*_m.BrakeRecords = int(value.Int64)
+			}
+		case tenant.FieldBrakePercent:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field brake_percent", values[i])
+			} else if value.Valid {
+				_m.BrakePercent = new(int)
+				*_m.BrakePercent = int(value.Int64)
+			}
+		case tenant.FieldBrakeHour:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field brake_hour", values[i])
+			} else if value.Valid {
+				_m.BrakeHour = new(int)
+				*_m.BrakeHour = int(value.Int64)
+			}
+		case tenant.FieldBrakeDay:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field brake_day", values[i])
+			} else if value.Valid {
+				_m.BrakeDay = new(int)
+				*_m.BrakeDay = int(value.Int64)
 			}
 		case tenant.FieldCreatedAt:
 			if value, ok := values[i].(*sql.NullTime); !ok {
@@ -120,6 +156,26 @@ func (_m *Tenant) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("bin_days=")
 	builder.WriteString(fmt.Sprintf("%v", _m.BinDays))
+	builder.WriteString(", ")
+	if v := _m.BrakeRecords; v != nil {
+		builder.WriteString("brake_records=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	if v := _m.BrakePercent; v != nil {
+		builder.WriteString("brake_percent=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	if v := _m.BrakeHour; v != nil {
+		builder.WriteString("brake_hour=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	if v := _m.BrakeDay; v != nil {
+		builder.WriteString("brake_day=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
 	builder.WriteString(", ")
 	builder.WriteString("created_at=")
 	builder.WriteString(_m.CreatedAt.Format(time.ANSIC))

@@ -41,6 +41,62 @@ func (_c *TenantCreate) SetNillableBinDays(v *int) *TenantCreate {
 	return _c
 }
 
+// SetBrakeRecords sets the "brake_records" field.
+func (_c *TenantCreate) SetBrakeRecords(v int) *TenantCreate {
+	_c.mutation.SetBrakeRecords(v)
+	return _c
+}
+
+// SetNillableBrakeRecords sets the "brake_records" field if the given value is not nil.
+func (_c *TenantCreate) SetNillableBrakeRecords(v *int) *TenantCreate {
+	if v != nil {
+		_c.SetBrakeRecords(*v)
+	}
+	return _c
+}
+
+// SetBrakePercent sets the "brake_percent" field.
+func (_c *TenantCreate) SetBrakePercent(v int) *TenantCreate {
+	_c.mutation.SetBrakePercent(v)
+	return _c
+}
+
+// SetNillableBrakePercent sets the "brake_percent" field if the given value is not nil.
+func (_c *TenantCreate) SetNillableBrakePercent(v *int) *TenantCreate {
+	if v != nil {
+		_c.SetBrakePercent(*v)
+	}
+	return _c
+}
+
+// SetBrakeHour sets the "brake_hour" field.
+func (_c *TenantCreate) SetBrakeHour(v int) *TenantCreate {
+	_c.mutation.SetBrakeHour(v)
+	return _c
+}
+
+// SetNillableBrakeHour sets the "brake_hour" field if the given value is not nil.
+func (_c *TenantCreate) SetNillableBrakeHour(v *int) *TenantCreate {
+	if v != nil {
+		_c.SetBrakeHour(*v)
+	}
+	return _c
+}
+
+// SetBrakeDay sets the "brake_day" field.
+func (_c *TenantCreate) SetBrakeDay(v int) *TenantCreate {
+	_c.mutation.SetBrakeDay(v)
+	return _c
+}
+
+// SetNillableBrakeDay sets the "brake_day" field if the given value is not nil.
+func (_c *TenantCreate) SetNillableBrakeDay(v *int) *TenantCreate {
+	if v != nil {
+		_c.SetBrakeDay(*v)
+	}
+	return _c
+}
+
 // SetCreatedAt sets the "created_at" field.
 func (_c *TenantCreate) SetCreatedAt(v time.Time) *TenantCreate {
 	_c.mutation.SetCreatedAt(v)
@@ -99,6 +155,22 @@ func (_c *TenantCreate) defaults() {
 	if _, ok := _c.mutation.BinDays(); !ok {
 		v := tenant.DefaultBinDays
 		_c.mutation.SetBinDays(v)
+	}
+	if _, ok := _c.mutation.BrakeRecords(); !ok {
+		v := tenant.DefaultBrakeRecords
+		_c.mutation.SetBrakeRecords(v)
+	}
+	if _, ok := _c.mutation.BrakePercent(); !ok {
+		v := tenant.DefaultBrakePercent
+		_c.mutation.SetBrakePercent(v)
+	}
+	if _, ok := _c.mutation.BrakeHour(); !ok {
+		v := tenant.DefaultBrakeHour
+		_c.mutation.SetBrakeHour(v)
+	}
+	if _, ok := _c.mutation.BrakeDay(); !ok {
+		v := tenant.DefaultBrakeDay
+		_c.mutation.SetBrakeDay(v)
 	}
 	if _, ok := _c.mutation.ID(); !ok {
 		v := tenant.DefaultID()
@@ -164,6 +236,22 @@ func (_c *TenantCreate) createSpec() (*Tenant, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.BinDays(); ok {
 		_spec.SetField(tenant.FieldBinDays, field.TypeInt, value)
 		_node.BinDays = value
+	}
+	if value, ok := _c.mutation.BrakeRecords(); ok {
+		_spec.SetField(tenant.FieldBrakeRecords, field.TypeInt, value)
+		_node.BrakeRecords = &value
+	}
+	if value, ok := _c.mutation.BrakePercent(); ok {
+		_spec.SetField(tenant.FieldBrakePercent, field.TypeInt, value)
+		_node.BrakePercent = &value
+	}
+	if value, ok := _c.mutation.BrakeHour(); ok {
+		_spec.SetField(tenant.FieldBrakeHour, field.TypeInt, value)
+		_node.BrakeHour = &value
+	}
+	if value, ok := _c.mutation.BrakeDay(); ok {
+		_spec.SetField(tenant.FieldBrakeDay, field.TypeInt, value)
+		_node.BrakeDay = &value
 	}
 	if value, ok := _c.mutation.CreatedAt(); ok {
 		_spec.SetField(tenant.FieldCreatedAt, field.TypeTime, value)

@@ -62,6 +62,114 @@ func (_u *TenantUpdate) AddBinDays(v int) *TenantUpdate {
 	return _u
 }
 
+// SetBrakeRecords sets the "brake_records" field.
+func (_u *TenantUpdate) SetBrakeRecords(v int) *TenantUpdate {
+	_u.mutation.ResetBrakeRecords()
+	_u.mutation.SetBrakeRecords(v)
+	return _u
+}
+
+// SetNillableBrakeRecords sets the "brake_records" field if the given value is not nil.
+func (_u *TenantUpdate) SetNillableBrakeRecords(v *int) *TenantUpdate {
+	if v != nil {
+		_u.SetBrakeRecords(*v)
+	}
+	return _u
+}
+
+// AddBrakeRecords adds value to the "brake_records" field.
+func (_u *TenantUpdate) AddBrakeRecords(v int) *TenantUpdate {
+	_u.mutation.AddBrakeRecords(v)
+	return _u
+}
+
+// ClearBrakeRecords clears the value of the "brake_records" field.
+func (_u *TenantUpdate) ClearBrakeRecords() *TenantUpdate {
+	_u.mutation.ClearBrakeRecords()
+	return _u
+}
+
+// SetBrakePercent sets the "brake_percent" field.
+func (_u *TenantUpdate) SetBrakePercent(v int) *TenantUpdate {
+	_u.mutation.ResetBrakePercent()
+	_u.mutation.SetBrakePercent(v)
+	return _u
+}
+
+// SetNillableBrakePercent sets the "brake_percent" field if the given value is not nil.
+func (_u *TenantUpdate) SetNillableBrakePercent(v *int) *TenantUpdate {
+	if v != nil {
+		_u.SetBrakePercent(*v)
+	}
+	return _u
+}
+
+// AddBrakePercent adds value to the "brake_percent" field.
+func (_u *TenantUpdate) AddBrakePercent(v int) *TenantUpdate {
+	_u.mutation.AddBrakePercent(v)
+	return _u
+}
+
+// ClearBrakePercent clears the value of the "brake_percent" field.
+func (_u *TenantUpdate) ClearBrakePercent() *TenantUpdate {
+	_u.mutation.ClearBrakePercent()
+	return _u
+}
+
+// SetBrakeHour sets the "brake_hour" field.
+func (_u *TenantUpdate) SetBrakeHour(v int) *TenantUpdate {
+	_u.mutation.ResetBrakeHour()
+	_u.mutation.SetBrakeHour(v)
+	return _u
+}
+
+// SetNillableBrakeHour sets the "brake_hour" field if the given value is not nil.
+func (_u *TenantUpdate) SetNillableBrakeHour(v *int) *TenantUpdate {
+	if v != nil {
+		_u.SetBrakeHour(*v)
+	}
+	return _u
+}
+
+// AddBrakeHour adds value to the "brake_hour" field.
+func (_u *TenantUpdate) AddBrakeHour(v int) *TenantUpdate {
+	_u.mutation.AddBrakeHour(v)
+	return _u
+}
+
+// ClearBrakeHour clears the value of the "brake_hour" field.
+func (_u *TenantUpdate) ClearBrakeHour() *TenantUpdate {
+	_u.mutation.ClearBrakeHour()
+	return _u
+}
+
+// SetBrakeDay sets the "brake_day" field.
+func (_u *TenantUpdate) SetBrakeDay(v int) *TenantUpdate {
+	_u.mutation.ResetBrakeDay()
+	_u.mutation.SetBrakeDay(v)
+	return _u
+}
+
+// SetNillableBrakeDay sets the "brake_day" field if the given value is not nil.
+func (_u *TenantUpdate) SetNillableBrakeDay(v *int) *TenantUpdate {
+	if v != nil {
+		_u.SetBrakeDay(*v)
+	}
+	return _u
+}
+
+// AddBrakeDay adds value to the "brake_day" field.
+func (_u *TenantUpdate) AddBrakeDay(v int) *TenantUpdate {
+	_u.mutation.AddBrakeDay(v)
+	return _u
+}
+
+// ClearBrakeDay clears the value of the "brake_day" field.
+func (_u *TenantUpdate) ClearBrakeDay() *TenantUpdate {
+	_u.mutation.ClearBrakeDay()
+	return _u
+}
+
 // Mutation returns the TenantMutation object of the builder.
 func (_u *TenantUpdate) Mutation() *TenantMutation {
 	return _u.mutation
@@ -125,6 +233,42 @@ func (_u *TenantUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.AddedBinDays(); ok {
 		_spec.AddField(tenant.FieldBinDays, field.TypeInt, value)
 	}
+	if value, ok := _u.mutation.BrakeRecords(); ok {
+		_spec.SetField(tenant.FieldBrakeRecords, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedBrakeRecords(); ok {
+		_spec.AddField(tenant.FieldBrakeRecords, field.TypeInt, value)
+	}
+	if _u.mutation.BrakeRecordsCleared() {
+		_spec.ClearField(tenant.FieldBrakeRecords, field.TypeInt)
+	}
+	if value, ok := _u.mutation.BrakePercent(); ok {
+		_spec.SetField(tenant.FieldBrakePercent, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedBrakePercent(); ok {
+		_spec.AddField(tenant.FieldBrakePercent, field.TypeInt, value)
+	}
+	if _u.mutation.BrakePercentCleared() {
+		_spec.ClearField(tenant.FieldBrakePercent, field.TypeInt)
+	}
+	if value, ok := _u.mutation.BrakeHour(); ok {
+		_spec.SetField(tenant.FieldBrakeHour, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedBrakeHour(); ok {
+		_spec.AddField(tenant.FieldBrakeHour, field.TypeInt, value)
+	}
+	if _u.mutation.BrakeHourCleared() {
+		_spec.ClearField(tenant.FieldBrakeHour, field.TypeInt)
+	}
+	if value, ok := _u.mutation.BrakeDay(); ok {
+		_spec.SetField(tenant.FieldBrakeDay, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedBrakeDay(); ok {
+		_spec.AddField(tenant.FieldBrakeDay, field.TypeInt, value)
+	}
+	if _u.mutation.BrakeDayCleared() {
+		_spec.ClearField(tenant.FieldBrakeDay, field.TypeInt)
+	}
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
 			err = &NotFoundError{tenant.Label}
@@ -177,6 +321,114 @@ func (_u *TenantUpdateOne) SetNillableBinDays(v *int) *TenantUpdateOne {
 // AddBinDays adds value to the "bin_days" field.
 func (_u *TenantUpdateOne) AddBinDays(v int) *TenantUpdateOne {
 	_u.mutation.AddBinDays(v)
+	return _u
+}
+
+// SetBrakeRecords sets the "brake_records" field.
+func (_u *TenantUpdateOne) SetBrakeRecords(v int) *TenantUpdateOne {
+	_u.mutation.ResetBrakeRecords()
+	_u.mutation.SetBrakeRecords(v)
+	return _u
+}
+
+// SetNillableBrakeRecords sets the "brake_records" field if the given value is not nil.
+func (_u *TenantUpdateOne) SetNillableBrakeRecords(v *int) *TenantUpdateOne {
+	if v != nil {
+		_u.SetBrakeRecords(*v)
+	}
+	return _u
+}
+
+// AddBrakeRecords adds value to the "brake_records" field.
+func (_u *TenantUpdateOne) AddBrakeRecords(v int) *TenantUpdateOne {
+	_u.mutation.AddBrakeRecords(v)
+	return _u
+}
+
+// ClearBrakeRecords clears the value of the "brake_records" field.
+func (_u *TenantUpdateOne) ClearBrakeRecords() *TenantUpdateOne {
+	_u.mutation.ClearBrakeRecords()
+	return _u
+}
+
+// SetBrakePercent sets the "brake_percent" field.
+func (_u *TenantUpdateOne) SetBrakePercent(v int) *TenantUpdateOne {
+	_u.mutation.ResetBrakePercent()
+	_u.mutation.SetBrakePercent(v)
+	return _u
+}
+
+// SetNillableBrakePercent sets the "brake_percent" field if the given value is not nil.
+func (_u *TenantUpdateOne) SetNillableBrakePercent(v *int) *TenantUpdateOne {
+	if v != nil {
+		_u.SetBrakePercent(*v)
+	}
+	return _u
+}
+
+// AddBrakePercent adds value to the "brake_percent" field.
+func (_u *TenantUpdateOne) AddBrakePercent(v int) *TenantUpdateOne {
+	_u.mutation.AddBrakePercent(v)
+	return _u
+}
+
+// ClearBrakePercent clears the value of the "brake_percent" field.
+func (_u *TenantUpdateOne) ClearBrakePercent() *TenantUpdateOne {
+	_u.mutation.ClearBrakePercent()
+	return _u
+}
+
+// SetBrakeHour sets the "brake_hour" field.
+func (_u *TenantUpdateOne) SetBrakeHour(v int) *TenantUpdateOne {
+	_u.mutation.ResetBrakeHour()
+	_u.mutation.SetBrakeHour(v)
+	return _u
+}
+
+// SetNillableBrakeHour sets the "brake_hour" field if the given value is not nil.
+func (_u *TenantUpdateOne) SetNillableBrakeHour(v *int) *TenantUpdateOne {
+	if v != nil {
+		_u.SetBrakeHour(*v)
+	}
+	return _u
+}
+
+// AddBrakeHour adds value to the "brake_hour" field.
+func (_u *TenantUpdateOne) AddBrakeHour(v int) *TenantUpdateOne {
+	_u.mutation.AddBrakeHour(v)
+	return _u
+}
+
+// ClearBrakeHour clears the value of the "brake_hour" field.
+func (_u *TenantUpdateOne) ClearBrakeHour() *TenantUpdateOne {
+	_u.mutation.ClearBrakeHour()
+	return _u
+}
+
+// SetBrakeDay sets the "brake_day" field.
+func (_u *TenantUpdateOne) SetBrakeDay(v int) *TenantUpdateOne {
+	_u.mutation.ResetBrakeDay()
+	_u.mutation.SetBrakeDay(v)
+	return _u
+}
+
+// SetNillableBrakeDay sets the "brake_day" field if the given value is not nil.
+func (_u *TenantUpdateOne) SetNillableBrakeDay(v *int) *TenantUpdateOne {
+	if v != nil {
+		_u.SetBrakeDay(*v)
+	}
+	return _u
+}
+
+// AddBrakeDay adds value to the "brake_day" field.
+func (_u *TenantUpdateOne) AddBrakeDay(v int) *TenantUpdateOne {
+	_u.mutation.AddBrakeDay(v)
+	return _u
+}
+
+// ClearBrakeDay clears the value of the "brake_day" field.
+func (_u *TenantUpdateOne) ClearBrakeDay() *TenantUpdateOne {
+	_u.mutation.ClearBrakeDay()
 	return _u
 }
 
@@ -272,6 +524,42 @@ func (_u *TenantUpdateOne) sqlSave(ctx context.Context) (_node *Tenant, err erro
 	}
 	if value, ok := _u.mutation.AddedBinDays(); ok {
 		_spec.AddField(tenant.FieldBinDays, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.BrakeRecords(); ok {
+		_spec.SetField(tenant.FieldBrakeRecords, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedBrakeRecords(); ok {
+		_spec.AddField(tenant.FieldBrakeRecords, field.TypeInt, value)
+	}
+	if _u.mutation.BrakeRecordsCleared() {
+		_spec.ClearField(tenant.FieldBrakeRecords, field.TypeInt)
+	}
+	if value, ok := _u.mutation.BrakePercent(); ok {
+		_spec.SetField(tenant.FieldBrakePercent, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedBrakePercent(); ok {
+		_spec.AddField(tenant.FieldBrakePercent, field.TypeInt, value)
+	}
+	if _u.mutation.BrakePercentCleared() {
+		_spec.ClearField(tenant.FieldBrakePercent, field.TypeInt)
+	}
+	if value, ok := _u.mutation.BrakeHour(); ok {
+		_spec.SetField(tenant.FieldBrakeHour, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedBrakeHour(); ok {
+		_spec.AddField(tenant.FieldBrakeHour, field.TypeInt, value)
+	}
+	if _u.mutation.BrakeHourCleared() {
+		_spec.ClearField(tenant.FieldBrakeHour, field.TypeInt)
+	}
+	if value, ok := _u.mutation.BrakeDay(); ok {
+		_spec.SetField(tenant.FieldBrakeDay, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedBrakeDay(); ok {
+		_spec.AddField(tenant.FieldBrakeDay, field.TypeInt, value)
+	}
+	if _u.mutation.BrakeDayCleared() {
+		_spec.ClearField(tenant.FieldBrakeDay, field.TypeInt)
 	}
 	_node = &Tenant{config: _u.config}
 	_spec.Assign = _node.assignValues

@@ -7,7 +7,6 @@ package graph
 
 import (
 	"context"
-	"fmt"
 
 	"entgo.io/contrib/entgql"
 	"github.com/lethe-crm/lethe/ent"
@@ -25,7 +24,8 @@ func (r *queryResolver) Nodes(ctx context.Context, ids []gid.ID) ([]ent.Noder, e
 }
 
 func (r *queryResolver) Attachments(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) (*ent.AttachmentConnection, error) {
-	panic(fmt.Errorf("not implemented: Attachments - attachments"))
+	return r.client(ctx).Attachment.Query().Paginate(ctx, after, number(first), before, number(last),
+		ent.WithAttachmentOrder(orderBy), ent.WithAttachmentFilter(where.Filter), ent.WithAttachmentStates(states))
 }
 
 func (r *queryResolver) AuditEvents(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, where *ent.AuditEventWhereInput) (*ent.AuditEventConnection, error) {
@@ -34,7 +34,8 @@ func (r *queryResolver) AuditEvents(ctx context.Context, after *entgql.Cursor[gi
 }
 
 func (r *queryResolver) Calls(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State) (*ent.CallConnection, error) {
-	panic(fmt.Errorf("not implemented: Calls - calls"))
+	return r.client(ctx).Call.Query().Paginate(ctx, after, number(first), before, number(last),
+		ent.WithCallOrder(orderBy), ent.WithCallFilter(where.Filter), ent.WithCallStates(states))
 }
 
 func (r *queryResolver) Contacts(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State) (*ent.ContactConnection, error) {
@@ -58,7 +59,8 @@ func (r *queryResolver) Messages(ctx context.Context, after *entgql.Cursor[gid.I
 }
 
 func (r *queryResolver) Notes(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State) (*ent.NoteConnection, error) {
-	panic(fmt.Errorf("not implemented: Notes - notes"))
+	return r.client(ctx).Note.Query().Paginate(ctx, after, number(first), before, number(last),
+		ent.WithNoteOrder(orderBy), ent.WithNoteFilter(where.Filter), ent.WithNoteStates(states))
 }
 
 func (r *queryResolver) Operations(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.OperationConnection, error) {
@@ -66,7 +68,8 @@ func (r *queryResolver) Operations(ctx context.Context, after *entgql.Cursor[gid
 }
 
 func (r *queryResolver) Tasks(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) (*ent.TaskConnection, error) {
-	panic(fmt.Errorf("not implemented: Tasks - tasks"))
+	return r.client(ctx).Task.Query().Paginate(ctx, after, number(first), before, number(last),
+		ent.WithTaskOrder(orderBy), ent.WithTaskFilter(where.Filter), ent.WithTaskStates(states))
 }
 
 func (r *Resolver) AuditEvent() generated.AuditEventResolver { return &auditEventResolver{r} }

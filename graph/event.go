@@ -2,7 +2,6 @@ package graph
 
 import (
 	"context"
-	stdsql "database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -225,7 +224,7 @@ func (r *Resolver) seals(ctx context.Context, ids []gid.ID) (map[gid.ID][]byte, 
 	}
 	for t, ids := range byType {
 		err := store.Build(q).Add(`SELECT id, seal FROM `+t.Table+` WHERE tenant_id = ? AND `, actor.From(ctx).Tenant).IDs("id", ids).
-			Query(ctx, q, func(rows *stdsql.Rows) error {
+			Query(ctx, q, func(rows store.Row) error {
 				var id gid.ID
 				var seal []byte
 				if err := rows.Scan(&id, &seal); err != nil {

@@ -2,18 +2,14 @@ package graph
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
 
 	"entgo.io/ent/dialect/sql"
-	"github.com/99designs/gqlgen/graphql"
 
 	"github.com/lethe-crm/lethe/ent"
-	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
@@ -127,93 +123,6 @@ func plain(v reflect.Value) any {
 		return parts
 	}
 	return v.Interface()
-}
-
-// common are the fields that the inputs of all verbs have.
-type common struct {
-	selection      *model.RecordSelector
-	states         graphql.Omittable[[]lifecycle.State]
-	reason         *string
-	mode           *operation.Mode
-	expectedCount  *int32
-	idempotencyKey *string
-}
-
-// request puts the fields that all verbs share into the pipeline's form.
-func (r *Resolver) request(ctx context.Context, verb lifecycle.Verb, c common) (record.Request, error) {
-	req := record.Request{Verb: verb, ExpectedCount: number(c.expectedCount), States: c.states.Value()}
-	if c.reason != nil {
-		req.Reason = *c.reason
-	}
-	if c.mode != nil {
-		req.Mode = c.mode.String()
-	}
-	if c.idempotencyKey != nil {
-		req.IdempotencyKey = *c.idempotencyKey
-	}
-	var err error
-	if req.Payload, err = payload(ctx); err != nil {
-		return req, err
-	}
-	if c.selection != nil {
-		req.Select, err = selectionOf(c.selection)
-	}
-	return req, err
-}
-
-// run carries a verb out.
-func (r *Resolver) run(ctx context.Context, verb lifecycle.Verb, c common, more func(*record.Request) error) (*model.OperationPayload, error) {
-	req, err := r.request(ctx, verb, c)
-	if err != nil {
-		return nil, err
-	}
-	if more != nil {
-		if err := more(&req); err != nil {
-			return nil, err
-		}
-	}
-	op, err := r.Records.Run(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	return &model.OperationPayload{Operation: op}, nil
-}
-
-// undo takes an operation back.
-func (r *Resolver) undo(ctx context.Context, input model.UndoOperationInput) (*model.OperationPayload, error) {
-	if err := checkID(input.ID, "id", gid.Operation); err != nil {
-		return nil, err
-	}
-	req, err := r.request(ctx, lifecycle.Undo, common{reason: input.Reason.Value(), mode: input.Mode.Value(), idempotencyKey: input.IdempotencyKey.Value()})
-	if err != nil {
-		return nil, err
-	}
-	op, err := r.Records.Undo(ctx, input.ID, req)
-	if err != nil {
-		return nil, err
-	}
-	return &model.OperationPayload{Operation: op}, nil
-}
-
-// payload is the request as it was given, canonical and without its key, by
-// which a repetition is known.
-func payload(ctx context.Context) (json.RawMessage, error) {
-	field := graphql.GetFieldContext(ctx).Field
-	args := field.ArgumentMap(graphql.GetOperationContext(ctx).Variables)
-	input, _ := args["input"].(map[string]any)
-	input = maps.Clone(input)
-	// What is absent, null or the default asks for the same.
-	for name, v := range input {
-		if v == nil || v == "" || v == false {
-			delete(input, name)
-		}
-	}
-	delete(input, "idempotencyKey")
-	b, err := json.Marshal(map[string]any{field.Name: input}) // keys come out sorted
-	if err != nil {
-		return nil, fmt.Errorf("encoding the request: %w", err)
-	}
-	return b, nil
 }
 
 // selectionOf reads the one field of a selector that is set.

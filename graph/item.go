@@ -77,23 +77,31 @@ func itemsWith(ctx context.Context, item *ent.OperationItem) (items, error) {
 	return items{rows, field}, nil
 }
 
-// itemRecord is the record of an item as far as the caller may read it.
-func (r *Resolver) itemRecord(ctx context.Context, item *ent.OperationItem) (ent.Record, error) {
+// itemRecord is the record that an item names, as far as the caller may read it.
+func (r *Resolver) itemRecord(ctx context.Context, item *ent.OperationItem, id func(*ent.OperationItem) *gid.ID) (ent.Record, error) {
+	named := id(item)
+	if named == nil {
+		return nil, nil
+	}
 	with, err := itemsWith(ctx, item)
 	if err != nil {
 		return nil, err
 	}
 	field := graphql.GetFieldContext(ctx).Field
 	records, err := once(ctx, listKey{with.key, alias(ctx)}, func() (map[gid.ID]ent.Noder, error) {
-		return r.client(ctx).NodesByID(ctx, with.ids(), &field)
+		return r.client(ctx).NodesByID(ctx, with.ids(id), &field)
 	})
-	rec, _ := records[item.RecordID].(ent.Record)
+	rec, _ := records[*named].(ent.Record)
 	return rec, err
 }
 
-// ids are those of the items' records.
-func (is items) ids() []gid.ID {
-	ids := collect(is.rows, func(item *ent.OperationItem) *gid.ID { return &item.RecordID })
+func ownRecord(item *ent.OperationItem) *gid.ID { return &item.RecordID }
+
+func cameWith(item *ent.OperationItem) *gid.ID { return item.CameWith }
+
+// ids are those of the records that the items name.
+func (is items) ids(id func(*ent.OperationItem) *gid.ID) []gid.ID {
+	ids := collect(is.rows, id)
 	records := ids[:0]
 	for _, id := range ids {
 		if ent.RecordTypeOf(id) != nil {
@@ -119,7 +127,7 @@ func (r *Resolver) itemLabel(ctx context.Context, item *ent.OperationItem) (*str
 		return nil, err
 	}
 	labels, err := once(ctx, listKey{with.key, "labels"}, func() (map[gid.ID]ent.Record, error) {
-		return r.columns(ctx, with.ids(), func(t *ent.RecordType) []string { return t.Labels })
+		return r.columns(ctx, with.ids(ownRecord), func(t *ent.RecordType) []string { return t.Labels })
 	})
 	rec := labels[item.RecordID]
 	if rec == nil {
@@ -228,9 +236,13 @@ func (r *Resolver) itemBlockers(ctx context.Context, item *ent.OperationItem) ([
 	return out, nil
 }
 
-// asked reports whether the caller asked for the operation the field is below.
+// asked reports whether the caller asked for the operation, or for the preview,
+// that the field is below.
 func asked(ctx context.Context) bool {
 	for field := graphql.GetFieldContext(ctx); field != nil; field = field.Parent {
+		if _, ok := field.Result.(*record.Preview); ok {
+			return true
+		}
 		op, ok := field.Result.(*ent.Operation)
 		if at, isElement := field.Result.(**ent.Operation); isElement {
 			op, ok = *at, true
@@ -309,6 +321,10 @@ func (b *blockers) shown(item *ent.OperationItem, s record.Blocker) (*model.Bloc
 	if s.Count > 0 {
 		n := int32(s.Count) //nolint:gosec // an operation is about 1,000 records at most
 		out.Count = &n
+	}
+	if s.Code == lifecycle.Limit {
+		n := int32(s.Limit) //nolint:gosec // a cap is a setting, and no larger
+		out.Limit = &n
 	}
 	if s.Version > 0 {
 		n := int32(s.Version) //nolint:gosec // as Record.version, which is an Int as well

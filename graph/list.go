@@ -95,22 +95,26 @@ func windowOf(after *ent.Cursor, first *int, before *ent.Cursor, last *int) wind
 // page cuts rows, which were read in the direction of the window and one more
 // than fit, and brings them into their order.
 func page[T any](w window, rows []T, cursor func(T) ent.Cursor) ([]T, []ent.Cursor, ent.PageInfo) {
-	info := ent.PageInfo{HasNextPage: w.before != nil, HasPreviousPage: w.after != nil}
-	if len(rows) > w.size {
-		rows = rows[:w.size]
-		info.HasNextPage = info.HasNextPage || !w.backward
-		info.HasPreviousPage = info.HasPreviousPage || w.backward
+	return ordered(w, rows[:min(len(rows), w.size)], len(rows) > w.size, cursor)
+}
+
+// ordered brings the rows of a page into their order; more says whether there
+// are others in the direction of the window.
+func ordered[T any](w window, rows []T, more bool, cursor func(T) ent.Cursor) ([]T, []ent.Cursor, ent.PageInfo) {
+	info := ent.PageInfo{
+		HasNextPage:     w.before != nil || more && !w.backward,
+		HasPreviousPage: w.after != nil || more && w.backward,
 	}
-	ordered, cursors := make([]T, len(rows)), make([]ent.Cursor, len(rows))
+	result, cursors := make([]T, len(rows)), make([]ent.Cursor, len(rows))
 	for i, row := range rows {
 		at := i
 		if w.backward {
 			at = len(rows) - 1 - i
 		}
-		ordered[at], cursors[at] = row, cursor(row)
+		result[at], cursors[at] = row, cursor(row)
 	}
 	if len(rows) > 0 {
 		info.StartCursor, info.EndCursor = &cursors[0], &cursors[len(cursors)-1]
 	}
-	return ordered, cursors, info
+	return result, cursors, info
 }

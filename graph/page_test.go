@@ -25,7 +25,7 @@ func (w *world) walk(as, field, arguments string, size int, backward bool) []any
 	if backward {
 		count, cursor, more, end = "last", "before", "hasPreviousPage", "startCursor"
 	}
-	document := fmt.Sprintf(`query($c: Cursor) { %s(%s: %d, %s: $c %s) { nodes { id } pageInfo { %s %s } } }`, field, count, size, cursor, arguments, more, end)
+	document := fmt.Sprintf(`query($c: Cursor) { %s(%s: %d, %s: $c %s) { nodes { ... on Record { id } } pageInfo { %s %s } } }`, field, count, size, cursor, arguments, more, end)
 	var seen []any
 	at := any(nil)
 	for range 100 {

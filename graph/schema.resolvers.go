@@ -7,8 +7,10 @@ package graph
 
 import (
 	"context"
+	"time"
 
 	"entgo.io/contrib/entgql"
+	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/graph/generated"
 	"github.com/lethe-crm/lethe/graph/model"
@@ -42,36 +44,27 @@ func (r *auditEventResolver) Changes(ctx context.Context, obj *ent.AuditEvent) (
 }
 
 func (r *mutationResolver) DeleteRecords(ctx context.Context, input model.DeleteRecordsInput) (*model.OperationPayload, error) {
-	c := common{input.Select, input.States, input.Reason.Value(), input.Mode.Value(), input.ExpectedCount.Value(), input.IdempotencyKey.Value()}
-	return r.run(ctx, lifecycle.Delete, c, func(req *record.Request) error {
-		req.Cascade = input.Cascade
-		return nil
-	})
+	return r.run(ctx, deletion(&input))
 }
 
 func (r *mutationResolver) VoidRecords(ctx context.Context, input model.VoidRecordsInput) (*model.OperationPayload, error) {
-	c := common{input.Select, input.States, &input.Reason, input.Mode.Value(), input.ExpectedCount.Value(), input.IdempotencyKey.Value()}
-	return r.run(ctx, lifecycle.Void, c, func(req *record.Request) error {
-		req.Cascade, req.DuplicateOf = input.Cascade, input.DuplicateOf.Value()
-		return recordRef(req.DuplicateOf, "duplicateOf")
-	})
+	return r.run(ctx, voiding(&input))
 }
 
 func (r *mutationResolver) RestoreRecords(ctx context.Context, input model.RestoreRecordsInput) (*model.OperationPayload, error) {
-	c := common{input.Select, input.States, input.Reason.Value(), input.Mode.Value(), input.ExpectedCount.Value(), input.IdempotencyKey.Value()}
-	return r.run(ctx, lifecycle.Restore, c, func(req *record.Request) error {
-		req.Overrides, req.WithAncestors, req.NewParentID = overridesOf(input.Overrides.Value()), input.WithAncestors, input.NewParentID.Value()
-		return recordRef(req.NewParentID, "newParentID")
-	})
+	return r.run(ctx, restoration(&input))
 }
 
 func (r *mutationResolver) PurgeRecords(ctx context.Context, input model.PurgeRecordsInput) (*model.OperationPayload, error) {
-	c := common{input.Select, input.States, input.Reason.Value(), input.Mode.Value(), input.ExpectedCount.Value(), input.IdempotencyKey.Value()}
-	return r.run(ctx, lifecycle.Purge, c, nil)
+	return r.run(ctx, purging(&input))
+}
+
+func (r *mutationResolver) EmptyBin(ctx context.Context, input model.EmptyBinInput) (*model.OperationPayload, error) {
+	return r.run(ctx, emptying(&input))
 }
 
 func (r *mutationResolver) UndoOperation(ctx context.Context, input model.UndoOperationInput) (*model.OperationPayload, error) {
-	return r.undo(ctx, input)
+	return r.run(ctx, undoing(&input))
 }
 
 func (r *operationResolver) CanUndo(ctx context.Context, obj *ent.Operation) (bool, error) {
@@ -79,7 +72,7 @@ func (r *operationResolver) CanUndo(ctx context.Context, obj *ent.Operation) (bo
 }
 
 func (r *operationItemResolver) Record(ctx context.Context, obj *ent.OperationItem) (ent.Record, error) {
-	return r.itemRecord(ctx, obj)
+	return r.itemRecord(ctx, obj, ownRecord)
 }
 
 func (r *operationItemResolver) Type(ctx context.Context, obj *ent.OperationItem) (*ent.RecordKind, error) {
@@ -88,6 +81,10 @@ func (r *operationItemResolver) Type(ctx context.Context, obj *ent.OperationItem
 
 func (r *operationItemResolver) Label(ctx context.Context, obj *ent.OperationItem) (*string, error) {
 	return r.itemLabel(ctx, obj)
+}
+
+func (r *operationItemResolver) CameWith(ctx context.Context, obj *ent.OperationItem) (ent.Record, error) {
+	return r.itemRecord(ctx, obj, cameWith)
 }
 
 func (r *operationItemResolver) Code(ctx context.Context, obj *ent.OperationItem) (*lifecycle.Code, error) {
@@ -102,6 +99,18 @@ func (r *operationItemResolver) Blockers(ctx context.Context, obj *ent.Operation
 	return r.itemBlockers(ctx, obj)
 }
 
+func (r *previewResolver) Items(ctx context.Context, obj *record.Preview, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.OperationItemConnection, error) {
+	return previewItems(ctx, obj, after, number(first), before, number(last))
+}
+
+func (r *previewResolver) Blockers(ctx context.Context, obj *record.Preview) ([]*model.Blocker, error) {
+	return r.showBlockers(ctx, obj.Blocked)
+}
+
+func (r *previewResolver) AffectedUsers(ctx context.Context, obj *record.Preview) ([]*ent.User, error) {
+	return r.affectedUsers(ctx, obj)
+}
+
 func (r *queryResolver) Viewer(ctx context.Context) (*model.Viewer, error) {
 	return r.viewer(ctx)
 }
@@ -110,10 +119,38 @@ func (r *queryResolver) Operation(ctx context.Context, id gid.ID) (*ent.Operatio
 	return r.operation(ctx, id)
 }
 
-func (r *queryResolver) Bin(ctx context.Context, types []ent.RecordKind, deletedBy *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error) {
-	return r.bin(ctx, types, deletedBy, after, number(first), before, number(last))
+func (r *queryResolver) Bin(ctx context.Context, types []ent.RecordKind, deletedBy *gid.ID, deletedFrom *time.Time, deletedBefore *time.Time, purgeBefore *time.Time, owner *gid.ID, operation *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error) {
+	return r.bin(ctx, types, deletedBy, binFilter{deletedFrom, deletedBefore, purgeBefore, owner, operation}, after, number(first), before, number(last))
+}
+
+func (r *queryResolver) Timeline(ctx context.Context, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.CommunicationConnection, error) {
+	return r.timeline(ctx, customer, timelineFilter{types, from, to, states}, after, number(first), before, number(last))
+}
+
+func (r *queryResolver) Preview(ctx context.Context, input model.PreviewInput) (*record.Preview, error) {
+	return r.preview(ctx, input)
+}
+
+func (r *queryResolver) WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([]*record.Reason, error) {
+	return r.Records.WhyNot(ctx, id, action)
+}
+
+func (r *reasonResolver) Message(ctx context.Context, obj *record.Reason) (string, error) {
+	return reasonMessage(obj), nil
+}
+
+func (r *reasonResolver) Blockers(ctx context.Context, obj *record.Reason) ([]*model.Blocker, error) {
+	return r.reasonBlockers(ctx, obj)
 }
 
 func (r *Resolver) Mutation() generated.MutationResolver { return &mutationResolver{r} }
 
-type mutationResolver struct{ *Resolver }
+func (r *Resolver) Preview() generated.PreviewResolver { return &previewResolver{r} }
+
+func (r *Resolver) Reason() generated.ReasonResolver { return &reasonResolver{r} }
+
+type (
+	mutationResolver struct{ *Resolver }
+	previewResolver  struct{ *Resolver }
+	reasonResolver   struct{ *Resolver }
+)

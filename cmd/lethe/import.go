@@ -21,11 +21,12 @@ type importCmd struct {
 	storage
 	output
 	who
-	As     string            `required:"" placeholder:"WHAT" help:"What to import: messages or customers."`
-	Map    map[string]string `placeholder:"COLUMN=FIELD" mapsep:"none" help:"The field that a column of the table fills. May be repeated."`
-	Set    map[string]string `placeholder:"FIELD=VALUE" mapsep:"none" help:"A field's value in every record. May be repeated."`
-	DryRun bool              `help:"Do everything but keep it."`
-	Path   string            `arg:"" help:"Mail (an .eml, a folder of them, a maildir or an mbox), or for customers a table (CSV)."`
+	As       string            `required:"" placeholder:"WHAT" help:"What to import: customers, contacts, deals, tasks, messages, calls or notes."`
+	Map      map[string]string `placeholder:"COLUMN=FIELD" mapsep:"none" help:"The field that a column of the table fills. May be repeated."`
+	Set      map[string]string `placeholder:"FIELD=VALUE" mapsep:"none" help:"A field's value in every record. May be repeated."`
+	Timezone string            `placeholder:"ZONE" help:"Where times without a zone are from, such as Europe/Moscow. UTC if absent."`
+	DryRun   bool              `help:"Do everything but keep it."`
+	Path     string            `arg:"" help:"A table (CSV, XLSX or JSON Lines, by its name), or for messages mail: an .eml, a folder of them, a maildir or an mbox."`
 }
 
 // Run implements the command.
@@ -45,7 +46,7 @@ func (cmd *importCmd) Run(ctx context.Context, c *console) error {
 		}
 		report, err := importer.Run(actor.With(ctx, who), importer.Config{
 			DB: a.db, Records: a.records(control), Control: control, Audit: a.audit,
-			As: cmd.As, Path: cmd.Path, Map: cmd.Map, Set: cmd.Set, DryRun: cmd.DryRun, Progress: c.progress(), Now: time.Now,
+			As: cmd.As, Path: cmd.Path, Map: cmd.Map, Set: cmd.Set, DryRun: cmd.DryRun, Timezone: cmd.Timezone, Progress: c.progress(), Now: time.Now,
 		})
 		for _, item := range report.Items {
 			c.sayf("%s", describe(item))

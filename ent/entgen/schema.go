@@ -31,6 +31,7 @@ func Schema(g *gen.Graph, s *ast.Schema) error {
 			{Name: "operation", Type: ast.NamedType("ID", nil), Description: "Whatever that operation changed."},
 		},
 	}
+	communication := &ast.Definition{Kind: ast.Union, Name: "Communication", Description: "What was exchanged with a customer. All of them are records."}
 	for _, n := range g.Nodes {
 		def := s.Types[n.Name]
 		if def == nil {
@@ -45,10 +46,13 @@ func Schema(g *gen.Graph, s *ast.Schema) error {
 			Name: camel(snake(plural(n.Name))), Type: ast.NamedType(n.Name+"WhereInput", nil),
 			Description: "The records of that type that match, in the states from which the verb changes something.",
 		})
+		if record, _ := n.Annotations["LetheRecord"].(map[string]any); record["Activity"] != nil && record["Activity"] != "" {
+			communication.Types = append(communication.Types, n.Name)
+		}
 		recordFields(n, def)
 		inputs(s, n)
 	}
-	s.Types["RecordType"], s.Types["RecordSelector"] = kinds, selector
+	s.Types["RecordType"], s.Types["RecordSelector"], s.Types["Communication"] = kinds, selector, communication
 	// These are written by hand in schema.graphql, with what they mean.
 	delete(s.Types, "RecordState")
 	delete(s.Types, "Verb")

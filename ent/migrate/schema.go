@@ -1174,6 +1174,11 @@ var (
 				Unique:  false,
 				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[0]},
 			},
+			{
+				Name:    "operation_tenant_id_actor_id_created_at",
+				Unique:  false,
+				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[21], OperationsColumns[18]},
+			},
 		},
 	}
 	// OperationItemsColumns holds the columns for the "operation_items" table.
@@ -1552,6 +1557,10 @@ var (
 		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
 		{Name: "name", Type: field.TypeString, Unique: true, Size: 64},
 		{Name: "bin_days", Type: field.TypeInt, Default: 30},
+		{Name: "brake_records", Type: field.TypeInt, Nullable: true, Default: 1000},
+		{Name: "brake_percent", Type: field.TypeInt, Nullable: true, Default: 10},
+		{Name: "brake_hour", Type: field.TypeInt, Nullable: true, Default: 2000},
+		{Name: "brake_day", Type: field.TypeInt, Nullable: true, Default: 5000},
 		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
 	}
 	// TenantsTable holds the schema information for the "tenants" table.

@@ -23,6 +23,11 @@ func (Tenant) Fields() []ent.Field {
 		mixin.ID(gid.Tenant),
 		field.String("name").Unique().NotEmpty().MaxLen(64),
 		field.Int("bin_days").Default(30).Comment("How long a deleted record stays in the bin, in days."),
+		// The brake: null is no cap.
+		field.Int("brake_records").Optional().Nillable().Default(1_000).Comment("Records one operation may change that was not previewed."),
+		field.Int("brake_percent").Optional().Nillable().Default(10).Comment("Percent of a type's live records one operation may take, where there are more than 1,000."),
+		field.Int("brake_hour").Optional().Nillable().Default(2_000).Comment("Records one actor may change in an hour."),
+		field.Int("brake_day").Optional().Nillable().Default(5_000).Comment("Records one actor may change in a day."),
 		field.Time("created_at").Immutable().SchemaType(mixin.TimeSchema()),
 	}
 }

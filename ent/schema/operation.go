@@ -78,6 +78,7 @@ func (Operation) Indexes() []ent.Index {
 		index.Fields("tenant_id", "actor_id", "idempotency_key").Unique().
 			Annotations(entsql.IndexWhere("idempotency_key IS NOT NULL")),
 		index.Fields("tenant_id", "id"),
+		index.Fields("tenant_id", "actor_id", "created_at"), // what an actor did of late: the brake
 	}
 }
 

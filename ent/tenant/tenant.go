@@ -16,6 +16,14 @@ const (
 	FieldName = "name"
 	// FieldBinDays holds the string denoting the bin_days field in the database.
 	FieldBinDays = "bin_days"
+	// FieldBrakeRecords holds the string denoting the brake_records field in the database.
+	FieldBrakeRecords = "brake_records"
+	// FieldBrakePercent holds the string denoting the brake_percent field in the database.
+	FieldBrakePercent = "brake_percent"
+	// FieldBrakeHour holds the string denoting the brake_hour field in the database.
+	FieldBrakeHour = "brake_hour"
+	// FieldBrakeDay holds the string denoting the brake_day field in the database.
+	FieldBrakeDay = "brake_day"
 	// FieldCreatedAt holds the string denoting the created_at field in the database.
 	FieldCreatedAt = "created_at"
 	// Table holds the table name of the tenant in the database.
@@ -27,6 +35,10 @@ var Columns = []string{
 	FieldID,
 	FieldName,
 	FieldBinDays,
+	FieldBrakeRecords,
+	FieldBrakePercent,
+	FieldBrakeHour,
+	FieldBrakeDay,
 	FieldCreatedAt,
 }
 
@@ -45,6 +57,14 @@ var (
 	NameValidator func(string) error
 	// DefaultBinDays holds the default value on creation for the "bin_days" field.
 	DefaultBinDays int
+	// DefaultBrakeRecords holds the default value on creation for the "brake_records" field.
+	DefaultBrakeRecords int
+	// DefaultBrakePercent holds the default value on creation for the "brake_percent" field.
+	DefaultBrakePercent int
+	// DefaultBrakeHour holds the default value on creation for the "brake_hour" field.
+	DefaultBrakeHour int
+	// DefaultBrakeDay holds the default value on creation for the "brake_day" field.
+	DefaultBrakeDay int
 	// DefaultID holds the default value on creation for the "id" field.
 	DefaultID func() gid.ID
 )
@@ -65,6 +85,26 @@ func ByName(opts ...sql.OrderTermOption) OrderOption {
 // ByBinDays orders the results by the bin_days field.
 func ByBinDays(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldBinDays, opts...).ToFunc()
+}
+
+// ByBrakeRecords orders the results by the brake_records field.
+func ByBrakeRecords(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldBrakeRecords, opts...).ToFunc()
+}
+
+// ByBrakePercent orders the results by the brake_percent field.
+func ByBrakePercent(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldBrakePercent, opts...).ToFunc()
+}
+
+// ByBrakeHour orders the results by the brake_hour field.
+func ByBrakeHour(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldBrakeHour, opts...).ToFunc()
+}
+
+// ByBrakeDay orders the results by the brake_day field.
+func ByBrakeDay(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldBrakeDay, opts...).ToFunc()
 }
 
 // ByCreatedAt orders the results by the created_at field.

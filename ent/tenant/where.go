@@ -65,6 +65,26 @@ func BinDays(v int) predicate.Tenant {
 	return predicate.Tenant(sql.FieldEQ(FieldBinDays, v))
 }
 
+// BrakeRecords applies equality check predicate on the "brake_records" field. It's identical to BrakeRecordsEQ.
+func BrakeRecords(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldBrakeRecords, v))
+}
+
+// BrakePercent applies equality check predicate on the "brake_percent" field. It's identical to BrakePercentEQ.
+func BrakePercent(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldBrakePercent, v))
+}
+
+// BrakeHour applies equality check predicate on the "brake_hour" field. It's identical to BrakeHourEQ.
+func BrakeHour(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldBrakeHour, v))
+}
+
+// BrakeDay applies equality check predicate on the "brake_day" field. It's identical to BrakeDayEQ.
+func BrakeDay(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldBrakeDay, v))
+}
+
 // CreatedAt applies equality check predicate on the "created_at" field. It's identical to CreatedAtEQ.
 func CreatedAt(v time.Time) predicate.Tenant {
 	return predicate.Tenant(sql.FieldEQ(FieldCreatedAt, v))
@@ -173,6 +193,206 @@ func BinDaysLT(v int) predicate.Tenant {
 // BinDaysLTE applies the LTE predicate on the "bin_days" field.
 func BinDaysLTE(v int) predicate.Tenant {
 	return predicate.Tenant(sql.FieldLTE(FieldBinDays, v))
+}
+
+// BrakeRecordsEQ applies the EQ predicate on the "brake_records" field.
+func BrakeRecordsEQ(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldBrakeRecords, v))
+}
+
+// BrakeRecordsNEQ applies the NEQ predicate on the "brake_records" field.
+func BrakeRecordsNEQ(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNEQ(FieldBrakeRecords, v))
+}
+
+// BrakeRecordsIn applies the In predicate on the "brake_records" field.
+func BrakeRecordsIn(vs ...int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldIn(FieldBrakeRecords, vs...))
+}
+
+// BrakeRecordsNotIn applies the NotIn predicate on the "brake_records" field.
+func BrakeRecordsNotIn(vs ...int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNotIn(FieldBrakeRecords, vs...))
+}
+
+// BrakeRecordsGT applies the GT predicate on the "brake_records" field.
+func BrakeRecordsGT(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGT(FieldBrakeRecords, v))
+}
+
+// BrakeRecordsGTE applies the GTE predicate on the "brake_records" field.
+func BrakeRecordsGTE(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGTE(FieldBrakeRecords, v))
+}
+
+// BrakeRecordsLT applies the LT predicate on the "brake_records" field.
+func BrakeRecordsLT(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLT(FieldBrakeRecords, v))
+}
+
+// BrakeRecordsLTE applies the LTE predicate on the "brake_records" field.
+func BrakeRecordsLTE(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLTE(FieldBrakeRecords, v))
+}
+
+// BrakeRecordsIsNil applies the IsNil predicate on the "brake_records" field.
+func BrakeRecordsIsNil() predicate.Tenant {
+	return predicate.Tenant(sql.FieldIsNull(FieldBrakeRecords))
+}
+
+// BrakeRecordsNotNil applies the NotNil predicate on the "brake_records" field.
+func BrakeRecordsNotNil() predicate.Tenant {
+	return predicate.Tenant(sql.FieldNotNull(FieldBrakeRecords))
+}
+
+// BrakePercentEQ applies the EQ predicate on the "brake_percent" field.
+func BrakePercentEQ(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldBrakePercent, v))
+}
+
+// BrakePercentNEQ applies the NEQ predicate on the "brake_percent" field.
+func BrakePercentNEQ(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNEQ(FieldBrakePercent, v))
+}
+
+// BrakePercentIn applies the In predicate on the "brake_percent" field.
+func BrakePercentIn(vs ...int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldIn(FieldBrakePercent, vs...))
+}
+
+// BrakePercentNotIn applies the NotIn predicate on the "brake_percent" field.
+func BrakePercentNotIn(vs ...int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNotIn(FieldBrakePercent, vs...))
+}
+
+// BrakePercentGT applies the GT predicate on the "brake_percent" field.
+func BrakePercentGT(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGT(FieldBrakePercent, v))
+}
+
+// BrakePercentGTE applies the GTE predicate on the "brake_percent" field.
+func BrakePercentGTE(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGTE(FieldBrakePercent, v))
+}
+
+// BrakePercentLT applies the LT predicate on the "brake_percent" field.
+func BrakePercentLT(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLT(FieldBrakePercent, v))
+}
+
+// BrakePercentLTE applies the LTE predicate on the "brake_percent" field.
+func BrakePercentLTE(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLTE(FieldBrakePercent, v))
+}
+
+// BrakePercentIsNil applies the IsNil predicate on the "brake_percent" field.
+func BrakePercentIsNil() predicate.Tenant {
+	return predicate.Tenant(sql.FieldIsNull(FieldBrakePercent))
+}
+
+// BrakePercentNotNil applies the NotNil predicate on the "brake_percent" field.
+func BrakePercentNotNil() predicate.Tenant {
+	return predicate.Tenant(sql.FieldNotNull(FieldBrakePercent))
+}
+
+// BrakeHourEQ applies the EQ predicate on the "brake_hour" field.
+func BrakeHourEQ(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldBrakeHour, v))
+}
+
+// BrakeHourNEQ applies the NEQ predicate on the "brake_hour" field.
+func BrakeHourNEQ(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNEQ(FieldBrakeHour, v))
+}
+
+// BrakeHourIn applies the In predicate on the "brake_hour" field.
+func BrakeHourIn(vs ...int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldIn(FieldBrakeHour, vs...))
+}
+
+// BrakeHourNotIn applies the NotIn predicate on the "brake_hour" field.
+func BrakeHourNotIn(vs ...int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNotIn(FieldBrakeHour, vs...))
+}
+
+// BrakeHourGT applies the GT predicate on the "brake_hour" field.
+func BrakeHourGT(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGT(FieldBrakeHour, v))
+}
+
+// BrakeHourGTE applies the GTE predicate on the "brake_hour" field.
+func BrakeHourGTE(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGTE(FieldBrakeHour, v))
+}
+
+// BrakeHourLT applies the LT predicate on the "brake_hour" field.
+func BrakeHourLT(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLT(FieldBrakeHour, v))
+}
+
+// BrakeHourLTE applies the LTE predicate on the "brake_hour" field.
+func BrakeHourLTE(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLTE(FieldBrakeHour, v))
+}
+
+// BrakeHourIsNil applies the IsNil predicate on the "brake_hour" field.
+func BrakeHourIsNil() predicate.Tenant {
+	return predicate.Tenant(sql.FieldIsNull(FieldBrakeHour))
+}
+
+// BrakeHourNotNil applies the NotNil predicate on the "brake_hour" field.
+func BrakeHourNotNil() predicate.Tenant {
+	return predicate.Tenant(sql.FieldNotNull(FieldBrakeHour))
+}
+
+// BrakeDayEQ applies the EQ predicate on the "brake_day" field.
+func BrakeDayEQ(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldBrakeDay, v))
+}
+
+// BrakeDayNEQ applies the NEQ predicate on the "brake_day" field.
+func BrakeDayNEQ(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNEQ(FieldBrakeDay, v))
+}
+
+// BrakeDayIn applies the In predicate on the "brake_day" field.
+func BrakeDayIn(vs ...int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldIn(FieldBrakeDay, vs...))
+}
+
+// BrakeDayNotIn applies the NotIn predicate on the "brake_day" field.
+func BrakeDayNotIn(vs ...int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNotIn(FieldBrakeDay, vs...))
+}
+
+// BrakeDayGT applies the GT predicate on the "brake_day" field.
+func BrakeDayGT(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGT(FieldBrakeDay, v))
+}
+
+// BrakeDayGTE applies the GTE predicate on the "brake_day" field.
+func BrakeDayGTE(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGTE(FieldBrakeDay, v))
+}
+
+// BrakeDayLT applies the LT predicate on the "brake_day" field.
+func BrakeDayLT(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLT(FieldBrakeDay, v))
+}
+
+// BrakeDayLTE applies the LTE predicate on the "brake_day" field.
+func BrakeDayLTE(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLTE(FieldBrakeDay, v))
+}
+
+// BrakeDayIsNil applies the IsNil predicate on the "brake_day" field.
+func BrakeDayIsNil() predicate.Tenant {
+	return predicate.Tenant(sql.FieldIsNull(FieldBrakeDay))
+}
+
+// BrakeDayNotNil applies the NotNil predicate on the "brake_day" field.
+func BrakeDayNotNil() predicate.Tenant {
+	return predicate.Tenant(sql.FieldNotNull(FieldBrakeDay))
 }
 
 // CreatedAtEQ applies the EQ predicate on the "created_at" field.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strconv"
 	"sync/atomic"
@@ -29,6 +30,7 @@ import (
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
 	gqlparser "github.com/vektah/gqlparser/v2"
 	"github.com/vektah/gqlparser/v2/ast"
 )
@@ -47,7 +49,9 @@ type ResolverRoot interface {
 	Mutation() MutationResolver
 	Operation() OperationResolver
 	OperationItem() OperationItemResolver
+	Preview() PreviewResolver
 	Query() QueryResolver
+	Reason() ReasonResolver
 }
 
 type DirectiveRoot struct {
@@ -147,6 +151,7 @@ type ComplexityRoot struct {
 		Count     func(childComplexity int) int
 		Field     func(childComplexity int) int
 		Hidden    func(childComplexity int) int
+		Limit     func(childComplexity int) int
 		Operation func(childComplexity int) int
 		Record    func(childComplexity int) int
 		State     func(childComplexity int) int
@@ -207,6 +212,18 @@ type ComplexityRoot struct {
 
 	CallPayload struct {
 		Call func(childComplexity int) int
+	}
+
+	CommunicationConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	CommunicationEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
 	}
 
 	Contact struct {
@@ -434,6 +451,7 @@ type ComplexityRoot struct {
 		CreateNote       func(childComplexity int, input model.CreateNoteInput) int
 		CreateTask       func(childComplexity int, input model.CreateTaskInput) int
 		DeleteRecords    func(childComplexity int, input model.DeleteRecordsInput) int
+		EmptyBin         func(childComplexity int, input model.EmptyBinInput) int
 		PurgeRecords     func(childComplexity int, input model.PurgeRecordsInput) int
 		RestoreRecords   func(childComplexity int, input model.RestoreRecordsInput) int
 		UndoOperation    func(childComplexity int, input model.UndoOperationInput) int
@@ -531,6 +549,7 @@ type ComplexityRoot struct {
 
 	OperationItem struct {
 		Blockers   func(childComplexity int) int
+		CameWith   func(childComplexity int) int
 		Code       func(childComplexity int) int
 		Depth      func(childComplexity int) int
 		Direct     func(childComplexity int) int
@@ -567,10 +586,22 @@ type ComplexityRoot struct {
 		StartCursor     func(childComplexity int) int
 	}
 
+	Preview struct {
+		AffectedUsers func(childComplexity int) int
+		Blockers      func(childComplexity int) int
+		BrokenThreads func(childComplexity int) int
+		ByType        func(childComplexity int) int
+		Items         func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		NeedsApproval func(childComplexity int) int
+		Reversible    func(childComplexity int) int
+		Token         func(childComplexity int) int
+		Total         func(childComplexity int) int
+	}
+
 	Query struct {
 		Attachments func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) int
 		AuditEvents func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, where *ent.AuditEventWhereInput) int
-		Bin         func(childComplexity int, types []ent.RecordKind, deletedBy *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		Bin         func(childComplexity int, types []ent.RecordKind, deletedBy *gid.ID, deletedFrom *time.Time, deletedBefore *time.Time, purgeBefore *time.Time, owner *gid.ID, operation *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
 		Calls       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State) int
 		Contacts    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State) int
 		Customers   func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CustomerOrder, where *ent.CustomerWhereInput, states []lifecycle.State) int
@@ -581,8 +612,17 @@ type ComplexityRoot struct {
 		Notes       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State) int
 		Operation   func(childComplexity int, id gid.ID) int
 		Operations  func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		Preview     func(childComplexity int, input model.PreviewInput) int
 		Tasks       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) int
+		Timeline    func(childComplexity int, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
 		Viewer      func(childComplexity int) int
+		WhyNot      func(childComplexity int, id gid.ID, action authz.Action) int
+	}
+
+	Reason struct {
+		Blockers func(childComplexity int) int
+		Code     func(childComplexity int) int
+		Message  func(childComplexity int) int
 	}
 
 	Recipient struct {
@@ -662,6 +702,19 @@ type ComplexityRoot struct {
 		Name func(childComplexity int) int
 	}
 
+	ThreadImpact struct {
+		Going     func(childComplexity int) int
+		Staying   func(childComplexity int) int
+		Subject   func(childComplexity int) int
+		ThreadKey func(childComplexity int) int
+	}
+
+	TypeCount struct {
+		Changed func(childComplexity int) int
+		Count   func(childComplexity int) int
+		Type    func(childComplexity int) int
+	}
+
 	User struct {
 		Active    func(childComplexity int) int
 		CreatedAt func(childComplexity int) int
@@ -695,6 +748,7 @@ type MutationResolver interface {
 	VoidRecords(ctx context.Context, input model.VoidRecordsInput) (*model.OperationPayload, error)
 	RestoreRecords(ctx context.Context, input model.RestoreRecordsInput) (*model.OperationPayload, error)
 	PurgeRecords(ctx context.Context, input model.PurgeRecordsInput) (*model.OperationPayload, error)
+	EmptyBin(ctx context.Context, input model.EmptyBinInput) (*model.OperationPayload, error)
 	UndoOperation(ctx context.Context, input model.UndoOperationInput) (*model.OperationPayload, error)
 	CreateCustomer(ctx context.Context, input model.CreateCustomerInput) (*model.CustomerPayload, error)
 	UpdateCustomer(ctx context.Context, input model.UpdateCustomerInput) (*model.CustomerPayload, error)
@@ -720,9 +774,16 @@ type OperationItemResolver interface {
 	Record(ctx context.Context, obj *ent.OperationItem) (ent.Record, error)
 	Type(ctx context.Context, obj *ent.OperationItem) (*ent.RecordKind, error)
 	Label(ctx context.Context, obj *ent.OperationItem) (*string, error)
+	CameWith(ctx context.Context, obj *ent.OperationItem) (ent.Record, error)
 	Code(ctx context.Context, obj *ent.OperationItem) (*lifecycle.Code, error)
 	Message(ctx context.Context, obj *ent.OperationItem) (*string, error)
 	Blockers(ctx context.Context, obj *ent.OperationItem) ([]*model.Blocker, error)
+}
+type PreviewResolver interface {
+	Items(ctx context.Context, obj *record.Preview, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.OperationItemConnection, error)
+	Blockers(ctx context.Context, obj *record.Preview) ([]*model.Blocker, error)
+
+	AffectedUsers(ctx context.Context, obj *record.Preview) ([]*ent.User, error)
 }
 type QueryResolver interface {
 	Node(ctx context.Context, id gid.ID) (ent.Noder, error)
@@ -739,7 +800,14 @@ type QueryResolver interface {
 	Tasks(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) (*ent.TaskConnection, error)
 	Viewer(ctx context.Context) (*model.Viewer, error)
 	Operation(ctx context.Context, id gid.ID) (*ent.Operation, error)
-	Bin(ctx context.Context, types []ent.RecordKind, deletedBy *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error)
+	Bin(ctx context.Context, types []ent.RecordKind, deletedBy *gid.ID, deletedFrom *time.Time, deletedBefore *time.Time, purgeBefore *time.Time, owner *gid.ID, operation *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error)
+	Timeline(ctx context.Context, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.CommunicationConnection, error)
+	Preview(ctx context.Context, input model.PreviewInput) (*record.Preview, error)
+	WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([]*record.Reason, error)
+}
+type ReasonResolver interface {
+	Message(ctx context.Context, obj *record.Reason) (string, error)
+	Blockers(ctx context.Context, obj *record.Reason) ([]*model.Blocker, error)
 }
 
 // endregion ************************** generated!.gotpl **************************
@@ -1169,6 +1237,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Blocker.Hidden(childComplexity), true
+	case "Blocker.limit":
+		if e.ComplexityRoot.Blocker.Limit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Blocker.Limit(childComplexity), true
 	case "Blocker.operation":
 		if e.ComplexityRoot.Blocker.Operation == nil {
 			break
@@ -1471,6 +1545,44 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.CallPayload.Call(childComplexity), true
+
+	case "CommunicationConnection.edges":
+		if e.ComplexityRoot.CommunicationConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CommunicationConnection.Edges(childComplexity), true
+	case "CommunicationConnection.nodes":
+		if e.ComplexityRoot.CommunicationConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CommunicationConnection.Nodes(childComplexity), true
+	case "CommunicationConnection.pageInfo":
+		if e.ComplexityRoot.CommunicationConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CommunicationConnection.PageInfo(childComplexity), true
+	case "CommunicationConnection.totalCount":
+		if e.ComplexityRoot.CommunicationConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CommunicationConnection.TotalCount(childComplexity), true
+
+	case "CommunicationEdge.cursor":
+		if e.ComplexityRoot.CommunicationEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CommunicationEdge.Cursor(childComplexity), true
+	case "CommunicationEdge.node":
+		if e.ComplexityRoot.CommunicationEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CommunicationEdge.Node(childComplexity), true
 
 	case "Contact.calls":
 		if e.ComplexityRoot.Contact.Calls == nil {
@@ -2672,6 +2784,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.DeleteRecords(childComplexity, args["input"].(model.DeleteRecordsInput)), true
+	case "Mutation.emptyBin":
+		if e.ComplexityRoot.Mutation.EmptyBin == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_emptyBin_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.EmptyBin(childComplexity, args["input"].(model.EmptyBinInput)), true
 	case "Mutation.purgeRecords":
 		if e.ComplexityRoot.Mutation.PurgeRecords == nil {
 			break
@@ -3193,6 +3316,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.OperationItem.Blockers(childComplexity), true
+	case "OperationItem.cameWith":
+		if e.ComplexityRoot.OperationItem.CameWith == nil {
+			break
+		}
+
+		return e.ComplexityRoot.OperationItem.CameWith(childComplexity), true
 	case "OperationItem.code":
 		if e.ComplexityRoot.OperationItem.Code == nil {
 			break
@@ -3330,6 +3459,66 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.PageInfo.StartCursor(childComplexity), true
 
+	case "Preview.affectedUsers":
+		if e.ComplexityRoot.Preview.AffectedUsers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Preview.AffectedUsers(childComplexity), true
+	case "Preview.blockers":
+		if e.ComplexityRoot.Preview.Blockers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Preview.Blockers(childComplexity), true
+	case "Preview.brokenThreads":
+		if e.ComplexityRoot.Preview.BrokenThreads == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Preview.BrokenThreads(childComplexity), true
+	case "Preview.byType":
+		if e.ComplexityRoot.Preview.ByType == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Preview.ByType(childComplexity), true
+	case "Preview.items":
+		if e.ComplexityRoot.Preview.Items == nil {
+			break
+		}
+
+		args, err := ec.field_Preview_items_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Preview.Items(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
+	case "Preview.needsApproval":
+		if e.ComplexityRoot.Preview.NeedsApproval == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Preview.NeedsApproval(childComplexity), true
+	case "Preview.reversible":
+		if e.ComplexityRoot.Preview.Reversible == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Preview.Reversible(childComplexity), true
+	case "Preview.token":
+		if e.ComplexityRoot.Preview.Token == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Preview.Token(childComplexity), true
+	case "Preview.total":
+		if e.ComplexityRoot.Preview.Total == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Preview.Total(childComplexity), true
+
 	case "Query.attachments":
 		if e.ComplexityRoot.Query.Attachments == nil {
 			break
@@ -3362,7 +3551,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Bin(childComplexity, args["types"].([]ent.RecordKind), args["deletedBy"].(*gid.ID), args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
+		return e.ComplexityRoot.Query.Bin(childComplexity, args["types"].([]ent.RecordKind), args["deletedBy"].(*gid.ID), args["deletedFrom"].(*time.Time), args["deletedBefore"].(*time.Time), args["purgeBefore"].(*time.Time), args["owner"].(*gid.ID), args["operation"].(*gid.ID), args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
 	case "Query.calls":
 		if e.ComplexityRoot.Query.Calls == nil {
 			break
@@ -3474,6 +3663,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Operations(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
+	case "Query.preview":
+		if e.ComplexityRoot.Query.Preview == nil {
+			break
+		}
+
+		args, err := ec.field_Query_preview_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Preview(childComplexity, args["input"].(model.PreviewInput)), true
 	case "Query.tasks":
 		if e.ComplexityRoot.Query.Tasks == nil {
 			break
@@ -3485,12 +3685,53 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Tasks(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.TaskOrder), args["where"].(*ent.TaskWhereInput), args["states"].([]lifecycle.State)), true
+	case "Query.timeline":
+		if e.ComplexityRoot.Query.Timeline == nil {
+			break
+		}
+
+		args, err := ec.field_Query_timeline_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Timeline(childComplexity, args["customer"].(gid.ID), args["types"].([]ent.RecordKind), args["from"].(*time.Time), args["to"].(*time.Time), args["states"].([]lifecycle.State), args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
 	case "Query.viewer":
 		if e.ComplexityRoot.Query.Viewer == nil {
 			break
 		}
 
 		return e.ComplexityRoot.Query.Viewer(childComplexity), true
+	case "Query.whyNot":
+		if e.ComplexityRoot.Query.WhyNot == nil {
+			break
+		}
+
+		args, err := ec.field_Query_whyNot_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.WhyNot(childComplexity, args["id"].(gid.ID), args["action"].(authz.Action)), true
+
+	case "Reason.blockers":
+		if e.ComplexityRoot.Reason.Blockers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reason.Blockers(childComplexity), true
+	case "Reason.code":
+		if e.ComplexityRoot.Reason.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reason.Code(childComplexity), true
+	case "Reason.message":
+		if e.ComplexityRoot.Reason.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reason.Message(childComplexity), true
 
 	case "Recipient.address":
 		if e.ComplexityRoot.Recipient.Address == nil {
@@ -3811,6 +4052,50 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Team.Name(childComplexity), true
 
+	case "ThreadImpact.going":
+		if e.ComplexityRoot.ThreadImpact.Going == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadImpact.Going(childComplexity), true
+	case "ThreadImpact.staying":
+		if e.ComplexityRoot.ThreadImpact.Staying == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadImpact.Staying(childComplexity), true
+	case "ThreadImpact.subject":
+		if e.ComplexityRoot.ThreadImpact.Subject == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadImpact.Subject(childComplexity), true
+	case "ThreadImpact.threadKey":
+		if e.ComplexityRoot.ThreadImpact.ThreadKey == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadImpact.ThreadKey(childComplexity), true
+
+	case "TypeCount.changed":
+		if e.ComplexityRoot.TypeCount.Changed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TypeCount.Changed(childComplexity), true
+	case "TypeCount.count":
+		if e.ComplexityRoot.TypeCount.Count == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TypeCount.Count(childComplexity), true
+	case "TypeCount.type":
+		if e.ComplexityRoot.TypeCount.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TypeCount.Type(childComplexity), true
+
 	case "User.active":
 		if e.ComplexityRoot.User.Active == nil {
 			break
@@ -3896,10 +4181,12 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("DealOrder", ec.unmarshalInputDealOrder),
 			graphql.NewInputUnmarshaler("DealWhereInput", ec.unmarshalInputDealWhereInput),
 			graphql.NewInputUnmarshaler("DeleteRecordsInput", ec.unmarshalInputDeleteRecordsInput),
+			graphql.NewInputUnmarshaler("EmptyBinInput", ec.unmarshalInputEmptyBinInput),
 			graphql.NewInputUnmarshaler("MessageOrder", ec.unmarshalInputMessageOrder),
 			graphql.NewInputUnmarshaler("MessageWhereInput", ec.unmarshalInputMessageWhereInput),
 			graphql.NewInputUnmarshaler("NoteOrder", ec.unmarshalInputNoteOrder),
 			graphql.NewInputUnmarshaler("NoteWhereInput", ec.unmarshalInputNoteWhereInput),
+			graphql.NewInputUnmarshaler("PreviewInput", ec.unmarshalInputPreviewInput),
 			graphql.NewInputUnmarshaler("PurgeRecordsInput", ec.unmarshalInputPurgeRecordsInput),
 			graphql.NewInputUnmarshaler("RecipientInput", ec.unmarshalInputRecipientInput),
 			graphql.NewInputUnmarshaler("RecipientWhereInput", ec.unmarshalInputRecipientWhereInput),
@@ -3947,6 +4234,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 				}
 			}
 			var buf bytes.Buffer
+			buf.Grow(answerSize)
 			data.MarshalGQL(&buf)
 			response.Data = buf.Bytes()
 			if atomic.LoadInt32(&ec.Deferred) > 0 {
@@ -3965,6 +4253,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			ctx = graphql.WithLazyInputUnmarshalerIndex(ctx, inputUnmarshalers)
 			data := ec._Mutation(ctx, opCtx.Operation.SelectionSet)
 			var buf bytes.Buffer
+			buf.Grow(answerSize)
 			data.MarshalGQL(&buf)
 
 			return &graphql.Response{
@@ -3978,6 +4267,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 }
 
 type executionContext struct {
+	direct direct
 	*graphql.ExecutionContextState[ResolverRoot, DirectiveRoot, ComplexityRoot]
 }
 
@@ -4221,6 +4511,26 @@ type RecordEdge {
   cursor: Cursor!
 }
 
+"""A page of messages, calls and notes."""
+type CommunicationConnection {
+  """The page, with cursors."""
+  edges: [CommunicationEdge!]!
+  """The communications of the page. Select them here or below edges, not both."""
+  nodes: [Communication!]!
+  """Where the page stands."""
+  pageInfo: PageInfo!
+  """How many there are on all pages. Costs a COUNT when asked for."""
+  totalCount: Int!
+}
+
+"""A communication and its place in a timeline."""
+type CommunicationEdge {
+  """The communication."""
+  node: Communication!
+  """Its place."""
+  cursor: Cursor!
+}
+
 """The caller."""
 type Viewer {
   """The user who asks."""
@@ -4286,6 +4596,8 @@ extend type OperationItem {
   type: RecordType
   """What people know the record by."""
   label: String
+  """What it came along with, as far as the caller may read that."""
+  cameWith: Record
   """Why it was refused."""
   code: Code
   """The code in words."""
@@ -4318,6 +4630,8 @@ type Blocker {
   operation: Operation
   """Until when."""
   until: Time
+  """The cap that count is over; field names it."""
+  limit: Int
   """Whether it is something the caller may not read; then nothing else is told."""
   hidden: Boolean!
 }
@@ -4354,8 +4668,10 @@ input DeleteRecordsInput {
   reason: String
   """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
   mode: OperationMode
-  """How many records the selection must have. Required with a filter."""
+  """How many records the selection must have. A filter needs it, or previewToken."""
   expectedCount: Int
+  """The token of a preview of the same input: CONFLICT when the selection is not as it was previewed."""
+  previewToken: String
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
   """Take live dependants along that would block."""
@@ -4372,8 +4688,10 @@ input VoidRecordsInput {
   reason: String!
   """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
   mode: OperationMode
-  """How many records the selection must have. Required with a filter."""
+  """How many records the selection must have. A filter needs it, or previewToken."""
   expectedCount: Int
+  """The token of a preview of the same input: CONFLICT when the selection is not as it was previewed."""
+  previewToken: String
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
   """Take live dependants along that would block."""
@@ -4392,8 +4710,10 @@ input RestoreRecordsInput {
   reason: String
   """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
   mode: OperationMode
-  """How many records the selection must have. Required with a filter."""
+  """How many records the selection must have. A filter needs it, or previewToken."""
   expectedCount: Int
+  """The token of a preview of the same input: CONFLICT when the selection is not as it was previewed."""
+  previewToken: String
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
   """New values for fields whose old ones are taken."""
@@ -4414,8 +4734,28 @@ input PurgeRecordsInput {
   reason: String
   """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
   mode: OperationMode
-  """How many records the selection must have. Required with a filter."""
+  """How many records the selection must have. A filter needs it, or previewToken."""
   expectedCount: Int
+  """The token of a preview of the same input: CONFLICT when the selection is not as it was previewed."""
+  previewToken: String
+  """Repeating a request under the same key has one effect. Kept 7 days."""
+  idempotencyKey: String
+}
+
+"""What of the bin to purge."""
+input EmptyBinInput {
+  """Only these types."""
+  types: [RecordType!]
+  """Only what this user deleted."""
+  deletedBy: ID
+  """Why."""
+  reason: String
+  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
+  mode: OperationMode
+  """How many records the bin must show, those below them not counted. Needed, or previewToken."""
+  expectedCount: Int
+  """The token of a preview of the same input: CONFLICT when the bin is not as it was previewed."""
+  previewToken: String
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
 }
@@ -4430,6 +4770,85 @@ input UndoOperationInput {
   mode: OperationMode
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
+}
+
+"""An operation as it would be sent."""
+input PreviewInput @oneOf {
+  """As to deleteRecords."""
+  delete: DeleteRecordsInput
+  """As to voidRecords."""
+  void: VoidRecordsInput
+  """As to restoreRecords."""
+  restore: RestoreRecordsInput
+  """As to purgeRecords."""
+  purge: PurgeRecordsInput
+  """As to emptyBin."""
+  emptyBin: EmptyBinInput
+  """As to undoOperation."""
+  undo: UndoOperationInput
+}
+
+"""What an operation would do, if it were asked for now. Nothing of it is stored."""
+type Preview {
+  """Send it as previewToken with the same input, within an hour, to act on these records and no others."""
+  token: String!
+  """How many records it is about, those that come along included."""
+  total: Int!
+  """The same by type."""
+  byType: [TypeCount!]!
+  """What would become of each record: those picked in input order, then those that come along by depth and id."""
+  items(
+    """Items after this one."""
+    after: Cursor
+    """The first n items, 1 to 100."""
+    first: Int
+    """Items before this one."""
+    before: Cursor
+    """The last n items, 1 to 100."""
+    last: Int
+  ): OperationItemConnection!
+  """What stands in the way, added up over all items; and the caps it would be over (LIMIT)."""
+  blockers: [Blocker!]!
+  """Conversations of which messages would go while others the caller may read stay."""
+  brokenThreads: [ThreadImpact!]!
+  """Other users who own what would change, or who changed it or its conversation in the last 30 days."""
+  affectedUsers: [User!]!
+  """Whether somebody else must agree. Always false in this version: it knows no approvals."""
+  needsApproval: Boolean!
+  """Whether undoOperation could take it back."""
+  reversible: Boolean!
+}
+
+"""How many records of one type a preview is about."""
+type TypeCount {
+  """The type."""
+  type: RecordType!
+  """How many there are, those that come along included."""
+  count: Int!
+  """How many of them would change."""
+  changed: Int!
+}
+
+"""A conversation that would be torn."""
+type ThreadImpact {
+  """What its messages share."""
+  threadKey: String!
+  """What one of the messages that go is known by."""
+  subject: String
+  """How many messages would go."""
+  going: Int!
+  """How many live messages that the caller may read would stay."""
+  staying: Int!
+}
+
+"""Why something cannot be done."""
+type Reason {
+  """Why."""
+  code: Code!
+  """The code in words."""
+  message: String!
+  """The parameters of the code."""
+  blockers: [Blocker!]!
 }
 
 """What a verb answers."""
@@ -4452,6 +4871,16 @@ extend type Query {
     types: [RecordType!]
     """Only what this user deleted."""
     deletedBy: ID
+    """Only what was deleted at this time or later."""
+    deletedFrom: Time
+    """Only what was deleted before this time."""
+    deletedBefore: Time
+    """Only what may be purged before this time."""
+    purgeBefore: Time
+    """Only what this user is responsible for."""
+    owner: ID
+    """Only what this operation deleted."""
+    operation: ID
     """Records after this one."""
     after: Cursor
     """The first n records, 1 to 100."""
@@ -4461,6 +4890,39 @@ extend type Query {
     """The last n records, 1 to 100."""
     last: Int
   ): RecordConnection! @authz(action: READ_RETIRED)
+  """The messages, calls and notes of a customer by when they took place, newest first. Empty for a customer the caller may not read."""
+  timeline(
+    """The customer."""
+    customer: ID!
+    """Only these types; each must be one of the communications."""
+    types: [RecordType!]
+    """Only what took place at this time or later."""
+    from: Time
+    """Only what took place before this time."""
+    to: Time
+    """The states to list. Retired records show to those who may read them only."""
+    states: [RecordState!] = [ACTIVE]
+    """Communications after this one."""
+    after: Cursor
+    """The first n communications, 1 to 100."""
+    first: Int
+    """Communications before this one."""
+    before: Cursor
+    """The last n communications, 1 to 100."""
+    last: Int
+  ): CommunicationConnection! @authz(object: "Customer", action: READ)
+  """What an operation would do. It writes nothing and locks nothing."""
+  preview(
+    """The operation, as it would be sent. A filter needs no expectedCount."""
+    input: PreviewInput!
+  ): Preview! @authz(action: READ)
+  """Why the caller may not do something to a record now. Empty when he may; that it would change nothing is no reason."""
+  whyNot(
+    """The record."""
+    id: ID!
+    """What he wants to do."""
+    action: Action!
+  ): [Reason!]! @authz(action: READ)
 }
 
 """Every change goes through one of these."""
@@ -4484,6 +4946,11 @@ type Mutation {
   purgeRecords(
     """Which records."""
     input: PurgeRecordsInput!
+  ): OperationPayload! @authz(action: PURGE)
+  """Remove for good what the bin shows the caller, with what is below it."""
+  emptyBin(
+    """What of the bin."""
+    input: EmptyBinInput!
   ): OperationPayload! @authz(action: PURGE)
   """Take an operation back: exactly the records it changed that are still where it put them."""
   undoOperation(
@@ -6401,6 +6868,10 @@ input CallWhereInput {
   """
   hasAttachmentsWith: [AttachmentWhereInput!]
 }
+"""
+What was exchanged with a customer. All of them are records.
+"""
+union Communication = Call | Message | Note
 """
 A person at a customer.
 """
@@ -13972,6 +14443,8 @@ func (ec *executionContext) childFields_Blocker(ctx context.Context, field graph
 		return ec.fieldContext_Blocker_operation(ctx, field)
 	case "until":
 		return ec.fieldContext_Blocker_until(ctx, field)
+	case "limit":
+		return ec.fieldContext_Blocker_limit(ctx, field)
 	case "hidden":
 		return ec.fieldContext_Blocker_hidden(ctx, field)
 	}
@@ -14082,6 +14555,30 @@ func (ec *executionContext) childFields_CallPayload(ctx context.Context, field g
 		return ec.fieldContext_CallPayload_call(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type CallPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_CommunicationConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_CommunicationConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_CommunicationConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_CommunicationConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_CommunicationConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CommunicationConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_CommunicationEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_CommunicationEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_CommunicationEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CommunicationEdge", field.Name)
 }
 
 func (ec *executionContext) childFields_Contact(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -14696,6 +15193,8 @@ func (ec *executionContext) childFields_OperationItem(ctx context.Context, field
 		return ec.fieldContext_OperationItem_type(ctx, field)
 	case "label":
 		return ec.fieldContext_OperationItem_label(ctx, field)
+	case "cameWith":
+		return ec.fieldContext_OperationItem_cameWith(ctx, field)
 	case "code":
 		return ec.fieldContext_OperationItem_code(ctx, field)
 	case "message":
@@ -14750,6 +15249,42 @@ func (ec *executionContext) childFields_PageInfo(ctx context.Context, field grap
 		return ec.fieldContext_PageInfo_endCursor(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type PageInfo", field.Name)
+}
+
+func (ec *executionContext) childFields_Preview(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "token":
+		return ec.fieldContext_Preview_token(ctx, field)
+	case "total":
+		return ec.fieldContext_Preview_total(ctx, field)
+	case "byType":
+		return ec.fieldContext_Preview_byType(ctx, field)
+	case "items":
+		return ec.fieldContext_Preview_items(ctx, field)
+	case "blockers":
+		return ec.fieldContext_Preview_blockers(ctx, field)
+	case "brokenThreads":
+		return ec.fieldContext_Preview_brokenThreads(ctx, field)
+	case "affectedUsers":
+		return ec.fieldContext_Preview_affectedUsers(ctx, field)
+	case "needsApproval":
+		return ec.fieldContext_Preview_needsApproval(ctx, field)
+	case "reversible":
+		return ec.fieldContext_Preview_reversible(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Preview", field.Name)
+}
+
+func (ec *executionContext) childFields_Reason(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "code":
+		return ec.fieldContext_Reason_code(ctx, field)
+	case "message":
+		return ec.fieldContext_Reason_message(ctx, field)
+	case "blockers":
+		return ec.fieldContext_Reason_blockers(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Reason", field.Name)
 }
 
 func (ec *executionContext) childFields_Recipient(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -14904,6 +15439,32 @@ func (ec *executionContext) childFields_Team(ctx context.Context, field graphql.
 		return ec.fieldContext_Team_name(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Team", field.Name)
+}
+
+func (ec *executionContext) childFields_ThreadImpact(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "threadKey":
+		return ec.fieldContext_ThreadImpact_threadKey(ctx, field)
+	case "subject":
+		return ec.fieldContext_ThreadImpact_subject(ctx, field)
+	case "going":
+		return ec.fieldContext_ThreadImpact_going(ctx, field)
+	case "staying":
+		return ec.fieldContext_ThreadImpact_staying(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ThreadImpact", field.Name)
+}
+
+func (ec *executionContext) childFields_TypeCount(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "type":
+		return ec.fieldContext_TypeCount_type(ctx, field)
+	case "count":
+		return ec.fieldContext_TypeCount_count(ctx, field)
+	case "changed":
+		return ec.fieldContext_TypeCount_changed(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TypeCount", field.Name)
 }
 
 func (ec *executionContext) childFields_User(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -16482,6 +17043,20 @@ func (ec *executionContext) field_Mutation_deleteRecords_args(ctx context.Contex
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_emptyBin_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.EmptyBinInput, error) {
+			return ec.unmarshalNEmptyBinInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐEmptyBinInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_purgeRecords_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -16788,6 +17363,44 @@ func (ec *executionContext) field_Operation_items_args(ctx context.Context, rawA
 	return args, nil
 }
 
+func (ec *executionContext) field_Preview_items_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["before"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["last"] = arg3
+	return args, nil
+}
+
 func (ec *executionContext) field_Query___type_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -16929,38 +17542,78 @@ func (ec *executionContext) field_Query_bin_args(ctx context.Context, rawArgs ma
 		return nil, err
 	}
 	args["deletedBy"] = arg1
-	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "deletedFrom",
+		func(ctx context.Context, v any) (*time.Time, error) {
+			return ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["deletedFrom"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "deletedBefore",
+		func(ctx context.Context, v any) (*time.Time, error) {
+			return ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["deletedBefore"] = arg3
+	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "purgeBefore",
+		func(ctx context.Context, v any) (*time.Time, error) {
+			return ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["purgeBefore"] = arg4
+	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "owner",
+		func(ctx context.Context, v any) (*gid.ID, error) {
+			return ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["owner"] = arg5
+	arg6, err := graphql.ProcessArgField(ctx, rawArgs, "operation",
+		func(ctx context.Context, v any) (*gid.ID, error) {
+			return ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["operation"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "after",
 		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
 			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["after"] = arg2
-	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+	args["after"] = arg7
+	arg8, err := graphql.ProcessArgField(ctx, rawArgs, "first",
 		func(ctx context.Context, v any) (*int32, error) {
 			return ec.unmarshalOInt2ᚖint32(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["first"] = arg3
-	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+	args["first"] = arg8
+	arg9, err := graphql.ProcessArgField(ctx, rawArgs, "before",
 		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
 			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["before"] = arg4
-	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+	args["before"] = arg9
+	arg10, err := graphql.ProcessArgField(ctx, rawArgs, "last",
 		func(ctx context.Context, v any) (*int32, error) {
 			return ec.unmarshalOInt2ᚖint32(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["last"] = arg5
+	args["last"] = arg10
 	return args, nil
 }
 
@@ -17416,6 +18069,20 @@ func (ec *executionContext) field_Query_operations_args(ctx context.Context, raw
 	return args, nil
 }
 
+func (ec *executionContext) field_Query_preview_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.PreviewInput, error) {
+			return ec.unmarshalNPreviewInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPreviewInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Query_tasks_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -17475,6 +18142,106 @@ func (ec *executionContext) field_Query_tasks_args(ctx context.Context, rawArgs 
 		return nil, err
 	}
 	args["states"] = arg6
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_timeline_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "customer",
+		func(ctx context.Context, v any) (gid.ID, error) {
+			return ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["customer"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "types",
+		func(ctx context.Context, v any) ([]ent.RecordKind, error) {
+			return ec.unmarshalORecordType2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKindᚄ(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["types"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "from",
+		func(ctx context.Context, v any) (*time.Time, error) {
+			return ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["from"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "to",
+		func(ctx context.Context, v any) (*time.Time, error) {
+			return ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["to"] = arg3
+	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "states",
+		func(ctx context.Context, v any) ([]lifecycle.State, error) {
+			return ec.unmarshalORecordState2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐStateᚄ(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["states"] = arg4
+	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg5
+	arg6, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["before"] = arg7
+	arg8, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["last"] = arg8
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_whyNot_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "id",
+		func(ctx context.Context, v any) (gid.ID, error) {
+			return ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["id"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "action",
+		func(ctx context.Context, v any) (authz.Action, error) {
+			return ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["action"] = arg1
 	return args, nil
 }
 
@@ -18446,7 +19213,7 @@ func (ec *executionContext) fieldContext_Attachment_history(ctx context.Context,
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Attachment_history_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Attachment_history_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -19545,6 +20312,29 @@ func (ec *executionContext) fieldContext_Blocker_until(_ context.Context, field 
 	return graphql.NewScalarFieldContext("Blocker", field, false, false, "Time")
 }
 
+func (ec *executionContext) _Blocker_limit(ctx context.Context, field graphql.CollectedField, obj *model.Blocker) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Blocker_limit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Limit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int32) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint32(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Blocker_limit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Blocker", field, false, false, "Int")
+}
+
 func (ec *executionContext) _Blocker_hidden(ctx context.Context, field graphql.CollectedField, obj *model.Blocker) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -20252,7 +21042,7 @@ func (ec *executionContext) fieldContext_Call_attachments(ctx context.Context, f
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Call_attachments_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Call_attachments_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -20388,7 +21178,7 @@ func (ec *executionContext) fieldContext_Call_history(ctx context.Context, field
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Call_history_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Call_history_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -20695,6 +21485,162 @@ func (ec *executionContext) fieldContext_CallPayload_call(_ context.Context, fie
 		},
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _CommunicationConnection_edges(ctx context.Context, field graphql.CollectedField, obj *model.CommunicationConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_CommunicationConnection_edges(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Edges, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.CommunicationEdge) graphql.Marshaler {
+			return ec.marshalNCommunicationEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCommunicationEdgeᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_CommunicationConnection_edges(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "CommunicationConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_CommunicationEdge(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _CommunicationConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *model.CommunicationConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_CommunicationConnection_nodes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Nodes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []ent.Communication) graphql.Marshaler {
+			return ec.marshalNCommunication2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCommunicationᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_CommunicationConnection_nodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("CommunicationConnection", field, false, false, "Communication")
+}
+
+func (ec *executionContext) _CommunicationConnection_pageInfo(ctx context.Context, field graphql.CollectedField, obj *model.CommunicationConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_CommunicationConnection_pageInfo(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PageInfo, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *entgql.PageInfo[gid.ID]) graphql.Marshaler {
+			return ec.marshalNPageInfo2ᚖentgoᚗioᚋcontribᚋentgqlᚐPageInfo(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_CommunicationConnection_pageInfo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "CommunicationConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PageInfo(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _CommunicationConnection_totalCount(ctx context.Context, field graphql.CollectedField, obj *model.CommunicationConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_CommunicationConnection_totalCount(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.TotalCount, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_CommunicationConnection_totalCount(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("CommunicationConnection", field, false, false, "Int")
+}
+
+func (ec *executionContext) _CommunicationEdge_node(ctx context.Context, field graphql.CollectedField, obj *model.CommunicationEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_CommunicationEdge_node(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Node, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.Communication) graphql.Marshaler {
+			return ec.marshalNCommunication2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCommunication(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_CommunicationEdge_node(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("CommunicationEdge", field, false, false, "Communication")
+}
+
+func (ec *executionContext) _CommunicationEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *model.CommunicationEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_CommunicationEdge_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v entgql.Cursor[gid.ID]) graphql.Marshaler {
+			return ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_CommunicationEdge_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("CommunicationEdge", field, false, false, "Cursor")
 }
 
 func (ec *executionContext) _Contact_id(ctx context.Context, field graphql.CollectedField, obj *ent.Contact) (ret graphql.Marshaler) {
@@ -21216,7 +22162,7 @@ func (ec *executionContext) fieldContext_Contact_messages(ctx context.Context, f
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Contact_messages_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Contact_messages_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -21260,7 +22206,7 @@ func (ec *executionContext) fieldContext_Contact_calls(ctx context.Context, fiel
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Contact_calls_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Contact_calls_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -21304,7 +22250,7 @@ func (ec *executionContext) fieldContext_Contact_notes(ctx context.Context, fiel
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Contact_notes_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Contact_notes_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -21440,7 +22386,7 @@ func (ec *executionContext) fieldContext_Contact_history(ctx context.Context, fi
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Contact_history_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Contact_history_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -22255,7 +23201,7 @@ func (ec *executionContext) fieldContext_Customer_contacts(ctx context.Context, 
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Customer_contacts_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Customer_contacts_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -22299,7 +23245,7 @@ func (ec *executionContext) fieldContext_Customer_deals(ctx context.Context, fie
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Customer_deals_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Customer_deals_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -22343,7 +23289,7 @@ func (ec *executionContext) fieldContext_Customer_messages(ctx context.Context, 
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Customer_messages_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Customer_messages_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -22387,7 +23333,7 @@ func (ec *executionContext) fieldContext_Customer_calls(ctx context.Context, fie
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Customer_calls_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Customer_calls_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -22431,7 +23377,7 @@ func (ec *executionContext) fieldContext_Customer_tasks(ctx context.Context, fie
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Customer_tasks_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Customer_tasks_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -22475,7 +23421,7 @@ func (ec *executionContext) fieldContext_Customer_notes(ctx context.Context, fie
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Customer_notes_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Customer_notes_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -22519,7 +23465,7 @@ func (ec *executionContext) fieldContext_Customer_attachments(ctx context.Contex
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Customer_attachments_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Customer_attachments_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -22655,7 +23601,7 @@ func (ec *executionContext) fieldContext_Customer_history(ctx context.Context, f
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Customer_history_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Customer_history_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -23465,7 +24411,7 @@ func (ec *executionContext) fieldContext_Deal_messages(ctx context.Context, fiel
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Deal_messages_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Deal_messages_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -23509,7 +24455,7 @@ func (ec *executionContext) fieldContext_Deal_calls(ctx context.Context, field g
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Deal_calls_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Deal_calls_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -23553,7 +24499,7 @@ func (ec *executionContext) fieldContext_Deal_tasks(ctx context.Context, field g
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Deal_tasks_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Deal_tasks_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -23597,7 +24543,7 @@ func (ec *executionContext) fieldContext_Deal_notes(ctx context.Context, field g
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Deal_notes_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Deal_notes_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -23641,7 +24587,7 @@ func (ec *executionContext) fieldContext_Deal_attachments(ctx context.Context, f
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Deal_attachments_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Deal_attachments_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -23777,7 +24723,7 @@ func (ec *executionContext) fieldContext_Deal_history(ctx context.Context, field
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Deal_history_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Deal_history_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -24844,7 +25790,7 @@ func (ec *executionContext) fieldContext_Message_attachments(ctx context.Context
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Message_attachments_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Message_attachments_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -25012,7 +25958,7 @@ func (ec *executionContext) fieldContext_Message_history(ctx context.Context, fi
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Message_history_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Message_history_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -25563,6 +26509,68 @@ func (ec *executionContext) fieldContext_Mutation_purgeRecords(ctx context.Conte
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Mutation_purgeRecords_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_emptyBin(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_emptyBin(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().EmptyBin(ctx, fc.Args["input"].(model.EmptyBinInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "PURGE")
+				if err != nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.OperationPayload) graphql.Marshaler {
+			return ec.marshalNOperationPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐOperationPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_emptyBin(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_OperationPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_emptyBin_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -27263,7 +28271,7 @@ func (ec *executionContext) fieldContext_Note_attachments(ctx context.Context, f
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Note_attachments_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Note_attachments_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -27399,7 +28407,7 @@ func (ec *executionContext) fieldContext_Note_history(ctx context.Context, field
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Note_history_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Note_history_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -28131,7 +29139,7 @@ func (ec *executionContext) fieldContext_Operation_items(ctx context.Context, fi
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Operation_items_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Operation_items_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -28551,6 +29559,38 @@ func (ec *executionContext) fieldContext_OperationItem_label(_ context.Context, 
 	return graphql.NewScalarFieldContext("OperationItem", field, true, true, "String")
 }
 
+func (ec *executionContext) _OperationItem_cameWith(ctx context.Context, field graphql.CollectedField, obj *ent.OperationItem) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_OperationItem_cameWith(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.OperationItem().CameWith(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.Record) graphql.Marshaler {
+			return ec.marshalORecord2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecord(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_OperationItem_cameWith(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "OperationItem",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("FieldContext.Child cannot be called on type INTERFACE")
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _OperationItem_code(ctx context.Context, field graphql.CollectedField, obj *ent.OperationItem) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -28925,6 +29965,270 @@ func (ec *executionContext) _PageInfo_endCursor(ctx context.Context, field graph
 }
 func (ec *executionContext) fieldContext_PageInfo_endCursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("PageInfo", field, false, false, "Cursor")
+}
+
+func (ec *executionContext) _Preview_token(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_token(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Token, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_token(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Preview", field, false, false, "String")
+}
+
+func (ec *executionContext) _Preview_total(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_total(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Total, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_total(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Preview", field, false, false, "Int")
+}
+
+func (ec *executionContext) _Preview_byType(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_byType(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ByType, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []record.TypeCount) graphql.Marshaler {
+			return ec.marshalNTypeCount2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐTypeCountᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_byType(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Preview",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_TypeCount(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Preview_items(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_items(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Preview().Items(ctx, obj, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.OperationItemConnection) graphql.Marshaler {
+			return ec.marshalNOperationItemConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationItemConnection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_items(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Preview",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_OperationItemConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Preview_items_args); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Preview_blockers(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_blockers(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Preview().Blockers(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.Blocker) graphql.Marshaler {
+			return ec.marshalNBlocker2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐBlockerᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_blockers(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Preview",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Blocker(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Preview_brokenThreads(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_brokenThreads(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BrokenThreads(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*record.ThreadImpact) graphql.Marshaler {
+			return ec.marshalNThreadImpact2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐThreadImpactᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_brokenThreads(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Preview",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ThreadImpact(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Preview_affectedUsers(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_affectedUsers(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Preview().AffectedUsers(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.User) graphql.Marshaler {
+			return ec.marshalNUser2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUserᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_affectedUsers(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Preview",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_User(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Preview_needsApproval(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_needsApproval(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.NeedsApproval, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_needsApproval(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Preview", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _Preview_reversible(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Preview_reversible(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reversible, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Preview_reversible(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Preview", field, false, false, "Boolean")
 }
 
 func (ec *executionContext) _Query_node(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
@@ -29833,7 +31137,7 @@ func (ec *executionContext) _Query_bin(ctx context.Context, field graphql.Collec
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Bin(ctx, fc.Args["types"].([]ent.RecordKind), fc.Args["deletedBy"].(*gid.ID), fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
+			return ec.Resolvers.Query().Bin(ctx, fc.Args["types"].([]ent.RecordKind), fc.Args["deletedBy"].(*gid.ID), fc.Args["deletedFrom"].(*time.Time), fc.Args["deletedBefore"].(*time.Time), fc.Args["purgeBefore"].(*time.Time), fc.Args["owner"].(*gid.ID), fc.Args["operation"].(*gid.ID), fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
 		},
 		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
 			directive0 := next
@@ -29879,6 +31183,197 @@ func (ec *executionContext) fieldContext_Query_bin(ctx context.Context, field gr
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Query_bin_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_timeline(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_timeline(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Timeline(ctx, fc.Args["customer"].(gid.ID), fc.Args["types"].([]ent.RecordKind), fc.Args["from"].(*time.Time), fc.Args["to"].(*time.Time), fc.Args["states"].([]lifecycle.State), fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Customer")
+				if err != nil {
+					var zeroVal *model.CommunicationConnection
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "READ")
+				if err != nil {
+					var zeroVal *model.CommunicationConnection
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.CommunicationConnection
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.CommunicationConnection) graphql.Marshaler {
+			return ec.marshalNCommunicationConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCommunicationConnection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_timeline(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_CommunicationConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_timeline_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_preview(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_preview(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Preview(ctx, fc.Args["input"].(model.PreviewInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "READ")
+				if err != nil {
+					var zeroVal *record.Preview
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *record.Preview
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *record.Preview) graphql.Marshaler {
+			return ec.marshalNPreview2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐPreview(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_preview(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Preview(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_preview_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_whyNot(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_whyNot(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().WhyNot(ctx, fc.Args["id"].(gid.ID), fc.Args["action"].(authz.Action))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "READ")
+				if err != nil {
+					var zeroVal []*record.Reason
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal []*record.Reason
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v []*record.Reason) graphql.Marshaler {
+			return ec.marshalNReason2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐReasonᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_whyNot(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Reason(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_whyNot_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -29956,6 +31451,84 @@ func (ec *executionContext) fieldContext_Query___schema(_ context.Context, field
 		IsResolver: false,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields___Schema(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Reason_code(ctx context.Context, field graphql.CollectedField, obj *record.Reason) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Reason_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Code, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v lifecycle.Code) graphql.Marshaler {
+			return ec.marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Reason_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Reason", field, false, false, "Code")
+}
+
+func (ec *executionContext) _Reason_message(ctx context.Context, field graphql.CollectedField, obj *record.Reason) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Reason_message(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Reason().Message(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Reason_message(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Reason", field, true, true, "String")
+}
+
+func (ec *executionContext) _Reason_blockers(ctx context.Context, field graphql.CollectedField, obj *record.Reason) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Reason_blockers(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Reason().Blockers(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.Blocker) graphql.Marshaler {
+			return ec.marshalNBlocker2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐBlockerᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Reason_blockers(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Reason",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Blocker(ctx, field)
 		},
 	}
 	return fc, nil
@@ -30879,7 +32452,7 @@ func (ec *executionContext) fieldContext_Task_calls(ctx context.Context, field g
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Task_calls_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Task_calls_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -31015,7 +32588,7 @@ func (ec *executionContext) fieldContext_Task_history(ctx context.Context, field
 		}
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
-	if fc.Args, err = ec.field_Task_history_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_Task_history_args); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -31304,6 +32877,167 @@ func (ec *executionContext) _Team_name(ctx context.Context, field graphql.Collec
 }
 func (ec *executionContext) fieldContext_Team_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Team", field, false, false, "String")
+}
+
+func (ec *executionContext) _ThreadImpact_threadKey(ctx context.Context, field graphql.CollectedField, obj *record.ThreadImpact) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ThreadImpact_threadKey(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ThreadKey, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ThreadImpact_threadKey(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ThreadImpact", field, false, false, "String")
+}
+
+func (ec *executionContext) _ThreadImpact_subject(ctx context.Context, field graphql.CollectedField, obj *record.ThreadImpact) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ThreadImpact_subject(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Subject, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ThreadImpact_subject(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ThreadImpact", field, false, false, "String")
+}
+
+func (ec *executionContext) _ThreadImpact_going(ctx context.Context, field graphql.CollectedField, obj *record.ThreadImpact) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ThreadImpact_going(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Going, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ThreadImpact_going(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ThreadImpact", field, false, false, "Int")
+}
+
+func (ec *executionContext) _ThreadImpact_staying(ctx context.Context, field graphql.CollectedField, obj *record.ThreadImpact) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ThreadImpact_staying(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Staying, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ThreadImpact_staying(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ThreadImpact", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TypeCount_type(ctx context.Context, field graphql.CollectedField, obj *record.TypeCount) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TypeCount_type(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Type, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.RecordKind) graphql.Marshaler {
+			return ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TypeCount_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TypeCount", field, false, false, "RecordType")
+}
+
+func (ec *executionContext) _TypeCount_count(ctx context.Context, field graphql.CollectedField, obj *record.TypeCount) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TypeCount_count(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Count, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TypeCount_count(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TypeCount", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TypeCount_changed(ctx context.Context, field graphql.CollectedField, obj *record.TypeCount) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TypeCount_changed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Changed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TypeCount_changed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TypeCount", field, false, false, "Int")
 }
 
 func (ec *executionContext) _User_id(ctx context.Context, field graphql.CollectedField, obj *ent.User) (ret graphql.Marshaler) {
@@ -38841,7 +40575,7 @@ func (ec *executionContext) unmarshalInputDeleteRecordsInput(ctx context.Context
 		asMap["cascade"] = false
 	}
 
-	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "idempotencyKey", "cascade"}
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey", "cascade"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -38883,6 +40617,13 @@ func (ec *executionContext) unmarshalInputDeleteRecordsInput(ctx context.Context
 				return it, err
 			}
 			it.ExpectedCount = graphql.OmittableOf(data)
+		case "previewToken":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("previewToken"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PreviewToken = graphql.OmittableOf(data)
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -38911,6 +40652,90 @@ func (ec *executionContext) unmarshalInputDeleteRecordsInput(ctx context.Context
 func UnmarshalDeleteRecordsInput(ctx context.Context, raw any) (model.DeleteRecordsInput, error) {
 	var out model.DeleteRecordsInput
 	err := graphql.UnmarshalNamedInputFromContext(ctx, "DeleteRecordsInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputEmptyBinInput(ctx context.Context, obj any) (model.EmptyBinInput, error) {
+	var it model.EmptyBinInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"types", "deletedBy", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "types":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("types"))
+			data, err := ec.unmarshalORecordType2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKindᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Types = graphql.OmittableOf(data)
+		case "deletedBy":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("deletedBy"))
+			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.DeletedBy = graphql.OmittableOf(data)
+		case "reason":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("reason"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Reason = graphql.OmittableOf(data)
+		case "mode":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("mode"))
+			data, err := ec.unmarshalOOperationMode2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚋoperationᚐMode(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Mode = graphql.OmittableOf(data)
+		case "expectedCount":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("expectedCount"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ExpectedCount = graphql.OmittableOf(data)
+		case "previewToken":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("previewToken"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PreviewToken = graphql.OmittableOf(data)
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = graphql.OmittableOf(data)
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalEmptyBinInput unmarshals raw into the EmptyBinInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalEmptyBinInput(ctx context.Context, raw any) (model.EmptyBinInput, error) {
+	var out model.EmptyBinInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "EmptyBinInput", raw, &out)
 	return out, err
 }
 
@@ -40819,6 +42644,83 @@ func UnmarshalNoteWhereInput(ctx context.Context, raw any) (ent.NoteWhereInput, 
 	return out, err
 }
 
+func (ec *executionContext) unmarshalInputPreviewInput(ctx context.Context, obj any) (model.PreviewInput, error) {
+	var it model.PreviewInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"delete", "void", "restore", "purge", "emptyBin", "undo"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "delete":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("delete"))
+			data, err := ec.unmarshalODeleteRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐDeleteRecordsInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Delete = graphql.OmittableOf(data)
+		case "void":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("void"))
+			data, err := ec.unmarshalOVoidRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidRecordsInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Void = graphql.OmittableOf(data)
+		case "restore":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("restore"))
+			data, err := ec.unmarshalORestoreRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRestoreRecordsInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Restore = graphql.OmittableOf(data)
+		case "purge":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("purge"))
+			data, err := ec.unmarshalOPurgeRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPurgeRecordsInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Purge = graphql.OmittableOf(data)
+		case "emptyBin":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("emptyBin"))
+			data, err := ec.unmarshalOEmptyBinInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐEmptyBinInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.EmptyBin = graphql.OmittableOf(data)
+		case "undo":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("undo"))
+			data, err := ec.unmarshalOUndoOperationInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐUndoOperationInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Undo = graphql.OmittableOf(data)
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalPreviewInput unmarshals raw into the PreviewInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalPreviewInput(ctx context.Context, raw any) (model.PreviewInput, error) {
+	var out model.PreviewInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "PreviewInput", raw, &out)
+	return out, err
+}
+
 func (ec *executionContext) unmarshalInputPurgeRecordsInput(ctx context.Context, obj any) (model.PurgeRecordsInput, error) {
 	var it model.PurgeRecordsInput
 	if obj == nil {
@@ -40830,7 +42732,7 @@ func (ec *executionContext) unmarshalInputPurgeRecordsInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "idempotencyKey"}
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -40872,6 +42774,13 @@ func (ec *executionContext) unmarshalInputPurgeRecordsInput(ctx context.Context,
 				return it, err
 			}
 			it.ExpectedCount = graphql.OmittableOf(data)
+		case "previewToken":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("previewToken"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PreviewToken = graphql.OmittableOf(data)
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -41506,7 +43415,7 @@ func (ec *executionContext) unmarshalInputRestoreRecordsInput(ctx context.Contex
 		asMap["withAncestors"] = false
 	}
 
-	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "idempotencyKey", "overrides", "withAncestors", "newParentID"}
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey", "overrides", "withAncestors", "newParentID"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -41548,6 +43457,13 @@ func (ec *executionContext) unmarshalInputRestoreRecordsInput(ctx context.Contex
 				return it, err
 			}
 			it.ExpectedCount = graphql.OmittableOf(data)
+		case "previewToken":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("previewToken"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PreviewToken = graphql.OmittableOf(data)
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -43992,7 +45908,7 @@ func (ec *executionContext) unmarshalInputVoidRecordsInput(ctx context.Context, 
 		asMap["cascade"] = false
 	}
 
-	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "idempotencyKey", "cascade", "duplicateOf"}
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey", "cascade", "duplicateOf"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -44034,6 +45950,13 @@ func (ec *executionContext) unmarshalInputVoidRecordsInput(ctx context.Context, 
 				return it, err
 			}
 			it.ExpectedCount = graphql.OmittableOf(data)
+		case "previewToken":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("previewToken"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PreviewToken = graphql.OmittableOf(data)
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -44075,6 +45998,34 @@ func UnmarshalVoidRecordsInput(ctx context.Context, raw any) (model.VoidRecordsI
 // endregion **************************** input.gotpl *****************************
 
 // region    ************************** interface.gotpl ***************************
+
+func (ec *executionContext) _Communication(ctx context.Context, sel ast.SelectionSet, obj ent.Communication) graphql.Marshaler {
+	switch obj := (obj).(type) {
+	case nil:
+		return graphql.Null
+	case *ent.Note:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._Note(ctx, sel, obj)
+	case *ent.Message:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._Message(ctx, sel, obj)
+	case *ent.Call:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._Call(ctx, sel, obj)
+	default:
+		if typedObj, ok := obj.(graphql.Marshaler); ok {
+			return typedObj
+		} else {
+			panic(fmt.Errorf("unexpected type %T; non-generated variants of Communication must implement graphql.Marshaler", obj))
+		}
+	}
+}
 
 func (ec *executionContext) _Node(ctx context.Context, sel ast.SelectionSet, obj ent.Noder) graphql.Marshaler {
 	switch obj := (obj).(type) {
@@ -44224,6 +46175,9 @@ func (ec *executionContext) _Record(ctx context.Context, sel ast.SelectionSet, o
 var actorImplementors = []string{"Actor"}
 
 func (ec *executionContext) _Actor(ctx context.Context, sel ast.SelectionSet, obj *model.Actor) graphql.Marshaler {
+	if fields := ec.directActor(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeActor(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, actorImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -44233,7 +46187,7 @@ func (ec *executionContext) _Actor(ctx context.Context, sel ast.SelectionSet, ob
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Actor")
 		case "kind":
-			out.Values[i] = ec._Actor_kind(ctx, field, obj)
+			out.Values[i] = ec.marshalNActorKind2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐActorKind(ctx, field.Selections, obj.Kind)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -44262,6 +46216,9 @@ func (ec *executionContext) _Actor(ctx context.Context, sel ast.SelectionSet, ob
 var attachmentImplementors = []string{"Attachment", "Node", "Record"}
 
 func (ec *executionContext) _Attachment(ctx context.Context, sel ast.SelectionSet, obj *ent.Attachment) graphql.Marshaler {
+	if fields := ec.directAttachment(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAttachment(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, attachmentImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -44271,72 +46228,72 @@ func (ec *executionContext) _Attachment(ctx context.Context, sel ast.SelectionSe
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Attachment")
 		case "id":
-			out.Values[i] = ec._Attachment_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Attachment_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "updatedAt":
-			out.Values[i] = ec._Attachment_updatedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "state":
-			out.Values[i] = ec._Attachment_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateChangedAt":
-			out.Values[i] = ec._Attachment_stateChangedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StateChangedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateReason":
-			out.Values[i] = ec._Attachment_stateReason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.StateReason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "orphanedAt":
-			out.Values[i] = ec._Attachment_orphanedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.OrphanedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "purgeAfter":
-			out.Values[i] = ec._Attachment_purgeAfter(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "suspendedUntil":
-			out.Values[i] = ec._Attachment_suspendedUntil(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._Attachment_version(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "filename":
-			out.Values[i] = ec._Attachment_filename(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2string(ctx, field.Selections, obj.Filename)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "mediaType":
-			out.Values[i] = ec._Attachment_mediaType(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.MediaType)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "size":
-			out.Values[i] = ec._Attachment_size(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Size)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "sha256":
-			out.Values[i] = ec._Attachment_sha256(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Sha256)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -44395,12 +46352,12 @@ func (ec *executionContext) _Attachment(ctx context.Context, sel ast.SelectionSe
 					return ec._Attachment_note(ctx, field, obj)
 				})
 		case "type":
-			out.Values[i] = ec._Attachment_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type())
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "label":
-			out.Values[i] = ec._Attachment_label(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Label())
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -44442,6 +46399,9 @@ func (ec *executionContext) _Attachment(ctx context.Context, sel ast.SelectionSe
 var attachmentConnectionImplementors = []string{"AttachmentConnection"}
 
 func (ec *executionContext) _AttachmentConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.AttachmentConnection) graphql.Marshaler {
+	if fields := ec.directAttachmentConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAttachmentConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, attachmentConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -44461,7 +46421,7 @@ func (ec *executionContext) _AttachmentConnection(ctx context.Context, sel ast.S
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._AttachmentConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -44490,6 +46450,9 @@ func (ec *executionContext) _AttachmentConnection(ctx context.Context, sel ast.S
 var attachmentEdgeImplementors = []string{"AttachmentEdge"}
 
 func (ec *executionContext) _AttachmentEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.AttachmentEdge) graphql.Marshaler {
+	if fields := ec.directAttachmentEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAttachmentEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, attachmentEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -44504,7 +46467,7 @@ func (ec *executionContext) _AttachmentEdge(ctx context.Context, sel ast.Selecti
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._AttachmentEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -44528,6 +46491,9 @@ func (ec *executionContext) _AttachmentEdge(ctx context.Context, sel ast.Selecti
 var attachmentPayloadImplementors = []string{"AttachmentPayload"}
 
 func (ec *executionContext) _AttachmentPayload(ctx context.Context, sel ast.SelectionSet, obj *model.AttachmentPayload) graphql.Marshaler {
+	if fields := ec.directAttachmentPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAttachmentPayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, attachmentPayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -44561,6 +46527,9 @@ func (ec *executionContext) _AttachmentPayload(ctx context.Context, sel ast.Sele
 var auditEventImplementors = []string{"AuditEvent", "Node"}
 
 func (ec *executionContext) _AuditEvent(ctx context.Context, sel ast.SelectionSet, obj *ent.AuditEvent) graphql.Marshaler {
+	if fields := ec.directAuditEvent(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAuditEvent(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, auditEventImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -44570,62 +46539,62 @@ func (ec *executionContext) _AuditEvent(ctx context.Context, sel ast.SelectionSe
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("AuditEvent")
 		case "id":
-			out.Values[i] = ec._AuditEvent_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "at":
-			out.Values[i] = ec._AuditEvent_at(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.At)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "action":
-			out.Values[i] = ec._AuditEvent_action(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Action)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "outcome":
-			out.Values[i] = ec._AuditEvent_outcome(ctx, field, obj)
+			out.Values[i] = ec.marshalNAuditOutcome2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋauditeventᚐOutcome(ctx, field.Selections, obj.Outcome)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "recordID":
-			out.Values[i] = ec._AuditEvent_recordID(ctx, field, obj)
+			out.Values[i] = ec.marshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.RecordID)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "from":
-			out.Values[i] = ec._AuditEvent_from(ctx, field, obj)
+			out.Values[i] = ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.From)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "to":
-			out.Values[i] = ec._AuditEvent_to(ctx, field, obj)
+			out.Values[i] = ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.To)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._AuditEvent_version(ctx, field, obj)
+			out.Values[i] = ec.marshalOInt2ᚖint(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "requestID":
-			out.Values[i] = ec._AuditEvent_requestID(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.RequestID)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "rule":
-			out.Values[i] = ec._AuditEvent_rule(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Rule)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "policyVersion":
-			out.Values[i] = ec._AuditEvent_policyVersion(ctx, field, obj)
+			out.Values[i] = ec.marshalOInt2ᚖint(ctx, field.Selections, obj.PolicyVersion)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "count":
-			out.Values[i] = ec._AuditEvent_count(ctx, field, obj)
+			out.Values[i] = ec.marshalOInt2ᚖint(ctx, field.Selections, obj.Count)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -44685,6 +46654,9 @@ func (ec *executionContext) _AuditEvent(ctx context.Context, sel ast.SelectionSe
 var auditEventConnectionImplementors = []string{"AuditEventConnection"}
 
 func (ec *executionContext) _AuditEventConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.AuditEventConnection) graphql.Marshaler {
+	if fields := ec.directAuditEventConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAuditEventConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, auditEventConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -44704,7 +46676,7 @@ func (ec *executionContext) _AuditEventConnection(ctx context.Context, sel ast.S
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._AuditEventConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -44733,6 +46705,9 @@ func (ec *executionContext) _AuditEventConnection(ctx context.Context, sel ast.S
 var auditEventEdgeImplementors = []string{"AuditEventEdge"}
 
 func (ec *executionContext) _AuditEventEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.AuditEventEdge) graphql.Marshaler {
+	if fields := ec.directAuditEventEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAuditEventEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, auditEventEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -44747,7 +46722,7 @@ func (ec *executionContext) _AuditEventEdge(ctx context.Context, sel ast.Selecti
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._AuditEventEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -44771,6 +46746,9 @@ func (ec *executionContext) _AuditEventEdge(ctx context.Context, sel ast.Selecti
 var blockerImplementors = []string{"Blocker"}
 
 func (ec *executionContext) _Blocker(ctx context.Context, sel ast.SelectionSet, obj *model.Blocker) graphql.Marshaler {
+	if fields := ec.directBlocker(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeBlocker(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, blockerImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -44780,17 +46758,17 @@ func (ec *executionContext) _Blocker(ctx context.Context, sel ast.SelectionSet, 
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Blocker")
 		case "code":
-			out.Values[i] = ec._Blocker_code(ctx, field, obj)
+			out.Values[i] = ec.marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx, field.Selections, obj.Code)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "type":
-			out.Values[i] = ec._Blocker_type(ctx, field, obj)
+			out.Values[i] = ec.marshalORecordType2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "count":
-			out.Values[i] = ec._Blocker_count(ctx, field, obj)
+			out.Values[i] = ec.marshalOInt2ᚖint32(ctx, field.Selections, obj.Count)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
@@ -44800,22 +46778,22 @@ func (ec *executionContext) _Blocker(ctx context.Context, sel ast.SelectionSet, 
 				out.Invalids++
 			}
 		case "field":
-			out.Values[i] = ec._Blocker_field(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Field)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "value":
-			out.Values[i] = ec._Blocker_value(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Value)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "state":
-			out.Values[i] = ec._Blocker_state(ctx, field, obj)
+			out.Values[i] = ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "version":
-			out.Values[i] = ec._Blocker_version(ctx, field, obj)
+			out.Values[i] = ec.marshalOInt2ᚖint32(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
@@ -44830,12 +46808,17 @@ func (ec *executionContext) _Blocker(ctx context.Context, sel ast.SelectionSet, 
 				out.Invalids++
 			}
 		case "until":
-			out.Values[i] = ec._Blocker_until(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.Until)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "limit":
+			out.Values[i] = ec.marshalOInt2ᚖint32(ctx, field.Selections, obj.Limit)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "hidden":
-			out.Values[i] = ec._Blocker_hidden(ctx, field, obj)
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Hidden)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -44856,9 +46839,12 @@ func (ec *executionContext) _Blocker(ctx context.Context, sel ast.SelectionSet, 
 	return out
 }
 
-var callImplementors = []string{"Call", "Node", "Record"}
+var callImplementors = []string{"Call", "Node", "Record", "Communication"}
 
 func (ec *executionContext) _Call(ctx context.Context, sel ast.SelectionSet, obj *ent.Call) graphql.Marshaler {
+	if fields := ec.directCall(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCall(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, callImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -44868,87 +46854,87 @@ func (ec *executionContext) _Call(ctx context.Context, sel ast.SelectionSet, obj
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Call")
 		case "id":
-			out.Values[i] = ec._Call_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Call_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "updatedAt":
-			out.Values[i] = ec._Call_updatedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "state":
-			out.Values[i] = ec._Call_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateChangedAt":
-			out.Values[i] = ec._Call_stateChangedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StateChangedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateReason":
-			out.Values[i] = ec._Call_stateReason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.StateReason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "orphanedAt":
-			out.Values[i] = ec._Call_orphanedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.OrphanedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "purgeAfter":
-			out.Values[i] = ec._Call_purgeAfter(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "suspendedUntil":
-			out.Values[i] = ec._Call_suspendedUntil(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._Call_version(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "direction":
-			out.Values[i] = ec._Call_direction(ctx, field, obj)
+			out.Values[i] = ec.marshalNCallDirection2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcallᚐDirection(ctx, field.Selections, obj.Direction)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "fromNumber":
-			out.Values[i] = ec._Call_fromNumber(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.FromNumber)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "toNumber":
-			out.Values[i] = ec._Call_toNumber(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.ToNumber)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "startedAt":
-			out.Values[i] = ec._Call_startedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StartedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "durationSeconds":
-			out.Values[i] = ec._Call_durationSeconds(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.DurationSeconds)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "outcome":
-			out.Values[i] = ec._Call_outcome(ctx, field, obj)
+			out.Values[i] = ec.marshalNCallOutcome2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcallᚐOutcome(ctx, field.Selections, obj.Outcome)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "externalID":
-			out.Values[i] = ec._Call_externalID(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.ExternalID)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -45007,12 +46993,12 @@ func (ec *executionContext) _Call(ctx context.Context, sel ast.SelectionSet, obj
 					return ec._Call_attachments(ctx, field, obj)
 				})
 		case "type":
-			out.Values[i] = ec._Call_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type())
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "label":
-			out.Values[i] = ec._Call_label(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Label())
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -45072,6 +47058,9 @@ func (ec *executionContext) _Call(ctx context.Context, sel ast.SelectionSet, obj
 var callConnectionImplementors = []string{"CallConnection"}
 
 func (ec *executionContext) _CallConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.CallConnection) graphql.Marshaler {
+	if fields := ec.directCallConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCallConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, callConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45091,7 +47080,7 @@ func (ec *executionContext) _CallConnection(ctx context.Context, sel ast.Selecti
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._CallConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -45120,6 +47109,9 @@ func (ec *executionContext) _CallConnection(ctx context.Context, sel ast.Selecti
 var callEdgeImplementors = []string{"CallEdge"}
 
 func (ec *executionContext) _CallEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.CallEdge) graphql.Marshaler {
+	if fields := ec.directCallEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCallEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, callEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45134,7 +47126,7 @@ func (ec *executionContext) _CallEdge(ctx context.Context, sel ast.SelectionSet,
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._CallEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -45158,6 +47150,9 @@ func (ec *executionContext) _CallEdge(ctx context.Context, sel ast.SelectionSet,
 var callPayloadImplementors = []string{"CallPayload"}
 
 func (ec *executionContext) _CallPayload(ctx context.Context, sel ast.SelectionSet, obj *model.CallPayload) graphql.Marshaler {
+	if fields := ec.directCallPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCallPayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, callPayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45188,9 +47183,104 @@ func (ec *executionContext) _CallPayload(ctx context.Context, sel ast.SelectionS
 	return out
 }
 
+var communicationConnectionImplementors = []string{"CommunicationConnection"}
+
+func (ec *executionContext) _CommunicationConnection(ctx context.Context, sel ast.SelectionSet, obj *model.CommunicationConnection) graphql.Marshaler {
+	if fields := ec.directCommunicationConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCommunicationConnection(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, communicationConnectionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("CommunicationConnection")
+		case "edges":
+			out.Values[i] = ec._CommunicationConnection_edges(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "nodes":
+			out.Values[i] = ec._CommunicationConnection_nodes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pageInfo":
+			out.Values[i] = ec._CommunicationConnection_pageInfo(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "totalCount":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.TotalCount)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var communicationEdgeImplementors = []string{"CommunicationEdge"}
+
+func (ec *executionContext) _CommunicationEdge(ctx context.Context, sel ast.SelectionSet, obj *model.CommunicationEdge) graphql.Marshaler {
+	if fields := ec.directCommunicationEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCommunicationEdge(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, communicationEdgeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("CommunicationEdge")
+		case "node":
+			out.Values[i] = ec._CommunicationEdge_node(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cursor":
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var contactImplementors = []string{"Contact", "Node", "Record"}
 
 func (ec *executionContext) _Contact(ctx context.Context, sel ast.SelectionSet, obj *ent.Contact) graphql.Marshaler {
+	if fields := ec.directContact(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeContact(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, contactImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45200,72 +47290,72 @@ func (ec *executionContext) _Contact(ctx context.Context, sel ast.SelectionSet, 
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Contact")
 		case "id":
-			out.Values[i] = ec._Contact_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Contact_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "updatedAt":
-			out.Values[i] = ec._Contact_updatedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "state":
-			out.Values[i] = ec._Contact_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateChangedAt":
-			out.Values[i] = ec._Contact_stateChangedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StateChangedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateReason":
-			out.Values[i] = ec._Contact_stateReason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.StateReason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "orphanedAt":
-			out.Values[i] = ec._Contact_orphanedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.OrphanedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "purgeAfter":
-			out.Values[i] = ec._Contact_purgeAfter(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "suspendedUntil":
-			out.Values[i] = ec._Contact_suspendedUntil(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._Contact_version(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "name":
-			out.Values[i] = ec._Contact_name(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2string(ctx, field.Selections, obj.Name)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "email":
-			out.Values[i] = ec._Contact_email(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Email)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "phone":
-			out.Values[i] = ec._Contact_phone(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Phone)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "title":
-			out.Values[i] = ec._Contact_title(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Title)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -45318,12 +47408,12 @@ func (ec *executionContext) _Contact(ctx context.Context, sel ast.SelectionSet, 
 					return ec._Contact_notes(ctx, field, obj)
 				})
 		case "type":
-			out.Values[i] = ec._Contact_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type())
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "label":
-			out.Values[i] = ec._Contact_label(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Label())
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -45365,6 +47455,9 @@ func (ec *executionContext) _Contact(ctx context.Context, sel ast.SelectionSet, 
 var contactConnectionImplementors = []string{"ContactConnection"}
 
 func (ec *executionContext) _ContactConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.ContactConnection) graphql.Marshaler {
+	if fields := ec.directContactConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeContactConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, contactConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45384,7 +47477,7 @@ func (ec *executionContext) _ContactConnection(ctx context.Context, sel ast.Sele
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._ContactConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -45413,6 +47506,9 @@ func (ec *executionContext) _ContactConnection(ctx context.Context, sel ast.Sele
 var contactEdgeImplementors = []string{"ContactEdge"}
 
 func (ec *executionContext) _ContactEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.ContactEdge) graphql.Marshaler {
+	if fields := ec.directContactEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeContactEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, contactEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45427,7 +47523,7 @@ func (ec *executionContext) _ContactEdge(ctx context.Context, sel ast.SelectionS
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._ContactEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -45451,6 +47547,9 @@ func (ec *executionContext) _ContactEdge(ctx context.Context, sel ast.SelectionS
 var contactPayloadImplementors = []string{"ContactPayload"}
 
 func (ec *executionContext) _ContactPayload(ctx context.Context, sel ast.SelectionSet, obj *model.ContactPayload) graphql.Marshaler {
+	if fields := ec.directContactPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeContactPayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, contactPayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45484,6 +47583,9 @@ func (ec *executionContext) _ContactPayload(ctx context.Context, sel ast.Selecti
 var customerImplementors = []string{"Customer", "Node", "Record"}
 
 func (ec *executionContext) _Customer(ctx context.Context, sel ast.SelectionSet, obj *ent.Customer) graphql.Marshaler {
+	if fields := ec.directCustomer(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCustomer(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, customerImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45493,97 +47595,97 @@ func (ec *executionContext) _Customer(ctx context.Context, sel ast.SelectionSet,
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Customer")
 		case "id":
-			out.Values[i] = ec._Customer_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Customer_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "updatedAt":
-			out.Values[i] = ec._Customer_updatedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "number":
-			out.Values[i] = ec._Customer_number(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Number)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "state":
-			out.Values[i] = ec._Customer_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateChangedAt":
-			out.Values[i] = ec._Customer_stateChangedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StateChangedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateReason":
-			out.Values[i] = ec._Customer_stateReason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.StateReason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "orphanedAt":
-			out.Values[i] = ec._Customer_orphanedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.OrphanedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "purgeAfter":
-			out.Values[i] = ec._Customer_purgeAfter(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "suspendedUntil":
-			out.Values[i] = ec._Customer_suspendedUntil(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._Customer_version(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "name":
-			out.Values[i] = ec._Customer_name(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2string(ctx, field.Selections, obj.Name)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "kind":
-			out.Values[i] = ec._Customer_kind(ctx, field, obj)
+			out.Values[i] = ec.marshalNCustomerKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcustomerᚐKind(ctx, field.Selections, obj.Kind)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "email":
-			out.Values[i] = ec._Customer_email(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Email)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "phone":
-			out.Values[i] = ec._Customer_phone(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Phone)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "domain":
-			out.Values[i] = ec._Customer_domain(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Domain)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "status":
-			out.Values[i] = ec._Customer_status(ctx, field, obj)
+			out.Values[i] = ec.marshalNCustomerStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcustomerᚐStatus(ctx, field.Selections, obj.Status)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "lastActivityAt":
-			out.Values[i] = ec._Customer_lastActivityAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.LastActivityAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "endedAt":
-			out.Values[i] = ec._Customer_endedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.EndedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -45654,12 +47756,12 @@ func (ec *executionContext) _Customer(ctx context.Context, sel ast.SelectionSet,
 					return ec._Customer_attachments(ctx, field, obj)
 				})
 		case "type":
-			out.Values[i] = ec._Customer_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type())
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "label":
-			out.Values[i] = ec._Customer_label(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Label())
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -45701,6 +47803,9 @@ func (ec *executionContext) _Customer(ctx context.Context, sel ast.SelectionSet,
 var customerConnectionImplementors = []string{"CustomerConnection"}
 
 func (ec *executionContext) _CustomerConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.CustomerConnection) graphql.Marshaler {
+	if fields := ec.directCustomerConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCustomerConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, customerConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45720,7 +47825,7 @@ func (ec *executionContext) _CustomerConnection(ctx context.Context, sel ast.Sel
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._CustomerConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -45749,6 +47854,9 @@ func (ec *executionContext) _CustomerConnection(ctx context.Context, sel ast.Sel
 var customerEdgeImplementors = []string{"CustomerEdge"}
 
 func (ec *executionContext) _CustomerEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.CustomerEdge) graphql.Marshaler {
+	if fields := ec.directCustomerEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCustomerEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, customerEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45763,7 +47871,7 @@ func (ec *executionContext) _CustomerEdge(ctx context.Context, sel ast.Selection
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._CustomerEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -45787,6 +47895,9 @@ func (ec *executionContext) _CustomerEdge(ctx context.Context, sel ast.Selection
 var customerPayloadImplementors = []string{"CustomerPayload"}
 
 func (ec *executionContext) _CustomerPayload(ctx context.Context, sel ast.SelectionSet, obj *model.CustomerPayload) graphql.Marshaler {
+	if fields := ec.directCustomerPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeCustomerPayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, customerPayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45820,6 +47931,9 @@ func (ec *executionContext) _CustomerPayload(ctx context.Context, sel ast.Select
 var dealImplementors = []string{"Deal", "Node", "Record"}
 
 func (ec *executionContext) _Deal(ctx context.Context, sel ast.SelectionSet, obj *ent.Deal) graphql.Marshaler {
+	if fields := ec.directDeal(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeDeal(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, dealImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -45829,82 +47943,82 @@ func (ec *executionContext) _Deal(ctx context.Context, sel ast.SelectionSet, obj
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Deal")
 		case "id":
-			out.Values[i] = ec._Deal_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Deal_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "updatedAt":
-			out.Values[i] = ec._Deal_updatedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "number":
-			out.Values[i] = ec._Deal_number(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Number)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "state":
-			out.Values[i] = ec._Deal_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateChangedAt":
-			out.Values[i] = ec._Deal_stateChangedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StateChangedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateReason":
-			out.Values[i] = ec._Deal_stateReason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.StateReason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "orphanedAt":
-			out.Values[i] = ec._Deal_orphanedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.OrphanedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "purgeAfter":
-			out.Values[i] = ec._Deal_purgeAfter(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "suspendedUntil":
-			out.Values[i] = ec._Deal_suspendedUntil(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._Deal_version(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "name":
-			out.Values[i] = ec._Deal_name(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2string(ctx, field.Selections, obj.Name)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "amount":
-			out.Values[i] = ec._Deal_amount(ctx, field, obj)
+			out.Values[i] = ec.marshalOFloat2ᚖfloat64(ctx, field.Selections, obj.Amount)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "currency":
-			out.Values[i] = ec._Deal_currency(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Currency)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stage":
-			out.Values[i] = ec._Deal_stage(ctx, field, obj)
+			out.Values[i] = ec.marshalNDealStage2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋdealᚐStage(ctx, field.Selections, obj.Stage)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "closesAt":
-			out.Values[i] = ec._Deal_closesAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.ClosesAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -45975,12 +48089,12 @@ func (ec *executionContext) _Deal(ctx context.Context, sel ast.SelectionSet, obj
 					return ec._Deal_attachments(ctx, field, obj)
 				})
 		case "type":
-			out.Values[i] = ec._Deal_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type())
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "label":
-			out.Values[i] = ec._Deal_label(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Label())
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -46028,6 +48142,9 @@ func (ec *executionContext) _Deal(ctx context.Context, sel ast.SelectionSet, obj
 var dealConnectionImplementors = []string{"DealConnection"}
 
 func (ec *executionContext) _DealConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.DealConnection) graphql.Marshaler {
+	if fields := ec.directDealConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeDealConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, dealConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46047,7 +48164,7 @@ func (ec *executionContext) _DealConnection(ctx context.Context, sel ast.Selecti
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._DealConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -46076,6 +48193,9 @@ func (ec *executionContext) _DealConnection(ctx context.Context, sel ast.Selecti
 var dealEdgeImplementors = []string{"DealEdge"}
 
 func (ec *executionContext) _DealEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.DealEdge) graphql.Marshaler {
+	if fields := ec.directDealEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeDealEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, dealEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46090,7 +48210,7 @@ func (ec *executionContext) _DealEdge(ctx context.Context, sel ast.SelectionSet,
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._DealEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -46114,6 +48234,9 @@ func (ec *executionContext) _DealEdge(ctx context.Context, sel ast.SelectionSet,
 var dealPayloadImplementors = []string{"DealPayload"}
 
 func (ec *executionContext) _DealPayload(ctx context.Context, sel ast.SelectionSet, obj *model.DealPayload) graphql.Marshaler {
+	if fields := ec.directDealPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeDealPayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, dealPayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46147,6 +48270,9 @@ func (ec *executionContext) _DealPayload(ctx context.Context, sel ast.SelectionS
 var fieldChangeImplementors = []string{"FieldChange"}
 
 func (ec *executionContext) _FieldChange(ctx context.Context, sel ast.SelectionSet, obj *model.FieldChange) graphql.Marshaler {
+	if fields := ec.directFieldChange(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeFieldChange(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, fieldChangeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46156,17 +48282,17 @@ func (ec *executionContext) _FieldChange(ctx context.Context, sel ast.SelectionS
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("FieldChange")
 		case "field":
-			out.Values[i] = ec._FieldChange_field(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Field)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "old":
-			out.Values[i] = ec._FieldChange_old(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Old)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "new":
-			out.Values[i] = ec._FieldChange_new(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.New)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
@@ -46187,9 +48313,12 @@ func (ec *executionContext) _FieldChange(ctx context.Context, sel ast.SelectionS
 	return out
 }
 
-var messageImplementors = []string{"Message", "Node", "Record"}
+var messageImplementors = []string{"Message", "Communication", "Node", "Record"}
 
 func (ec *executionContext) _Message(ctx context.Context, sel ast.SelectionSet, obj *ent.Message) graphql.Marshaler {
+	if fields := ec.directMessage(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeMessage(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, messageImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46199,102 +48328,102 @@ func (ec *executionContext) _Message(ctx context.Context, sel ast.SelectionSet, 
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Message")
 		case "id":
-			out.Values[i] = ec._Message_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Message_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "updatedAt":
-			out.Values[i] = ec._Message_updatedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "state":
-			out.Values[i] = ec._Message_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateChangedAt":
-			out.Values[i] = ec._Message_stateChangedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StateChangedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateReason":
-			out.Values[i] = ec._Message_stateReason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.StateReason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "orphanedAt":
-			out.Values[i] = ec._Message_orphanedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.OrphanedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "purgeAfter":
-			out.Values[i] = ec._Message_purgeAfter(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "suspendedUntil":
-			out.Values[i] = ec._Message_suspendedUntil(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._Message_version(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "channel":
-			out.Values[i] = ec._Message_channel(ctx, field, obj)
+			out.Values[i] = ec.marshalNMessageChannel2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐChannel(ctx, field.Selections, obj.Channel)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "category":
-			out.Values[i] = ec._Message_category(ctx, field, obj)
+			out.Values[i] = ec.marshalNMessageCategory2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐCategory(ctx, field.Selections, obj.Category)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "direction":
-			out.Values[i] = ec._Message_direction(ctx, field, obj)
+			out.Values[i] = ec.marshalNMessageDirection2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐDirection(ctx, field.Selections, obj.Direction)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "sender":
-			out.Values[i] = ec._Message_sender(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Sender)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "senderName":
-			out.Values[i] = ec._Message_senderName(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.SenderName)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "subject":
-			out.Values[i] = ec._Message_subject(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Subject)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "body":
-			out.Values[i] = ec._Message_body(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Body)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "sentAt":
-			out.Values[i] = ec._Message_sentAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.SentAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "messageID":
-			out.Values[i] = ec._Message_messageID(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.MessageID)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "threadKey":
-			out.Values[i] = ec._Message_threadKey(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.ThreadKey)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -46359,12 +48488,12 @@ func (ec *executionContext) _Message(ctx context.Context, sel ast.SelectionSet, 
 					return ec._Message_recipients(ctx, field, obj)
 				})
 		case "type":
-			out.Values[i] = ec._Message_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type())
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "label":
-			out.Values[i] = ec._Message_label(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Label())
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -46424,6 +48553,9 @@ func (ec *executionContext) _Message(ctx context.Context, sel ast.SelectionSet, 
 var messageConnectionImplementors = []string{"MessageConnection"}
 
 func (ec *executionContext) _MessageConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.MessageConnection) graphql.Marshaler {
+	if fields := ec.directMessageConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeMessageConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, messageConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46443,7 +48575,7 @@ func (ec *executionContext) _MessageConnection(ctx context.Context, sel ast.Sele
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._MessageConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -46472,6 +48604,9 @@ func (ec *executionContext) _MessageConnection(ctx context.Context, sel ast.Sele
 var messageEdgeImplementors = []string{"MessageEdge"}
 
 func (ec *executionContext) _MessageEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.MessageEdge) graphql.Marshaler {
+	if fields := ec.directMessageEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeMessageEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, messageEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46486,7 +48621,7 @@ func (ec *executionContext) _MessageEdge(ctx context.Context, sel ast.SelectionS
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._MessageEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -46510,6 +48645,9 @@ func (ec *executionContext) _MessageEdge(ctx context.Context, sel ast.SelectionS
 var messagePayloadImplementors = []string{"MessagePayload"}
 
 func (ec *executionContext) _MessagePayload(ctx context.Context, sel ast.SelectionSet, obj *model.MessagePayload) graphql.Marshaler {
+	if fields := ec.directMessagePayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeMessagePayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, messagePayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46583,6 +48721,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 		case "purgeRecords":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_purgeRecords(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "emptyBin":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_emptyBin(ctx, field)
 			})
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
@@ -46723,9 +48868,12 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 	return out
 }
 
-var noteImplementors = []string{"Note", "Node", "Record"}
+var noteImplementors = []string{"Note", "Communication", "Node", "Record"}
 
 func (ec *executionContext) _Note(ctx context.Context, sel ast.SelectionSet, obj *ent.Note) graphql.Marshaler {
+	if fields := ec.directNote(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeNote(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, noteImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46735,67 +48883,67 @@ func (ec *executionContext) _Note(ctx context.Context, sel ast.SelectionSet, obj
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Note")
 		case "id":
-			out.Values[i] = ec._Note_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Note_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "updatedAt":
-			out.Values[i] = ec._Note_updatedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "state":
-			out.Values[i] = ec._Note_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateChangedAt":
-			out.Values[i] = ec._Note_stateChangedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StateChangedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateReason":
-			out.Values[i] = ec._Note_stateReason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.StateReason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "orphanedAt":
-			out.Values[i] = ec._Note_orphanedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.OrphanedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "purgeAfter":
-			out.Values[i] = ec._Note_purgeAfter(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "suspendedUntil":
-			out.Values[i] = ec._Note_suspendedUntil(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._Note_version(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "kind":
-			out.Values[i] = ec._Note_kind(ctx, field, obj)
+			out.Values[i] = ec.marshalNNoteKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋnoteᚐKind(ctx, field.Selections, obj.Kind)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "body":
-			out.Values[i] = ec._Note_body(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2string(ctx, field.Selections, obj.Body)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "happenedAt":
-			out.Values[i] = ec._Note_happenedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.HappenedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -46848,12 +48996,12 @@ func (ec *executionContext) _Note(ctx context.Context, sel ast.SelectionSet, obj
 					return ec._Note_attachments(ctx, field, obj)
 				})
 		case "type":
-			out.Values[i] = ec._Note_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type())
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "label":
-			out.Values[i] = ec._Note_label(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Label())
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -46907,6 +49055,9 @@ func (ec *executionContext) _Note(ctx context.Context, sel ast.SelectionSet, obj
 var noteConnectionImplementors = []string{"NoteConnection"}
 
 func (ec *executionContext) _NoteConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.NoteConnection) graphql.Marshaler {
+	if fields := ec.directNoteConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeNoteConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, noteConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46926,7 +49077,7 @@ func (ec *executionContext) _NoteConnection(ctx context.Context, sel ast.Selecti
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._NoteConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -46955,6 +49106,9 @@ func (ec *executionContext) _NoteConnection(ctx context.Context, sel ast.Selecti
 var noteEdgeImplementors = []string{"NoteEdge"}
 
 func (ec *executionContext) _NoteEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.NoteEdge) graphql.Marshaler {
+	if fields := ec.directNoteEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeNoteEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, noteEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -46969,7 +49123,7 @@ func (ec *executionContext) _NoteEdge(ctx context.Context, sel ast.SelectionSet,
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._NoteEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -46993,6 +49147,9 @@ func (ec *executionContext) _NoteEdge(ctx context.Context, sel ast.SelectionSet,
 var notePayloadImplementors = []string{"NotePayload"}
 
 func (ec *executionContext) _NotePayload(ctx context.Context, sel ast.SelectionSet, obj *model.NotePayload) graphql.Marshaler {
+	if fields := ec.directNotePayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeNotePayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, notePayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47026,6 +49183,9 @@ func (ec *executionContext) _NotePayload(ctx context.Context, sel ast.SelectionS
 var operationImplementors = []string{"Operation", "Node"}
 
 func (ec *executionContext) _Operation(ctx context.Context, sel ast.SelectionSet, obj *ent.Operation) graphql.Marshaler {
+	if fields := ec.directOperation(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperation(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47035,72 +49195,72 @@ func (ec *executionContext) _Operation(ctx context.Context, sel ast.SelectionSet
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Operation")
 		case "id":
-			out.Values[i] = ec._Operation_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "verb":
-			out.Values[i] = ec._Operation_verb(ctx, field, obj)
+			out.Values[i] = ec.marshalNVerb2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐVerb(ctx, field.Selections, obj.Verb)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "status":
-			out.Values[i] = ec._Operation_status(ctx, field, obj)
+			out.Values[i] = ec.marshalNOperationStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋoperationᚐStatus(ctx, field.Selections, obj.Status)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "mode":
-			out.Values[i] = ec._Operation_mode(ctx, field, obj)
+			out.Values[i] = ec.marshalNOperationMode2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋoperationᚐMode(ctx, field.Selections, obj.Mode)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "cascade":
-			out.Values[i] = ec._Operation_cascade(ctx, field, obj)
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Cascade)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "reason":
-			out.Values[i] = ec._Operation_reason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Reason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "total":
-			out.Values[i] = ec._Operation_total(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Total)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "processed":
-			out.Values[i] = ec._Operation_processed(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Processed)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "changed":
-			out.Values[i] = ec._Operation_changed(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Changed)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "unchanged":
-			out.Values[i] = ec._Operation_unchanged(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Unchanged)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "failed":
-			out.Values[i] = ec._Operation_failed(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Failed)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Operation_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "runAt":
-			out.Values[i] = ec._Operation_runAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.RunAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "finishedAt":
-			out.Values[i] = ec._Operation_finishedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.FinishedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -47154,6 +49314,9 @@ func (ec *executionContext) _Operation(ctx context.Context, sel ast.SelectionSet
 var operationConnectionImplementors = []string{"OperationConnection"}
 
 func (ec *executionContext) _OperationConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.OperationConnection) graphql.Marshaler {
+	if fields := ec.directOperationConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47173,7 +49336,7 @@ func (ec *executionContext) _OperationConnection(ctx context.Context, sel ast.Se
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._OperationConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -47202,6 +49365,9 @@ func (ec *executionContext) _OperationConnection(ctx context.Context, sel ast.Se
 var operationEdgeImplementors = []string{"OperationEdge"}
 
 func (ec *executionContext) _OperationEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.OperationEdge) graphql.Marshaler {
+	if fields := ec.directOperationEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47216,7 +49382,7 @@ func (ec *executionContext) _OperationEdge(ctx context.Context, sel ast.Selectio
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._OperationEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -47240,6 +49406,9 @@ func (ec *executionContext) _OperationEdge(ctx context.Context, sel ast.Selectio
 var operationItemImplementors = []string{"OperationItem", "Node"}
 
 func (ec *executionContext) _OperationItem(ctx context.Context, sel ast.SelectionSet, obj *ent.OperationItem) graphql.Marshaler {
+	if fields := ec.directOperationItem(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationItem(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationItemImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47249,32 +49418,32 @@ func (ec *executionContext) _OperationItem(ctx context.Context, sel ast.Selectio
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("OperationItem")
 		case "id":
-			out.Values[i] = ec._OperationItem_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "recordID":
-			out.Values[i] = ec._OperationItem_recordID(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.RecordID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "direct":
-			out.Values[i] = ec._OperationItem_direct(ctx, field, obj)
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Direct)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "depth":
-			out.Values[i] = ec._OperationItem_depth(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Depth)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "outcome":
-			out.Values[i] = ec._OperationItem_outcome(ctx, field, obj)
+			out.Values[i] = ec.marshalNItemOutcome2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋoperationitemᚐOutcome(ctx, field.Selections, obj.Outcome)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "priorState":
-			out.Values[i] = ec._OperationItem_priorState(ctx, field, obj)
+			out.Values[i] = ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.PriorState)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -47295,6 +49464,12 @@ func (ec *executionContext) _OperationItem(ctx context.Context, sel ast.Selectio
 				true, false,
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._OperationItem_label(ctx, field, obj)
+				})
+		case "cameWith":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._OperationItem_cameWith(ctx, field, obj)
 				})
 		case "code":
 			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
@@ -47334,6 +49509,9 @@ func (ec *executionContext) _OperationItem(ctx context.Context, sel ast.Selectio
 var operationItemConnectionImplementors = []string{"OperationItemConnection"}
 
 func (ec *executionContext) _OperationItemConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.OperationItemConnection) graphql.Marshaler {
+	if fields := ec.directOperationItemConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationItemConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationItemConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47353,7 +49531,7 @@ func (ec *executionContext) _OperationItemConnection(ctx context.Context, sel as
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._OperationItemConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -47382,6 +49560,9 @@ func (ec *executionContext) _OperationItemConnection(ctx context.Context, sel as
 var operationItemEdgeImplementors = []string{"OperationItemEdge"}
 
 func (ec *executionContext) _OperationItemEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.OperationItemEdge) graphql.Marshaler {
+	if fields := ec.directOperationItemEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationItemEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationItemEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47396,7 +49577,7 @@ func (ec *executionContext) _OperationItemEdge(ctx context.Context, sel ast.Sele
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._OperationItemEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -47420,6 +49601,9 @@ func (ec *executionContext) _OperationItemEdge(ctx context.Context, sel ast.Sele
 var operationPayloadImplementors = []string{"OperationPayload"}
 
 func (ec *executionContext) _OperationPayload(ctx context.Context, sel ast.SelectionSet, obj *model.OperationPayload) graphql.Marshaler {
+	if fields := ec.directOperationPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationPayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationPayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47453,6 +49637,9 @@ func (ec *executionContext) _OperationPayload(ctx context.Context, sel ast.Selec
 var pageInfoImplementors = []string{"PageInfo"}
 
 func (ec *executionContext) _PageInfo(ctx context.Context, sel ast.SelectionSet, obj *entgql.PageInfo[gid.ID]) graphql.Marshaler {
+	if fields := ec.directPageInfo(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePageInfo(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, pageInfoImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47462,24 +49649,104 @@ func (ec *executionContext) _PageInfo(ctx context.Context, sel ast.SelectionSet,
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("PageInfo")
 		case "hasNextPage":
-			out.Values[i] = ec._PageInfo_hasNextPage(ctx, field, obj)
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.HasNextPage)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "hasPreviousPage":
-			out.Values[i] = ec._PageInfo_hasPreviousPage(ctx, field, obj)
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.HasPreviousPage)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "startCursor":
-			out.Values[i] = ec._PageInfo_startCursor(ctx, field, obj)
+			out.Values[i] = ec.marshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.StartCursor)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "endCursor":
-			out.Values[i] = ec._PageInfo_endCursor(ctx, field, obj)
+			out.Values[i] = ec.marshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.EndCursor)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var previewImplementors = []string{"Preview"}
+
+func (ec *executionContext) _Preview(ctx context.Context, sel ast.SelectionSet, obj *record.Preview) graphql.Marshaler {
+	if fields := ec.directPreview(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePreview(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, previewImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Preview")
+		case "token":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Token)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "total":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Total)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "byType":
+			out.Values[i] = ec._Preview_byType(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "items":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Preview_items(ctx, field, obj)
+				})
+		case "blockers":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Preview_blockers(ctx, field, obj)
+				})
+		case "brokenThreads":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Preview_brokenThreads(ctx, field, obj)
+				})
+		case "affectedUsers":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Preview_affectedUsers(ctx, field, obj)
+				})
+		case "needsApproval":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.NeedsApproval)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "reversible":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Reversible)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -47607,6 +49874,24 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Query_bin(ctx, field)
 				})
+		case "timeline":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_timeline(ctx, field)
+				})
+		case "preview":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_preview(ctx, field)
+				})
+		case "whyNot":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_whyNot(ctx, field)
+				})
 		case "__type":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Query___type(ctx, field)
@@ -47638,9 +49923,60 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 	return out
 }
 
+var reasonImplementors = []string{"Reason"}
+
+func (ec *executionContext) _Reason(ctx context.Context, sel ast.SelectionSet, obj *record.Reason) graphql.Marshaler {
+	if fields := ec.directReason(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeReason(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, reasonImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Reason")
+		case "code":
+			out.Values[i] = ec.marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx, field.Selections, obj.Code)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "message":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Reason_message(ctx, field, obj)
+				})
+		case "blockers":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Reason_blockers(ctx, field, obj)
+				})
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var recipientImplementors = []string{"Recipient", "Node"}
 
 func (ec *executionContext) _Recipient(ctx context.Context, sel ast.SelectionSet, obj *ent.Recipient) graphql.Marshaler {
+	if fields := ec.directRecipient(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRecipient(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, recipientImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47650,22 +49986,22 @@ func (ec *executionContext) _Recipient(ctx context.Context, sel ast.SelectionSet
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Recipient")
 		case "id":
-			out.Values[i] = ec._Recipient_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "kind":
-			out.Values[i] = ec._Recipient_kind(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecipientKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋrecipientᚐKind(ctx, field.Selections, obj.Kind)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "address":
-			out.Values[i] = ec._Recipient_address(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Address)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "name":
-			out.Values[i] = ec._Recipient_name(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Name)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
@@ -47689,6 +50025,9 @@ func (ec *executionContext) _Recipient(ctx context.Context, sel ast.SelectionSet
 var recordConnectionImplementors = []string{"RecordConnection"}
 
 func (ec *executionContext) _RecordConnection(ctx context.Context, sel ast.SelectionSet, obj *model.RecordConnection) graphql.Marshaler {
+	if fields := ec.directRecordConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRecordConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, recordConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47713,7 +50052,7 @@ func (ec *executionContext) _RecordConnection(ctx context.Context, sel ast.Selec
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._RecordConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -47737,6 +50076,9 @@ func (ec *executionContext) _RecordConnection(ctx context.Context, sel ast.Selec
 var recordEdgeImplementors = []string{"RecordEdge"}
 
 func (ec *executionContext) _RecordEdge(ctx context.Context, sel ast.SelectionSet, obj *model.RecordEdge) graphql.Marshaler {
+	if fields := ec.directRecordEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRecordEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, recordEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47751,7 +50093,7 @@ func (ec *executionContext) _RecordEdge(ctx context.Context, sel ast.SelectionSe
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._RecordEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -47775,6 +50117,9 @@ func (ec *executionContext) _RecordEdge(ctx context.Context, sel ast.SelectionSe
 var recordRefImplementors = []string{"RecordRef"}
 
 func (ec *executionContext) _RecordRef(ctx context.Context, sel ast.SelectionSet, obj *ent.RecordRef) graphql.Marshaler {
+	if fields := ec.directRecordRef(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRecordRef(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, recordRefImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47784,17 +50129,17 @@ func (ec *executionContext) _RecordRef(ctx context.Context, sel ast.SelectionSet
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("RecordRef")
 		case "id":
-			out.Values[i] = ec._RecordRef_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "type":
-			out.Values[i] = ec._RecordRef_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "state":
-			out.Values[i] = ec._RecordRef_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -47818,6 +50163,9 @@ func (ec *executionContext) _RecordRef(ctx context.Context, sel ast.SelectionSet
 var taskImplementors = []string{"Task", "Node", "Record"}
 
 func (ec *executionContext) _Task(ctx context.Context, sel ast.SelectionSet, obj *ent.Task) graphql.Marshaler {
+	if fields := ec.directTask(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeTask(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, taskImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -47827,72 +50175,72 @@ func (ec *executionContext) _Task(ctx context.Context, sel ast.SelectionSet, obj
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Task")
 		case "id":
-			out.Values[i] = ec._Task_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._Task_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "updatedAt":
-			out.Values[i] = ec._Task_updatedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "state":
-			out.Values[i] = ec._Task_state(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateChangedAt":
-			out.Values[i] = ec._Task_stateChangedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.StateChangedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "stateReason":
-			out.Values[i] = ec._Task_stateReason(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.StateReason)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "orphanedAt":
-			out.Values[i] = ec._Task_orphanedAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.OrphanedAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "purgeAfter":
-			out.Values[i] = ec._Task_purgeAfter(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "suspendedUntil":
-			out.Values[i] = ec._Task_suspendedUntil(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "version":
-			out.Values[i] = ec._Task_version(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "title":
-			out.Values[i] = ec._Task_title(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2string(ctx, field.Selections, obj.Title)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "body":
-			out.Values[i] = ec._Task_body(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Body)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "dueAt":
-			out.Values[i] = ec._Task_dueAt(ctx, field, obj)
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.DueAt)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "done":
-			out.Values[i] = ec._Task_done(ctx, field, obj)
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Done)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -47945,12 +50293,12 @@ func (ec *executionContext) _Task(ctx context.Context, sel ast.SelectionSet, obj
 					return ec._Task_calls(ctx, field, obj)
 				})
 		case "type":
-			out.Values[i] = ec._Task_type(ctx, field, obj)
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type())
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "label":
-			out.Values[i] = ec._Task_label(ctx, field, obj)
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Label())
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -47998,6 +50346,9 @@ func (ec *executionContext) _Task(ctx context.Context, sel ast.SelectionSet, obj
 var taskConnectionImplementors = []string{"TaskConnection"}
 
 func (ec *executionContext) _TaskConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.TaskConnection) graphql.Marshaler {
+	if fields := ec.directTaskConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeTaskConnection(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, taskConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48017,7 +50368,7 @@ func (ec *executionContext) _TaskConnection(ctx context.Context, sel ast.Selecti
 				out.Invalids++
 			}
 		case "totalCount":
-			out.Values[i] = ec._TaskConnection_totalCount(ctx, field, obj)
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -48046,6 +50397,9 @@ func (ec *executionContext) _TaskConnection(ctx context.Context, sel ast.Selecti
 var taskEdgeImplementors = []string{"TaskEdge"}
 
 func (ec *executionContext) _TaskEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.TaskEdge) graphql.Marshaler {
+	if fields := ec.directTaskEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeTaskEdge(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, taskEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48060,7 +50414,7 @@ func (ec *executionContext) _TaskEdge(ctx context.Context, sel ast.SelectionSet,
 				out.Invalids++
 			}
 		case "cursor":
-			out.Values[i] = ec._TaskEdge_cursor(ctx, field, obj)
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -48084,6 +50438,9 @@ func (ec *executionContext) _TaskEdge(ctx context.Context, sel ast.SelectionSet,
 var taskPayloadImplementors = []string{"TaskPayload"}
 
 func (ec *executionContext) _TaskPayload(ctx context.Context, sel ast.SelectionSet, obj *model.TaskPayload) graphql.Marshaler {
+	if fields := ec.directTaskPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeTaskPayload(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, taskPayloadImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48117,6 +50474,9 @@ func (ec *executionContext) _TaskPayload(ctx context.Context, sel ast.SelectionS
 var teamImplementors = []string{"Team", "Node"}
 
 func (ec *executionContext) _Team(ctx context.Context, sel ast.SelectionSet, obj *ent.Team) graphql.Marshaler {
+	if fields := ec.directTeam(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeTeam(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, teamImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48126,12 +50486,109 @@ func (ec *executionContext) _Team(ctx context.Context, sel ast.SelectionSet, obj
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Team")
 		case "id":
-			out.Values[i] = ec._Team_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		case "name":
-			out.Values[i] = ec._Team_name(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Name)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var threadImpactImplementors = []string{"ThreadImpact"}
+
+func (ec *executionContext) _ThreadImpact(ctx context.Context, sel ast.SelectionSet, obj *record.ThreadImpact) graphql.Marshaler {
+	if fields := ec.directThreadImpact(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeThreadImpact(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, threadImpactImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ThreadImpact")
+		case "threadKey":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.ThreadKey)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "subject":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Subject)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "going":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Going)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "staying":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Staying)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var typeCountImplementors = []string{"TypeCount"}
+
+func (ec *executionContext) _TypeCount(ctx context.Context, sel ast.SelectionSet, obj *record.TypeCount) graphql.Marshaler {
+	if fields := ec.directTypeCount(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeTypeCount(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, typeCountImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("TypeCount")
+		case "type":
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "count":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Count)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "changed":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Changed)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -48155,6 +50612,9 @@ func (ec *executionContext) _Team(ctx context.Context, sel ast.SelectionSet, obj
 var userImplementors = []string{"User", "Node"}
 
 func (ec *executionContext) _User(ctx context.Context, sel ast.SelectionSet, obj *ent.User) graphql.Marshaler {
+	if fields := ec.directUser(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeUser(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, userImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48164,27 +50624,27 @@ func (ec *executionContext) _User(ctx context.Context, sel ast.SelectionSet, obj
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("User")
 		case "id":
-			out.Values[i] = ec._User_id(ctx, field, obj)
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "email":
-			out.Values[i] = ec._User_email(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Email)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "name":
-			out.Values[i] = ec._User_name(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Name)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "active":
-			out.Values[i] = ec._User_active(ctx, field, obj)
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Active)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "createdAt":
-			out.Values[i] = ec._User_createdAt(ctx, field, obj)
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -48214,6 +50674,9 @@ func (ec *executionContext) _User(ctx context.Context, sel ast.SelectionSet, obj
 var viewerImplementors = []string{"Viewer"}
 
 func (ec *executionContext) _Viewer(ctx context.Context, sel ast.SelectionSet, obj *model.Viewer) graphql.Marshaler {
+	if fields := ec.directViewer(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeViewer(w, fields, obj) })
+	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, viewerImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -48228,7 +50691,7 @@ func (ec *executionContext) _Viewer(ctx context.Context, sel ast.SelectionSet, o
 				out.Invalids++
 			}
 		case "tenant":
-			out.Values[i] = ec._Viewer_tenant(ctx, field, obj)
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Tenant)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -48641,7 +51104,7 @@ func (ec *executionContext) unmarshalNAction2ᚕgithubᚗcomᚋletheᚑcrmᚋlet
 }
 
 func (ec *executionContext) marshalNAction2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐActionᚄ(ctx context.Context, sel ast.SelectionSet, v []authz.Action) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, sel, v[i])
@@ -48675,7 +51138,10 @@ func (ec *executionContext) marshalNActorKind2githubᚗcomᚋletheᚑcrmᚋlethe
 }
 
 func (ec *executionContext) marshalNAttachment2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachmentᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Attachment) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directAttachment(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Attachment) { ec.writeAttachment(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNAttachment2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachment(ctx, sel, v[i])
@@ -48707,7 +51173,10 @@ func (ec *executionContext) marshalNAttachmentConnection2ᚖgithubᚗcomᚋlethe
 }
 
 func (ec *executionContext) marshalNAttachmentEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachmentEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.AttachmentEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directAttachmentEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.AttachmentEdge) { ec.writeAttachmentEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNAttachmentEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachmentEdge(ctx, sel, v[i])
@@ -48758,7 +51227,10 @@ func (ec *executionContext) unmarshalNAttachmentWhereInput2ᚖgithubᚗcomᚋlet
 }
 
 func (ec *executionContext) marshalNAuditEvent2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAuditEventᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.AuditEvent) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directAuditEvent(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.AuditEvent) { ec.writeAuditEvent(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNAuditEvent2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAuditEvent(ctx, sel, v[i])
@@ -48790,7 +51262,10 @@ func (ec *executionContext) marshalNAuditEventConnection2ᚖgithubᚗcomᚋlethe
 }
 
 func (ec *executionContext) marshalNAuditEventEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAuditEventEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.AuditEventEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directAuditEventEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.AuditEventEdge) { ec.writeAuditEventEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNAuditEventEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAuditEventEdge(ctx, sel, v[i])
@@ -48829,7 +51304,10 @@ func (ec *executionContext) marshalNAuditOutcome2githubᚗcomᚋletheᚑcrmᚋle
 }
 
 func (ec *executionContext) marshalNBlocker2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐBlockerᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Blocker) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directBlocker(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.Blocker) { ec.writeBlocker(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNBlocker2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐBlocker(ctx, sel, v[i])
@@ -48867,7 +51345,10 @@ func (ec *executionContext) marshalNBoolean2bool(ctx context.Context, sel ast.Se
 }
 
 func (ec *executionContext) marshalNCall2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCallᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Call) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directCall(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Call) { ec.writeCall(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCall2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCall(ctx, sel, v[i])
@@ -48909,7 +51390,10 @@ func (ec *executionContext) marshalNCallDirection2githubᚗcomᚋletheᚑcrmᚋl
 }
 
 func (ec *executionContext) marshalNCallEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCallEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.CallEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directCallEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.CallEdge) { ec.writeCallEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCallEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCallEdge(ctx, sel, v[i])
@@ -48979,8 +51463,70 @@ func (ec *executionContext) marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋin
 	return v
 }
 
+func (ec *executionContext) marshalNCommunication2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCommunication(ctx context.Context, sel ast.SelectionSet, v ent.Communication) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "Communication!")
+		return graphql.Null
+	}
+	return ec._Communication(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNCommunication2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCommunicationᚄ(ctx context.Context, sel ast.SelectionSet, v []ent.Communication) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNCommunication2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCommunication(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNCommunicationConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCommunicationConnection(ctx context.Context, sel ast.SelectionSet, v *model.CommunicationConnection) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "CommunicationConnection!")
+		return graphql.Null
+	}
+	return ec._CommunicationConnection(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNCommunicationEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCommunicationEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.CommunicationEdge) graphql.Marshaler {
+	if fields := ec.directCommunicationEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.CommunicationEdge) { ec.writeCommunicationEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNCommunicationEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCommunicationEdge(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNCommunicationEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCommunicationEdge(ctx context.Context, sel ast.SelectionSet, v *model.CommunicationEdge) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "CommunicationEdge!")
+		return graphql.Null
+	}
+	return ec._CommunicationEdge(ctx, sel, v)
+}
+
 func (ec *executionContext) marshalNContact2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐContactᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Contact) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directContact(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Contact) { ec.writeContact(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNContact2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐContact(ctx, sel, v[i])
@@ -49012,7 +51558,10 @@ func (ec *executionContext) marshalNContactConnection2ᚖgithubᚗcomᚋletheᚑ
 }
 
 func (ec *executionContext) marshalNContactEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐContactEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.ContactEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directContactEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.ContactEdge) { ec.writeContactEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNContactEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐContactEdge(ctx, sel, v[i])
@@ -49117,7 +51666,10 @@ func (ec *executionContext) marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCurso
 }
 
 func (ec *executionContext) marshalNCustomer2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCustomerᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Customer) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directCustomer(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Customer) { ec.writeCustomer(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCustomer2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCustomer(ctx, sel, v[i])
@@ -49149,7 +51701,10 @@ func (ec *executionContext) marshalNCustomerConnection2ᚖgithubᚗcomᚋlethe�
 }
 
 func (ec *executionContext) marshalNCustomerEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCustomerEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.CustomerEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directCustomerEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.CustomerEdge) { ec.writeCustomerEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCustomerEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCustomerEdge(ctx, sel, v[i])
@@ -49220,7 +51775,10 @@ func (ec *executionContext) unmarshalNCustomerWhereInput2ᚖgithubᚗcomᚋlethe
 }
 
 func (ec *executionContext) marshalNDeal2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐDealᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Deal) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directDeal(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Deal) { ec.writeDeal(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNDeal2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐDeal(ctx, sel, v[i])
@@ -49252,7 +51810,10 @@ func (ec *executionContext) marshalNDealConnection2ᚖgithubᚗcomᚋletheᚑcrm
 }
 
 func (ec *executionContext) marshalNDealEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐDealEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.DealEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directDealEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.DealEdge) { ec.writeDealEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNDealEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐDealEdge(ctx, sel, v[i])
@@ -49317,8 +51878,16 @@ func (ec *executionContext) unmarshalNDeleteRecordsInput2githubᚗcomᚋletheᚑ
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalNEmptyBinInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐEmptyBinInput(ctx context.Context, v any) (model.EmptyBinInput, error) {
+	res, err := ec.unmarshalInputEmptyBinInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalNFieldChange2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐFieldChangeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.FieldChange) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directFieldChange(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.FieldChange) { ec.writeFieldChange(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNFieldChange2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐFieldChange(ctx, sel, v[i])
@@ -49433,7 +52002,10 @@ func (ec *executionContext) marshalNItemOutcome2githubᚗcomᚋletheᚑcrmᚋlet
 }
 
 func (ec *executionContext) marshalNMessage2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐMessageᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Message) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directMessage(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Message) { ec.writeMessage(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNMessage2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐMessage(ctx, sel, v[i])
@@ -49495,7 +52067,10 @@ func (ec *executionContext) marshalNMessageDirection2githubᚗcomᚋletheᚑcrm�
 }
 
 func (ec *executionContext) marshalNMessageEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐMessageEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.MessageEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directMessageEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.MessageEdge) { ec.writeMessageEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNMessageEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐMessageEdge(ctx, sel, v[i])
@@ -49546,7 +52121,7 @@ func (ec *executionContext) unmarshalNMessageWhereInput2ᚖgithubᚗcomᚋlethe�
 }
 
 func (ec *executionContext) marshalNNode2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNoder(ctx context.Context, sel ast.SelectionSet, v []ent.Noder) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalONode2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNoder(ctx, sel, v[i])
@@ -49556,7 +52131,10 @@ func (ec *executionContext) marshalNNode2ᚕgithubᚗcomᚋletheᚑcrmᚋlethe�
 }
 
 func (ec *executionContext) marshalNNote2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNoteᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Note) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directNote(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Note) { ec.writeNote(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNNote2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNote(ctx, sel, v[i])
@@ -49588,7 +52166,10 @@ func (ec *executionContext) marshalNNoteConnection2ᚖgithubᚗcomᚋletheᚑcrm
 }
 
 func (ec *executionContext) marshalNNoteEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNoteEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.NoteEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directNoteEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.NoteEdge) { ec.writeNoteEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNNoteEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNoteEdge(ctx, sel, v[i])
@@ -49649,7 +52230,10 @@ func (ec *executionContext) unmarshalNNoteWhereInput2ᚖgithubᚗcomᚋletheᚑc
 }
 
 func (ec *executionContext) marshalNOperation2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Operation) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directOperation(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Operation) { ec.writeOperation(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNOperation2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperation(ctx, sel, v[i])
@@ -49681,7 +52265,10 @@ func (ec *executionContext) marshalNOperationConnection2ᚖgithubᚗcomᚋlethe�
 }
 
 func (ec *executionContext) marshalNOperationEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.OperationEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directOperationEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.OperationEdge) { ec.writeOperationEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNOperationEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationEdge(ctx, sel, v[i])
@@ -49705,7 +52292,10 @@ func (ec *executionContext) marshalNOperationEdge2ᚖgithubᚗcomᚋletheᚑcrm�
 }
 
 func (ec *executionContext) marshalNOperationItem2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationItemᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.OperationItem) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directOperationItem(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.OperationItem) { ec.writeOperationItem(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNOperationItem2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationItem(ctx, sel, v[i])
@@ -49737,7 +52327,10 @@ func (ec *executionContext) marshalNOperationItemConnection2ᚖgithubᚗcomᚋle
 }
 
 func (ec *executionContext) marshalNOperationItemEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationItemEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.OperationItemEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directOperationItemEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.OperationItemEdge) { ec.writeOperationItemEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNOperationItemEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationItemEdge(ctx, sel, v[i])
@@ -49810,9 +52403,49 @@ func (ec *executionContext) marshalNPageInfo2ᚖentgoᚗioᚋcontribᚋentgqlᚐ
 	return ec._PageInfo(ctx, sel, v)
 }
 
+func (ec *executionContext) marshalNPreview2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐPreview(ctx context.Context, sel ast.SelectionSet, v *record.Preview) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "Preview!")
+		return graphql.Null
+	}
+	return ec._Preview(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNPreviewInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPreviewInput(ctx context.Context, v any) (model.PreviewInput, error) {
+	res, err := ec.unmarshalInputPreviewInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) unmarshalNPurgeRecordsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPurgeRecordsInput(ctx context.Context, v any) (model.PurgeRecordsInput, error) {
 	res, err := ec.unmarshalInputPurgeRecordsInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNReason2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐReasonᚄ(ctx context.Context, sel ast.SelectionSet, v []*record.Reason) graphql.Marshaler {
+	if fields := ec.directReason(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *record.Reason) { ec.writeReason(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNReason2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐReason(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNReason2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐReason(ctx context.Context, sel ast.SelectionSet, v *record.Reason) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "Reason!")
+		return graphql.Null
+	}
+	return ec._Reason(ctx, sel, v)
 }
 
 func (ec *executionContext) marshalNRecipient2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecipient(ctx context.Context, sel ast.SelectionSet, v *ent.Recipient) graphql.Marshaler {
@@ -49852,7 +52485,7 @@ func (ec *executionContext) marshalNRecord2githubᚗcomᚋletheᚑcrmᚋletheᚋ
 }
 
 func (ec *executionContext) marshalNRecord2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordᚄ(ctx context.Context, sel ast.SelectionSet, v []ent.Record) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNRecord2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecord(ctx, sel, v[i])
@@ -49876,7 +52509,10 @@ func (ec *executionContext) marshalNRecordConnection2ᚖgithubᚗcomᚋletheᚑc
 }
 
 func (ec *executionContext) marshalNRecordEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.RecordEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directRecordEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.RecordEdge) { ec.writeRecordEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNRecordEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordEdge(ctx, sel, v[i])
@@ -49983,7 +52619,10 @@ func (ec *executionContext) marshalNString2ᚕstringᚄ(ctx context.Context, sel
 }
 
 func (ec *executionContext) marshalNTask2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTaskᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Task) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directTask(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Task) { ec.writeTask(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNTask2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTask(ctx, sel, v[i])
@@ -50015,7 +52654,10 @@ func (ec *executionContext) marshalNTaskConnection2ᚖgithubᚗcomᚋletheᚑcrm
 }
 
 func (ec *executionContext) marshalNTaskEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTaskEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.TaskEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	if fields := ec.directTaskEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.TaskEdge) { ec.writeTaskEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNTaskEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTaskEdge(ctx, sel, v[i])
@@ -50078,6 +52720,33 @@ func (ec *executionContext) unmarshalNTeamWhereInput2ᚖgithubᚗcomᚋletheᚑc
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) marshalNThreadImpact2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐThreadImpactᚄ(ctx context.Context, sel ast.SelectionSet, v []*record.ThreadImpact) graphql.Marshaler {
+	if fields := ec.directThreadImpact(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *record.ThreadImpact) { ec.writeThreadImpact(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNThreadImpact2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐThreadImpact(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNThreadImpact2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐThreadImpact(ctx context.Context, sel ast.SelectionSet, v *record.ThreadImpact) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ThreadImpact!")
+		return graphql.Null
+	}
+	return ec._ThreadImpact(ctx, sel, v)
+}
+
 func (ec *executionContext) unmarshalNTime2timeᚐTime(ctx context.Context, v any) (time.Time, error) {
 	res, err := graphql.UnmarshalTime(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -50090,6 +52759,26 @@ func (ec *executionContext) marshalNTime2timeᚐTime(ctx context.Context, sel as
 		graphql.AddInvalidNullFromMarshaler(ctx, "Time!")
 	}
 	return res
+}
+
+func (ec *executionContext) marshalNTypeCount2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐTypeCount(ctx context.Context, sel ast.SelectionSet, v record.TypeCount) graphql.Marshaler {
+	return ec._TypeCount(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNTypeCount2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐTypeCountᚄ(ctx context.Context, sel ast.SelectionSet, v []record.TypeCount) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNTypeCount2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐTypeCount(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) unmarshalNUndoOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐUndoOperationInput(ctx context.Context, v any) (model.UndoOperationInput, error) {
@@ -50137,6 +52826,25 @@ func (ec *executionContext) unmarshalNUpdateTaskInput2githubᚗcomᚋletheᚑcrm
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) marshalNUser2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUserᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.User) graphql.Marshaler {
+	if fields := ec.directUser(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.User) { ec.writeUser(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNUser2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUser(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
 func (ec *executionContext) marshalNUser2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUser(ctx context.Context, sel ast.SelectionSet, v *ent.User) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "User!")
@@ -50178,7 +52886,7 @@ func (ec *executionContext) marshalN__Directive2githubᚗcomᚋ99designsᚋgqlge
 }
 
 func (ec *executionContext) marshalN__Directive2ᚕgithubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐDirectiveᚄ(ctx context.Context, sel ast.SelectionSet, v []introspection.Directive) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalN__Directive2githubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐDirective(ctx, sel, v[i])
@@ -50222,7 +52930,7 @@ func (ec *executionContext) unmarshalN__DirectiveLocation2ᚕstringᚄ(ctx conte
 }
 
 func (ec *executionContext) marshalN__DirectiveLocation2ᚕstringᚄ(ctx context.Context, sel ast.SelectionSet, v []string) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalN__DirectiveLocation2string(ctx, sel, v[i])
@@ -50250,7 +52958,7 @@ func (ec *executionContext) marshalN__InputValue2githubᚗcomᚋ99designsᚋgqlg
 }
 
 func (ec *executionContext) marshalN__InputValue2ᚕgithubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐInputValueᚄ(ctx context.Context, sel ast.SelectionSet, v []introspection.InputValue) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalN__InputValue2githubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐInputValue(ctx, sel, v[i])
@@ -50278,7 +52986,7 @@ func (ec *executionContext) marshalN__Type2githubᚗcomᚋ99designsᚋgqlgenᚋg
 }
 
 func (ec *executionContext) marshalN__Type2ᚕgithubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐTypeᚄ(ctx context.Context, sel ast.SelectionSet, v []introspection.Type) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalN__Type2githubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐType(ctx, sel, v[i])
@@ -50336,7 +53044,7 @@ func (ec *executionContext) marshalOAction2ᚕgithubᚗcomᚋletheᚑcrmᚋlethe
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, sel, v[i])
@@ -50430,7 +53138,7 @@ func (ec *executionContext) marshalOAuditOutcome2ᚕgithubᚗcomᚋletheᚑcrm�
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNAuditOutcome2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋauditeventᚐOutcome(ctx, sel, v[i])
@@ -50519,7 +53227,7 @@ func (ec *executionContext) marshalOCallDirection2ᚕgithubᚗcomᚋletheᚑcrm�
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCallDirection2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcallᚐDirection(ctx, sel, v[i])
@@ -50579,7 +53287,7 @@ func (ec *executionContext) marshalOCallOutcome2ᚕgithubᚗcomᚋletheᚑcrmᚋ
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCallOutcome2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcallᚐOutcome(ctx, sel, v[i])
@@ -50737,7 +53445,7 @@ func (ec *executionContext) marshalOCustomerKind2ᚕgithubᚗcomᚋletheᚑcrm�
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCustomerKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcustomerᚐKind(ctx, sel, v[i])
@@ -50797,7 +53505,7 @@ func (ec *executionContext) marshalOCustomerStatus2ᚕgithubᚗcomᚋletheᚑcrm
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCustomerStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcustomerᚐStatus(ctx, sel, v[i])
@@ -50889,7 +53597,7 @@ func (ec *executionContext) marshalODealStage2ᚕgithubᚗcomᚋletheᚑcrmᚋle
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNDealStage2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋdealᚐStage(ctx, sel, v[i])
@@ -50942,6 +53650,22 @@ func (ec *executionContext) unmarshalODealWhereInput2ᚖgithubᚗcomᚋletheᚑc
 		return nil, nil
 	}
 	res, err := ec.unmarshalInputDealWhereInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalODeleteRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐDeleteRecordsInput(ctx context.Context, v any) (*model.DeleteRecordsInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputDeleteRecordsInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOEmptyBinInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐEmptyBinInput(ctx context.Context, v any) (*model.EmptyBinInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputEmptyBinInput(ctx, v)
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
@@ -51147,7 +53871,7 @@ func (ec *executionContext) marshalOMessageCategory2ᚕgithubᚗcomᚋletheᚑcr
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNMessageCategory2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐCategory(ctx, sel, v[i])
@@ -51199,7 +53923,7 @@ func (ec *executionContext) marshalOMessageChannel2ᚕgithubᚗcomᚋletheᚑcrm
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNMessageChannel2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐChannel(ctx, sel, v[i])
@@ -51251,7 +53975,7 @@ func (ec *executionContext) marshalOMessageDirection2ᚕgithubᚗcomᚋletheᚑc
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNMessageDirection2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐDirection(ctx, sel, v[i])
@@ -51350,7 +54074,7 @@ func (ec *executionContext) marshalONoteKind2ᚕgithubᚗcomᚋletheᚑcrmᚋlet
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNNoteKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋnoteᚐKind(ctx, sel, v[i])
@@ -51437,11 +54161,22 @@ func (ec *executionContext) marshalOOperationMode2ᚖgithubᚗcomᚋletheᚑcrm�
 	return v
 }
 
+func (ec *executionContext) unmarshalOPurgeRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPurgeRecordsInput(ctx context.Context, v any) (*model.PurgeRecordsInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputPurgeRecordsInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalORecipient2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecipientᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Recipient) graphql.Marshaler {
+	if fields := ec.directRecipient(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Recipient) { ec.writeRecipient(w, fields, obj) })
+	}
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNRecipient2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecipient(ctx, sel, v[i])
@@ -51494,7 +54229,7 @@ func (ec *executionContext) marshalORecipientKind2ᚕgithubᚗcomᚋletheᚑcrm�
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNRecipientKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋrecipientᚐKind(ctx, sel, v[i])
@@ -51585,7 +54320,7 @@ func (ec *executionContext) marshalORecordState2ᚕgithubᚗcomᚋletheᚑcrmᚋ
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, sel, v[i])
@@ -51637,7 +54372,7 @@ func (ec *executionContext) marshalORecordType2ᚕgithubᚗcomᚋletheᚑcrmᚋl
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, sel, v[i])
@@ -51700,6 +54435,14 @@ func (ec *executionContext) unmarshalORestoreOverrideInput2ᚕᚖgithubᚗcomᚋ
 		}
 	}
 	return res, nil
+}
+
+func (ec *executionContext) unmarshalORestoreRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRestoreRecordsInput(ctx context.Context, v any) (*model.RestoreRecordsInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputRestoreRecordsInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
 func (ec *executionContext) unmarshalOString2string(ctx context.Context, v any) (string, error) {
@@ -51808,10 +54551,13 @@ func (ec *executionContext) unmarshalOTaskWhereInput2ᚖgithubᚗcomᚋletheᚑc
 }
 
 func (ec *executionContext) marshalOTeam2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTeamᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Team) graphql.Marshaler {
+	if fields := ec.directTeam(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Team) { ec.writeTeam(w, fields, obj) })
+	}
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNTeam2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTeam(ctx, sel, v[i])
@@ -51911,6 +54657,14 @@ func (ec *executionContext) marshalOTime2ᚖtimeᚐTime(ctx context.Context, sel
 	return res
 }
 
+func (ec *executionContext) unmarshalOUndoOperationInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐUndoOperationInput(ctx context.Context, v any) (*model.UndoOperationInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputUndoOperationInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalOUser2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUser(ctx context.Context, sel ast.SelectionSet, v *ent.User) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
@@ -51943,11 +54697,19 @@ func (ec *executionContext) unmarshalOUserWhereInput2ᚖgithubᚗcomᚋletheᚑc
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalOVoidRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidRecordsInput(ctx context.Context, v any) (*model.VoidRecordsInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputVoidRecordsInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalO__EnumValue2ᚕgithubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐEnumValueᚄ(ctx context.Context, sel ast.SelectionSet, v []introspection.EnumValue) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalN__EnumValue2githubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐEnumValue(ctx, sel, v[i])
@@ -51966,7 +54728,7 @@ func (ec *executionContext) marshalO__Field2ᚕgithubᚗcomᚋ99designsᚋgqlgen
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalN__Field2githubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐField(ctx, sel, v[i])
@@ -51985,7 +54747,7 @@ func (ec *executionContext) marshalO__InputValue2ᚕgithubᚗcomᚋ99designsᚋg
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalN__InputValue2githubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐInputValue(ctx, sel, v[i])
@@ -52004,7 +54766,7 @@ func (ec *executionContext) marshalO__Type2ᚕgithubᚗcomᚋ99designsᚋgqlgen�
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalN__Type2githubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐType(ctx, sel, v[i])

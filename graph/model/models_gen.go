@@ -62,6 +62,8 @@ type Blocker struct {
 	Operation *ent.Operation `json:"operation,omitempty"`
 	// Until when.
 	Until *time.Time `json:"until,omitempty"`
+	// The cap that count is over; field names it.
+	Limit *int32 `json:"limit,omitempty"`
 	// Whether it is something the caller may not read; then nothing else is told.
 	Hidden bool `json:"hidden"`
 }
@@ -70,6 +72,26 @@ type Blocker struct {
 type CallPayload struct {
 	// The record as it is now.
 	Call *ent.Call `json:"call"`
+}
+
+// A page of messages, calls and notes.
+type CommunicationConnection struct {
+	// The page, with cursors.
+	Edges []*CommunicationEdge `json:"edges"`
+	// The communications of the page. Select them here or below edges, not both.
+	Nodes []ent.Communication `json:"nodes"`
+	// Where the page stands.
+	PageInfo *entgql.PageInfo[gid.ID] `json:"pageInfo"`
+	// How many there are on all pages. Costs a COUNT when asked for.
+	TotalCount int32 `json:"totalCount"`
+}
+
+// A communication and its place in a timeline.
+type CommunicationEdge struct {
+	// The communication.
+	Node ent.Communication `json:"node"`
+	// Its place.
+	Cursor entgql.Cursor[gid.ID] `json:"cursor"`
 }
 
 // What a write of a Contact answers.
@@ -302,12 +324,32 @@ type DeleteRecordsInput struct {
 	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
 	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING.
 	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
-	// How many records the selection must have. Required with a filter.
+	// How many records the selection must have. A filter needs it, or previewToken.
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
+	// The token of a preview of the same input: CONFLICT when the selection is not as it was previewed.
+	PreviewToken graphql.Omittable[*string] `json:"previewToken,omitempty"`
 	// Repeating a request under the same key has one effect. Kept 7 days.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 	// Take live dependants along that would block.
 	Cascade bool `json:"cascade"`
+}
+
+// What of the bin to purge.
+type EmptyBinInput struct {
+	// Only these types.
+	Types graphql.Omittable[[]ent.RecordKind] `json:"types,omitempty"`
+	// Only what this user deleted.
+	DeletedBy graphql.Omittable[*gid.ID] `json:"deletedBy,omitempty"`
+	// Why.
+	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
+	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING.
+	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
+	// How many records the bin must show, those below them not counted. Needed, or previewToken.
+	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
+	// The token of a preview of the same input: CONFLICT when the bin is not as it was previewed.
+	PreviewToken graphql.Omittable[*string] `json:"previewToken,omitempty"`
+	// Repeating a request under the same key has one effect. Kept 7 days.
+	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
 // A changed field with its values before and after.
@@ -338,6 +380,22 @@ type OperationPayload struct {
 	Operation *ent.Operation `json:"operation"`
 }
 
+// An operation as it would be sent.
+type PreviewInput struct {
+	// As to deleteRecords.
+	Delete graphql.Omittable[*DeleteRecordsInput] `json:"delete,omitempty"`
+	// As to voidRecords.
+	Void graphql.Omittable[*VoidRecordsInput] `json:"void,omitempty"`
+	// As to restoreRecords.
+	Restore graphql.Omittable[*RestoreRecordsInput] `json:"restore,omitempty"`
+	// As to purgeRecords.
+	Purge graphql.Omittable[*PurgeRecordsInput] `json:"purge,omitempty"`
+	// As to emptyBin.
+	EmptyBin graphql.Omittable[*EmptyBinInput] `json:"emptyBin,omitempty"`
+	// As to undoOperation.
+	Undo graphql.Omittable[*UndoOperationInput] `json:"undo,omitempty"`
+}
+
 // Which retired records to purge.
 type PurgeRecordsInput struct {
 	// Which records.
@@ -348,8 +406,10 @@ type PurgeRecordsInput struct {
 	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
 	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING.
 	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
-	// How many records the selection must have. Required with a filter.
+	// How many records the selection must have. A filter needs it, or previewToken.
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
+	// The token of a preview of the same input: CONFLICT when the selection is not as it was previewed.
+	PreviewToken graphql.Omittable[*string] `json:"previewToken,omitempty"`
 	// Repeating a request under the same key has one effect. Kept 7 days.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
@@ -442,8 +502,10 @@ type RestoreRecordsInput struct {
 	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
 	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING.
 	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
-	// How many records the selection must have. Required with a filter.
+	// How many records the selection must have. A filter needs it, or previewToken.
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
+	// The token of a preview of the same input: CONFLICT when the selection is not as it was previewed.
+	PreviewToken graphql.Omittable[*string] `json:"previewToken,omitempty"`
 	// Repeating a request under the same key has one effect. Kept 7 days.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 	// New values for fields whose old ones are taken.
@@ -722,8 +784,10 @@ type VoidRecordsInput struct {
 	Reason string `json:"reason"`
 	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING.
 	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
-	// How many records the selection must have. Required with a filter.
+	// How many records the selection must have. A filter needs it, or previewToken.
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
+	// The token of a preview of the same input: CONFLICT when the selection is not as it was previewed.
+	PreviewToken graphql.Omittable[*string] `json:"previewToken,omitempty"`
 	// Repeating a request under the same key has one effect. Kept 7 days.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 	// Take live dependants along that would block.

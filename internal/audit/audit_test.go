@@ -3,7 +3,6 @@ package audit_test
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -61,7 +60,7 @@ func TestSealedValuesOpenForTheirEventOnly(t *testing.T) {
 		require.Error(t, log.Write(ctx, db, audit.Event{Action: "C", Personal: personal}), "personal values need a seal")
 		var ids []gid.ID
 		var sealed [][]byte
-		err := store.Build(db).Add(`SELECT id, sealed FROM audit_events ORDER BY id`).Query(ctx, db, func(rows *sql.Rows) error {
+		err := store.Build(db).Add(`SELECT id, sealed FROM audit_events ORDER BY id`).Query(ctx, db, func(rows store.Row) error {
 			var id gid.ID
 			var b []byte
 			err := rows.Scan(&id, &b)

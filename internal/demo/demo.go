@@ -5,7 +5,6 @@ package demo
 
 import (
 	"context"
-	stdsql "database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -101,7 +100,7 @@ func (l *loader) load(ctx context.Context, tx *store.Tx) error {
 		return err
 	}
 	admin := l.as(ctx, "admin")
-	for _, step := range []func(context.Context, *samples) error{l.createCustomers, l.createContacts, l.createDeals, l.createMessages} {
+	for _, step := range []func(context.Context, *samples) error{l.createCustomers, l.createContacts, l.createDeals, l.createMessages, l.createActivity} {
 		if err := step(admin, s); err != nil {
 			return err
 		}
@@ -117,7 +116,7 @@ func (l *loader) load(ctx context.Context, tx *store.Tx) error {
 // findPeople finds the users and their teams.
 func (l *loader) findPeople(ctx context.Context) error {
 	err := store.Build(l.tx).Add(`SELECT u.id, u.email_key, t.team_id FROM users u LEFT JOIN user_teams t ON t.user_id = u.id
-		WHERE u.tenant_id = ? ORDER BY t.team_id`, l.Tenant).Query(ctx, l.tx, func(rows *stdsql.Rows) error {
+		WHERE u.tenant_id = ? ORDER BY t.team_id`, l.Tenant).Query(ctx, l.tx, func(rows store.Row) error {
 		var id gid.ID
 		var team *gid.ID
 		var email string

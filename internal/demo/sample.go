@@ -26,6 +26,9 @@ var data embed.FS
 type samples struct {
 	Customers  []sampleCustomer `json:"customers"`
 	Deals      []sampleDeal     `json:"deals"`
+	Calls      []sampleCall     `json:"calls"`
+	Tasks      []sampleTask     `json:"tasks"`
+	Notes      []sampleNote     `json:"notes"`
 	Operations []operation      `json:"operations"`
 
 	mails [][]byte

@@ -181,8 +181,14 @@ var digits = func() (d [256]byte) {
 
 // String is the form clients see; empty for the zero ID.
 func (id ID) String() string {
+	var b [64]byte
+	return string(id.Append(b[:0]))
+}
+
+// Append appends what String answers.
+func (id ID) Append(to []byte) []byte {
 	if id.IsZero() {
-		return ""
+		return to
 	}
 	hi, lo := binary.BigEndian.Uint64(id[:8]), binary.BigEndian.Uint64(id[8:])
 	var b [26]byte
@@ -191,7 +197,8 @@ func (id ID) String() string {
 		lo = lo>>5 | hi<<59
 		hi >>= 5
 	}
-	return id.Type().String() + "_" + string(b[:])
+	to = append(to, id.Type().String()...)
+	return append(append(to, '_'), b[:]...)
 }
 
 // Parse reads the form clients see. The prefix must be the one of the type in

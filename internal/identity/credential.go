@@ -190,7 +190,7 @@ func (s *Service) Authenticate(ctx context.Context, secret string) (*actor.Actor
 	}
 	var a *actor.Actor
 	var used sql.NullTime
-	err := statement.Add(" ORDER BY ut.team_id").Query(ctx, s.db, func(rows *sql.Rows) error {
+	err := statement.Add(" ORDER BY ut.team_id").Query(ctx, s.db, func(rows store.Row) error {
 		row, team := actor.Actor{Kind: kind.actor}, gid.Nil
 		if err := rows.Scan(&row.Credential, &row.Tenant, &row.TenantName, &row.User, &used, &team); err != nil {
 			return err
@@ -239,7 +239,7 @@ func (s *Service) stamp(ctx context.Context, kind credentialKind, id gid.ID, now
 func (s *Service) ActAs(ctx context.Context, tenant, user gid.ID, requestID string) (*actor.Actor, error) {
 	var a *actor.Actor
 	err := store.Build(s.db).Add("SELECT t.name, ut.team_id FROM users u JOIN tenants t ON t.id = u.tenant_id LEFT JOIN user_teams ut ON ut.user_id = u.id"+
-		" WHERE u.id = ? AND u.tenant_id = ? AND u.active = ? ORDER BY ut.team_id", user, tenant, true).Query(ctx, s.db, func(rows *sql.Rows) error {
+		" WHERE u.id = ? AND u.tenant_id = ? AND u.active = ? ORDER BY ut.team_id", user, tenant, true).Query(ctx, s.db, func(rows store.Row) error {
 		row, team := actor.Actor{Kind: actor.User, Tenant: tenant, User: user, RequestID: requestID}, gid.Nil
 		if err := rows.Scan(&row.TenantName, &team); err != nil {
 			return err

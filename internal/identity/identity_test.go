@@ -118,7 +118,7 @@ type event struct {
 func (w *world) events() []event {
 	w.Helper()
 	var out []event
-	require.NoError(w, store.Build(w.db).Add("SELECT action, actor_id, detail FROM audit_events ORDER BY id").Query(w.ctx, w.db, func(rows *sql.Rows) error {
+	require.NoError(w, store.Build(w.db).Add("SELECT action, actor_id, detail FROM audit_events ORDER BY id").Query(w.ctx, w.db, func(rows store.Row) error {
 		var e event
 		var actorID gid.ID
 		var detail sql.NullString

@@ -56,7 +56,7 @@ func parseTenant(tenant string) (gid.ID, error) {
 func loadPolicy(ctx context.Context, q store.Querier, tenant gid.ID) (version uint64, rules []casbin.Rule, err error) {
 	err = store.Build(q).Add("SELECT h.version, r.ptype, r.v0, r.v1, r.v2, r.v3, r.v4, r.v5 FROM policy_heads h"+
 		" LEFT JOIN policy_rules r ON r.tenant_id = h.tenant_id WHERE h.tenant_id = ? ORDER BY r.position, r.id", tenant).
-		Query(ctx, q, func(rows *sql.Rows) error {
+		Query(ctx, q, func(rows store.Row) error {
 			var ptype sql.NullString
 			var v [6]sql.NullString
 			if err := rows.Scan(&version, &ptype, &v[0], &v[1], &v[2], &v[3], &v[4], &v[5]); err != nil {

@@ -2,7 +2,6 @@ package identity
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"net/mail"
 	"slices"
@@ -220,7 +219,7 @@ func (s *Service) AddToTeam(ctx context.Context, tenant, user, team gid.ID) erro
 // activeUsers lists a tenant's active users.
 func activeUsers(ctx context.Context, tx *store.Tx, tenant gid.ID) ([]gid.ID, error) {
 	var users []gid.ID
-	err := store.Build(tx).Add("SELECT id FROM users WHERE tenant_id = ? AND active = ? ORDER BY id", tenant, true).Query(ctx, tx, func(rows *sql.Rows) error {
+	err := store.Build(tx).Add("SELECT id FROM users WHERE tenant_id = ? AND active = ? ORDER BY id", tenant, true).Query(ctx, tx, func(rows store.Row) error {
 		var id gid.ID
 		if err := rows.Scan(&id); err != nil {
 			return err

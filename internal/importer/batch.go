@@ -33,10 +33,12 @@ const (
 
 // row is one item on its way to becoming a record.
 type row struct {
-	item  ReportItem
-	given record.Values // as read
-	owner string        // folded address of a user; the values hold ownerID otherwise
-	size  int           // bytes of text
+	item     ReportItem
+	given    record.Values     // as read
+	owner    string            // folded address of a user; the values hold ownerID otherwise
+	warnings []string          // what was guessed or cut when it was read
+	refs     map[string]string // names of records and users, by field
+	size     int               // bytes of text
 
 	// Of mail, with addresses folded:
 	sender     string
@@ -49,13 +51,15 @@ type row struct {
 	parent            *row          // of the same batch, to be created first
 	created           ent.Record
 	ownerRef, teamRef *gid.ID // of the customer it belongs to
+	alike             string  // what it says, where it has no key of its own
 }
 
 func (i *ReportItem) fail(code, reason string) { i.Outcome, i.Code, i.Reason = Failed, code, reason }
 
 func (row *row) reset() {
 	row.item.Outcome, row.item.Code, row.item.Reason = "", "", ""
-	row.values, row.parent, row.created, row.ownerRef, row.teamRef = maps.Clone(row.given), nil, nil, nil, nil
+	row.values, row.parent, row.created, row.ownerRef, row.teamRef, row.alike = maps.Clone(row.given), nil, nil, nil, nil, ""
+	row.item.Warnings = slices.Clone(row.warnings)
 }
 
 // pending reports whether it is still to be created.
@@ -155,6 +159,9 @@ func (r *run) done(row *row) {
 		}
 		if r.DryRun {
 			r.seen.add(r.typ, row)
+			if row.alike != "" {
+				r.seen[hash("alike", row.alike)] = true
+			}
 		}
 	}
 	r.report.add(row.item)
@@ -174,6 +181,9 @@ func (r *run) attempt(ctx context.Context, rows []*row) (rest []*row, err error)
 			return err
 		}
 		if err := r.link(ctx, tx, rows); err != nil {
+			return err
+		}
+		if err := r.leaveOutAlike(ctx, rows); err != nil {
 			return err
 		}
 		forbidden := r.authorize(ctx, rows)
@@ -230,7 +240,7 @@ func (r *run) authorize(ctx context.Context, rows []*row) (forbidden int) {
 // props are the attributes of the record that a row would become.
 func (r *run) props(row *row) map[string]any {
 	owner, team := row.ownerRef, row.teamRef
-	if row.values["customerID"] == nil {
+	if row.values["customerID"] == nil || row.ownerRef == nil && row.teamRef == nil {
 		owner, team = r.actor.UserRef(), r.actor.FirstTeam()
 	}
 	return access.Props(r.typ, func(column string) any {
@@ -324,7 +334,7 @@ func hash(column, key string) uint64 { return maphash.String(hashSeed, column+"\
 
 func (s seen) add(t *ent.RecordType, row *row) {
 	for _, u := range t.Uniques {
-		if key := row.key(u); key != "" {
+		if key := row.key(u); key != "" && u.Within == "" {
 			s[hash(u.Key, key)] = true
 		}
 	}

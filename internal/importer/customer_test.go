@@ -160,7 +160,7 @@ func TestAnUnknownFieldOrColumnIsWrongUse(t *testing.T) {
 			config importer.Config
 			says   string
 		}{
-			"unknown type":       {importer.Config{As: "calls", Path: path}, "messages"},
+			"unknown type":       {importer.Config{As: "attachments", Path: path}, "calls, contacts, customers"},
 			"unknown column":     {importer.Config{As: importer.Customers, Path: path, Map: map[string]string{"Firm": "name"}}, "Company, email"},
 			"unknown field":      {importer.Config{As: importer.Customers, Path: path, Map: map[string]string{"Company": "title"}}, "endedAt"},
 			"unknown setting":    {importer.Config{As: importer.Customers, Path: path, Set: map[string]string{"state": "DELETED"}}, "status"},

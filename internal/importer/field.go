@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/lethe-crm/lethe/ent"
-	"github.com/lethe-crm/lethe/ent/customer"
-	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/mixin"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
@@ -24,57 +24,143 @@ const ownerField = "owner"
 // mailFields are the fields of a message that do not come from the mail.
 var mailFields = []string{"channel", "category", "direction", "ownerID", "teamID", "dealID"}
 
-// enums read the values of enums into the types the entities want.
-var enums = map[string]func(string) (any, error){
-	"Customer.kind":     enum(customer.KindValidator, customer.KindCOMPANY, customer.KindPERSON),
-	"Customer.status":   enum(customer.StatusValidator, customer.StatusLEAD, customer.StatusPROSPECT, customer.StatusCUSTOMER, customer.StatusFORMER),
-	"Message.channel":   enum(message.ChannelValidator, message.ChannelEMAIL, message.ChannelCHAT, message.ChannelSMS, message.ChannelLETTER, message.ChannelOTHER),
-	"Message.category":  enum(message.CategoryValidator, message.CategoryNORMAL, message.CategorySPAM, message.CategoryMAILING),
-	"Message.direction": enum(message.DirectionValidator, message.DirectionINBOUND, message.DirectionOUTBOUND),
-}
+// reference fields name a record or a user as people do: a customer by number,
+// address or name, a user by address. They are no fields of records, which hold
+// ids.
+var references = map[string]string{"customerID": "customer", "contactID": "contact", "dealID": "deal"}
 
-func enum[T ~string](validate func(T) error, values ...T) func(string) (any, error) {
-	return func(text string) (any, error) {
-		v := T(strings.ToUpper(strings.TrimSpace(text)))
-		if validate(v) != nil {
-			return nil, fmt.Errorf("is not one of %s", join(values))
-		}
-		return v, nil
-	}
-}
+const assigneeField = "assignee"
 
-func join[T ~string](values []T) string {
-	names := make([]string, len(values))
-	for i, v := range values {
-		names[i] = string(v)
-	}
-	return strings.Join(names, ", ")
-}
+// recipientsField is a list of addresses, separated by ; or a comma.
+const recipientsField = "recipients"
 
 // fields are the fields that a column or a setting may fill, by GraphQL name,
 // each with how its text is read.
-func fields(t *ent.RecordType) map[string]func(string) (any, error) {
+func (r *run) fields(serials bool) map[string]func(string) (any, error) {
 	out := map[string]func(string) (any, error){ownerField: text(0)}
-	for _, f := range t.Fields {
-		if f.ReadOnly || t.Name == ent.TypeMessage && !slices.Contains(mailFields, f.GraphQL) {
+	for _, f := range r.typ.Fields {
+		if f.ReadOnly || r.mail && !slices.Contains(mailFields, f.GraphQL) {
 			continue
 		}
-		switch f.Kind {
-		case "string":
-			limit := mixin.MaxName
-			if f.Name == "number" {
-				limit = maxNumber
-			}
-			out[f.GraphQL] = text(limit)
-		case "enum":
-			out[f.GraphQL] = enums[t.Name+"."+f.GraphQL]
-		case "time":
-			out[f.GraphQL] = parseTime
-		case "id":
+		switch {
+		case f.GraphQL == "number":
+			out[f.GraphQL] = text(maxNumber)
+		case f.Name == "from_number" || f.Name == "to_number":
+			out[f.GraphQL] = parsePhone
+		case f.GraphQL == "currency":
+			out[f.GraphQL] = func(s string) (any, error) { return strings.ToUpper(strings.TrimSpace(s)), nil }
+		case f.GraphQL == "durationSeconds":
+			out[f.GraphQL] = parseDuration
+		case f.Kind == "string":
+			out[f.GraphQL] = text(0) // the schema knows how long it may be
+		case f.Kind == "enum":
+			out[f.GraphQL] = parseEnum(f)
+		case f.Kind == "time":
+			out[f.GraphQL] = r.parseTime(serials)
+		case f.Kind == "int":
+			out[f.GraphQL] = parseInt
+		case f.Kind == "float":
+			out[f.GraphQL] = parseFloat
+		case f.Kind == "bool":
+			out[f.GraphQL] = parseBool
+		case f.Kind == "id":
 			out[f.GraphQL] = parseID
+			if name := references[f.GraphQL]; name != "" && !r.mail {
+				out[name] = text(0)
+			}
+			if f.GraphQL == "assigneeID" {
+				out[assigneeField] = text(0)
+			}
 		}
 	}
+	if r.As == Messages && !r.mail {
+		out[recipientsField] = parseRecipients
+	}
 	return out
+}
+
+func parseEnum(f ent.RecordField) func(string) (any, error) {
+	return func(s string) (any, error) {
+		v := strings.ToUpper(strings.TrimSpace(s))
+		if !slices.Contains(f.Values, v) {
+			return nil, fmt.Errorf("is not one of %s", strings.Join(f.Values, ", "))
+		}
+		return f.Enum(v), nil
+	}
+}
+
+func parseInt(s string) (any, error) {
+	n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(s), ".0"))
+	if err != nil {
+		return nil, errors.New("is not a whole number")
+	}
+	return n, nil
+}
+
+// parseFloat takes commas for separators of thousands.
+func parseFloat(s string) (any, error) {
+	v, err := strconv.ParseFloat(strings.ReplaceAll(strings.TrimSpace(s), ",", ""), 64)
+	if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
+		return nil, errors.New("is not a number such as 1234.50")
+	}
+	return v, nil
+}
+
+func parseBool(s string) (any, error) {
+	switch strings.ToLower(strings.TrimSpace(s)) {
+	case "true", "yes", "y", "1", "x", "да", "是":
+		return true, nil
+	case "false", "no", "n", "0", "нет", "否":
+		return false, nil
+	}
+	return nil, errors.New("is neither yes nor no")
+}
+
+// parseDuration reads seconds, or h:mm:ss and mm:ss.
+func parseDuration(s string) (any, error) {
+	seconds := 0
+	for i, part := range strings.Split(strings.TrimSpace(s), ":") {
+		n, err := strconv.Atoi(strings.TrimSuffix(part, ".0"))
+		if err != nil || n < 0 || i > 2 || i > 0 && n > 59 {
+			return nil, errors.New("is not a number of seconds, or a time such as 1:02:03")
+		}
+		seconds = seconds*60 + n
+	}
+	return seconds, nil
+}
+
+// phoneMarks are what people write between digits.
+var phoneMarks = []string{" ", "-", ".", "(", ")", "/", "\u00a0"}
+
+// parsePhoneText brings an international number into E.164.
+func parsePhoneText(s string) (string, bool) {
+	for _, mark := range phoneMarks {
+		s = strings.ReplaceAll(s, mark, "")
+	}
+	if rest, ok := strings.CutPrefix(s, "00"); ok {
+		s = "+" + rest
+	}
+	return s, mixin.E164(s) == nil
+}
+
+// parsePhone refuses a national number: whose it is depends on where it was
+// written.
+func parsePhone(s string) (any, error) {
+	number, ok := parsePhoneText(s)
+	if !ok {
+		return nil, errors.New("is not an international phone number such as +7 495 123-45-67")
+	}
+	return number, nil
+}
+
+func parseRecipients(s string) (any, error) {
+	var out []map[string]any
+	for _, address := range strings.FieldsFunc(s, func(c rune) bool { return c == ';' || c == ',' }) {
+		if address = strings.TrimSpace(address); address != "" {
+			out = append(out, map[string]any{"kind": "TO", "address": address})
+		}
+	}
+	return out, nil
 }
 
 // maxNumber is the limit of mixin.Record, in characters.
@@ -100,31 +186,48 @@ func parseID(s string) (any, error) {
 	return id, nil
 }
 
-func parseTime(s string) (any, error) {
-	s = strings.TrimSpace(s)
-	at, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		at, err = time.Parse(time.DateOnly, s)
-	}
-	at = at.UTC()
-	if err != nil || at.Year() < 1 || at.Year() > 9999 {
+var layouts = []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateOnly}
+
+// maxSerial is the last day of the year 9999 as a spreadsheet counts.
+const maxSerial = 2_958_466
+
+// parseTime reads the forms above, and serial numbers from spreadsheets.
+func (r *run) parseTime(serials bool) func(string) (any, error) {
+	zone := r.zone
+	return func(s string) (any, error) {
+		s = strings.TrimSpace(s)
+		if days, err := strconv.ParseFloat(s, 64); serials && err == nil && days >= 1 && days < maxSerial {
+			at := time.Date(1899, 12, 30, 0, 0, 0, 0, time.UTC).Add(time.Duration(math.Round(days*86_400)) * time.Second)
+			return time.Date(at.Year(), at.Month(), at.Day(), at.Hour(), at.Minute(), at.Second(), 0, zone).UTC(), nil
+		}
+		for _, layout := range layouts {
+			if at, err := time.ParseInLocation(layout, s, zone); err == nil && at.UTC().Year() >= 1 && at.UTC().Year() <= 9999 {
+				return at.UTC(), nil
+			}
+		}
 		return nil, errors.New("is not a time such as 2026-03-01 or 2026-03-01T09:00:00Z")
 	}
-	return at, nil
 }
 
 // settings are the values that every record gets.
 type settings struct {
 	values record.Values
 	owner  string // folded address
+	refs   map[string]string
+}
+
+// isReference reports whether a field names a record or a user as people do.
+func isReference(field string) bool {
+	return field == "customer" || field == "contact" || field == "deal" || field == assigneeField
 }
 
 func (r *run) settings() (settings, error) {
 	s := settings{values: record.Values{}}
-	if r.As == Messages && len(r.Map) > 0 {
+	if r.mail && len(r.Map) > 0 {
 		return s, usage("mail has no columns to map")
 	}
-	known := fields(r.typ)
+	known := r.fields(false)
+	s.refs = map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(r.Set)) {
 		parse := known[name]
 		if parse == nil {
@@ -136,6 +239,10 @@ func (r *run) settings() (settings, error) {
 		}
 		if name == ownerField {
 			s.owner = record.Fold(r.Set[name], lifecycle.FoldEmail)
+			continue
+		}
+		if isReference(name) {
+			s.refs[name] = r.Set[name]
 			continue
 		}
 		s.values[name] = v

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	_ "time/tzdata" // zones are known wherever the server runs
 
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
@@ -22,13 +23,35 @@ import (
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/table"
 )
 
 // What can be imported, the values of Config.As.
 const (
 	Messages  = "messages"
 	Customers = "customers"
+	Contacts  = "contacts"
+	Deals     = "deals"
+	Tasks     = "tasks"
+	Calls     = "calls"
+	Notes     = "notes"
 )
+
+// Kinds lists what can be imported: everything with a life of its own but
+// attachments, which are files and no rows.
+func Kinds() []string {
+	var out []string
+	for _, t := range ent.RecordTypes {
+		if t.Name != ent.TypeAttachment {
+			out = append(out, kindOf(t))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// kindOf is how a type is called as what to import.
+func kindOf(t *ent.RecordType) string { return t.Table }
 
 // Config says what to import, from where and how.
 type Config struct {
@@ -37,10 +60,13 @@ type Config struct {
 	Control *access.Control
 	Audit   *audit.Log
 
-	// As is what the items become: Messages or Customers.
+	// As is what the items become, one of Kinds.
 	As string
-	// Path is mail in any form internal/mail knows, or a table.
+	// Path is a table in any form internal/table knows, or for messages mail in
+	// any form internal/mail knows.
 	Path string
+	// Timezone is where times without a zone are from, by its IANA name; "" is UTC.
+	Timezone string
 	// Map says which column of a table fills which field. Without it a column
 	// fills the field of the same name, in upper or lower case.
 	Map map[string]string
@@ -88,6 +114,8 @@ type run struct {
 	Config
 	actor  *actor.Actor
 	typ    *ent.RecordType
+	mail   bool // and not rows of a table
+	zone   *time.Location
 	set    settings
 	report Report
 
@@ -102,16 +130,19 @@ type run struct {
 }
 
 func (r *run) run(ctx context.Context) error {
-	var read func(context.Context) error
-	switch r.As {
-	case Messages:
-		r.typ, read = ent.RecordTypeNamed(ent.TypeMessage), r.readMail
-	case Customers:
-		r.typ, read = ent.RecordTypeNamed(ent.TypeCustomer), r.readTable
-	default:
-		return usage("nothing can be imported as %q; there are: %s, %s", r.As, Customers, Messages)
+	i := slices.IndexFunc(ent.RecordTypes, func(t *ent.RecordType) bool { return kindOf(t) == r.As && t.Name != ent.TypeAttachment })
+	if i < 0 {
+		return usage("nothing can be imported as %q; there are: %s", r.As, strings.Join(Kinds(), ", "))
+	}
+	r.typ = ent.RecordTypes[i]
+	read := r.readTable
+	if r.mail = r.As == Messages && !table.IsTable(r.Path); r.mail {
+		read = r.readMail
 	}
 	var err error
+	if r.zone, err = time.LoadLocation(r.Timezone); err != nil {
+		return usage("there is no time zone %q", r.Timezone)
+	}
 	if r.set, err = r.settings(); err != nil {
 		return err
 	}

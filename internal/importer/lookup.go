@@ -2,7 +2,6 @@ package importer
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 )
 
@@ -36,7 +36,9 @@ func (r *run) leaveOutTwins(ctx context.Context, tx *store.Tx, rows []*row) erro
 			}
 		}
 		for _, u := range r.typ.Uniques {
-			mark(u.Key, u.GraphQL, row.key(u))
+			if u.Within == "" { // the others are found where they are created
+				mark(u.Key, u.GraphQL, row.key(u))
+			}
 		}
 		if r.typ.Numbered {
 			mark("number", "number", row.number())
@@ -65,6 +67,9 @@ func (r *run) twins(ctx context.Context, tx *store.Tx, rows []*row) (live, retir
 			Strings(column, keys)
 	}
 	for _, u := range r.typ.Uniques {
+		if u.Within != "" {
+			continue
+		}
 		keys := distinct(rows, func(row *row) []string { return []string{row.key(u)} })
 		add(u.Key, `retired_at IS NULL AND `, keys)
 		add(u.Key, `state IN ('`+string(lifecycle.Voided)+`', '`+string(lifecycle.Deleted)+`') AND `, keys)
@@ -75,7 +80,7 @@ func (r *run) twins(ctx context.Context, tx *store.Tx, rows []*row) (live, retir
 	if empty {
 		return live, retired, nil
 	}
-	err = stmt.Query(ctx, tx, func(rows *sql.Rows) error {
+	err = stmt.Query(ctx, tx, func(rows store.Row) error {
 		var column, key string
 		var alive int
 		if err := rows.Scan(&column, &key, &alive); err != nil {
@@ -98,7 +103,9 @@ func (r *run) twins(ctx context.Context, tx *store.Tx, rows []*row) (live, retir
 // refer to by address and by Message-ID.
 func (r *run) link(ctx context.Context, tx *store.Tx, rows []*row) error {
 	rows = slices.DeleteFunc(slices.Clone(rows), func(row *row) bool { return !row.pending() })
-	users, err := r.users(ctx, tx, distinct(rows, func(row *row) []string { return []string{row.owner, row.sender} }))
+	users, err := r.users(ctx, tx, distinct(rows, func(row *row) []string {
+		return []string{row.owner, row.sender, record.Fold(row.refs[assigneeField], lifecycle.FoldEmail)}
+	}))
 	if err != nil {
 		return err
 	}
@@ -112,11 +119,27 @@ func (r *run) link(ctx context.Context, tx *store.Tx, rows []*row) error {
 			row.item.fail(string(lifecycle.BadUserInput), "owner: there is no active user with this address")
 		}
 	}
+	for _, row := range rows {
+		address := record.Fold(row.refs[assigneeField], lifecycle.FoldEmail)
+		if address == "" {
+			continue
+		}
+		if u, ok := users[address]; ok && u.active {
+			row.values["assigneeID"] = u.id
+		} else {
+			row.warn("assignee: there is no active user %q", row.refs[assigneeField])
+		}
+	}
+	if !r.mail {
+		if err := r.resolve(ctx, rows); err != nil {
+			return err
+		}
+	}
 	if r.As != Messages {
 		return nil
 	}
 	for _, row := range rows {
-		if _, ours := users[row.sender]; ours && r.set.values["direction"] == nil {
+		if _, ours := users[row.sender]; ours && row.given["direction"] == nil || ours && r.mail && r.set.values["direction"] == nil {
 			row.values["direction"] = message.DirectionOUTBOUND
 		}
 	}
@@ -139,7 +162,7 @@ func (r *run) users(ctx context.Context, tx *store.Tx, addresses []string) (map[
 		return out, nil
 	}
 	err := store.Build(tx).Add(`SELECT email_key, id, active FROM users WHERE tenant_id = ? AND `, r.actor.Tenant).
-		Strings("email_key", addresses).Query(ctx, tx, func(rows *sql.Rows) error {
+		Strings("email_key", addresses).Query(ctx, tx, func(rows store.Row) error {
 		var key string
 		var u user
 		if err := rows.Scan(&key, &u.id, &u.active); err != nil {
@@ -183,6 +206,9 @@ func (r *run) linkPeople(ctx context.Context, rows []*row) error {
 		return err
 	}
 	for _, row := range rows {
+		if row.values["customerID"] != nil {
+			continue // it says whose it is
+		}
 		var of *customerRow
 		if c, ok := first(row.counterparts(), contacts); ok {
 			row.values["contactID"] = c.ID

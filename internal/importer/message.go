@@ -43,8 +43,8 @@ func (r *run) parse(item mail.Item) *row {
 func (r *run) mailRow(name string, m mail.Message) *row {
 	values, warnings := Values(m)
 	out := &row{
-		item:   ReportItem{Name: name, Attachments: m.Attachments, Warnings: slices.Concat(m.Warnings, warnings)},
-		given:  values,
+		item:  ReportItem{Name: name, Attachments: m.Attachments},
+		given: values, warnings: slices.Concat(m.Warnings, warnings),
 		sentAt: m.SentAtSource, replyTo: record.Fold(m.InReplyTo, lifecycle.FoldNone), owner: r.set.owner,
 		size: len(m.Subject) + len(m.Body),
 	}

@@ -2,7 +2,6 @@ package importer_test
 
 import (
 	"context"
-	stdsql "database/sql"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -148,7 +147,7 @@ func (w *world) customers() []*ent.Customer {
 // count counts the rows of a table.
 func (w *world) count(table string) (n int) {
 	w.Helper()
-	err := store.Build(w.db).Add("SELECT count(*) FROM "+table).Query(w.Context(), w.db, func(rows *stdsql.Rows) error { return rows.Scan(&n) })
+	err := store.Build(w.db).Add("SELECT count(*) FROM "+table).Query(w.Context(), w.db, func(rows store.Row) error { return rows.Scan(&n) })
 	require.NoError(w, err)
 	return n
 }

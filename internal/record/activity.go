@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"entgo.io/ent/dialect"
+
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -59,11 +61,8 @@ func (s *Service) activity(ctx context.Context, tx *store.Tx, a *actor.Actor, cu
 	if len(customers) == 0 {
 		return nil
 	}
-	if _, err := store.Build(tx).Add(activityUpdate+` AND k.tenant_id = ? AND `, a.Tenant).IDs("k.id", customers).
-		Add(`) n WHERE customers.id = n.id AND customers.`+lastActivity+` IS DISTINCT FROM n.newest`).Exec(ctx, tx); err != nil {
-		return fmt.Errorf("writing the last activity: %w", err)
-	}
-	return nil
+	return store.Build(tx).Add(activityUpdate+` AND k.tenant_id = ? AND `, a.Tenant).IDs("k.id", customers).
+		Add(`) n WHERE customers.id = n.id AND customers.`+lastActivity+` IS DISTINCT FROM n.newest AND `).IDs("customers.id", customers).Queue(ctx, tx, named("writing the last activity"))
 }
 
 var activityUpdate = func() string {
@@ -124,19 +123,30 @@ func (s *Service) lockKeepers(ctx context.Context, tx *store.Tx, a *actor.Actor,
 // lockPickedKeepers locks the customers of picked communications before these
 // are locked themselves: owners before what they own.
 func (r *run) lockPickedKeepers(ctx context.Context, ids map[string][]gid.ID) error {
-	var keepers []gid.ID
+	start, end, none := `id IN (`, `)`, true
+	if r.tx.Dialect() == dialect.Postgres {
+		start, end = `id = ANY(ARRAY(`, `))`
+	}
+	stmt := store.Build(r.tx).Add(`SELECT id FROM customers WHERE tenant_id = ? AND `+start, r.a.Tenant)
 	for _, t := range typeOrder {
 		e := activityEdge(t)
 		if e == nil || len(ids[t.Name]) == 0 {
 			continue
 		}
-		err := store.Build(r.tx).Add(`SELECT DISTINCT `+e.Column+` FROM `+t.Table+` WHERE tenant_id = ? AND `+e.Column+` IS NOT NULL AND `, r.a.Tenant).
-			IDs("id", ids[t.Name]).Query(ctx, r.tx, scanIDs(func(id gid.ID) { keepers = append(keepers, id) }))
-		if err != nil {
-			return fmt.Errorf("reading whose communications they are: %w", err)
+		if !none {
+			stmt.Add(` UNION ALL `)
 		}
+		none = false
+		stmt.Add(`SELECT `+e.Column+` FROM `+t.Table+` WHERE tenant_id = ? AND `, r.a.Tenant).IDs("id", ids[t.Name])
 	}
-	return r.lockKeepers(ctx, r.tx, r.a, keepers)
+	if none {
+		return nil
+	}
+	err := stmt.Add(end+` ORDER BY id`).ForNoKeyUpdate().Query(ctx, r.tx, scanIDs(func(gid.ID) {}))
+	if err != nil {
+		return fmt.Errorf("locking customers: %w", err)
+	}
+	return nil
 }
 
 // touched brings the last activity of the customers up to date whose
@@ -144,10 +154,8 @@ func (r *run) lockPickedKeepers(ctx context.Context, ids map[string][]gid.ID) er
 // keeps what it had.
 func (r *run) touched(ctx context.Context) error {
 	var rows []ent.Record
-	for _, n := range r.sorted() {
-		if n.included {
-			rows = append(rows, n.row)
-		}
+	for _, n := range r.changing {
+		rows = append(rows, n.row)
 	}
 	customers := slices.DeleteFunc(customersOf(rows...), func(id gid.ID) bool {
 		n := r.nodes[id]

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"entgo.io/ent/dialect"
 	"entgo.io/ent/dialect/sql"
 
 	"github.com/lethe-crm/lethe/ent"
@@ -22,10 +23,17 @@ import (
 // the context's transaction where there is one. Outside of a transaction it
 // only reads.
 func (s *Service) Client(ctx context.Context) *ent.Client {
-	driver := s.db.Driver()
 	if tx := store.TxFrom(ctx); tx != nil {
-		driver = tx.Driver()
+		return store.Get(tx, clientKey{}, func() *ent.Client { return s.newClient(tx.Driver()) })
 	}
+	return s.reader()
+}
+
+type clientKey struct{}
+
+// newClient makes a client with all hooks; who reads is in the context of each
+// query.
+func (s *Service) newClient(driver dialect.Driver) *ent.Client {
 	c := ent.NewClient(ent.Driver(driver))
 	c.Intercept(intercept.TraverseFunc(func(ctx context.Context, q intercept.Query) error {
 		if q.Type() == ent.TypeTenant || q.Type() == ent.TypeSecret {
@@ -174,8 +182,11 @@ func changesOf(ctx context.Context, t *ent.RecordType, m mutation, create bool) 
 			continue
 		}
 		v, set := m.Field(f.Name)
-		if !set && (create || !m.FieldCleared(f.Name)) {
-			continue
+		if !set {
+			if create || !m.FieldCleared(f.Name) {
+				continue
+			}
+			v = nil // ent answers the zero value for what is cleared
 		}
 		c := audit.Change{Field: f.GraphQL, New: v}
 		if !create {

@@ -81,6 +81,11 @@ type dependant struct {
 	edge   ent.RecordReference
 }
 
+// edgeKey names an edge among those of all types.
+type edgeKey struct{ table, column string }
+
+func (d dependant) key() edgeKey { return edgeKey{d.holder.Table, d.edge.Column} }
+
 var dependants = func() map[string][]dependant {
 	out := map[string][]dependant{}
 	for _, t := range typeOrder {

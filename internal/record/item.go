@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/ent/operationitem"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 )
@@ -23,6 +24,7 @@ type Blocker struct {
 	Allowed   []lifecycle.Verb `json:"allowed,omitempty"`
 	Operation string           `json:"operation,omitempty"` // UUID
 	Until     *time.Time       `json:"until,omitempty"`
+	Limit     int              `json:"limit,omitempty"` // of which Count is more
 	Hidden    bool             `json:"hidden,omitempty"`
 }
 
@@ -32,6 +34,8 @@ type item struct {
 	typ    *ent.RecordType // nil for an id of no record type
 	expect int             // the version the caller saw; zero for any
 	node   *node           // nil while nothing is to be done to it
+
+	version int // of the row; zero where there is none the caller may read
 
 	outcome  string
 	code     lifecycle.Code
@@ -108,33 +112,51 @@ var itemColumns = []string{
 	"prior_state", "prior_operation_id", "prior_purge_after", "prior_retired_at", "prior_changed_at", "prior_changed_by", "prior_reason", "version",
 }
 
-func (it *item) columns(r *run) ([]any, error) {
-	var params any
+// entity is the item as it is kept, but for its id and its operation.
+func (it *item) entity() (*ent.OperationItem, error) {
+	e := &ent.OperationItem{RecordID: it.id, Direct: true, Outcome: operationitem.Outcome(it.outcome)}
+	if it.code != "" {
+		code := string(it.code)
+		e.Code = &code
+	}
 	if len(it.blockers) > 0 {
 		b, err := json.Marshal(it.blockers)
 		if err != nil {
 			return nil, fmt.Errorf("encoding blockers: %w", err)
 		}
-		params = b
-	}
-	row := []any{
-		gid.New(gid.OperationItem), r.a.Tenant, r.id, it.id, true, 0, nil, it.outcome, nullText(string(it.code)), params,
-		nil, nil, nil, nil, nil, nil, nil, 0,
+		e.Params = b
 	}
 	n := it.node
 	if n == nil {
-		return row, nil
+		return e, nil
 	}
-	row[4], row[5] = n.item != nil, n.depth
+	e.Direct, e.Depth = n.item != nil, n.depth
 	if it.outcome == changed {
-		row[6] = nullID(n.cameWith)
 		p := priorOf(n.row)
-		row[10], row[11], row[12], row[13] = string(p.state), nullID(p.operation), nullTime(p.purgeAfter), nullTime(p.retiredAt)
-		row[14], row[15] = nullTime(p.changedAt), nullID(p.changedBy)
-		if p.reason != nil {
-			row[16] = *p.reason
-		}
-		row[17] = n.row.RecordVersion()
+		e.CameWith, e.Version = n.cameWith, n.row.RecordVersion()
+		e.PriorState, e.PriorOperationID, e.PriorPurgeAfter, e.PriorRetiredAt = &p.state, p.operation, p.purgeAfter, p.retiredAt
+		e.PriorChangedAt, e.PriorChangedBy, e.PriorReason = p.changedAt, p.changedBy, p.reason
 	}
-	return row, nil
+	return e, nil
+}
+
+func (it *item) columns(r *run) ([]any, error) {
+	e, err := it.entity()
+	if err != nil {
+		return nil, err
+	}
+	var params, state, reason any
+	if e.Params != nil {
+		params = e.Params
+	}
+	if e.PriorState != nil {
+		state = string(*e.PriorState)
+	}
+	if e.PriorReason != nil {
+		reason = *e.PriorReason
+	}
+	return []any{
+		gid.New(gid.OperationItem), r.a.Tenant, r.id, e.RecordID, e.Direct, e.Depth, nullID(e.CameWith), string(e.Outcome), nullText(string(it.code)), params,
+		state, nullID(e.PriorOperationID), nullTime(e.PriorPurgeAfter), nullTime(e.PriorRetiredAt), nullTime(e.PriorChangedAt), nullID(e.PriorChangedBy), reason, e.Version,
+	}, nil
 }

@@ -2,7 +2,6 @@ package record
 
 import (
 	"context"
-	stdsql "database/sql"
 	"fmt"
 	"slices"
 
@@ -61,19 +60,57 @@ func (s *Service) query(ctx context.Context, t *ent.RecordType, l lock, where fu
 	return rows, nil
 }
 
+// load reads like the service's; a preview locks nothing.
+func (r *run) load(ctx context.Context, t *ent.RecordType, ids []gid.ID, l lock) ([]ent.Record, error) {
+	return r.Service.load(ctx, t, ids, r.lock(l))
+}
+
+func (r *run) query(ctx context.Context, t *ent.RecordType, l lock, where func(*sql.Selector)) ([]ent.Record, error) {
+	return r.Service.query(ctx, t, r.lock(l), where)
+}
+
+func (r *run) lock(l lock) lock {
+	if r.tx == nil {
+		return none
+	}
+	return l
+}
+
 // inIDs is "column IN ids" with one argument for any number of ids.
 func inIDs(column string, ids []gid.ID) *sql.Predicate {
 	return sql.P(func(b *sql.Builder) {
 		if b.Dialect() == dialect.Postgres {
-			b.Ident(column).WriteString(" = ANY(").Arg(store.Array(ids)).WriteString("::uuid[])")
+			b.Ident(column).WriteString(" = ANY(").Arg(gid.Array(ids)).WriteString("::uuid[])")
 			return
 		}
-		b.Ident(column).WriteString(" IN (SELECT value FROM json_each(").Arg(store.JSONArray(ids)).WriteString("))")
+		b.Ident(column).WriteString(" IN (SELECT value FROM json_each(").Arg(gid.JSONArray(ids)).WriteString("))")
 	})
 }
 
-func scanIDs(f func(gid.ID)) func(*stdsql.Rows) error {
-	return func(rows *stdsql.Rows) error {
+// inAny is "column is one of the ids or of what the queries select". An OR of
+// the two would have PostgreSQL read the whole table, and a join estimate half of
+// it: it is told to look up an array.
+func inAny(column string, ids []gid.ID, queries []*sql.Selector) *sql.Predicate {
+	return sql.P(func(b *sql.Builder) {
+		start, end := " IN (", ")"
+		if b.Dialect() == dialect.Postgres {
+			start, end = " = ANY(ARRAY(", "))"
+		}
+		b.Ident(column).WriteString(start)
+		if b.Dialect() == dialect.Postgres {
+			b.WriteString("SELECT unnest(").Arg(gid.Array(ids)).WriteString("::uuid[])")
+		} else {
+			b.WriteString("SELECT value FROM json_each(").Arg(gid.JSONArray(ids)).WriteString(")")
+		}
+		for _, q := range queries {
+			b.WriteString(" UNION ALL ").Join(q)
+		}
+		b.WriteString(end)
+	})
+}
+
+func scanIDs(f func(gid.ID)) func(store.Row) error {
+	return func(rows store.Row) error {
 		var id gid.ID
 		if err := rows.Scan(&id); err != nil {
 			return err
@@ -93,7 +130,7 @@ func (s *Service) partsOf(ctx context.Context, q store.Querier, p ent.RecordPart
 	for _, c := range columns {
 		stmt.Add(`, ` + c)
 	}
-	err := stmt.Add(` FROM `+p.Table+` WHERE `).IDs(p.Column, ids).Add(` ORDER BY id`).Query(ctx, q, func(rows *stdsql.Rows) error {
+	err := stmt.Add(` FROM `+p.Table+` WHERE `).IDs(p.Column, ids).Add(` ORDER BY id`).Query(ctx, q, func(rows store.Row) error {
 		var owner gid.ID
 		values := make([]any, len(columns))
 		dest := []any{&owner}

@@ -2,7 +2,6 @@ package record
 
 import (
 	"context"
-	stdsql "database/sql"
 	"fmt"
 	"strconv"
 	"sync"
@@ -86,7 +85,7 @@ func usedNumbers(ctx context.Context, q store.Querier, a *actor.Actor, t *ent.Re
 		return used, nil
 	}
 	err := store.Build(q).Add(`SELECT number FROM record_numbers WHERE tenant_id = ? AND record_type = ? AND `, a.Tenant, t.Name).
-		Strings("number", list).Query(ctx, q, func(rows *stdsql.Rows) error {
+		Strings("number", list).Query(ctx, q, func(rows store.Row) error {
 		var n string
 		if err := rows.Scan(&n); err != nil {
 			return err

@@ -16,6 +16,7 @@ import (
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/ent/mixin"
+	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -47,21 +48,52 @@ var actions = map[lifecycle.Verb]authz.Action{
 	lifecycle.Restore: authz.Restore, lifecycle.Purge: authz.Purge, lifecycle.Undo: authz.Restore,
 }
 
-// run is one operation under way.
+// run is one operation under way. It has two halves. The plan selects,
+// authorizes and guards: it reads, and leaves in the items and nodes what is to
+// become of each record. Then that is applied. A preview is a plan that is not
+// applied.
 type run struct {
 	*Service
-	tx  *store.Tx
+	q   store.Querier // what the plan reads from
+	tx  *store.Tx     // nil for a preview, which neither locks nor writes
 	a   *actor.Actor
 	req Request
 	id  gid.ID
 
-	// undo is the operation that is taken back, if the verb is UNDO.
-	undo *ent.Operation
 	// due restricts a purge to records whose clock ran out by then.
 	due *time.Time
 
-	items []*item
+	plan
+}
+
+// plan is what the first half of a run finds out.
+type plan struct {
+	settings settings
+	// token is that of the preview the caller saw, if he sent one.
+	token *token
+	// undo is the operation that is taken back, if the verb is UNDO.
+	undo *ent.Operation
+
+	items []*item // what was picked, in input order
 	nodes map[gid.ID]*node
+	stale map[gid.ID]*item // picks that moved on from the version the caller saw
+	along []*node          // what comes along, by depth and id
+
+	// met are the edges by which something in reach may have live dependants.
+	met map[edgeKey]bool
+	// changing are the nodes that go ahead, picked or not, by depth and id.
+	changing []*node
+	// parts are what is part of the records that are retired, by type and name.
+	parts map[string]map[gid.ID][]part
+	// above are the owners of what is restored, read and locked with it.
+	above map[gid.ID]ent.Record
+	// priors are the items of operations that put records into their state, by
+	// record and operation.
+	priors map[stackTop]lifecycle.State
+
+	// overrides and parent mend what is restored.
+	overrides map[gid.ID]map[string]string
+	parent    ent.Record
 }
 
 // Run carries an operation out in the transaction of the context, or in one of
@@ -96,9 +128,8 @@ func (s *Service) start(ctx context.Context, r *run) (op *ent.Operation, err err
 const tries = 3
 
 func (r *run) once(ctx context.Context) (op *ent.Operation, err error) {
-	r.items, r.nodes, r.undo = nil, map[gid.ID]*node{}, nil
 	err = r.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
-		r.tx = tx
+		r.q, r.tx, r.plan = tx, tx, plan{}
 		op, err = r.do(ctx)
 		if refused, ok := errors.AsType[*Error](err); ok {
 			e := audit.Event{Action: string(r.req.Verb), Code: refused.Code, Count: len(r.items)}
@@ -119,6 +150,22 @@ func (r *run) do(ctx context.Context) (*ent.Operation, error) {
 	if earlier, err := r.repeated(ctx); earlier != nil || err != nil {
 		return earlier, err
 	}
+	ctx, err := r.pinned(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.prepare(ctx); err != nil {
+		return nil, err
+	}
+	if caps := r.overCaps(); len(caps) > 0 {
+		return nil, caps[0].refusal()
+	}
+	return r.apply(ctx)
+}
+
+// pinned is the context under which everything is judged by one version of the
+// policy, and reads what the actor may see by it.
+func (r *run) pinned(ctx context.Context) (context.Context, error) {
 	pin := r.control.Pin
 	if r.req.Verb == lifecycle.Purge {
 		pin = r.control.Repin // what cannot be undone is judged by the policy as it is now
@@ -127,39 +174,98 @@ func (r *run) do(ctx context.Context) (*ent.Operation, error) {
 	if err != nil {
 		return nil, Refuse(lifecycle.AuthzUnavailable, "the policy could not be read; try again")
 	}
-	ctx = visible.With(ctx, r.control.Rows(ctx, r.a))
-	if err := r.pick(ctx); err != nil {
-		return nil, err
-	}
-	if err := r.couldEver(ctx); err != nil {
-		return nil, err
-	}
-	if want := r.req.ExpectedCount; want != nil && *want != len(r.items) {
-		return nil, &Error{
-			Code: lifecycle.Conflict, Message: "the selection does not have the expected number of records", Fields: []string{"expectedCount"},
-			Extensions: map[string]any{"expected": *want, "actual": len(r.items)},
+	return visible.With(ctx, r.control.Rows(ctx, r.a)), nil
+}
+
+// prepare makes the plan. It is the same for an operation and for its preview.
+func (r *run) prepare(ctx context.Context) error {
+	r.plan = plan{nodes: map[gid.ID]*node{}, stale: map[gid.ID]*item{}}
+	for _, step := range []func(context.Context) error{
+		r.readToken, r.readSettings, r.pick, r.couldEver, r.checkCount, r.checkDuplicateOf, r.enter, r.judge, r.checkToken, r.guard, r.checkSize, r.countLive,
+	} {
+		if err := step(ctx); err != nil {
+			return err
 		}
 	}
-	if err := r.checkDuplicateOf(ctx); err != nil {
-		return nil, err
-	}
-	if err := r.judge(ctx); err != nil {
-		return nil, err
-	}
+	return nil
+}
+
+// guard finds what comes along and what stands in the way, and settles what
+// goes ahead.
+func (r *run) guard(ctx context.Context) error {
 	switch r.req.Verb {
 	case lifecycle.Delete, lifecycle.Void, lifecycle.Archive:
-		err = r.retire(ctx)
+		return r.planRetire(ctx)
 	case lifecycle.Restore, lifecycle.Undo:
-		err = r.restore(ctx)
+		return r.planRestore(ctx)
 	case lifecycle.Purge:
-		err = r.purge(ctx)
-	default:
-		err = Refuse(lifecycle.BadUserInput, "this verb is not available")
+		return r.planPurge(ctx)
 	}
+	return Refuse(lifecycle.BadUserInput, "this verb is not available")
+}
+
+// apply writes what the plan says.
+func (r *run) apply(ctx context.Context) (*ent.Operation, error) {
+	if lifecycle.Brings(r.req.Verb, lifecycle.Owned, false) { // read first: what is written then goes in one round trip
+		if err := r.readParts(ctx); err != nil {
+			return nil, err
+		}
+	}
+	op, err := r.writeDown(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return r.Client(ctx).Operation.Get(visible.With(ctx, visible.Tenant(r.a.Tenant)), r.id)
+	switch r.req.Verb {
+	case lifecycle.Restore, lifecycle.Undo:
+		err = r.applyRestore(ctx)
+	case lifecycle.Purge:
+		err = r.applyPurge(ctx)
+	default:
+		err = r.applyRetire(ctx)
+	}
+	if err == nil { // what fails fails here, and not at the end of the document
+		err = r.tx.Flush(ctx)
+	}
+	return op, err
+}
+
+// named says of a queued write what was being done.
+func named(doing string) func(int64, error) error {
+	return func(_ int64, err error) error {
+		if err != nil {
+			return fmt.Errorf("%s: %w", doing, err)
+		}
+		return nil
+	}
+}
+
+// checkCount refuses a selection that has not as many records as the caller
+// expects.
+func (r *run) checkCount(context.Context) error {
+	want := r.req.ExpectedCount
+	if want == nil || *want == len(r.items) {
+		return nil
+	}
+	return &Error{
+		Code: lifecycle.Conflict, Message: "the selection does not have the expected number of records", Fields: []string{"expectedCount"},
+		Extensions: map[string]any{"expected": *want, "actual": len(r.items)},
+	}
+}
+
+// checkSize refuses what is more than one operation may be about.
+func (r *run) checkSize(context.Context) error {
+	if len(r.items)+len(r.along) > MaxRows {
+		return r.tooMany()
+	}
+	return nil
+}
+
+func (r *run) tooMany() *Error {
+	refused := Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records, those that come along included", MaxRows), "select")
+	if r.req.Select.Bin != nil {
+		refused.Fields = nil // it has no field of the input
+	}
+	return refused
 }
 
 func (r *run) check() error {
@@ -171,7 +277,7 @@ func (r *run) check() error {
 	default:
 		return Refuse(lifecycle.BadUserInput, "there is no such mode", "mode")
 	}
-	if req.Verb == lifecycle.Void && req.Reason == "" {
+	if req.Verb == lifecycle.Void && req.Reason == "" && r.tx != nil {
 		return Refuse(lifecycle.BadUserInput, "voiding needs a reason", "reason")
 	}
 	if err := mixin.Characters(mixin.MaxReason)(req.Reason); err != nil {
@@ -194,11 +300,11 @@ func (r *run) check() error {
 		if f.Comparisons == 0 {
 			return Refuse(lifecycle.InvalidFilter, "the filter compares nothing and would select everything", "select")
 		}
-		if req.ExpectedCount == nil {
-			return Refuse(lifecycle.BadUserInput, "a filter needs expectedCount", "expectedCount")
-		}
 	} else if req.States != nil {
 		return Refuse(lifecycle.BadUserInput, "states narrow a filter only", "states")
+	}
+	if (req.Select.Filter != nil || req.Select.Bin != nil) && req.ExpectedCount == nil && req.PreviewToken == "" && r.tx != nil {
+		return Refuse(lifecycle.BadUserInput, "what a filter selects needs expectedCount or previewToken", "expectedCount")
 	}
 	if len(req.Select.IDs) > MaxRows || len(req.Select.Versions) > MaxRows {
 		return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records at once", MaxRows), "select")
@@ -312,16 +418,20 @@ func (r *run) checkDuplicateOf(ctx context.Context) error {
 	return nil
 }
 
-// finish writes the operation and its items; what changed is written by then,
-// or will be in the same transaction.
-func (r *run) finish(ctx context.Context, along []*node) error {
-	all := slices.Clone(r.items)
-	for _, n := range along {
+// all are the items: those picked in input order, then those that come along by
+// depth and id.
+func (p *plan) all() []*item {
+	all := slices.Clone(p.items)
+	for _, n := range p.along {
 		all = append(all, n.asItem())
 	}
-	if len(all) > MaxRows {
-		return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records, those that come along included", MaxRows), "select")
-	}
+	return all
+}
+
+// writeDown writes the operation and its items; what changes is written in the
+// same transaction.
+func (r *run) writeDown(ctx context.Context) (*ent.Operation, error) {
+	all := r.all()
 	counts := map[string]int{}
 	var refused audit.Event
 	for _, it := range all {
@@ -333,45 +443,55 @@ func (r *run) finish(ctx context.Context, along []*node) error {
 			refused.IDs = append(refused.IDs, it.id.String())
 		}
 	}
-	status := "SUCCEEDED"
+	status := operation.StatusSUCCEEDED
 	switch {
 	case counts[failed] > 0 && counts[changed] > 0:
-		status = "PARTIAL"
+		status = operation.StatusPARTIAL
 	case counts[failed] > 0:
-		status = "FAILED"
+		status = operation.StatusFAILED
 	}
-	var hash any
-	var key any
+	now := r.tx.Now()
+	op := &ent.Operation{
+		ID: r.id, TenantID: r.a.Tenant, Verb: r.req.Verb, Status: status, Mode: operation.Mode(r.req.Mode), Cascade: r.req.Cascade,
+		Selection: r.req.Payload, ActorID: r.a.UserRef(), TeamID: r.a.FirstTeam(), UndoesID: r.undone(), DuplicateOfID: r.req.DuplicateOf,
+		Total: len(all), Processed: len(all), Changed: counts[changed], Unchanged: counts[unchanged], Failed: counts[failed],
+		CreatedAt: now, FinishedAt: &now,
+	}
+	if r.req.Reason != "" {
+		op.Reason = &r.req.Reason
+	}
+	var hash, key any
 	if r.req.IdempotencyKey != "" {
 		h, err := r.payloadHash()
 		if err != nil {
-			return err
+			return nil, err
 		}
+		op.IdempotencyKey, op.PayloadHash = &r.req.IdempotencyKey, h
 		hash, key = h, r.req.IdempotencyKey
 	}
-	now := r.tx.Now()
-	_, err := store.Build(r.tx).Add(`INSERT INTO operations (id, tenant_id, verb, status, mode, cascade, reason, selection, actor_id, team_id,
+	err := store.Build(r.tx).Add(`INSERT INTO operations (id, tenant_id, verb, status, mode, cascade, reason, selection, actor_id, team_id,
 		undoes_id, duplicate_of_id, idempotency_key, payload_hash, total, processed, changed, unchanged, failed, created_at, finished_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		r.id, r.a.Tenant, string(r.req.Verb), status, r.req.Mode, r.req.Cascade, nullText(r.req.Reason), []byte(r.req.Payload), nullID(r.a.UserRef()), nullID(r.a.FirstTeam()),
-		nullID(r.undone()), nullID(r.req.DuplicateOf), key, hash, len(all), len(all), counts[changed], counts[unchanged], counts[failed], now, now).Exec(ctx, r.tx)
+		op.ID, op.TenantID, string(op.Verb), string(op.Status), string(op.Mode), op.Cascade, nullText(r.req.Reason), op.Selection, nullID(op.ActorID), nullID(op.TeamID),
+		nullID(op.UndoesID), nullID(op.DuplicateOfID), key, hash, op.Total, op.Processed, op.Changed, op.Unchanged, op.Failed, now, now).
+		Queue(ctx, r.tx, named("writing the operation"))
 	if err != nil {
-		return fmt.Errorf("writing the operation: %w", err)
+		return nil, err
 	}
 	rows := make([][]any, len(all))
 	for i, it := range all {
 		if rows[i], err = it.columns(r); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := r.tx.Insert(ctx, "operation_items", itemColumns, rows); err != nil {
-		return fmt.Errorf("writing the items: %w", err)
+		return nil, fmt.Errorf("writing the items: %w", err)
 	}
 	if counts[failed] > 0 {
 		refused.Action, refused.Operation, refused.Count = string(r.req.Verb), &r.id, counts[failed]
 		r.logRefusal(ctx, r.tx, refused)
 	}
-	return nil
+	return r.Client(ctx).AdoptOperation(op), nil
 }
 
 func (r *run) undone() *gid.ID {

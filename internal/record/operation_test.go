@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -324,6 +325,7 @@ func TestTheSweeperPurgesWhatIsDue(t *testing.T) {
 
 func TestAnOperationOnAThousandRecordsIsAHandfulOfStatements(t *testing.T) {
 	each(t, func(w *world) {
+		w.caps(nil, nil, nil, 9_000)
 		count := func(n int) (deleting, restoring, purging int) {
 			c := w.create("admin", "Customer", record.Values{"name": "big"}).RecordID()
 			rows := make([]record.Values, n)
@@ -355,5 +357,65 @@ func TestAnOperationOnAThousandRecordsIsAHandfulOfStatements(t *testing.T) {
 		require.LessOrEqual(w.t, p2-p1, 4)
 		_, err := w.svc.Run(w.as("admin"), record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: make([]gid.ID, 1_001)}})
 		require.Equal(w.t, lifecycle.Limit, code(err))
+	})
+}
+
+func TestWhatIsRetiredTogetherComesBackTogether(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.customer("manager", "a")
+		d, m := w.deal("manager", c, "blocks"), w.message("manager", c, "voided before")
+		w.void("manager", m)
+		w.delete("manager", c, d, m)
+		require.Equal(w.t, []string{c.UUID(), c.UUID()}, w.rows(`SELECT came_with FROM operation_items WHERE prior_state IS NOT NULL AND came_with IS NOT NULL ORDER BY id`))
+		op := w.restore("manager", c)
+		require.Equal(w.t, map[gid.ID]string{c: "CHANGED", d: "CHANGED along", m: "CHANGED along"}, w.outcomes(op))
+		require.Equal(w.t, []lifecycle.State{"ACTIVE", "ACTIVE", "VOIDED"}, w.states(c, d, m))
+
+		w.delete("manager", c, d, m)
+		require.Equal(w.t, 3, w.purge("purger", c).Changed, "nothing of it is left behind as an orphan")
+		w.eventsMatchChanges()
+	})
+}
+
+func TestWhatMovedOnFromTheVersionSeenComesAlongWithNothing(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.customer("agent", "a")
+		m := w.message("agent", c, "one")
+		_, err := w.svc.Update(w.as("agent"), m, 1, record.Values{"subject": "two"})
+		require.NoError(w.t, err)
+		req := record.Request{Verb: lifecycle.Delete, Mode: record.BestEffort, Select: record.Selection{Versions: []record.Version{{ID: c, Version: 1}, {ID: m, Version: 1}}}}
+		require.Equal(w.t, map[gid.ID]string{c: "FAILED CONFLICT", m: "FAILED CONFLICT"}, w.outcomes(w.run("agent", req)))
+		require.Equal(w.t, []lifecycle.State{"ACTIVE", "ACTIVE"}, w.states(c, m))
+	})
+}
+
+func TestWhatWasArchivedPastAnArchivedOwnerComesBack(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.customer("agent", "a")
+		m := w.message("agent", c, "archived before")
+		archive := func(id gid.ID) *ent.Operation {
+			return w.run("agent", record.Request{Verb: lifecycle.Archive, Select: record.Selection{IDs: []gid.ID{id}}})
+		}
+		archive(m)
+		f := w.create("agent", "Attachment", record.Values{"filename": "f", "messageID": m}).RecordID()
+		require.Equal(w.t, map[gid.ID]string{c: "CHANGED", f: "CHANGED along"}, w.outcomes(archive(c)))
+		require.Equal(w.t, map[gid.ID]string{c: "CHANGED", f: "CHANGED along"}, w.outcomes(w.restore("agent", c)))
+		require.Equal(w.t, []lifecycle.State{"ACTIVE", "ARCHIVED", "ACTIVE"}, w.states(c, m, f))
+	})
+}
+
+func TestAnOrphanWithANewOwnerIsVoidedWithoutAClock(t *testing.T) {
+	each(t, func(w *world) {
+		c, home := w.customer("manager", "a"), w.customer("manager", "b")
+		m := w.message("manager", c, "m")
+		w.void("manager", m)
+		w.delete("manager", c)
+		w.purge("purger", c)
+		require.NotNil(w.t, w.get(m).Column("purge_after"), "the clock of an orphan")
+		w.delete("manager", m)
+		op := w.run("manager", record.Request{Verb: lifecycle.Restore, NewParentID: &home, Select: record.Selection{IDs: []gid.ID{m}}})
+		require.Equal(w.t, "CHANGED", w.outcomes(op)[m])
+		require.Equal(w.t, lifecycle.Voided, w.state(m))
+		require.Nil(w.t, w.get(m).Column("purge_after"))
 	})
 }

@@ -1,8 +1,8 @@
 package record
 
 import (
+	"bytes"
 	"context"
-	stdsql "database/sql"
 	"fmt"
 	"slices"
 
@@ -11,9 +11,11 @@ import (
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/access"
+	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/visible"
 )
 
 // pick freezes the selection as items, in the order it was given.
@@ -25,6 +27,14 @@ func (r *run) pick(ctx context.Context) error {
 	switch {
 	case sel.Filter != nil:
 		ids, err := r.filtered(ctx, sel.Filter)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			add(id, 0)
+		}
+	case sel.Bin != nil:
+		ids, err := r.inBin(ctx, sel.Bin)
 		if err != nil {
 			return err
 		}
@@ -45,7 +55,7 @@ func (r *run) pick(ctx context.Context) error {
 		}
 	}
 	if len(r.items) > MaxRows {
-		return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records at once", MaxRows), "select")
+		return r.tooMany()
 	}
 	seen := map[gid.ID]bool{}
 	for _, it := range r.items {
@@ -67,21 +77,42 @@ func (r *run) filtered(ctx context.Context, f *Filter) ([]gid.ID, error) {
 	if r.req.States != nil {
 		states = slices.DeleteFunc(states, func(s lifecycle.State) bool { return !slices.Contains(r.req.States, s) })
 	}
+	// Live and retired rows are found by different indexes: those of fields hold
+	// live rows only.
+	isRetired := lifecycle.State.Retired
+	live, retired := slices.DeleteFunc(slices.Clone(states), isRetired), slices.DeleteFunc(states, func(s lifecycle.State) bool { return !isRetired(s) })
+	ids, err := r.idsOf(ctx, t, f, live, sql.IsNull)
+	if err != nil {
+		return nil, err
+	}
+	more, err := r.idsOf(ctx, t, f, retired, sql.NotNull)
+	if err != nil {
+		return nil, err
+	}
+	ids = append(ids, more...)
+	slices.SortFunc(ids, func(a, b gid.ID) int { return bytes.Compare(a[:], b[:]) })
+	return ids, nil
+}
+
+// idsOf answers the ids of a filter's records in some states, in order.
+func (r *run) idsOf(ctx context.Context, t *ent.RecordType, f *Filter, states []lifecycle.State, retired func(string) *sql.Predicate) ([]gid.ID, error) {
+	if len(states) == 0 {
+		return nil, nil
+	}
 	names := make([]any, len(states))
 	for i, state := range states {
 		names[i] = string(state)
 	}
-	var ids []gid.ID
-	rows, err := r.Client(ctx).QueryRecords(ctx, t.Name, f.Where, func(s *sql.Selector) {
-		s.Where(sql.In(s.C("state"), names...))
-		s.OrderBy(s.C("id"))
-		s.Limit(MaxRows + 1)
+	rows, err := r.Client(ctx).CollectRecords(ctx, t.Name, nil, []string{"id"}, f.Where, func(s *sql.Selector) {
+		s.Where(retired(s.C("retired_at"))).Where(sql.In(s.C("state"), names...))
+		s.OrderBy(s.C("id")).Limit(MaxRows + 1)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("selecting %s: %w", t.Table, err)
 	}
-	for _, row := range rows {
-		ids = append(ids, row.RecordID())
+	ids := make([]gid.ID, len(rows))
+	for i, row := range rows {
+		ids[i] = row.RecordID()
 	}
 	return ids, nil
 }
@@ -104,8 +135,8 @@ func (r *run) ofOperation(ctx context.Context, id gid.ID, add func(gid.ID, int))
 		r.undo = op
 	}
 	var ids []gid.ID
-	err = store.Build(r.tx).Add(`SELECT record_id FROM operation_items WHERE operation_id = ? AND outcome = ? ORDER BY id`, id, changed).
-		Query(ctx, r.tx, scanIDs(func(record gid.ID) { ids = append(ids, record) }))
+	err = store.Build(r.q).Add(`SELECT record_id FROM operation_items WHERE operation_id = ? AND outcome = ? ORDER BY id`, id, changed).
+		Query(ctx, r.q, scanIDs(func(record gid.ID) { ids = append(ids, record) }))
 	if err != nil {
 		return fmt.Errorf("reading the operation's items: %w", err)
 	}
@@ -137,15 +168,8 @@ func (r *run) judge(ctx context.Context) error {
 			all = append(all, it.id)
 		}
 	}
-	if r.req.Verb == lifecycle.Restore || r.req.Verb == lifecycle.Undo {
-		// Owners are locked before what they own, here as in every other verb.
-		if err := r.lockOwners(ctx, ids); err != nil {
-			return err
-		}
-	} else if r.req.Verb != lifecycle.Purge { // what is purged took no part by then
-		if err := r.lockPickedKeepers(ctx, ids); err != nil {
-			return err
-		}
+	if err := r.lockAbove(ctx, ids); err != nil {
+		return err
 	}
 	rows := map[gid.ID]ent.Record{}
 	for _, t := range typeOrder {
@@ -157,7 +181,12 @@ func (r *run) judge(ctx context.Context) error {
 			rows[row.RecordID()] = row
 		}
 	}
-	gone, err := r.purged(ctx, slices.DeleteFunc(all, func(id gid.ID) bool { return rows[id] != nil }))
+	for _, it := range r.items {
+		if row := rows[it.id]; row != nil {
+			it.version = row.RecordVersion()
+		}
+	}
+	gone, err := r.purged(ctx, r.q, r.a, slices.DeleteFunc(all, func(id gid.ID) bool { return rows[id] != nil }))
 	if err != nil {
 		return err
 	}
@@ -226,6 +255,7 @@ func (r *run) judgeState(it *item) {
 		it.outcome, it.node = unchanged, nil
 	case it.expect != 0 && it.expect != row.RecordVersion():
 		it.fail(lifecycle.Conflict, Blocker{State: state, Version: row.RecordVersion()})
+		r.stale[it.id] = it
 	case move.Code != "":
 		it.fail(move.Code, Blocker{State: state, Allowed: lifecycle.Allowed(state)})
 	default:
@@ -233,38 +263,55 @@ func (r *run) judgeState(it *item) {
 	}
 }
 
+// lockAbove locks what stands above the picks before these are locked
+// themselves: owners before what they own, in every verb.
+func (r *run) lockAbove(ctx context.Context, ids map[string][]gid.ID) error {
+	switch {
+	case r.tx == nil: // a preview locks nothing
+		return nil
+	case r.req.Verb == lifecycle.Restore || r.req.Verb == lifecycle.Undo:
+		return r.lockOwners(ctx, ids)
+	case r.req.Verb == lifecycle.Purge: // what is purged took no part by then
+		return nil
+	}
+	return r.lockPickedKeepers(ctx, ids)
+}
+
 // lockOwners keeps the owners of records from being retired while these are
-// restored below them.
+// restored below them, and keeps what it reads of them. Picks of the same type
+// are locked in the same pass: a lock that is raised deadlocks with another one
+// that is.
 func (r *run) lockOwners(ctx context.Context, ids map[string][]gid.ID) error {
-	owners := map[string][]gid.ID{}
-	for _, t := range typeOrder {
-		for _, e := range t.Edges {
-			if e.Class == lifecycle.Weak || len(ids[t.Name]) == 0 {
-				continue
-			}
-			err := store.Build(r.tx).Add(`SELECT DISTINCT `+e.Column+` FROM `+t.Table+` WHERE tenant_id = ? AND `+e.Column+` IS NOT NULL AND `, r.a.Tenant).
-				IDs("id", ids[t.Name]).Query(ctx, r.tx, scanIDs(func(id gid.ID) { owners[e.Target] = append(owners[e.Target], id) }))
-			if err != nil {
-				return fmt.Errorf("reading owners: %w", err)
-			}
-		}
+	all := visible.With(ctx, visible.Tenant(r.a.Tenant))
+	parent := map[string][]gid.ID{}
+	if p := r.req.NewParentID; p != nil && ent.RecordTypeOf(*p) != nil {
+		parent[ent.RecordTypeOf(*p).Name] = []gid.ID{*p}
 	}
-	if p := r.req.NewParentID; p != nil {
-		if t := ent.RecordTypeOf(*p); t != nil {
-			owners[t.Name] = append(owners[t.Name], *p)
-		}
-	}
+	r.above = map[gid.ID]ent.Record{}
 	for _, t := range typeOrder {
-		// With the picks of the type in one pass: a lock that is raised from
-		// shared to exclusive deadlocks with another one that is.
-		owners[t.Name] = append(owners[t.Name], ids[t.Name]...)
-		if len(owners[t.Name]) == 0 {
-			continue
+		var below []dependant
+		for _, d := range dependants[t.Name] {
+			if d.edge.Class != lifecycle.Weak && len(ids[d.holder.Name]) > 0 {
+				below = append(below, d)
+			}
 		}
-		err := store.Build(r.tx).Add(`SELECT id FROM `+t.Table+` WHERE tenant_id = ? AND `, r.a.Tenant).IDs("id", owners[t.Name]).
-			Add(` ORDER BY id`).ForUpdate().Query(ctx, r.tx, scanIDs(func(gid.ID) {}))
+		if len(below) == 0 && len(parent[t.Name]) == 0 {
+			continue // picks of the type are locked when they are read
+		}
+		rows, err := r.query(all, t, update, func(s *sql.Selector) {
+			held := make([]*sql.Selector, len(below))
+			for i, d := range below {
+				holder := sql.Dialect(s.Dialect()).Table(d.holder.Table).As("held")
+				held[i] = sql.Dialect(s.Dialect()).Select(holder.C(d.edge.Column)).From(holder).
+					Where(sql.And(sql.EQ(holder.C("tenant_id"), r.a.Tenant), inIDs(holder.C("id"), ids[d.holder.Name])))
+			}
+			s.Where(inAny(s.C("id"), append(parent[t.Name], ids[t.Name]...), held))
+		})
 		if err != nil {
-			return fmt.Errorf("locking owners: %w", err)
+			return err
+		}
+		for _, row := range rows {
+			r.above[row.RecordID()] = row
 		}
 	}
 	return nil
@@ -272,15 +319,15 @@ func (r *run) lockOwners(ctx context.Context, ids map[string][]gid.ID) error {
 
 // purged says which of the ids were purged, to callers who may know it: those
 // who may purge such records or read their audit events.
-func (r *run) purged(ctx context.Context, ids []gid.ID) (map[gid.ID]bool, error) {
+func (s *Service) purged(ctx context.Context, q store.Querier, a *actor.Actor, ids []gid.ID) (map[gid.ID]bool, error) {
 	out := map[gid.ID]bool{}
 	if len(ids) == 0 {
 		return out, nil
 	}
 	var questions []access.Question
 	var records []gid.ID
-	err := store.Build(r.tx).Add(`SELECT record_id, record_type, owner_id, team_id FROM tombstones WHERE tenant_id = ? AND `, r.a.Tenant).
-		IDs("record_id", ids).Query(ctx, r.tx, func(rows *stdsql.Rows) error {
+	err := store.Build(q).Add(`SELECT record_id, record_type, owner_id, team_id FROM tombstones WHERE tenant_id = ? AND `, a.Tenant).
+		IDs("record_id", ids).Query(ctx, q, func(rows store.Row) error {
 		var id, owner, team gid.ID
 		var typ string
 		if err := rows.Scan(&id, &typ, &owner, &team); err != nil {
@@ -308,7 +355,7 @@ func (r *run) purged(ctx context.Context, ids []gid.ID) (map[gid.ID]bool, error)
 	if err != nil {
 		return nil, fmt.Errorf("reading tombstones: %w", err)
 	}
-	for i, answer := range r.control.Decide(ctx, r.a, questions) {
+	for i, answer := range s.control.Decide(ctx, a, questions) {
 		if answer.Permit {
 			out[records[i/2]] = true
 		}

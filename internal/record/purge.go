@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
-	stdsql "database/sql"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -20,9 +19,8 @@ import (
 	"github.com/lethe-crm/lethe/internal/visible"
 )
 
-// purge removes retired records and their trees for good, and leaves a
-// tombstone of each.
-func (r *run) purge(ctx context.Context) error {
+// planPurge plans the end of retired records and their trees.
+func (r *run) planPurge(ctx context.Context) error {
 	if err := r.reach(ctx, func(lifecycle.Class) bool { return false }); err != nil {
 		return err
 	}
@@ -32,19 +30,19 @@ func (r *run) purge(ctx context.Context) error {
 			n.problem = lifecycle.NotRetired
 		}
 	}
-	along := r.settle()
-	if err := r.finish(ctx, along); err != nil {
-		return err
-	}
+	r.settle()
+	return nil
+}
+
+// applyPurge removes records for good, and leaves a tombstone of each.
+func (r *run) applyPurge(ctx context.Context) error {
 	// The seal goes with the row: what a purge event would seal could never be read.
 	version := r.control.Version(ctx, r.a.Tenant)
-	var events []audit.Event
-	for _, n := range r.sorted() {
-		if n.included {
-			e := event(string(lifecycle.Purge), n.row, nil)
-			e.From, e.Version, e.Operation, e.PolicyVersion = n.row.RecordState(), n.row.RecordVersion()+1, &r.id, version
-			events = append(events, e)
-		}
+	events := make([]audit.Event, 0, len(r.changing))
+	for _, n := range r.changing {
+		e := event(string(lifecycle.Purge), n.row, nil)
+		e.From, e.Version, e.Operation, e.PolicyVersion = n.row.RecordState(), n.row.RecordVersion()+1, &r.id, version
+		events = append(events, e)
 	}
 	if err := r.audit.Append(ctx, r.tx, events...); err != nil {
 		return err
@@ -123,9 +121,7 @@ func (r *run) release(ctx context.Context) error {
 					stmt.Add(set.add, now)
 				}
 				if d.edge.Class != lifecycle.Weak {
-					if err := r.orphan(ctx, stmt, now); err != nil {
-						return err
-					}
+					r.orphan(stmt, now)
 				}
 				if err := r.exec(ctx, d.holder, stmt, set.ids); err != nil {
 					return err
@@ -136,17 +132,12 @@ func (r *run) release(ctx context.Context) error {
 	return r.audit.Append(ctx, r.tx, events...)
 }
 
-func (r *run) orphan(ctx context.Context, stmt *store.SQL, now time.Time) error {
-	days, err := r.binDays(ctx)
-	if err != nil {
-		return err
-	}
-	stmt.Add(`, orphaned_at = ?, purge_after = CASE WHEN state = 'VOIDED' AND purge_after IS NULL THEN ?`, now, now.Add(time.Duration(days)*24*time.Hour))
+func (r *run) orphan(stmt *store.SQL, now time.Time) {
+	stmt.Add(`, orphaned_at = ?, purge_after = CASE WHEN state = 'VOIDED' AND purge_after IS NULL THEN ?`, now, now.Add(r.settings.bin))
 	if r.tx.Dialect() == "postgres" {
 		stmt.Add(`::timestamptz`)
 	}
 	stmt.Add(` ELSE purge_after END`)
-	return nil
 }
 
 var tombstoneColumns = []string{
@@ -156,10 +147,8 @@ var tombstoneColumns = []string{
 // tombstones writes what remains of each record.
 func (r *run) tombstones(ctx context.Context) error {
 	var ids []gid.ID
-	for _, n := range r.sorted() {
-		if n.included {
-			ids = append(ids, n.row.RecordID())
-		}
+	for _, n := range r.changing {
+		ids = append(ids, n.row.RecordID())
 	}
 	if len(ids) == 0 {
 		return nil
@@ -220,7 +209,7 @@ func (r *run) histories(ctx context.Context, ids []gid.ID) (map[gid.ID][]map[str
 	out := map[gid.ID][]map[string]any{}
 	err := store.Build(r.tx).Add(`SELECT record_id, at, action, from_state, to_state, operation_id FROM audit_events
 		WHERE outcome = 'SUCCEEDED' AND (to_state IS NULL OR from_state IS NULL OR from_state <> to_state) AND `).
-		IDs("record_id", ids).Add(` ORDER BY id`).Query(ctx, r.tx, func(rows *stdsql.Rows) error {
+		IDs("record_id", ids).Add(` ORDER BY id`).Query(ctx, r.tx, func(rows store.Row) error {
 		var id, op gid.ID
 		var at time.Time
 		var action string

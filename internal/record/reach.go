@@ -3,7 +3,6 @@ package record
 import (
 	"bytes"
 	"context"
-	stdsql "database/sql"
 	"fmt"
 	"slices"
 	"sort"
@@ -39,12 +38,12 @@ func (r *run) reach(ctx context.Context, brings func(lifecycle.Class) bool) erro
 		var next []*node
 		attach := func(parent *node, row ent.Record) {
 			n := r.nodes[row.RecordID()]
-			if n == nil {
-				n = &node{row: row, depth: depth}
-				r.nodes[row.RecordID()] = n
+			known := n != nil
+			if !known {
+				n = r.addAlong(row, depth)
 				next = append(next, n)
 			}
-			if n != parent && !slices.Contains(parent.below, n) {
+			if n != parent && !(known && slices.Contains(parent.below, n)) {
 				parent.below = append(parent.below, n)
 				n.above = append(n.above, parent)
 			}
@@ -52,10 +51,14 @@ func (r *run) reach(ctx context.Context, brings func(lifecycle.Class) bool) erro
 		if err := r.attachTree(all, level, attach); err != nil {
 			return err
 		}
+		met, err := r.meet(ctx, byType)
+		if err != nil {
+			return err
+		}
 		for _, target := range typeOrder {
 			for _, d := range dependants[target.Name] {
 				ids := byType[target.Name]
-				if len(ids) == 0 || !brings(d.edge.Class) {
+				if len(ids) == 0 || !brings(d.edge.Class) || !met[d.key()] {
 					continue
 				}
 				rows, err := r.query(all, d.holder, update, func(s *sql.Selector) {
@@ -71,11 +74,68 @@ func (r *run) reach(ctx context.Context, brings func(lifecycle.Class) bool) erro
 			}
 		}
 		if len(r.nodes) > MaxRows {
-			return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records, those that come along included", MaxRows), "select")
+			return r.tooMany()
 		}
 		level = next
 	}
 	return nil
+}
+
+// addAlong adds a record that comes along. One that the caller picked, and that
+// is not as he saw it, comes along with nothing.
+func (r *run) addAlong(row ent.Record, depth int) *node {
+	n := &node{row: row, depth: depth}
+	if it := r.stale[row.RecordID()]; it != nil {
+		n.problem, n.blockers = it.code, it.blockers
+	}
+	r.nodes[row.RecordID()] = n
+	return n
+}
+
+// meet asks, with one statement for all, by which edges a level has live
+// dependants at all, so that the others need not be read one by one. The level
+// is locked: nobody can attach anything to it any more.
+func (r *run) meet(ctx context.Context, level map[string][]gid.ID) (map[edgeKey]bool, error) {
+	met := map[edgeKey]bool{}
+	if !lifecycle.Brings(r.req.Verb, lifecycle.Owned, false) {
+		return met, nil
+	}
+	var asked []dependant
+	stmt := store.Build(r.q)
+	for _, target := range typeOrder {
+		for _, d := range dependants[target.Name] {
+			if ids := level[target.Name]; len(ids) > 0 && d.edge.Class != lifecycle.Weak {
+				start := `, `
+				if len(asked) == 0 {
+					start = `SELECT `
+				}
+				stmt.Add(start+`EXISTS (SELECT 1 FROM `+d.holder.Table+` WHERE tenant_id = ? AND retired_at IS NULL AND `, r.a.Tenant).IDs(d.edge.Column, ids).Add(`)`)
+				asked = append(asked, d)
+			}
+		}
+	}
+	found, dest := make([]bool, len(asked)), make([]any, len(asked))
+	for i := range found {
+		dest[i] = &found[i]
+	}
+	switch len(asked) {
+	case 0:
+		return met, nil
+	case 1:
+		found[0] = true // one look is as good as one question
+	default:
+		if _, err := stmt.One(ctx, r.q, dest...); err != nil {
+			return nil, fmt.Errorf("looking for dependants: %w", err)
+		}
+	}
+	if r.met == nil {
+		r.met = map[edgeKey]bool{}
+	}
+	for i, d := range asked {
+		met[d.key()] = met[d.key()] || found[i]
+		r.met[d.key()] = r.met[d.key()] || found[i]
+	}
+	return met, nil
 }
 
 // attachTree attaches to each record of a level the records that came with it
@@ -93,18 +153,26 @@ func (r *run) attachTree(ctx context.Context, level []*node, attach func(*node, 
 	if len(roots) == 0 {
 		return nil
 	}
+	isRoot := map[gid.ID]bool{}
+	for _, id := range roots {
+		isRoot[id] = true
+	}
 	type link struct{ with, operation gid.ID }
 	links := map[gid.ID][]link{}
 	ids := map[string][]gid.ID{}
-	err := store.Build(r.tx).Add(`SELECT record_id, came_with, operation_id FROM operation_items WHERE outcome = ? AND `, changed).
-		IDs("operation_id", operations).Add(` AND `).IDs("came_with", roots).Add(` ORDER BY id`).
-		Query(ctx, r.tx, func(rows *stdsql.Rows) error {
-			var id gid.ID
+	// The items of the roots themselves say what these go back to.
+	const columns = `SELECT id, record_id, came_with, operation_id, prior_state FROM operation_items WHERE outcome = '` + changed + `' AND `
+	err := store.Build(r.q).Add(columns).IDs("operation_id", operations).Add(` AND `).IDs("came_with", roots).
+		Add(` UNION ALL `+columns).IDs("operation_id", operations).Add(` AND `).IDs("record_id", roots).Add(` ORDER BY 1`).
+		Query(ctx, r.q, func(row store.Row) error {
+			var item, id gid.ID
 			var l link
-			if err := rows.Scan(&id, &l.with, &l.operation); err != nil {
+			var state string
+			if err := row.Scan(&item, &id, &l.with, &l.operation, &state); err != nil {
 				return err
 			}
-			if t := ent.RecordTypeOf(id); t != nil {
+			r.keepPrior(stackTop{id, l.operation}, state)
+			if t := ent.RecordTypeOf(id); t != nil && isRoot[l.with] {
 				if links[id] == nil {
 					ids[t.Name] = append(ids[t.Name], id)
 				}
@@ -115,34 +183,77 @@ func (r *run) attachTree(ctx context.Context, level []*node, attach func(*node, 
 	if err != nil {
 		return fmt.Errorf("reading what came along: %w", err)
 	}
+	var found []ent.Record
 	for _, t := range typeOrder {
 		rows, err := r.load(ctx, t, ids[t.Name], update)
 		if err != nil {
 			return err
 		}
-		for _, row := range rows {
-			op := refOf(row, "operation_id")
-			for _, l := range links[row.RecordID()] {
-				parent := r.nodes[l.with]
-				of := refOf(parent.row, "operation_id")
-				if op != nil && of != nil && *op == l.operation && *of == l.operation && belongs(row, l.with) {
-					attach(parent, row)
-				}
+		found = append(found, rows...)
+	}
+	var further []ent.Record // that came with an owner of their owner
+	for _, row := range found {
+		for _, l := range links[row.RecordID()] {
+			if !belongs(row, l.with, nil) {
+				further = append(further, row)
+			}
+		}
+	}
+	owners, err := r.ownersOf(ctx, further)
+	if err != nil {
+		return err
+	}
+	for _, row := range found {
+		op := refOf(row, "operation_id")
+		for _, l := range links[row.RecordID()] {
+			parent := r.nodes[l.with]
+			of := refOf(parent.row, "operation_id")
+			if op != nil && of != nil && *op == l.operation && *of == l.operation && belongs(row, l.with, owners) {
+				attach(parent, row)
 			}
 		}
 	}
 	return nil
 }
 
-// belongs reports whether a record still points to its owner: one that was given
-// another meanwhile goes its own way.
-func belongs(row ent.Record, owner gid.ID) bool {
+// belongs reports whether a record still hangs on an owner, or on what hangs on
+// it: one that was given another meanwhile goes its own way.
+func belongs(row ent.Record, owner gid.ID, owners map[gid.ID]ent.Record) bool {
 	for _, e := range row.RecordType().Edges {
-		if id := refOf(row, e.Column); e.Class != lifecycle.Weak && id != nil && *id == owner {
-			return true
+		if id := refOf(row, e.Column); e.Class != lifecycle.Weak && id != nil {
+			if above := owners[*id]; *id == owner || above != nil && belongs(above, owner, owners) {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// ownersOf reads what records hang on, all the way up.
+func (r *run) ownersOf(ctx context.Context, rows []ent.Record) (map[gid.ID]ent.Record, error) {
+	out := map[gid.ID]ent.Record{}
+	for len(rows) > 0 {
+		ids := map[string][]gid.ID{}
+		for _, row := range rows {
+			for _, e := range row.RecordType().Edges {
+				if id := refOf(row, e.Column); e.Class != lifecycle.Weak && id != nil && out[*id] == nil {
+					ids[e.Target] = append(ids[e.Target], *id)
+				}
+			}
+		}
+		rows = nil
+		for _, t := range typeOrder {
+			above, err := r.load(ctx, t, ids[t.Name], none)
+			if err != nil {
+				return nil, err
+			}
+			for _, row := range above {
+				out[row.RecordID()] = row
+			}
+			rows = append(rows, above...)
+		}
+	}
+	return out, nil
 }
 
 // authorizeAlong asks for everything that comes along at once: the verb on each
@@ -199,14 +310,14 @@ func (r *run) sorted() []*node {
 
 // settle decides which picked records go ahead. A record fails with everything
 // that brings it along; in ALL_OR_NOTHING one failure stops all. check, if
-// given, looks at a node that is included and may set its problem. The answer
-// lists what comes along, by depth and id.
-func (r *run) settle(checks ...func(*node)) []*node {
+// given, looks at a node that is included and may set its problem.
+func (r *run) settle(checks ...func(*node)) {
+	nodes := r.sorted()
 	for again := true; again; {
 		again = false
 		r.include()
 		for i, found := 0, false; i < len(checks) && !found; i++ {
-			for _, n := range r.sorted() {
+			for _, n := range nodes {
 				if n.included && n.problem == "" {
 					checks[i](n)
 					found = found || n.problem != ""
@@ -231,11 +342,12 @@ func (r *run) settle(checks ...func(*node)) []*node {
 		}
 		r.include()
 	}
-	var along []*node
-	for _, n := range r.sorted() {
+	r.along, r.changing = nil, nil
+	for _, n := range nodes {
 		if !n.included {
 			continue
 		}
+		r.changing = append(r.changing, n)
 		for _, above := range n.above {
 			if above.included {
 				id := above.row.RecordID()
@@ -247,10 +359,9 @@ func (r *run) settle(checks ...func(*node)) []*node {
 			n.item.outcome, n.depth = changed, 0
 		} else {
 			n.item = nil // a pick that was refused comes along no more
-			along = append(along, n)
+			r.along = append(r.along, n)
 		}
 	}
-	return along
 }
 
 // include marks what is reached from the picks that still go ahead.

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 
 	"entgo.io/ent/dialect/sql"
 
+	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -29,11 +31,15 @@ type Service struct {
 	audit   *audit.Log
 	log     *slog.Logger
 	numbers numbers
+	reader  func() *ent.Client // reads outside of transactions
+	gate    gate
 }
 
 // New returns a service over a database.
 func New(db *store.DB, control *access.Control, log *audit.Log, logger *slog.Logger) *Service {
-	return &Service{db: db, control: control, audit: log, log: logger, numbers: numbers{blocks: map[string]block{}}}
+	s := &Service{db: db, control: control, audit: log, log: logger, numbers: numbers{blocks: map[string]block{}}, gate: newGate()}
+	s.reader = sync.OnceValue(func() *ent.Client { return s.newClient(db.Driver()) })
+	return s
 }
 
 // Request asks for an operation.
@@ -46,10 +52,16 @@ type Request struct {
 	// Mode is ALL_OR_NOTHING or BEST_EFFORT; empty is ALL_OR_NOTHING.
 	Mode          string
 	ExpectedCount *int
+	// PreviewToken is that of a preview of the same request: it stands in for
+	// ExpectedCount, and insists that the selection is still the one previewed.
+	PreviewToken string
 	// IdempotencyKey, with Payload, makes repeating the request safe. Payload is
-	// the request as given, canonical JSON without the key.
+	// the request as given, canonical JSON without key and token.
 	IdempotencyKey string
 	Payload        json.RawMessage
+	// Bound is the part of the payload that a preview's token is bound to.
+	// Nil is all of it.
+	Bound json.RawMessage
 
 	Cascade       bool                         // delete, void
 	DuplicateOf   *gid.ID                      // void
@@ -63,6 +75,8 @@ type Selection struct {
 	IDs      []gid.ID
 	Versions []Version
 	Filter   *Filter
+	// Bin selects the tops of the recycle bin; their trees go with them.
+	Bin *Bin
 	// Operation selects what that operation changed.
 	Operation *gid.ID
 }

@@ -10,6 +10,7 @@ import (
 
 // logRefusal writes a REFUSED event once the transaction has ended, however it
 // ends: a refusal must not be forgotten because its document was rolled back.
+// Without a transaction it writes it now.
 func (s *Service) logRefusal(ctx context.Context, tx *store.Tx, e audit.Event) {
 	e.Outcome = audit.Refused
 	if a := actor.From(ctx); a != nil {
@@ -19,9 +20,14 @@ func (s *Service) logRefusal(ctx context.Context, tx *store.Tx, e audit.Event) {
 		e.IDs = e.IDs[:audit.MaxRefusedIDs]
 	}
 	detached := context.WithoutCancel(ctx)
-	tx.AfterEnd(func(bool) {
+	write := func(bool) {
 		if err := s.audit.Write(detached, s.db, e); err != nil {
 			s.log.ErrorContext(detached, "a refusal could not be written to the audit log", "action", e.Action, "error", err)
 		}
-	})
+	}
+	if tx == nil {
+		write(false)
+		return
+	}
+	tx.AfterEnd(write)
 }

@@ -2,7 +2,6 @@ package record
 
 import (
 	"context"
-	stdsql "database/sql"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,56 +15,57 @@ import (
 	"github.com/lethe-crm/lethe/internal/visible"
 )
 
-// restore carries out restore and undo: every row goes back to what the item of
+// planRestore plans restore and undo: every row goes back to what the item of
 // its present operation kept. Restore takes the tree of each pick along; undo
 // takes exactly what the operation changed.
-func (r *run) restore(ctx context.Context) error {
+func (r *run) planRestore(ctx context.Context) error {
 	if r.undo == nil {
 		if err := r.reach(ctx, func(lifecycle.Class) bool { return false }); err != nil {
 			return err
 		}
 	} else {
-		r.linkUndone()
+		r.linkOwners()
 	}
 	if err := r.pops(ctx, slices.Collect(maps.Values(r.nodes))); err != nil {
 		return err
 	}
-	parent, err := r.newParent(ctx)
-	if err != nil {
+	var err error
+	if r.parent, err = r.newParent(ctx); err != nil {
 		return err
 	}
 	if r.req.WithAncestors {
-		if err := r.ancestors(ctx, parent); err != nil {
+		if err := r.ancestors(ctx, r.parent); err != nil {
 			return err
 		}
 	}
 	r.authorizeAlong(ctx)
-	overrides, err := r.overrides()
-	if err != nil {
+	if r.overrides, err = r.readOverrides(); err != nil {
 		return err
 	}
 	owners, err := r.owners(ctx)
 	if err != nil {
 		return err
 	}
-	twins, err := r.twins(ctx, overrides, parent)
+	twins, err := r.twins(ctx, r.overrides, r.parent)
 	if err != nil {
 		return err
 	}
-	along := r.settle(func(n *node) {
+	r.settle(func(n *node) {
 		// What stays out of business needs no live owner, but an orphan needs one to go anywhere.
 		if !n.to.Retired() || timeOf(n.row, "orphaned_at") != nil {
-			r.checkOwner(n, owners, parent)
+			r.checkOwner(n, owners, r.parent)
 		}
 	}, func(n *node) {
 		if !n.to.Retired() {
-			r.checkTwin(n, twins, overrides, parent)
+			r.checkTwin(n, twins, r.overrides, r.parent)
 		}
 	})
-	if err := r.finish(ctx, along); err != nil {
-		return err
-	}
-	changes, err := r.mend(ctx, overrides, parent)
+	return nil
+}
+
+// applyRestore carries out restore and undo.
+func (r *run) applyRestore(ctx context.Context) error {
+	changes, err := r.mend(ctx, r.overrides, r.parent)
 	if err != nil {
 		return err
 	}
@@ -81,11 +81,8 @@ func (r *run) restore(ctx context.Context) error {
 		}
 	}
 	version := r.control.Version(ctx, r.a.Tenant)
-	var events []audit.Event
-	for _, n := range r.sorted() {
-		if !n.included {
-			continue
-		}
+	events := make([]audit.Event, 0, len(r.changing))
+	for _, n := range r.changing {
 		e := event(string(r.req.Verb), n.row, changes[n.row.RecordID()])
 		e.From, e.To, e.Version = n.row.RecordState(), n.to, n.row.RecordVersion()+1
 		e.Operation, e.PolicyVersion, e.Personal.Reason = &r.id, version, r.req.Reason
@@ -94,10 +91,16 @@ func (r *run) restore(ctx context.Context) error {
 	return r.audit.Append(ctx, r.tx, events...)
 }
 
-// linkUndone connects the rows of an undone operation by their owners, so that
-// a row is not restored below an owner that cannot be.
-func (r *run) linkUndone() {
+// linkOwners puts below their owners the picked rows that nothing brought along:
+// what an undone operation changed, so that a row is not restored below an owner
+// that cannot be, and what is retired together with its owner without coming
+// along with it, because it was retired before or blocks. All of it is of one
+// tree from then on.
+func (r *run) linkOwners() {
 	for _, n := range r.nodes {
+		if n.item == nil || len(n.above) > 0 {
+			continue
+		}
 		for _, e := range n.row.RecordType().Edges {
 			if e.Class == lifecycle.Weak {
 				continue
@@ -109,37 +112,44 @@ func (r *run) linkUndone() {
 	}
 }
 
-// pops reads what each row goes back to.
+// stackTop names the item that put a record into its present state.
+type stackTop struct{ record, operation gid.ID }
+
+// pops finds what each row goes back to: in the items that were read when what
+// came along was looked for, else in the database.
 func (r *run) pops(ctx context.Context, nodes []*node) error {
 	var ids, operations []gid.ID
-	byID := map[gid.ID]*node{}
 	for _, n := range nodes {
-		byID[n.row.RecordID()] = n
-		if op := refOf(n.row, "operation_id"); op != nil {
+		op := refOf(n.row, "operation_id")
+		if op == nil {
+			continue
+		}
+		if _, known := r.priors[stackTop{n.row.RecordID(), *op}]; !known {
 			ids = append(ids, n.row.RecordID())
 			if !slices.Contains(operations, *op) {
 				operations = append(operations, *op)
 			}
 		}
 	}
-	if len(ids) == 0 {
-		return nil
-	}
-	err := store.Build(r.tx).Add(`SELECT record_id, operation_id, prior_state FROM operation_items WHERE outcome = ? AND `, changed).
-		IDs("operation_id", operations).Add(` AND `).IDs("record_id", ids).Query(ctx, r.tx, func(rows *stdsql.Rows) error {
-		var id, op gid.ID
-		var state string
-		if err := rows.Scan(&id, &op, &state); err != nil {
+	if len(ids) > 0 {
+		err := store.Build(r.q).Add(`SELECT record_id, operation_id, prior_state FROM operation_items WHERE outcome = ? AND `, changed).
+			IDs("operation_id", operations).Add(` AND `).IDs("record_id", ids).Query(ctx, r.q, func(row store.Row) error {
+			var top stackTop
+			var state string
+			err := row.Scan(&top.record, &top.operation, &state)
+			r.keepPrior(top, state)
 			return err
+		})
+		if err != nil {
+			return fmt.Errorf("reading prior states: %w", err)
 		}
-		if n := byID[id]; n != nil && *refOf(n.row, "operation_id") == op {
-			n.pop = &prior{state: lifecycle.State(state)}
-			n.to = n.pop.state
+	}
+	for _, n := range nodes {
+		if op := refOf(n.row, "operation_id"); op != nil {
+			if state, ok := r.priors[stackTop{n.row.RecordID(), *op}]; ok {
+				n.pop, n.to = &prior{state: state}, state
+			}
 		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("reading prior states: %w", err)
 	}
 	for _, n := range nodes {
 		if n.pop == nil {
@@ -147,6 +157,13 @@ func (r *run) pops(ctx context.Context, nodes []*node) error {
 		}
 	}
 	return nil
+}
+
+func (p *plan) keepPrior(top stackTop, state string) {
+	if p.priors == nil {
+		p.priors = map[stackTop]lifecycle.State{}
+	}
+	p.priors[top] = lifecycle.State(state)
 }
 
 // newParent loads the owner to restore below.
@@ -218,8 +235,7 @@ func (r *run) ancestors(ctx context.Context, parent ent.Record) error {
 				if !row.RecordState().Retired() {
 					continue
 				}
-				n := &node{row: row}
-				r.nodes[row.RecordID()] = n
+				n := r.addAlong(row, 0)
 				// It comes along with what it owns: without it that is refused.
 				for _, b := range below[row.RecordID()] {
 					b.below = append(b.below, n)
@@ -234,8 +250,8 @@ func (r *run) ancestors(ctx context.Context, parent ent.Record) error {
 	return nil
 }
 
-// overrides are new values by record and column.
-func (r *run) overrides() (map[gid.ID]map[string]string, error) {
+// readOverrides answers the new values by record and column.
+func (r *run) readOverrides() (map[gid.ID]map[string]string, error) {
 	out := map[gid.ID]map[string]string{}
 	for id, values := range r.req.Overrides {
 		n := r.nodes[id]
@@ -261,10 +277,17 @@ func (r *run) overrides() (map[gid.ID]map[string]string, error) {
 // owners loads what the rows belong to, in any state, as far as it is not
 // restored with them.
 func (r *run) owners(ctx context.Context) (map[gid.ID]blocker, error) {
-	ids := map[string][]gid.ID{}
+	ids, known, seen := map[string][]gid.ID{}, map[string][]ent.Record{}, map[gid.ID]bool{}
 	for _, n := range r.nodes {
 		for _, e := range n.row.RecordType().Edges {
-			if id := refOf(n.row, e.Column); id != nil && e.Class != lifecycle.Weak {
+			id := refOf(n.row, e.Column)
+			if id == nil || e.Class == lifecycle.Weak || seen[*id] {
+				continue
+			}
+			seen[*id] = true
+			if row := r.above[*id]; row != nil {
+				known[e.Target] = append(known[e.Target], row)
+			} else {
 				ids[e.Target] = append(ids[e.Target], *id)
 			}
 		}
@@ -276,6 +299,7 @@ func (r *run) owners(ctx context.Context) (map[gid.ID]blocker, error) {
 		if err != nil {
 			return nil, err
 		}
+		rows = append(rows, known[t.Name]...)
 		for i, ok := range r.readable(ctx, rows) {
 			out[rows[i].RecordID()] = blocker{rows[i], ok}
 		}
@@ -363,7 +387,7 @@ func (r *run) twins(ctx context.Context, overrides map[gid.ID]map[string]string,
 			if len(keys) == 0 {
 				continue
 			}
-			taken, err := r.taken(ctx, r.tx, r.a, t, u, keys)
+			taken, err := r.taken(ctx, r.q, r.a, t, u, keys)
 			if err != nil {
 				return nil, err
 			}
@@ -437,7 +461,7 @@ func (r *run) mend(ctx context.Context, overrides map[gid.ID]map[string]string, 
 			changes[id] = append(changes[id], audit.Change{Field: graphQLName(t, column), Old: n.row.Column(column), New: nullText(v)})
 		}
 		if err := r.exec(ctx, t, stmt, []gid.ID{id}); err != nil {
-			return nil, mapWriteError(t, err)
+			return nil, err
 		}
 	}
 	if parent == nil {
@@ -465,7 +489,7 @@ func (r *run) mend(ctx context.Context, overrides map[gid.ID]map[string]string, 
 			}
 		}
 		if err := r.exec(ctx, t, stmt, ids); err != nil {
-			return nil, mapWriteError(t, err)
+			return nil, err
 		}
 	}
 	return changes, nil
@@ -480,23 +504,18 @@ func (r *run) popRows(ctx context.Context) error {
 			continue
 		}
 		// Back in ACTIVE it says who restored it; in any other state who put it
-		// there first.
-		n, err := store.Build(r.tx).Add(`UPDATE `+t.Table+` SET state = i.prior_state, operation_id = i.prior_operation_id,
+		// there first. What is voided is on a clock only as an orphan, which it is
+		// no more once it has another owner.
+		err := store.Build(r.tx).Add(`UPDATE `+t.Table+` SET state = i.prior_state, operation_id = i.prior_operation_id,
 			prior_state = (SELECT p.prior_state FROM operation_items p WHERE p.operation_id = i.prior_operation_id AND p.record_id = i.record_id AND p.outcome = 'CHANGED'),
-			purge_after = i.prior_purge_after, retired_at = i.prior_retired_at,
+			purge_after = CASE WHEN i.prior_state = 'VOIDED' AND `+t.Table+`.orphaned_at IS NULL THEN NULL ELSE i.prior_purge_after END, retired_at = i.prior_retired_at,
 			state_changed_at = CASE WHEN i.prior_state = 'ACTIVE' THEN ? ELSE i.prior_changed_at END,`, now).
 			Add(` state_changed_by_id = CASE WHEN i.prior_state = 'ACTIVE' THEN ?`, nullID(r.a.UserRef())).Add(r.uuidCast()+` ELSE i.prior_changed_by END,
 			state_reason = i.prior_reason, updated_at = ?, version = `+t.Table+`.version + 1
 			FROM operation_items i WHERE i.record_id = `+t.Table+`.id AND i.operation_id = `+t.Table+`.operation_id AND i.outcome = 'CHANGED'
-			AND `+t.Table+`.tenant_id = ? AND `, now, r.a.Tenant).IDs(t.Table+".id", ids).Exec(ctx, r.tx)
-		if c, ok := store.Constraint(err); ok && c.Kind == store.UniqueViolation {
-			return mapWriteError(t, err) // a twin slipped in between
-		}
+			AND `+t.Table+`.tenant_id = ? AND `, now, r.a.Tenant).IDs(t.Table+".id", ids).Queue(ctx, r.tx, meets(t, len(ids)))
 		if err != nil {
-			return fmt.Errorf("restoring %s: %w", t.Table, err)
-		}
-		if n != int64(len(ids)) {
-			return fmt.Errorf("restoring %s: %d rows instead of %d", t.Table, n, len(ids))
+			return err
 		}
 	}
 	return nil

@@ -3,7 +3,6 @@ package record
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"entgo.io/ent/dialect/sql"
 
@@ -15,8 +14,8 @@ import (
 	"github.com/lethe-crm/lethe/internal/visible"
 )
 
-// retire carries out delete, void and archive.
-func (r *run) retire(ctx context.Context) error {
+// planRetire plans delete, void and archive.
+func (r *run) planRetire(ctx context.Context) error {
 	verb := r.req.Verb
 	if err := r.reach(ctx, func(c lifecycle.Class) bool { return lifecycle.Brings(verb, c, r.req.Cascade) }); err != nil {
 		return err
@@ -30,12 +29,13 @@ func (r *run) retire(ctx context.Context) error {
 			delete(r.nodes, n.row.RecordID())
 		}
 	}
+	r.linkOwners()
 	r.authorizeAlong(ctx)
 	blocking, err := r.blockingDependants(ctx)
 	if err != nil {
 		return err
 	}
-	along := r.settle(func(n *node) {
+	r.settle(func(n *node) {
 		for _, d := range blocking[n.row.RecordID()] {
 			if other := r.nodes[d.row.RecordID()]; other != nil && other.included {
 				continue
@@ -48,18 +48,16 @@ func (r *run) retire(ctx context.Context) error {
 			n.blockers = merge(n.blockers, b)
 		}
 	})
-	if err := r.finish(ctx, along); err != nil {
-		return err
-	}
+	return nil
+}
+
+// applyRetire carries out delete, void and archive.
+func (r *run) applyRetire(ctx context.Context) error {
+	verb, now := r.req.Verb, r.tx.Now()
 	var purgeAfter any
 	if verb == lifecycle.Delete {
-		days, err := r.binDays(ctx)
-		if err != nil {
-			return err
-		}
-		purgeAfter = r.tx.Now().Add(time.Duration(days) * 24 * time.Hour)
+		purgeAfter = now.Add(r.settings.bin)
 	}
-	now := r.tx.Now()
 	for _, t := range typeOrder {
 		ids := r.changedIDs(t)
 		if len(ids) == 0 {
@@ -78,7 +76,7 @@ func (r *run) retire(ctx context.Context) error {
 	if err := r.touched(ctx); err != nil {
 		return err
 	}
-	return r.auditChanged(ctx, true)
+	return r.auditRetired(ctx)
 }
 
 // detach takes a node out of the graph.
@@ -127,7 +125,7 @@ func (r *run) blockingDependants(ctx context.Context) (map[gid.ID][]blocker, err
 			}
 		}
 		for _, d := range dependants[target.Name] {
-			if d.edge.Class != lifecycle.Blocking || len(ids) == 0 {
+			if d.edge.Class != lifecycle.Blocking || len(ids) == 0 || !r.met[d.key()] {
 				continue
 			}
 			rows, err := r.query(all, d.holder, none, func(s *sql.Selector) {
@@ -146,70 +144,68 @@ func (r *run) blockingDependants(ctx context.Context) (map[gid.ID][]blocker, err
 	return out, nil
 }
 
-func (r *run) binDays(ctx context.Context) (days int, err error) {
-	_, err = store.Build(r.tx).Add(`SELECT bin_days FROM tenants WHERE id = ?`, r.a.Tenant).One(ctx, r.tx, &days)
-	if err != nil {
-		return 0, fmt.Errorf("reading the retention window: %w", err)
-	}
-	return days, nil
-}
-
 // changedIDs are the records of a type that the operation changes.
 func (r *run) changedIDs(t *ent.RecordType) []gid.ID {
 	var ids []gid.ID
-	for _, n := range r.sorted() {
-		if n.included && n.row.RecordType() == t {
+	for _, n := range r.changing {
+		if n.row.RecordType() == t {
 			ids = append(ids, n.row.RecordID())
 		}
 	}
 	return ids
 }
 
-// exec runs an update over locked rows and insists that it met all of them.
+// exec queues an update over locked rows and insists that it meets all of them.
 func (r *run) exec(ctx context.Context, t *ent.RecordType, stmt *store.SQL, ids []gid.ID) error {
-	n, err := stmt.Add(` WHERE tenant_id = ? AND `, r.a.Tenant).IDs(t.Table+".id", ids).Exec(ctx, r.tx)
-	if err != nil {
-		return fmt.Errorf("changing %s: %w", t.Table, err)
+	return stmt.Add(` WHERE tenant_id = ? AND `, r.a.Tenant).IDs(t.Table+".id", ids).Queue(ctx, r.tx, meets(t, len(ids)))
+}
+
+// meets insists that a write of records of a type met as many rows as it should.
+func meets(t *ent.RecordType, want int) func(int64, error) error {
+	return func(n int64, err error) error {
+		switch c, ok := store.Constraint(err); {
+		case ok && c.Kind == store.UniqueViolation:
+			return mapWriteError(t, err) // a twin slipped in between
+		case err != nil:
+			return fmt.Errorf("changing %s: %w", t.Table, err)
+		case n != int64(want):
+			return fmt.Errorf("changing %s: %d rows instead of %d", t.Table, n, want)
+		}
+		return nil
 	}
-	if n != int64(len(ids)) {
-		return fmt.Errorf("changing %s: %d rows instead of %d", t.Table, n, len(ids))
+}
+
+// readParts reads what is part of the records that change, for the events that
+// carry their last values.
+func (r *run) readParts(ctx context.Context) error {
+	r.parts = map[string]map[gid.ID][]part{}
+	for _, t := range typeOrder {
+		ids := r.changedIDs(t)
+		for _, p := range t.Parts {
+			if len(ids) == 0 {
+				continue
+			}
+			rows, err := r.partsOf(ctx, r.tx, p, ids)
+			if err != nil {
+				return err
+			}
+			r.parts[t.Name+p.Name] = rows
+		}
 	}
 	return nil
 }
 
-// auditChanged writes one event for each record that changed; last says that
-// they carry the record's last values.
-func (r *run) auditChanged(ctx context.Context, last bool) error {
-	parts := map[string]map[gid.ID][]part{}
-	if last {
-		for _, t := range typeOrder {
-			ids := r.changedIDs(t)
-			for _, p := range t.Parts {
-				if len(ids) == 0 {
-					continue
-				}
-				rows, err := r.partsOf(ctx, r.tx, p, ids)
-				if err != nil {
-					return err
-				}
-				parts[t.Name+p.Name] = rows
-			}
-		}
-	}
+// auditRetired writes one event for each record that was retired, with its last
+// values.
+func (r *run) auditRetired(ctx context.Context) error {
 	version := r.control.Version(ctx, r.a.Tenant)
-	var events []audit.Event
-	for _, n := range r.sorted() {
-		if !n.included {
-			continue
-		}
+	events := make([]audit.Event, 0, len(r.changing))
+	for _, n := range r.changing {
 		t := n.row.RecordType()
-		var changes []audit.Change
-		if last {
-			changes = lastValues(n.row)
-			for _, p := range t.Parts {
-				if rows := parts[t.Name+p.Name][n.row.RecordID()]; len(rows) > 0 {
-					changes = append(changes, audit.Change{Field: p.GraphQL, Old: rows})
-				}
+		changes := lastValues(n.row)
+		for _, p := range t.Parts {
+			if rows := r.parts[t.Name+p.Name][n.row.RecordID()]; len(rows) > 0 {
+				changes = append(changes, audit.Change{Field: p.GraphQL, Old: rows})
 			}
 		}
 		e := event(string(r.req.Verb), n.row, changes)

@@ -2,7 +2,6 @@ package record
 
 import (
 	"context"
-	stdsql "database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -69,7 +68,7 @@ func (s *Service) taken(ctx context.Context, q store.Querier, a *actor.Actor, t 
 	}
 	out := map[string]gid.ID{}
 	err := store.Build(q).Add(`SELECT id, `+u.Key+`, `+within+` FROM `+t.Table+` WHERE tenant_id = ? AND retired_at IS NULL AND `, a.Tenant).
-		Strings(u.Key, keys).Query(ctx, q, func(rows *stdsql.Rows) error {
+		Strings(u.Key, keys).Query(ctx, q, func(rows store.Row) error {
 		var id, scope gid.ID
 		var key string
 		if err := rows.Scan(&id, &key, &scope); err != nil {

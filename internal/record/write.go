@@ -39,6 +39,7 @@ func (s *Service) CreateMany(ctx context.Context, typ string, rows []Values) ([]
 	}
 	out, errs := make([]ent.Record, len(rows)), make([]error, len(rows))
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
+		begin(tx)
 		drafts := make([]*draft, len(rows))
 		for i, values := range rows {
 			drafts[i] = newDraft(t, values, true)
@@ -147,7 +148,11 @@ func (s *Service) insert(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 	for i, r := range records {
 		numbers[i] = []any{a.Tenant, t.Name, r.Column("number"), r.RecordID()}
 	}
-	if err := tx.Insert(ctx, "record_numbers", []string{"tenant_id", "record_type", "number", "record_id"}, numbers); err != nil {
+	err = tx.Insert(ctx, "record_numbers", []string{"tenant_id", "record_type", "number", "record_id"}, numbers)
+	if err == nil {
+		err = tx.Flush(ctx) // another may have taken a number meanwhile
+	}
+	if err != nil {
 		return mapWriteError(t, err)
 	}
 	return nil
@@ -164,6 +169,7 @@ func (s *Service) Update(ctx context.Context, id gid.ID, version int, values Val
 	}
 	var out ent.Record
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
+		begin(tx)
 		out, err = s.update(ctx, tx, a, t, id, version, values)
 		if refused, ok := errors.AsType[*Error](err); ok && refused.Code == lifecycle.Forbidden {
 			s.logRefusal(ctx, tx, audit.Event{Action: "UPDATE", Code: refused.Code, RecordType: t.Name, Count: 1, IDs: []string{id.String()}})
@@ -191,6 +197,13 @@ func (s *Service) update(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 		return nil, err
 	}
 	if len(rows) == 0 {
+		gone, err := s.purged(ctx, tx, a, []gid.ID{id})
+		if err != nil {
+			return nil, err
+		}
+		if gone[id] {
+			return nil, Refuse(lifecycle.Gone, "the record was purged", "id")
+		}
 		return nil, Refuse(lifecycle.NotFound, "there is no such record", "id")
 	}
 	r := rows[0]

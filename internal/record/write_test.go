@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/lethe-crm/lethe/ent/auditevent"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -202,5 +203,35 @@ func TestPersonalValuesAreSealed(t *testing.T) {
 			require.Error(w.t, err, "each tenant has a key of its own")
 		}
 		require.Equal(w.t, 2, opened)
+	})
+}
+
+func TestUpdatingWhatWasPurgedSaysSoToThoseWhoMayKnow(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.customer("agent", "a")
+		w.delete("agent", c)
+		w.purge("purger", c)
+		for who, want := range map[string]lifecycle.Code{"admin": lifecycle.Gone, "purger": lifecycle.Gone, "agent": lifecycle.NotFound, "stranger": lifecycle.NotFound} {
+			_, err := w.svc.Update(w.as(who), c, 2, record.Values{"name": "b"})
+			require.Equal(w.t, want, code(err), who)
+		}
+	})
+}
+
+func TestAClearedValueIsNullInTheLog(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.create("agent", "Customer", record.Values{"name": "a", "email": "a@example.com", "endedAt": w.db.Now()}).RecordID()
+		_, err := w.svc.Update(w.as("agent"), c, 1, record.Values{"email": nil, "endedAt": nil, "domain": nil})
+		require.NoError(w.t, err)
+		e, err := w.svc.Client(w.everything()).AuditEvent.Query().Where(auditevent.Action("UPDATE")).Only(w.everything())
+		require.NoError(w.t, err)
+		seal, _ := w.get(c).Column("seal").([]byte)
+		p, err := w.log.Open(w.tenant, seal, e.ID, e.Sealed)
+		require.NoError(w.t, err)
+		require.Len(w.t, p.Changes, 2, "the domain was null already")
+		for _, change := range p.Changes {
+			require.NotNil(w.t, change.Old, change.Field)
+			require.Nil(w.t, change.New, change.Field)
+		}
 	})
 }

@@ -2,16 +2,14 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"database/sql/driver"
 	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"entgo.io/ent/dialect"
+	entsql "entgo.io/ent/dialect/sql"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/lethe-crm/lethe/internal/gid"
 )
@@ -57,34 +55,14 @@ func (s *SQL) arg(v any) {
 func (s *SQL) IDs(column string, ids []gid.ID) *SQL {
 	if s.dialect == dialect.Postgres {
 		s.text.WriteString(column + " = ANY(")
-		s.arg(Array(ids))
+		s.arg(gid.Array(ids))
 		s.text.WriteString("::uuid[])")
 		return s
 	}
 	s.text.WriteString(column + " IN (SELECT value FROM json_each(")
-	s.arg(JSONArray(ids))
+	s.arg(gid.JSONArray(ids))
 	s.text.WriteString("))")
 	return s
-}
-
-// Array is ids as the text of a PostgreSQL array.
-func Array(ids []gid.ID) string { return idList(ids, '{', "", '}') }
-
-// JSONArray is ids as JSON.
-func JSONArray(ids []gid.ID) string { return idList(ids, '[', `"`, ']') }
-
-func idList(ids []gid.ID, start byte, quote string, end byte) string {
-	var b strings.Builder
-	b.Grow(len(ids)*39 + 2)
-	b.WriteByte(start)
-	for i, id := range ids {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(quote + id.UUID() + quote)
-	}
-	b.WriteByte(end)
-	return b.String()
 }
 
 // Strings appends "column IN values" with one argument.
@@ -99,14 +77,19 @@ func (s *SQL) Strings(column string, values []string) *SQL {
 }
 
 func (s *SQL) strings(column string, values []string) *SQL {
+	s.text.WriteString(column + " IN (SELECT value FROM json_each(")
+	s.arg(JSONStrings(values))
+	s.text.WriteString("))")
+	return s
+}
+
+// JSONStrings is values as JSON.
+func JSONStrings(values []string) string {
 	list, err := json.Marshal(values)
 	if err != nil {
 		panic("store: strings that are no JSON: " + err.Error())
 	}
-	s.text.WriteString(column + " IN (SELECT value FROM json_each(")
-	s.arg(string(list))
-	s.text.WriteString("))")
-	return s
+	return string(list)
 }
 
 // ForUpdate appends the row lock of PostgreSQL. SQLite's transactions take the
@@ -128,37 +111,25 @@ func (s *SQL) lock(text string) *SQL {
 
 // Exec runs the statement and answers the number of rows it changed.
 func (s *SQL) Exec(ctx context.Context, q Querier) (int64, error) {
-	res, err := q.ExecContext(ctx, s.text.String(), s.args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
+	return q.session().exec(ctx, s.text.String(), s.args)
 }
 
 // Query runs the statement and calls scan for each row.
-func (s *SQL) Query(ctx context.Context, q Querier, scan func(*sql.Rows) error) (err error) {
-	rows, err := q.QueryContext(ctx, s.text.String(), s.args...)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if e := rows.Close(); err == nil {
-			err = e
-		}
-	}()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+func (s *SQL) Query(ctx context.Context, q Querier, scan func(Row) error) error {
+	return q.session().query(ctx, s.text.String(), s.args, scan)
+}
+
+// Select runs a query of ent's builder and calls scan for each row.
+func Select(ctx context.Context, q Querier, s *entsql.Selector, scan func(Row) error) error {
+	query, args := s.Query()
+	return q.session().query(ctx, query, args, scan)
 }
 
 // One runs the statement and scans its only row; ok is false when there is none.
 func (s *SQL) One(ctx context.Context, q Querier, dest ...any) (ok bool, err error) {
-	err = s.Query(ctx, q, func(rows *sql.Rows) error {
+	err = s.Query(ctx, q, func(row Row) error {
 		ok = true
-		return rows.Scan(dest...)
+		return row.Scan(dest...)
 	})
 	return ok, err
 }
@@ -166,13 +137,21 @@ func (s *SQL) One(ctx context.Context, q Querier, dest ...any) (ok bool, err err
 // maxSQLiteArgs is SQLITE_MAX_VARIABLE_NUMBER.
 const maxSQLiteArgs = 32_766
 
-// Insert adds rows to a table: by COPY on PostgreSQL, by one statement for
-// every few thousand values on SQLite.
+// copyRows is from how many rows on COPY is faster on PostgreSQL: it takes two
+// round trips more than a prepared statement.
+const copyRows = 16
+
+// Insert adds rows to a table: on PostgreSQL many by COPY and a few in the
+// queue, so that what is wrong with them may come out later; on SQLite by one
+// statement for every few thousand values.
 func (tx *Tx) Insert(ctx context.Context, table string, columns []string, rows [][]any) error {
 	if len(rows) == 0 {
 		return nil
 	}
 	if tx.db.dialect == dialect.Postgres {
+		if len(rows) < copyRows {
+			return tx.insertFew(ctx, table, columns, rows)
+		}
 		return tx.copy(ctx, table, columns, rows)
 	}
 	group := "(" + strings.TrimSuffix(strings.Repeat("?,", len(columns)), ",") + ")"
@@ -184,7 +163,7 @@ func (tx *Tx) Insert(ctx context.Context, table string, columns []string, rows [
 		}
 		query := fmt.Sprintf(`INSERT INTO "%s" ("%s") VALUES %s`, table, strings.Join(columns, `","`),
 			strings.TrimSuffix(strings.Repeat(group+",", n), ","))
-		if _, err := tx.ExecContext(ctx, query, args...); err != nil {
+		if _, err := tx.on.exec(ctx, query, args); err != nil {
 			return err
 		}
 		rows = rows[n:]
@@ -192,35 +171,32 @@ func (tx *Tx) Insert(ctx context.Context, table string, columns []string, rows [
 	return nil
 }
 
+func (tx *Tx) insertFew(ctx context.Context, table string, columns []string, rows [][]any) error {
+	stmt := Build(tx).Add(`INSERT INTO "` + table + `" ("` + strings.Join(columns, `","`) + `") VALUES `)
+	for i, row := range rows {
+		for j, v := range row {
+			switch {
+			case j > 0:
+				stmt.Add(",")
+			case i > 0:
+				stmt.Add(",(")
+			default:
+				stmt.Add("(")
+			}
+			stmt.arg(v)
+		}
+		stmt.Add(")")
+	}
+	return stmt.Queue(ctx, tx, nil)
+}
+
 func (tx *Tx) copy(ctx context.Context, table string, columns []string, rows [][]any) error {
 	tx.db.trace(fmt.Sprintf(`COPY "%s" ("%s") FROM STDIN`, table, strings.Join(columns, `","`)))
-	return tx.conn.Raw(func(dc any) error {
-		conn, ok := dc.(*stdlib.Conn)
-		if !ok {
-			return fmt.Errorf("store: %T is no PostgreSQL connection", dc)
-		}
-		_, err := conn.Conn().CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
-			row := make([]any, len(rows[i]))
-			for j, v := range rows[i] {
-				switch v := v.(type) {
-				case gid.ID:
-					row[j] = [16]byte(v)
-				case *gid.ID:
-					if v != nil {
-						row[j] = [16]byte(*v)
-					}
-				case driver.Valuer:
-					value, err := v.Value()
-					if err != nil {
-						return nil, err
-					}
-					row[j] = value
-				default:
-					row[j] = v
-				}
-			}
-			return row, nil
-		}))
+	if err := tx.Flush(ctx); err != nil {
 		return err
-	})
+	}
+	_, err := tx.pg.CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
+		return pgArgs(rows[i])
+	}))
+	return err
 }

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"entgo.io/ent/dialect"
-	entsql "entgo.io/ent/dialect/sql"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -30,10 +29,12 @@ const sqliteParams = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_prag
 
 // DB is an open database.
 type DB struct {
-	sql     *sql.DB
+	main    session
+	side    session       // for Aside
+	sql     *sql.DB       // SQLite itself; on PostgreSQL for migrations only
+	sideSQL *sql.DB       // nil on PostgreSQL
 	pool    *pgxpool.Pool // nil on SQLite
 	beside  *pgxpool.Pool // nil on SQLite; one connection, for Aside
-	side    *sql.DB       // for Aside
 	dialect string
 	trace   func(query string)
 	now     func() time.Time
@@ -80,8 +81,7 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*DB, error) {
 		if db.beside, err = pgxpool.NewWithConfig(ctx, beside); err != nil {
 			return nil, fmt.Errorf("connecting to PostgreSQL: %w", err)
 		}
-		db.side = stdlib.OpenDBFromPool(db.beside)
-		db.side.SetMaxIdleConns(0)
+		db.main, db.side = pgSession{db.pool}, pgSession{db.beside}
 	case "sqlite":
 		path := strings.TrimPrefix(rest, "//")
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -95,15 +95,17 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*DB, error) {
 		}
 		db.sql.SetMaxOpenConns(8)
 		db.sql.SetMaxIdleConns(8)
-		db.side, err = sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+sqliteParams)
+		db.sideSQL, err = sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+sqliteParams)
 		if err != nil {
 			return nil, fmt.Errorf("opening SQLite: %w", err)
 		}
-		db.side.SetMaxOpenConns(1)
+		db.sideSQL.SetMaxOpenConns(1)
+		db.main, db.side = sqliteSession{db.sql}, sqliteSession{db.sideSQL}
 	default:
 		return nil, fmt.Errorf("a database URL starts with sqlite: or postgres:, not %q", scheme)
 	}
-	if err := db.sql.PingContext(ctx); err != nil {
+	db.main, db.side = traced{db.main, db.trace}, traced{db.side, db.trace}
+	if err := db.Ping(ctx); err != nil {
 		_ = db.Close()
 		return nil, fmt.Errorf("reaching the database: %w", err)
 	}
@@ -112,7 +114,10 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*DB, error) {
 
 // Close closes all connections.
 func (db *DB) Close() error {
-	err := errors.Join(db.sql.Close(), db.side.Close())
+	err := db.sql.Close()
+	if db.sideSQL != nil {
+		err = errors.Join(err, db.sideSQL.Close())
+	}
 	if db.pool != nil {
 		db.pool.Close()
 		db.beside.Close()
@@ -128,15 +133,7 @@ func (db *DB) Aside() Querier { return aside{db} }
 
 type aside struct{ *DB }
 
-// ExecContext implements Querier.
-func (a aside) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	return traced{a.side, a.trace}.ExecContext(ctx, query, args...)
-}
-
-// QueryContext implements Querier.
-func (a aside) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return traced{a.side, a.trace}.QueryContext(ctx, query, args...)
-}
+func (a aside) session() session { return a.side }
 
 // Dialect is dialect.SQLite or dialect.Postgres.
 func (db *DB) Dialect() string { return db.dialect }
@@ -146,57 +143,31 @@ func (db *DB) Dialect() string { return db.dialect }
 func (db *DB) Now() time.Time { return db.now().UTC().Truncate(time.Microsecond) }
 
 // Ping reports whether the database answers.
-func (db *DB) Ping(ctx context.Context) error { return db.sql.PingContext(ctx) }
+func (db *DB) Ping(ctx context.Context) error {
+	if db.pool != nil {
+		return db.pool.Ping(ctx)
+	}
+	return db.sql.PingContext(ctx)
+}
 
 // Driver is the ent driver for reads outside of transactions.
-func (db *DB) Driver() dialect.Driver {
-	return readDriver{entsql.NewDriver(db.dialect, entsql.Conn{ExecQuerier: traced{db.sql, db.trace}})}
-}
+func (db *DB) Driver() dialect.Driver { return driver{session: db.main, dialect: db.dialect} }
 
-// ErrNoTransaction reports a write through a client that has no transaction.
-var ErrNoTransaction = errors.New("store: writes need a transaction")
+var (
+	// ErrNoTransaction reports a write through a client that has no transaction.
+	ErrNoTransaction = errors.New("store: writes need a transaction")
 
-// readDriver refuses what is not a query.
-type readDriver struct{ *entsql.Driver }
+	errArguments    = errors.New("store: ent's arguments are not what they were")
+	errColumnTypes  = errors.New("store: the types of columns are not told")
+	errLastInsertID = errors.New("store: the database makes no ids")
+)
 
-func (d readDriver) Exec(context.Context, string, any, any) error { return ErrNoTransaction }
-
-func (d readDriver) Tx(context.Context) (dialect.Tx, error) { return nil, ErrNoTransaction }
-
-func (d readDriver) BeginTx(context.Context, *sql.TxOptions) (dialect.Tx, error) {
-	return nil, ErrNoTransaction
-}
-
-// Querier runs statements; DB and Tx are queriers.
+// Querier runs statements; DB and Tx are queriers. Outside of a transaction it
+// is for reading, and for single statements such as stamping a session.
 type Querier interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	Dialect() string
 	Now() time.Time
+	session() session
 }
 
-// QueryContext implements Querier.
-func (db *DB) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return traced{db.sql, db.trace}.QueryContext(ctx, query, args...)
-}
-
-// ExecContext implements Querier. It is for single statements that need no
-// transaction, such as stamping a session.
-func (db *DB) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	return traced{db.sql, db.trace}.ExecContext(ctx, query, args...)
-}
-
-type traced struct {
-	entsql.ExecQuerier
-	trace func(string)
-}
-
-func (t traced) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	t.trace(query)
-	return t.ExecQuerier.ExecContext(ctx, query, args...)
-}
-
-func (t traced) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	t.trace(query)
-	return t.ExecQuerier.QueryContext(ctx, query, args...)
-}
+func (db *DB) session() session { return db.main }

@@ -8,16 +8,18 @@ import (
 	"time"
 
 	"entgo.io/ent/dialect"
-	entsql "entgo.io/ent/dialect/sql"
+	"github.com/jackc/pgx/v5"
 )
 
 // Tx is a transaction. It gives ent and hand-written statements the same one.
 type Tx struct {
-	db   *DB
-	conn *sql.Conn
-	tx   *sql.Tx
-	now  time.Time
+	db  *DB
+	on  session
+	pg  pgx.Tx  // nil on SQLite
+	sql *sql.Tx // nil on PostgreSQL
+	now time.Time
 
+	queue  []queued
 	before []func(context.Context) error
 	after  []func(committed bool)
 	values map[any]any
@@ -34,16 +36,41 @@ func TxFrom(ctx context.Context) *Tx {
 // Begin starts a transaction and returns a context that carries it. The caller
 // ends it with End.
 func (db *DB) Begin(ctx context.Context) (context.Context, *Tx, error) {
-	conn, err := db.sql.Conn(ctx)
-	if err != nil {
-		return ctx, nil, fmt.Errorf("taking a connection: %w", err)
+	tx := &Tx{db: db, now: db.Now(), values: map[any]any{}}
+	if db.pool != nil {
+		pg, err := db.pool.Begin(ctx)
+		if err != nil {
+			return ctx, nil, fmt.Errorf("beginning a transaction: %w", err)
+		}
+		tx.pg, tx.on = pg, traced{flushing{pgSession{pg}, tx}, db.trace}
+	} else {
+		raw, err := db.sql.BeginTx(ctx, nil)
+		if err != nil {
+			return ctx, nil, fmt.Errorf("beginning a transaction: %w", err)
+		}
+		tx.sql, tx.on = raw, traced{sqliteSession{raw}, db.trace}
 	}
-	raw, err := conn.BeginTx(ctx, nil)
-	if err != nil {
-		return ctx, nil, errors.Join(fmt.Errorf("beginning a transaction: %w", err), conn.Close())
-	}
-	tx := &Tx{db: db, conn: conn, tx: raw, now: db.Now(), values: map[any]any{}}
 	return context.WithValue(ctx, txKey{}, tx), tx, nil
+}
+
+func (tx *Tx) commit(ctx context.Context) error {
+	if tx.pg != nil {
+		return tx.pg.Commit(ctx)
+	}
+	return tx.sql.Commit()
+}
+
+// rollbackTimeout is for PostgreSQL to answer; then the connection is given up,
+// which rolls back as well.
+const rollbackTimeout = 5 * time.Second
+
+func (tx *Tx) rollback(ctx context.Context) error {
+	if tx.pg == nil {
+		return tx.sql.Rollback()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	return tx.pg.Rollback(ctx)
 }
 
 // End commits when err is nil and rolls back otherwise. It answers err, or why
@@ -54,16 +81,16 @@ func (tx *Tx) End(ctx context.Context, err error) error {
 	}
 	committed := false
 	if err == nil {
-		if err = tx.tx.Commit(); err != nil {
+		err = tx.Flush(ctx)
+	}
+	if err == nil {
+		if err = tx.commit(ctx); err != nil {
 			err = fmt.Errorf("committing: %w", err)
 		} else {
 			committed = true
 		}
-	} else if e := tx.tx.Rollback(); e != nil && !errors.Is(e, sql.ErrTxDone) {
+	} else if e := tx.rollback(ctx); e != nil && !errors.Is(e, sql.ErrTxDone) && !errors.Is(e, pgx.ErrTxClosed) {
 		err = errors.Join(err, fmt.Errorf("rolling back: %w", e))
-	}
-	if e := tx.conn.Close(); e != nil && err == nil && !committed {
-		err = e
 	}
 	for _, f := range tx.after {
 		f(committed)
@@ -113,25 +140,9 @@ func (tx *Tx) BeforeCommit(f func(context.Context) error) { tx.before = append(t
 // AfterEnd runs f once the transaction has ended.
 func (tx *Tx) AfterEnd(f func(committed bool)) { tx.after = append(tx.after, f) }
 
-// ExecContext implements Querier.
-func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	return traced{tx.tx, tx.db.trace}.ExecContext(ctx, query, args...)
-}
+func (tx *Tx) session() session { return tx.on }
 
-// QueryContext implements Querier.
-func (tx *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return traced{tx.tx, tx.db.trace}.QueryContext(ctx, query, args...)
-}
-
-// Driver is the ent driver over the transaction. Its own Tx joins it.
+// Driver is the ent driver over the transaction. Its own transactions join it.
 func (tx *Tx) Driver() dialect.Driver {
-	return txDriver{entsql.NewDriver(tx.db.dialect, entsql.Conn{ExecQuerier: traced{tx.tx, tx.db.trace}})}
-}
-
-type txDriver struct{ *entsql.Driver }
-
-func (d txDriver) Tx(context.Context) (dialect.Tx, error) { return dialect.NopTx(d), nil }
-
-func (d txDriver) BeginTx(context.Context, *sql.TxOptions) (dialect.Tx, error) {
-	return dialect.NopTx(d), nil
+	return driver{session: tx.on, dialect: tx.db.dialect, writes: true}
 }

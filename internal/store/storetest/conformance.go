@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"sync"
@@ -155,7 +154,7 @@ func bulkInsert(t *testing.T, db *store.DB) {
 	require.NoError(t, err)
 	got := 0
 	err = store.Build(db).Add(`SELECT tenant_id, at, action, team_id, version, sealed FROM audit_events ORDER BY version`).
-		Query(t.Context(), db, func(rows *sql.Rows) error {
+		Query(t.Context(), db, func(rows store.Row) error {
 			var tenant, team gid.ID
 			var when time.Time
 			var action string

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/table"
@@ -16,13 +17,13 @@ import (
 
 // readTable reads the rows of a table.
 func (r *run) readTable(ctx context.Context) (err error) {
-	t, err := table.Open(r.Path, table.Options{})
+	t, err := table.OpenAny(r.Path)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
 	r.progress = func() (int64, int64) { return t.Consumed(), t.Total() }
-	columns, err := r.columns(t.Header())
+	columns, err := r.columns(t)
 	if err != nil {
 		return err
 	}
@@ -38,8 +39,8 @@ func (r *run) readTable(ctx context.Context) (err error) {
 		case err != nil:
 			return fmt.Errorf("reading %s: %w", r.Path, err)
 		}
-		row := &row{item: ReportItem{Line: line.Line}, given: maps.Clone(r.set.values), owner: r.set.owner}
-		if err := row.fill(columns, line.Values); err != nil {
+		row := &row{item: ReportItem{Line: line.Line}, given: maps.Clone(r.set.values), owner: r.set.owner, refs: maps.Clone(r.set.refs)}
+		if err := row.fill(r.typ, columns, line.Values); err != nil {
 			row.item.fail(string(lifecycle.BadUserInput), err.Error())
 			r.report.add(row.item)
 			continue
@@ -58,8 +59,8 @@ type column struct {
 
 // columns finds out which columns fill which fields, by the mapping or else by
 // their names.
-func (r *run) columns(header []string) ([]column, error) {
-	known := fields(r.typ)
+func (r *run) columns(t table.Source) ([]column, error) {
+	known, header := r.fields(t.Serials()), t.Header()
 	var out []column
 	if len(r.Map) == 0 {
 		for _, name := range header {
@@ -91,22 +92,28 @@ func (r *run) columns(header []string) ([]column, error) {
 	filled := map[string]string{}
 	for _, c := range out {
 		field := c.field
-		if field == ownerField {
-			field = "ownerID"
+		if field == ownerField || isReference(field) {
+			field += "ID"
 		}
 		if other, twice := filled[field]; twice {
 			return nil, usage("the columns %q and %q both fill %s", other, c.name, c.field)
 		}
 		filled[field] = c.name
 	}
-	if _, named := filled["name"]; !named && r.set.values["name"] == nil {
-		return nil, usage("no column fills the name; map one of: %s", strings.Join(header, ", "))
+	for _, f := range r.typ.Fields {
+		_, isFilled := filled[f.GraphQL]
+		if (f.Required || f.Named) && !isFilled && r.set.values[f.GraphQL] == nil && r.set.refs[references[f.GraphQL]] == "" {
+			return nil, usage("no column fills the %s; map one of: %s", words(f.Name), strings.Join(header, ", "))
+		}
 	}
 	return out, nil
 }
 
+// words is a field as people say it.
+func words(name string) string { return strings.ReplaceAll(strings.TrimSuffix(name, "_id"), "_", " ") }
+
 // fill reads the fields of a row. An empty one is not set.
-func (row *row) fill(columns []column, values map[string]string) error {
+func (row *row) fill(t *ent.RecordType, columns []column, values map[string]string) error {
 	for _, c := range columns {
 		text := values[c.name]
 		if text == "" {
@@ -117,14 +124,36 @@ func (row *row) fill(columns []column, values map[string]string) error {
 			return fmt.Errorf("%s: %w", c.field, err)
 		}
 		row.size += len(text)
-		if c.field == ownerField {
+		switch {
+		case c.field == ownerField:
 			row.owner = record.Fold(text, lifecycle.FoldEmail)
-			continue
+		case isReference(c.field):
+			if row.refs == nil {
+				row.refs = map[string]string{}
+			}
+			row.refs[c.field] = strings.TrimSpace(text)
+		default:
+			row.given[c.field] = v
 		}
-		row.given[c.field] = v
 	}
-	if name, _ := row.given["name"].(string); name == "" {
-		return errors.New("name: is required")
+	for _, f := range t.Fields {
+		if v := row.given[f.GraphQL]; f.Required && (v == nil || v == "") {
+			return fmt.Errorf("%s: is required", f.GraphQL)
+		}
 	}
+	row.addresses()
 	return nil
+}
+
+// addresses are those by which a message of a table finds who it was exchanged
+// with.
+func (row *row) addresses() {
+	if sender, ok := row.given["sender"].(string); ok {
+		row.sender = record.Fold(sender, lifecycle.FoldEmail)
+	}
+	recipients, _ := row.given[recipientsField].([]map[string]any)
+	for _, to := range recipients {
+		address, _ := to["address"].(string)
+		row.recipients = append(row.recipients, record.Fold(address, lifecycle.FoldEmail))
+	}
 }

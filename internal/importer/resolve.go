@@ -1,0 +1,315 @@
+package importer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"entgo.io/ent/dialect/sql"
+
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/ent/call"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
+)
+
+func (row *row) warn(format string, args ...any) {
+	row.item.Warnings = append(row.item.Warnings, fmt.Sprintf(format, args...))
+}
+
+// resolve finds the records that rows name: a customer by number, address or
+// name, a contact by address or name, a deal by number or name; and the customer
+// of a call by the other party's number.
+func (r *run) resolve(ctx context.Context, rows []*row) error {
+	customers, err := r.named(ctx, rows, "customer", ent.TypeCustomer, []string{"number", "email_key", "name"}, nil)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		customers.set(r, row, "customer", "customerID")
+	}
+	if err := r.linkByPhone(ctx, rows); err != nil {
+		return err
+	}
+	within := func(row *row, found ent.Record) bool {
+		of, known := row.values["customerID"].(gid.ID)
+		at, _ := found.Column("customer_id").(gid.ID)
+		return !known || of == at
+	}
+	for field, columns := range map[string][]string{"contact": {"email_key", "name"}, "deal": {"number", "name"}} {
+		typ := map[string]string{"contact": ent.TypeContact, "deal": ent.TypeDeal}[field]
+		found, err := r.named(ctx, rows, field, typ, columns, within)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			found.set(r, row, field, field+"ID")
+		}
+	}
+	return r.inherit(ctx, rows)
+}
+
+// candidates are the records that texts may name, by column and value.
+type candidates struct {
+	columns []string
+	by      map[string][]ent.Record
+	fits    func(*row, ent.Record) bool
+}
+
+// named reads the live records, as far as the actor may see them, that the rows
+// may name by a field: one statement for each column.
+func (r *run) named(ctx context.Context, rows []*row, field, typ string, columns []string, fits func(*row, ent.Record) bool) (*candidates, error) {
+	c := &candidates{columns: columns, by: map[string][]ent.Record{}, fits: fits}
+	for _, column := range columns {
+		texts := distinct(rows, func(row *row) []string { return []string{keyFor(column, row.refs[field])} })
+		for keys := range slices.Chunk(texts, lookupKeys) {
+			args := make([]any, len(keys))
+			for i, key := range keys {
+				args[i] = key
+			}
+			found, err := r.Records.Client(ctx).QueryRecords(ctx, typ, func(s *sql.Selector) {
+				s.Where(sql.IsNull(s.C("retired_at"))).Where(sql.In(s.C(column), args...)).OrderBy(s.C("id"))
+			})
+			if err != nil {
+				return nil, fmt.Errorf("looking up %ss: %w", field, err)
+			}
+			for _, rec := range found {
+				key, _ := rec.Column(column).(string)
+				c.by[column+" "+key] = append(c.by[column+" "+key], rec)
+			}
+		}
+	}
+	return c, nil
+}
+
+func keyFor(column, text string) string {
+	if column == "email_key" {
+		return record.Fold(text, lifecycle.FoldEmail)
+	}
+	return text
+}
+
+// set fills the reference of a row, or says why not: a record that must have it
+// fails, another one is imported without.
+func (c *candidates) set(r *run, row *row, field, into string) {
+	text := row.refs[field]
+	if text == "" || row.values[into] != nil || !row.pending() {
+		return
+	}
+	for _, column := range c.columns {
+		found := slices.Clone(c.by[column+" "+keyFor(column, text)])
+		if c.fits != nil {
+			found = slices.DeleteFunc(found, func(rec ent.Record) bool { return !c.fits(row, rec) })
+		}
+		switch len(found) {
+		case 0:
+			continue
+		case 1:
+			row.values[into] = found[0].RecordID()
+			return
+		}
+		row.unresolved(r, field, into, fmt.Sprintf("there are several live records %q", text))
+		return
+	}
+	row.unresolved(r, field, into, fmt.Sprintf("there is no live record %q", text))
+}
+
+func (row *row) unresolved(r *run, field, into, why string) {
+	for _, f := range r.typ.Fields {
+		if f.GraphQL == into && f.Named {
+			row.item.fail(string(lifecycle.BadUserInput), field+": "+why)
+			return
+		}
+	}
+	row.warn("%s: %s", field, why)
+}
+
+// inherit reads whose customers the rows belong to: a new record takes its
+// owner and team from there.
+func (r *run) inherit(ctx context.Context, rows []*row) error {
+	var ids []gid.ID
+	for _, row := range rows {
+		if id, ok := row.values["customerID"].(gid.ID); ok && row.pending() && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	_, byID, err := r.customers(ctx, nil, ids)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if id, ok := row.values["customerID"].(gid.ID); ok && byID[id] != nil {
+			row.ownerRef, row.teamRef = byID[id].Owner, byID[id].Team
+		}
+	}
+	return nil
+}
+
+// linkByPhone links calls to the live contact, else to the live customer, with
+// the other party's number.
+func (r *run) linkByPhone(ctx context.Context, rows []*row) error {
+	if r.As != Calls {
+		return nil
+	}
+	numbers := distinct(rows, func(row *row) []string { return []string{row.otherParty()} })
+	if len(numbers) == 0 {
+		return nil
+	}
+	args := make([]any, len(numbers))
+	for i, number := range numbers {
+		args[i] = number
+	}
+	by := map[string]map[string]ent.Record{}
+	for _, typ := range []string{ent.TypeContact, ent.TypeCustomer} {
+		found, err := r.Records.Client(ctx).QueryRecords(ctx, typ, func(s *sql.Selector) {
+			s.Where(sql.IsNull(s.C("retired_at"))).Where(inDigits(s.C("phone"), args)).OrderBy(s.C("id"))
+		})
+		if err != nil {
+			return fmt.Errorf("looking up phone numbers: %w", err)
+		}
+		by[typ] = map[string]ent.Record{}
+		for _, rec := range found {
+			text, _ := rec.Column("phone").(string)
+			phone, ok := parsePhoneText(text)
+			if ok && by[typ][phone] == nil { // the oldest, where several share it
+				by[typ][phone] = rec
+			}
+		}
+	}
+	for _, row := range rows {
+		number := row.otherParty()
+		if contact := by[ent.TypeContact][number]; contact != nil {
+			if row.values["contactID"] == nil && row.refs["contact"] == "" {
+				row.values["contactID"] = contact.RecordID()
+			}
+			if of, ok := contact.Column("customer_id").(gid.ID); ok {
+				row.values["customerID"] = of
+			}
+		} else if customer := by[ent.TypeCustomer][number]; customer != nil {
+			row.values["customerID"] = customer.RecordID()
+		}
+	}
+	return nil
+}
+
+// inDigits is "column is one of the numbers" for a column in which people wrote
+// numbers with spaces and the like.
+func inDigits(column string, numbers []any) *sql.Predicate {
+	return sql.P(func(b *sql.Builder) {
+		b.WriteString(strings.Repeat("REPLACE(", len(phoneMarks))).Ident(column)
+		for _, mark := range phoneMarks {
+			b.WriteString(", '" + mark + "', '')")
+		}
+		b.WriteString(" IN (").Args(numbers...).WriteString(")")
+	})
+}
+
+// otherParty is the number by which a call that names no customer finds one.
+func (row *row) otherParty() string {
+	if row.values["customerID"] != nil || row.refs["customer"] != "" || !row.pending() {
+		return ""
+	}
+	field := "fromNumber"
+	if row.values["direction"] == call.DirectionOUTBOUND {
+		field = "toNumber"
+	}
+	number, _ := row.values[field].(string)
+	return number
+}
+
+// likeness says, for types whose rows may come without a key, by which column
+// live records are looked for and what else must be the same.
+var likeness = map[string][]string{
+	ent.TypeCall:    {"started_at", "direction", "from_number", "to_number", "duration_seconds"},
+	ent.TypeNote:    {"happened_at", "customer_id", "kind", "body"},
+	ent.TypeTask:    {"title", "customer_id", "due_at", "body"},
+	ent.TypeDeal:    {"name", "customer_id", "amount", "closes_at"},
+	ent.TypeContact: {"name", "customer_id", "title", "phone"},
+	ent.TypeMessage: {"sent_at", "sender_folded", "subject", "body"},
+}
+
+// leaveOutAlike marks rows without a key of their own that say the same as a
+// live record the actor may see, or as an earlier row: running an import again
+// creates nothing.
+func (r *run) leaveOutAlike(ctx context.Context, rows []*row) error {
+	columns := likeness[r.typ.Name]
+	if columns == nil || r.mail {
+		return nil
+	}
+	var asked []*row
+	var args []any
+	for _, row := range rows {
+		if !row.pending() || row.keyed(r.typ) {
+			continue
+		}
+		row.alike = likenessOf(r.typ, columns, row.column)
+		asked = append(asked, row)
+		args = append(args, row.column(r.typ, columns[0]))
+	}
+	if len(asked) == 0 {
+		return nil
+	}
+	found, err := r.Records.Client(ctx).CollectRecords(ctx, r.typ.Name, nil, columns, func(s *sql.Selector) {
+		s.Where(sql.IsNull(s.C("retired_at"))).Where(sql.In(s.C(columns[0]), args...))
+	})
+	if err != nil {
+		return fmt.Errorf("looking for the same %s: %w", r.As, err)
+	}
+	known := map[string]bool{}
+	for _, rec := range found {
+		known[likenessOf(r.typ, columns, func(_ *ent.RecordType, column string) any { return rec.Column(column) })] = true
+	}
+	for _, row := range asked {
+		if known[row.alike] || r.seen[hash("alike", row.alike)] {
+			row.item.Outcome, row.item.Code, row.item.Reason = Duplicate, string(lifecycle.UniqueConflict), "a live record says the same"
+		}
+		known[row.alike] = true
+	}
+	return nil
+}
+
+// keyed reports whether a row has a value that no two records share.
+func (row *row) keyed(t *ent.RecordType) bool {
+	if row.number() != "" {
+		return true
+	}
+	return slices.ContainsFunc(t.Uniques, func(u ent.RecordUnique) bool { return row.key(u) != "" })
+}
+
+// column is the value of a row for a column, or the column's default.
+func (row *row) column(t *ent.RecordType, column string) any {
+	if column == "sender_folded" {
+		return row.sender
+	}
+	for _, f := range t.Fields {
+		if f.Name != column {
+			continue
+		}
+		v := row.values[f.GraphQL]
+		switch {
+		case v == nil && f.Kind == "enum" && len(f.Values) > 0:
+			return f.Enum(f.Values[0]) // their default
+		case v == nil && f.Kind == "int":
+			return 0
+		}
+		return v
+	}
+	return nil
+}
+
+func likenessOf(t *ent.RecordType, columns []string, value func(*ent.RecordType, string) any) string {
+	parts := make([]string, len(columns))
+	for i, column := range columns {
+		switch v := value(t, column).(type) {
+		case nil:
+		case time.Time:
+			parts[i] = v.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano)
+		default:
+			parts[i] = fmt.Sprint(v)
+		}
+	}
+	return strings.Join(parts, "\x00")
+}

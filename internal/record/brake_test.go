@@ -1,0 +1,171 @@
+package record_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
+)
+
+// people makes customers whose names start alike.
+func (w *world) people(as, prefix string, n int) []gid.ID {
+	w.t.Helper()
+	rows := make([]record.Values, n)
+	for i := range rows {
+		rows[i] = record.Values{"name": fmt.Sprint(prefix, i)}
+	}
+	records, errs, err := w.svc.CreateMany(w.as(as), "Customer", rows)
+	require.NoError(w.t, err)
+	ids := make([]gid.ID, n)
+	for i, r := range records {
+		require.NoError(w.t, errs[i])
+		ids[i] = r.RecordID()
+	}
+	return ids
+}
+
+// braked insists that a request is over a cap, and changes nothing.
+func (w *world) braked(as string, req record.Request, want map[string]any) {
+	w.t.Helper()
+	before := w.rows(`SELECT (SELECT COUNT(*) FROM operations) + (SELECT SUM(version) FROM customers)`)
+	refusals := w.rows(`SELECT COUNT(*) FROM audit_events WHERE outcome = 'REFUSED' AND code = 'LIMIT'`)
+	_, err := w.svc.Run(w.as(as), req)
+	require.Equal(w.t, lifecycle.Limit, code(err), "%v", err)
+	require.Equal(w.t, want, extensions(err))
+	require.Equal(w.t, before, w.rows(`SELECT (SELECT COUNT(*) FROM operations) + (SELECT SUM(version) FROM customers)`))
+	require.NotEqual(w.t, refusals, w.rows(`SELECT COUNT(*) FROM audit_events WHERE outcome = 'REFUSED' AND code = 'LIMIT'`), "it is logged")
+}
+
+func TestTheBrakeHoldsAnOperationThatWasNotPreviewed(t *testing.T) {
+	each(t, func(w *world) {
+		w.caps(3, nil, nil, nil)
+		ids := w.people("agent", "x", 3)
+		w.contact("agent", ids[0], "p")
+		req := record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: ids}}
+		w.braked("agent", req, map[string]any{"cap": "brakeRecords", "limit": 3, "actual": 4})
+		p := w.preview("agent", req)
+		require.Empty(w.t, p.Blocked, "with its token it goes")
+		req.PreviewToken = p.Token
+		require.Equal(w.t, 4, w.run("agent", req).Changed)
+		require.Equal(w.t, 4, w.restore("agent", ids...).Changed, "bringing back is not counted")
+		w.caps(4, nil, nil, nil)
+		require.Equal(w.t, 4, w.run("agent", record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: ids}}).Changed, "up to the cap")
+		w.caps(0, nil, nil, nil)
+		require.Equal(w.t, 3, w.delete("agent", ids...).Unchanged, "what changes nothing is not braked")
+		w.braked("purger", record.Request{Verb: lifecycle.Purge, Select: record.Selection{IDs: ids[:1]}}, map[string]any{"cap": "brakeRecords", "limit": 0, "actual": 2})
+	})
+}
+
+func TestAPreviewedOperationIsStillBounded(t *testing.T) {
+	each(t, func(w *world) {
+		w.caps(10, nil, nil, nil)
+		ids := w.people("admin", "x", record.MaxRows)
+		w.contact("admin", ids[0], "p")
+		_, err := w.svc.Preview(w.as("admin"), record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: ids}})
+		require.Equal(w.t, lifecycle.Limit, code(err))
+		req := record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: ids[1:]}}
+		req.PreviewToken = w.preview("admin", req).Token
+		require.Equal(w.t, record.MaxRows-1, w.run("admin", req).Changed)
+	})
+}
+
+func TestTheBrakeHoldsATenthOfAType(t *testing.T) {
+	each(t, func(w *world) {
+		w.caps(nil, 10, nil, nil)
+		ids := w.people("agent", "x", 1_000)
+		req := func(n int) record.Request {
+			return record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: ids[:n]}}
+		}
+		w.sql.reset()
+		p := w.preview("agent", req(100))
+		plain := w.sql.count()
+		require.Empty(w.t, p.Blocked)
+		w.sql.reset()
+		require.Empty(w.t, w.preview("agent", req(101)).Blocked, "a type of 1,000")
+		require.Equal(w.t, plain+1, w.sql.count(), "counted only where it may matter")
+
+		ids = append(ids, w.people("agent", "y", 10)...)
+		want := map[string]any{"cap": "brakePercent", "limit": 10, "actual": 102, "type": ent.RecordKind("Customer")}
+		w.braked("agent", req(102), want)
+		previewed := req(102)
+		p = w.preview("agent", previewed)
+		require.Equal(w.t, []record.Blocked{{Blocker: record.Blocker{Code: lifecycle.Limit, Field: "brakePercent", Type: "Customer", Limit: 10, Count: 102}}}, p.Blocked)
+		previewed.PreviewToken = p.Token
+		w.braked("agent", previewed, want)
+		require.Equal(w.t, 101, w.run("agent", req(101)).Changed, "a tenth of 1,010")
+		require.Equal(w.t, 101, w.purge("purger", ids[:101]...).Changed, "what is in the bin is no share of what is live")
+
+		w.people("agent", "z", 200)
+		w.caps(nil, 0, nil, nil)
+		w.braked("agent", record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: ids[200:201]}},
+			map[string]any{"cap": "brakePercent", "limit": 0, "actual": 1, "type": ent.RecordKind("Customer")})
+	})
+}
+
+func TestTheBrakeCountsTheHourAndTheDay(t *testing.T) {
+	each(t, func(w *world) {
+		w.caps(nil, nil, 5, 8)
+		ids := w.people("agent", "x", 20)
+		one := func(i int) record.Request {
+			return record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: ids[i : i+1]}}
+		}
+		require.Equal(w.t, 4, w.delete("agent", ids[:4]...).Changed)
+		require.Equal(w.t, 4, w.restore("agent", ids[:4]...).Changed)
+		w.braked("agent", record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: ids[4:6]}}, map[string]any{"cap": "brakeHour", "limit": 5, "actual": 6})
+		require.Equal(w.t, 1, w.void("manager", ids[9]).Changed, "each actor for himself")
+		w.run("agent", one(4))
+		p := w.preview("agent", one(5))
+		require.Equal(w.t, []record.Blocked{{Blocker: record.Blocker{Code: lifecycle.Limit, Field: "brakeHour", Limit: 5, Count: 6}}}, p.Blocked)
+		previewed := one(5)
+		previewed.PreviewToken = p.Token
+		w.braked("agent", previewed, map[string]any{"cap": "brakeHour", "limit": 5, "actual": 6})
+
+		w.clock.add(61 * time.Minute)
+		w.run("agent", record.Request{Verb: lifecycle.Archive, Select: record.Selection{IDs: ids[5:8]}})
+		w.braked("agent", one(10), map[string]any{"cap": "brakeDay", "limit": 8, "actual": 9})
+		w.clock.add(24 * time.Hour)
+		w.run("agent", one(10))
+
+		w.caps(nil, nil, nil, nil)
+		require.Equal(w.t, 9, w.delete("agent", ids[11:]...).Changed, "null is no cap")
+	})
+}
+
+func TestTheSweeperIsNotBraked(t *testing.T) {
+	each(t, func(w *world) {
+		ids := w.people("agent", "x", 3)
+		w.delete("agent", ids...)
+		w.caps(1, 0, 1, 1)
+		w.clock.add(31 * 24 * time.Hour)
+		n, err := w.svc.Sweep(w.t.Context())
+		require.NoError(w.t, err)
+		require.Equal(w.t, 3, n)
+	})
+}
+
+func TestSettingsAreReadOnce(t *testing.T) {
+	each(t, func(w *world) {
+		ids := w.people("agent", "x", 2)
+		w.sql.reset()
+		w.delete("agent", ids[0])
+		settings := 0
+		for _, q := range w.sql.list {
+			if strings.Contains(q, "bin_days") {
+				settings++
+			}
+		}
+		require.Equal(w.t, 1, settings)
+		w.sql.reset()
+		w.restore("agent", ids[0])
+		for _, q := range w.sql.list {
+			require.NotContains(w.t, q, "bin_days", "bringing back needs none")
+		}
+	})
+}
