@@ -16,11 +16,7 @@ import (
 
 // compare insists that both servers answer the same and leave the same behind:
 // a limit that does less is none.
-func (b *bench) compare(ctx context.Context) error {
-	m, err := b.gather(ctx)
-	if err != nil {
-		return err
-	}
+func (b *bench) compare(ctx context.Context, m *material) (err error) {
 	for i := range min(5, len(m.cursors), len(m.periods)) {
 		if err := b.sameAnswer(func(s *server) []byte { return b.pageOf(s, m.cursors[i]) }); err != nil {
 			return fmt.Errorf("a page of customers: %w", err)
@@ -161,10 +157,12 @@ type trace struct {
 	PriorOperation, PriorPurge, PriorRetired, New bool
 }
 
+// The events are looked for by their record: by their operation SQLite would read
+// all of them for each.
 const traceSQL = `SELECT i.record_id, i.direct, i.depth, i.came_with, i.outcome, i.prior_state, i.version, i.prior_operation_id, i.prior_purge_after, i.prior_retired_at,
 	e.id, e.action, e.record_type, e.from_state, e.to_state, e.version, e.actor_id, e.owner_id, e.team_id, e.token_id, e.request_id, e.policy_version, e.sealed, e.at,
 	o.verb, o.status, o.total, o.changed
-	FROM operations o JOIN operation_items i ON i.operation_id = o.id JOIN audit_events e ON e.operation_id = o.id AND e.record_id = i.record_id
+	FROM operations o JOIN operation_items i ON i.operation_id = o.id JOIN audit_events e ON e.record_id = i.record_id AND COALESCE(e.operation_id, e.id) = o.id
 	WHERE o.id = (SELECT id FROM operations ORDER BY id DESC LIMIT 1) ORDER BY i.id`
 
 // traces are those of the newest operation, in the order of its items.

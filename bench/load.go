@@ -14,12 +14,16 @@ import (
 	"time"
 )
 
+// tries is how often a request is sent that fails.
+const tries = 50
+
 // warmUp is the part of a turn that is not measured.
 const warmUp = 4 // a quarter
 
 // turn is what was measured while one server had its turn.
 type turn struct {
 	requests  int
+	failed    int // answers that were not what they should be
 	elapsed   time.Duration
 	latencies []time.Duration
 	server    time.Duration // CPU
@@ -39,7 +43,9 @@ func (b *bench) load(ctx context.Context, s *server, w *workload) (*turn, error)
 		defer c.close()
 		clients[i] = c
 	}
+	serverBefore, databaseBefore, begin := cpu(s.pid()), b.databaseCPU(), time.Now()
 	var measuring, stopped atomic.Bool
+	var failed atomic.Int64
 	var wg sync.WaitGroup
 	latencies, failures := make([][]time.Duration, len(clients)), make([]error, len(clients))
 	for i, c := range clients {
@@ -52,17 +58,14 @@ func (b *bench) load(ctx context.Context, s *server, w *workload) (*turn, error)
 					return
 				}
 				begin := time.Now()
-				body, err := c.do(request)
+				err := c.insist(request, check, &failed)
 				took := time.Since(begin)
-				if err == nil {
-					err = check(body)
-				}
 				if err != nil {
 					failures[i] = err
 					stopped.Store(true)
 					return
 				}
-				if measuring.Load() && !stopped.Load() {
+				if w.whole || measuring.Load() && !stopped.Load() {
 					latencies[i] = append(latencies[i], took)
 				}
 				between = last
@@ -75,19 +78,39 @@ func (b *bench) load(ctx context.Context, s *server, w *workload) (*turn, error)
 		close(over)
 	}()
 	t := &turn{}
-	b.wait(ctx, s, b.slice/warmUp, over, t)
-	serverBefore, databaseBefore, begin := cpu(s.pid()), b.databaseCPU(), time.Now()
+	if !w.whole {
+		b.wait(ctx, s, b.slice/warmUp, over, t)
+		serverBefore, databaseBefore, begin = cpu(s.pid()), b.databaseCPU(), time.Now()
+	}
 	measuring.Store(true)
 	profiled := b.startProfile(ctx, s, w)
 	b.wait(ctx, s, b.slice, over, t)
 	stopped.Store(true)
+	if w.whole {
+		<-over
+	}
 	t.elapsed, t.server, t.database = time.Since(begin), cpu(s.pid())-serverBefore, b.databaseCPU()-databaseBefore
 	<-over
 	for i := range clients {
 		t.latencies = append(t.latencies, latencies[i]...)
 	}
-	t.requests = len(t.latencies)
+	t.requests, t.failed = len(t.latencies), int(failed.Load())
 	return t, errors.Join(errors.Join(failures...), profiled(), ctx.Err())
+}
+
+// insist sends a request until the answer is what it should be: one that failed
+// in between counts as a long one, and as failed.
+func (c *client) insist(request []byte, check func([]byte) error, failed *atomic.Int64) error {
+	for try := 1; ; try++ {
+		body, err := c.do(request)
+		if err != nil {
+			return err
+		}
+		if err = check(body); err == nil || try == tries {
+			return err
+		}
+		failed.Add(1)
+	}
 }
 
 // wait lets time pass and notes the memory of the server.
@@ -149,11 +172,7 @@ func (b *bench) startProfile(ctx context.Context, s *server, w *workload) (wait 
 }
 
 // measure gives both servers their turns at each workload.
-func (b *bench) measure(ctx context.Context) (*result, error) {
-	m, err := b.gather(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("picking what to ask for: %w", err)
-	}
+func (b *bench) measure(ctx context.Context, m *material) (*result, error) {
 	r, err := b.newResult(ctx)
 	if err != nil {
 		return nil, err

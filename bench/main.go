@@ -107,10 +107,16 @@ func measure(ctx context.Context, o *options) (_ *result, err error) {
 	if err := b.start(ctx); err != nil {
 		return nil, err
 	}
-	if err := b.compare(ctx); err != nil {
+	m, err := b.gather(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("picking what to ask for: %w", err)
+	}
+	sayf("picked what to ask for")
+	if err := b.compare(ctx, m); err != nil {
 		return nil, fmt.Errorf("comparing what the two answer and write: %w", err)
 	}
-	return b.measure(ctx)
+	sayf("both answer and write the same")
+	return b.measure(ctx, m)
 }
 
 // wanted reports whether a workload is among those asked for.
@@ -118,5 +124,5 @@ func (o *options) wanted(name string) bool { return o.only == nil || slices.Cont
 
 // sayf tells how far it is.
 func sayf(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
+	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05.0 ")+format+"\n", args...)
 }

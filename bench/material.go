@@ -12,7 +12,7 @@ import (
 )
 
 // variety is how many different requests there are of a kind.
-const variety = 1_000
+const variety = 500
 
 // material is what requests are made of: all of it rows the manager may see.
 type material struct {
@@ -38,29 +38,42 @@ func (b *bench) gather(ctx context.Context) (*material, error) {
 	if len(customers) <= pageSize {
 		return nil, errors.New("there are too few customers for a page")
 	}
-	for range min(variety, len(customers)-pageSize) {
+	for range min(2*variety, len(customers)-pageSize) {
 		m.cursors = append(m.cursors, customers[random.IntN(len(customers)-pageSize)])
 	}
 	if m.customers, err = b.list(ctx, `SELECT id FROM customers WHERE state = 'ACTIVE' AND `+seen+` AND NOT EXISTS (SELECT 1 FROM deals WHERE customer_id = customers.id) ORDER BY id`, args...); err != nil {
 		return nil, err
 	}
 	m.customers = sample(random, m.customers, variety*b.connections)
-	if m.messages, err = b.list(ctx, `SELECT id FROM messages WHERE state = 'ACTIVE' AND `+seen+` ORDER BY id`, args...); err != nil {
+	if m.messages, err = b.messagesOfSome(ctx, sample(random, customers, 2*variety)); err != nil {
 		return nil, err
 	}
 	m.messages = sample(random, m.messages, variety*b.connections)
-	err = store.Build(b.db).Add(`SELECT thread_key FROM messages WHERE state = 'ACTIVE' AND `+seen+` GROUP BY thread_key HAVING count(*) = ? ORDER BY thread_key`, append(args, batch)...).
-		Query(ctx, b.db, func(rows store.Row) error {
-			var thread string
-			err := rows.Scan(&thread)
-			m.threads = append(m.threads, thread)
-			return err
-		})
+	// Those of the manager's team are the first.
+	err = store.Build(b.db).Add(`SELECT thread_key FROM messages WHERE tenant_id = ? AND thread_key >= 'thread-0-0' AND thread_key < 'thread-0-r' AND retired_at IS NULL
+		GROUP BY thread_key HAVING count(*) = ? ORDER BY thread_key`, b.tenant, batch).Query(ctx, b.db, func(rows store.Row) error {
+		var thread string
+		err := rows.Scan(&thread)
+		m.threads = append(m.threads, thread)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	m.periods, err = b.periods(ctx, random, seen, args)
 	return m, err
+}
+
+// messagesOfSome are the messages of customers.
+func (b *bench) messagesOfSome(ctx context.Context, customers []gid.ID) (ids []gid.ID, err error) {
+	err = store.Build(b.db).Add(`SELECT id FROM messages WHERE state = 'ACTIVE' AND `).IDs("customer_id", customers).Add(` ORDER BY id`).
+		Query(ctx, b.db, func(rows store.Row) error {
+			var id gid.ID
+			err := rows.Scan(&id)
+			ids = append(ids, id)
+			return err
+		})
+	return ids, err
 }
 
 // seen is the condition of what the manager may see, with its arguments.

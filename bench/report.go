@@ -18,6 +18,7 @@ import (
 // figures are what one server did at one workload.
 type figures struct {
 	Requests   int           `json:"requests"`
+	Failed     int           `json:"failed,omitempty"`
 	Throughput float64       `json:"throughput"` // requests a second
 	P50        time.Duration `json:"p50"`
 	P99        time.Duration `json:"p99"`
@@ -81,7 +82,7 @@ func summarize(turns []*turn) figures {
 	var elapsed, server, database time.Duration
 	var latencies []time.Duration
 	for _, t := range turns {
-		f.Requests += t.requests
+		f.Requests, f.Failed = f.Requests+t.requests, f.Failed+t.failed
 		elapsed, server, database = elapsed+t.elapsed, server+t.server, database+t.database
 		latencies = append(latencies, t.latencies...)
 		f.Resident = max(f.Resident, t.resident)
@@ -129,6 +130,13 @@ func (r *result) table() string {
 		}
 		fmt.Fprintf(&b, "| (%s) | %s %% | %s | %s | %s |\n", c.Name, ratio(100*c.Lethe.Throughput, c.Limit.Throughput, 0), aim,
 			ratio(float64(c.Lethe.Server), float64(c.Limit.Server), 1), aimCPU)
+	}
+	for _, c := range r.Rows {
+		for name, f := range map[string]figures{"Lethe": c.Lethe, "The limit": c.Limit} {
+			if f.Failed > 0 {
+				fmt.Fprintf(&b, "\n**%s answered %d requests of (%s) with an error**; they were sent again, and count as one long request.\n", name, f.Failed, c.Name)
+			}
+		}
 	}
 	b.WriteString("\n| from start to ready | |\n|---|--:|\n")
 	for _, s := range r.Startups {

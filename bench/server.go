@@ -100,7 +100,7 @@ func (b *bench) startOne(ctx context.Context, name, database string) (*server, t
 	}
 	args := map[string]func(string, string) []string{"lethe": b.letheArgs, "limit": b.limitArgs}[name](address, database)
 	s := &server{name: name, address: address, cmd: exec.CommandContext(context.WithoutCancel(ctx), filepath.Join(b.binaries, name), args...)} //nolint:gosec // built by us
-	if s.log, err = os.Create(filepath.Join(b.work, name+".log")); err != nil {
+	if s.log, err = os.CreateTemp(b.work, name+"-*.log"); err != nil {
 		return nil, 0, err
 	}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log

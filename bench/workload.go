@@ -22,6 +22,9 @@ type workload struct {
 	aim   string // of Lethe's share of the limit's throughput
 	// records is how many records a request is about, where that is worth a figure.
 	records int
+	// whole says that requests are so long that all of them are counted, and the
+	// turn lasts until the last has been answered.
+	whole bool
 	// next returns what makes the requests of one connection: nil once there is
 	// nothing left. Between pairs says that it may stop there.
 	next func(s *server, worker int) func() (request []byte, check func([]byte) error, between bool)
@@ -188,7 +191,7 @@ func (b *bench) back(ids []gid.ID, check func([]byte) error) func(*server, int) 
 func (b *bench) threads(m *material) *workload {
 	var taken, turn atomic.Int64
 	return &workload{
-		name: "d", title: "delete of 1,000 messages by filter", aim: "70 %", records: batch,
+		name: "d", title: "delete of 1,000 messages by filter", aim: "70 %", records: batch, whole: true,
 		next: func(s *server, _ int) func() ([]byte, func([]byte) error, bool) {
 			return func() ([]byte, func([]byte) error, bool) {
 				if turn.Add(1) > int64(len(m.threads)) {

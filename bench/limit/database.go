@@ -99,6 +99,11 @@ type dialect struct {
 	lock func(strength string) string
 	// ids is a list of ids as a parameter.
 	ids func([]ref) any
+	// unindexed stands before a condition that is not to be looked up in an index.
+	unindexed string
+	// thread selects the messages of thread $4 in the states from which a delete
+	// changes something, said so that the index over live rows serves.
+	thread string
 	// lateral says that a join may look at each row of what it joins.
 	lateral bool
 	// retire and restore write the items and the events of rows of one kind, and

@@ -21,6 +21,7 @@ var postgresDialect = dialect{
 	in:      func(column, parameter string) string { return column + ` = ANY(` + parameter + `::uuid[])` },
 	lock:    func(strength string) string { return ` FOR ` + strength },
 	ids:     func(ids []ref) any { return ids },
+	thread:  `t.thread_key = $4 AND (t.retired_at IS NULL OR t.state = 'VOIDED')`,
 	lateral: true,
 	retire: func(op *operation, k *kind, rows []*row) []step {
 		return []step{{sql: postgresOld(k, ``, ``) + postgresLog(op, k, `'DELETED'`) + `
@@ -97,6 +98,10 @@ var sqliteDialect = dialect{
 	},
 	lock: func(string) string { return `` }, // a transaction has the database to itself
 	ids:  func(ids []ref) any { return jsonText(ids) },
+	// It would rather read all of a tenant than find one id.
+	unindexed: "+",
+	thread: `t.id IN (SELECT id FROM messages WHERE tenant_id = $1 AND thread_key = $4 AND retired_at IS NULL
+		UNION ALL SELECT id FROM messages WHERE tenant_id = $1 AND thread_key = $4 AND state = 'VOIDED')`,
 	retire: func(op *operation, k *kind, rows []*row) []step {
 		return append(sqliteLog(op, k, rows, ``, ``, `'DELETED'`), step{
 			sql: `UPDATE ` + k.table + ` SET prior_state = state, state = 'DELETED', state_changed_at = $3, state_changed_by_id = $4, state_reason = $5,

@@ -120,6 +120,9 @@ func (h *handler) restore(ctx context.Context, c *caller, r *http.Request) (any,
 	if err != nil {
 		return nil, err
 	}
+	if s.ThreadKey != "" {
+		return nil, &problem{"BAD_USER_INPUT", "restore takes ids"}
+	}
 	op := newOperation(h, c, "RESTORE", s, raw)
 	if err := op.restore(ctx); err != nil {
 		return nil, fmt.Errorf("restoring: %w", err)

@@ -63,7 +63,7 @@ func (op *operation) picked() (k *kind, where string, args []any, err error) {
 	args = []any{op.caller.tenant, op.caller.user, op.d.ids(op.caller.teams)}
 	where = `t.tenant_id = $1 AND ` + op.d.visible() + ` AND `
 	if op.sel.ThreadKey != "" {
-		return kindNamed("Message"), where + `t.thread_key = $4 AND t.retired_at IS NULL`, append(args, op.sel.ThreadKey), nil
+		return kindNamed("Message"), op.d.unindexed + where + op.d.thread, append(args, op.sel.ThreadKey), nil
 	}
 	ids := make([]ref, len(op.sel.IDs))
 	for i, id := range op.sel.IDs {
@@ -73,7 +73,7 @@ func (op *operation) picked() (k *kind, where string, args []any, err error) {
 	if k == nil || slices.ContainsFunc(ids, func(id ref) bool { return kindOf(id) != k }) {
 		return nil, "", nil, &problem{"BAD_USER_INPUT", "records of one kind at a time"}
 	}
-	return k, where + op.d.in("t.id", "$4"), append(args, op.d.ids(ids)), nil
+	return k, op.d.unindexed + where + op.d.in("t.id", "$4"), append(args, op.d.ids(ids)), nil
 }
 
 // lockKeepers locks the customers of communications before these are locked, in

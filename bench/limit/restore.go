@@ -80,15 +80,16 @@ func (op *operation) rowsOf(k *kind, where string, args []any, each func(*row) e
 	}
 }
 
-// tree reads what came along with the picks in their operations.
+// tree reads what came along with the picks in their operations. To SQLite CROSS
+// JOIN says where to begin.
 func (op *operation) tree(k *kind, where string, args []any, each func(id, with, operation ref, depth int)) step {
 	return step{
 		sql: `WITH RECURSIVE tree (record_id, came_with, operation_id, depth) AS (
 				SELECT i.record_id, i.came_with, i.operation_id, 1 FROM ` + k.table + ` t
-				JOIN operation_items i ON i.operation_id = t.operation_id AND i.came_with = t.id AND i.outcome = 'CHANGED' WHERE ` + where + `
+				CROSS JOIN operation_items i WHERE i.operation_id = t.operation_id AND i.came_with = t.id AND i.outcome = 'CHANGED' AND ` + where + `
 				UNION ALL
 				SELECT i.record_id, i.came_with, i.operation_id, tree.depth + 1 FROM tree
-				JOIN operation_items i ON i.operation_id = tree.operation_id AND i.came_with = tree.record_id AND i.outcome = 'CHANGED')
+				CROSS JOIN operation_items i WHERE i.operation_id = tree.operation_id AND i.came_with = tree.record_id AND i.outcome = 'CHANGED')
 			SELECT record_id, came_with, operation_id, depth FROM tree`,
 		args: args,
 		each: func(scan scanner) error {

@@ -22,7 +22,7 @@ func (op *operation) retire(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				if r.state != "ACTIVE" && r.state != "SUSPENDED" && r.state != "ARCHIVED" || !r.operation.zero() {
+				if r.state == "DELETED" || !r.operation.zero() {
 					// What an earlier operation took along would have to come, too;
 					// nothing the benchmark deletes has one.
 					return &problem{"ILLEGAL_TRANSITION", r.state}
