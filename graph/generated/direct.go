@@ -3,6 +3,7 @@
 package generated
 
 import (
+	"context"
 	"io"
 
 	"entgo.io/contrib/entgql"
@@ -45,7 +46,7 @@ func (ec *executionContext) writeActor(w io.Writer, fields []directField, obj *m
 		case 0:
 			writeText(w, `"Actor"`)
 		case 1:
-			ec.marshalNActorKind2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐActorKind(ec.direct.ctx, nil, obj.Kind).MarshalGQL(w)
+			ec.marshalNActorKind2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐActorKind(context.Background(), nil, obj.Kind).MarshalGQL(w)
 		case 2:
 			ec.writeUser(w, f.below, obj.User)
 		}
@@ -116,7 +117,7 @@ func (ec *executionContext) writeAttachment(w io.Writer, fields []directField, o
 		case 3:
 			writeTime(w, obj.UpdatedAt)
 		case 4:
-			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ec.direct.ctx, nil, obj.State).MarshalGQL(w)
+			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.State).MarshalGQL(w)
 		case 5:
 			writeTime(w, obj.StateChangedAt)
 		case 6:
@@ -138,7 +139,7 @@ func (ec *executionContext) writeAttachment(w io.Writer, fields []directField, o
 		case 14:
 			writeOptional(w, obj.Sha256, writeString)
 		case 15:
-			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ec.direct.ctx, nil, obj.Type()).MarshalGQL(w)
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type()).MarshalGQL(w)
 		case 16:
 			writeOptional(w, obj.Label(), writeString)
 		}
@@ -230,7 +231,7 @@ func (ec *executionContext) writeAttachmentEdge(w io.Writer, fields []directFiel
 		case 1:
 			ec.writeAttachment(w, f.below, obj.Node)
 		case 2:
-			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ec.direct.ctx, nil, obj.Cursor).MarshalGQL(w)
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -326,23 +327,23 @@ func (ec *executionContext) writeAuditEvent(w io.Writer, fields []directField, o
 		case 3:
 			writeString(w, obj.Action)
 		case 4:
-			ec.marshalNAuditOutcome2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋauditeventᚐOutcome(ec.direct.ctx, nil, obj.Outcome).MarshalGQL(w)
+			ec.marshalNAuditOutcome2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋauditeventᚐOutcome(context.Background(), nil, obj.Outcome).MarshalGQL(w)
 		case 5:
-			ec.marshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ec.direct.ctx, nil, obj.RecordID).MarshalGQL(w)
+			ec.marshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(context.Background(), nil, obj.RecordID).MarshalGQL(w)
 		case 6:
-			ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ec.direct.ctx, nil, obj.From).MarshalGQL(w)
+			ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.From).MarshalGQL(w)
 		case 7:
-			ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ec.direct.ctx, nil, obj.To).MarshalGQL(w)
+			ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.To).MarshalGQL(w)
 		case 8:
-			ec.marshalOInt2ᚖint(ec.direct.ctx, nil, obj.Version).MarshalGQL(w)
+			ec.marshalOInt2ᚖint(context.Background(), nil, obj.Version).MarshalGQL(w)
 		case 9:
 			writeOptional(w, obj.RequestID, writeString)
 		case 10:
 			writeOptional(w, obj.Rule, writeString)
 		case 11:
-			ec.marshalOInt2ᚖint(ec.direct.ctx, nil, obj.PolicyVersion).MarshalGQL(w)
+			ec.marshalOInt2ᚖint(context.Background(), nil, obj.PolicyVersion).MarshalGQL(w)
 		case 12:
-			ec.marshalOInt2ᚖint(ec.direct.ctx, nil, obj.Count).MarshalGQL(w)
+			ec.marshalOInt2ᚖint(context.Background(), nil, obj.Count).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -432,7 +433,7 @@ func (ec *executionContext) writeAuditEventEdge(w io.Writer, fields []directFiel
 		case 1:
 			ec.writeAuditEvent(w, f.below, obj.Node)
 		case 2:
-			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ec.direct.ctx, nil, obj.Cursor).MarshalGQL(w)
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -487,25 +488,25 @@ func (ec *executionContext) writeBlocker(w io.Writer, fields []directField, obj 
 		case 0:
 			writeText(w, `"Blocker"`)
 		case 1:
-			ec.marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ec.direct.ctx, nil, obj.Code).MarshalGQL(w)
+			ec.marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(context.Background(), nil, obj.Code).MarshalGQL(w)
 		case 2:
-			ec.marshalORecordType2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ec.direct.ctx, nil, obj.Type).MarshalGQL(w)
+			ec.marshalORecordType2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type).MarshalGQL(w)
 		case 3:
-			ec.marshalOInt2ᚖint32(ec.direct.ctx, nil, obj.Count).MarshalGQL(w)
+			ec.marshalOInt2ᚖint32(context.Background(), nil, obj.Count).MarshalGQL(w)
 		case 4:
 			writeOptional(w, obj.Field, writeString)
 		case 5:
 			writeOptional(w, obj.Value, writeString)
 		case 6:
-			ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ec.direct.ctx, nil, obj.State).MarshalGQL(w)
+			ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.State).MarshalGQL(w)
 		case 7:
-			ec.marshalOInt2ᚖint32(ec.direct.ctx, nil, obj.Version).MarshalGQL(w)
+			ec.marshalOInt2ᚖint32(context.Background(), nil, obj.Version).MarshalGQL(w)
 		case 8:
 			ec.writeOperation(w, f.below, obj.Operation)
 		case 9:
 			writeOptional(w, obj.Until, writeTime)
 		case 10:
-			ec.marshalOInt2ᚖint32(ec.direct.ctx, nil, obj.Limit).MarshalGQL(w)
+			ec.marshalOInt2ᚖint32(context.Background(), nil, obj.Limit).MarshalGQL(w)
 		case 11:
 			writeBool(w, obj.Hidden)
 		}
@@ -582,7 +583,7 @@ func (ec *executionContext) writeCall(w io.Writer, fields []directField, obj *en
 		case 3:
 			writeTime(w, obj.UpdatedAt)
 		case 4:
-			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ec.direct.ctx, nil, obj.State).MarshalGQL(w)
+			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.State).MarshalGQL(w)
 		case 5:
 			writeTime(w, obj.StateChangedAt)
 		case 6:
@@ -596,7 +597,7 @@ func (ec *executionContext) writeCall(w io.Writer, fields []directField, obj *en
 		case 10:
 			writeInt(w, obj.Version)
 		case 11:
-			ec.marshalNCallDirection2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcallᚐDirection(ec.direct.ctx, nil, obj.Direction).MarshalGQL(w)
+			ec.marshalNCallDirection2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcallᚐDirection(context.Background(), nil, obj.Direction).MarshalGQL(w)
 		case 12:
 			writeOptional(w, obj.FromNumber, writeString)
 		case 13:
@@ -606,11 +607,11 @@ func (ec *executionContext) writeCall(w io.Writer, fields []directField, obj *en
 		case 15:
 			writeInt(w, obj.DurationSeconds)
 		case 16:
-			ec.marshalNCallOutcome2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcallᚐOutcome(ec.direct.ctx, nil, obj.Outcome).MarshalGQL(w)
+			ec.marshalNCallOutcome2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcallᚐOutcome(context.Background(), nil, obj.Outcome).MarshalGQL(w)
 		case 17:
 			writeOptional(w, obj.ExternalID, writeString)
 		case 18:
-			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ec.direct.ctx, nil, obj.Type()).MarshalGQL(w)
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type()).MarshalGQL(w)
 		case 19:
 			writeOptional(w, obj.Label(), writeString)
 		}
@@ -702,7 +703,7 @@ func (ec *executionContext) writeCallEdge(w io.Writer, fields []directField, obj
 		case 1:
 			ec.writeCall(w, f.below, obj.Node)
 		case 2:
-			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ec.direct.ctx, nil, obj.Cursor).MarshalGQL(w)
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -782,7 +783,7 @@ func (ec *executionContext) writeCommunicationConnection(w io.Writer, fields []d
 		case 2:
 			ec.writePageInfo(w, f.below, obj.PageInfo)
 		case 3:
-			ec.marshalNInt2int32(ec.direct.ctx, nil, obj.TotalCount).MarshalGQL(w)
+			ec.marshalNInt2int32(context.Background(), nil, obj.TotalCount).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -815,7 +816,7 @@ func (ec *executionContext) writeCommunicationEdge(w io.Writer, fields []directF
 		case 0:
 			writeText(w, `"CommunicationEdge"`)
 		case 1:
-			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ec.direct.ctx, nil, obj.Cursor).MarshalGQL(w)
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -884,7 +885,7 @@ func (ec *executionContext) writeContact(w io.Writer, fields []directField, obj 
 		case 3:
 			writeTime(w, obj.UpdatedAt)
 		case 4:
-			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ec.direct.ctx, nil, obj.State).MarshalGQL(w)
+			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.State).MarshalGQL(w)
 		case 5:
 			writeTime(w, obj.StateChangedAt)
 		case 6:
@@ -906,7 +907,7 @@ func (ec *executionContext) writeContact(w io.Writer, fields []directField, obj 
 		case 14:
 			writeOptional(w, obj.Title, writeString)
 		case 15:
-			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ec.direct.ctx, nil, obj.Type()).MarshalGQL(w)
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type()).MarshalGQL(w)
 		case 16:
 			writeOptional(w, obj.Label(), writeString)
 		}
@@ -998,7 +999,7 @@ func (ec *executionContext) writeContactEdge(w io.Writer, fields []directField, 
 		case 1:
 			ec.writeContact(w, f.below, obj.Node)
 		case 2:
-			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ec.direct.ctx, nil, obj.Cursor).MarshalGQL(w)
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -1114,7 +1115,7 @@ func (ec *executionContext) writeCustomer(w io.Writer, fields []directField, obj
 		case 4:
 			writeString(w, obj.Number)
 		case 5:
-			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ec.direct.ctx, nil, obj.State).MarshalGQL(w)
+			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.State).MarshalGQL(w)
 		case 6:
 			writeTime(w, obj.StateChangedAt)
 		case 7:
@@ -1130,7 +1131,7 @@ func (ec *executionContext) writeCustomer(w io.Writer, fields []directField, obj
 		case 12:
 			writeString(w, obj.Name)
 		case 13:
-			ec.marshalNCustomerKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcustomerᚐKind(ec.direct.ctx, nil, obj.Kind).MarshalGQL(w)
+			ec.marshalNCustomerKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcustomerᚐKind(context.Background(), nil, obj.Kind).MarshalGQL(w)
 		case 14:
 			writeOptional(w, obj.Email, writeString)
 		case 15:
@@ -1138,13 +1139,13 @@ func (ec *executionContext) writeCustomer(w io.Writer, fields []directField, obj
 		case 16:
 			writeOptional(w, obj.Domain, writeString)
 		case 17:
-			ec.marshalNCustomerStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcustomerᚐStatus(ec.direct.ctx, nil, obj.Status).MarshalGQL(w)
+			ec.marshalNCustomerStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋcustomerᚐStatus(context.Background(), nil, obj.Status).MarshalGQL(w)
 		case 18:
 			writeOptional(w, obj.LastActivityAt, writeTime)
 		case 19:
 			writeOptional(w, obj.EndedAt, writeTime)
 		case 20:
-			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ec.direct.ctx, nil, obj.Type()).MarshalGQL(w)
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type()).MarshalGQL(w)
 		case 21:
 			writeOptional(w, obj.Label(), writeString)
 		}
@@ -1236,7 +1237,7 @@ func (ec *executionContext) writeCustomerEdge(w io.Writer, fields []directField,
 		case 1:
 			ec.writeCustomer(w, f.below, obj.Node)
 		case 2:
-			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ec.direct.ctx, nil, obj.Cursor).MarshalGQL(w)
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -1346,7 +1347,7 @@ func (ec *executionContext) writeDeal(w io.Writer, fields []directField, obj *en
 		case 4:
 			writeString(w, obj.Number)
 		case 5:
-			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ec.direct.ctx, nil, obj.State).MarshalGQL(w)
+			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.State).MarshalGQL(w)
 		case 6:
 			writeTime(w, obj.StateChangedAt)
 		case 7:
@@ -1362,15 +1363,15 @@ func (ec *executionContext) writeDeal(w io.Writer, fields []directField, obj *en
 		case 12:
 			writeString(w, obj.Name)
 		case 13:
-			ec.marshalOFloat2ᚖfloat64(ec.direct.ctx, nil, obj.Amount).MarshalGQL(w)
+			ec.marshalOFloat2ᚖfloat64(context.Background(), nil, obj.Amount).MarshalGQL(w)
 		case 14:
 			writeOptional(w, obj.Currency, writeString)
 		case 15:
-			ec.marshalNDealStage2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋdealᚐStage(ec.direct.ctx, nil, obj.Stage).MarshalGQL(w)
+			ec.marshalNDealStage2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋdealᚐStage(context.Background(), nil, obj.Stage).MarshalGQL(w)
 		case 16:
 			writeOptional(w, obj.ClosesAt, writeTime)
 		case 17:
-			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ec.direct.ctx, nil, obj.Type()).MarshalGQL(w)
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type()).MarshalGQL(w)
 		case 18:
 			writeOptional(w, obj.Label(), writeString)
 		}
@@ -1462,7 +1463,7 @@ func (ec *executionContext) writeDealEdge(w io.Writer, fields []directField, obj
 		case 1:
 			ec.writeDeal(w, f.below, obj.Node)
 		case 2:
-			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ec.direct.ctx, nil, obj.Cursor).MarshalGQL(w)
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -1619,7 +1620,7 @@ func (ec *executionContext) writeMessage(w io.Writer, fields []directField, obj 
 		case 3:
 			writeTime(w, obj.UpdatedAt)
 		case 4:
-			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ec.direct.ctx, nil, obj.State).MarshalGQL(w)
+			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.State).MarshalGQL(w)
 		case 5:
 			writeTime(w, obj.StateChangedAt)
 		case 6:
@@ -1633,11 +1634,11 @@ func (ec *executionContext) writeMessage(w io.Writer, fields []directField, obj 
 		case 10:
 			writeInt(w, obj.Version)
 		case 11:
-			ec.marshalNMessageChannel2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐChannel(ec.direct.ctx, nil, obj.Channel).MarshalGQL(w)
+			ec.marshalNMessageChannel2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐChannel(context.Background(), nil, obj.Channel).MarshalGQL(w)
 		case 12:
-			ec.marshalNMessageCategory2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐCategory(ec.direct.ctx, nil, obj.Category).MarshalGQL(w)
+			ec.marshalNMessageCategory2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐCategory(context.Background(), nil, obj.Category).MarshalGQL(w)
 		case 13:
-			ec.marshalNMessageDirection2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐDirection(ec.direct.ctx, nil, obj.Direction).MarshalGQL(w)
+			ec.marshalNMessageDirection2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋmessageᚐDirection(context.Background(), nil, obj.Direction).MarshalGQL(w)
 		case 14:
 			writeOptional(w, obj.Sender, writeString)
 		case 15:
@@ -1653,7 +1654,7 @@ func (ec *executionContext) writeMessage(w io.Writer, fields []directField, obj 
 		case 20:
 			writeOptional(w, obj.ThreadKey, writeString)
 		case 21:
-			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ec.direct.ctx, nil, obj.Type()).MarshalGQL(w)
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type()).MarshalGQL(w)
 		case 22:
 			writeOptional(w, obj.Label(), writeString)
 		}
@@ -1745,7 +1746,7 @@ func (ec *executionContext) writeMessageEdge(w io.Writer, fields []directField, 
 		case 1:
 			ec.writeMessage(w, f.below, obj.Node)
 		case 2:
-			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ec.direct.ctx, nil, obj.Cursor).MarshalGQL(w)
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -1847,7 +1848,7 @@ func (ec *executionContext) writeNote(w io.Writer, fields []directField, obj *en
 		case 3:
 			writeTime(w, obj.UpdatedAt)
 		case 4:
-			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ec.direct.ctx, nil, obj.State).MarshalGQL(w)
+			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.State).MarshalGQL(w)
 		case 5:
 			writeTime(w, obj.StateChangedAt)
 		case 6:
@@ -1861,13 +1862,13 @@ func (ec *executionContext) writeNote(w io.Writer, fields []directField, obj *en
 		case 10:
 			writeInt(w, obj.Version)
 		case 11:
-			ec.marshalNNoteKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋnoteᚐKind(ec.direct.ctx, nil, obj.Kind).MarshalGQL(w)
+			ec.marshalNNoteKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋnoteᚐKind(context.Background(), nil, obj.Kind).MarshalGQL(w)
 		case 12:
 			writeString(w, obj.Body)
 		case 13:
 			writeTime(w, obj.HappenedAt)
 		case 14:
-			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ec.direct.ctx, nil, obj.Type()).MarshalGQL(w)
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type()).MarshalGQL(w)
 		case 15:
 			writeOptional(w, obj.Label(), writeString)
 		}
@@ -1959,7 +1960,7 @@ func (ec *executionContext) writeNoteEdge(w io.Writer, fields []directField, obj
 		case 1:
 			ec.writeNote(w, f.below, obj.Node)
 		case 2:
-			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ec.direct.ctx, nil, obj.Cursor).MarshalGQL(w)
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -2055,11 +2056,11 @@ func (ec *executionContext) writeOperation(w io.Writer, fields []directField, ob
 		case 1:
 			writeID(w, obj.ID)
 		case 2:
-			ec.marshalNVerb2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐVerb(ec.direct.ctx, nil, obj.Verb).MarshalGQL(w)
+			ec.marshalNVerb2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐVerb(context.Background(), nil, obj.Verb).MarshalGQL(w)
 		case 3:
-			ec.marshalNOperationStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋoperationᚐStatus(ec.direct.ctx, nil, obj.Status).MarshalGQL(w)
+			ec.marshalNOperationStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋoperationᚐStatus(context.Background(), nil, obj.Status).MarshalGQL(w)
 		case 4:
-			ec.marshalNOperationMode2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋoperationᚐMode(ec.direct.ctx, nil, obj.Mode).MarshalGQL(w)
+			ec.marshalNOperationMode2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋoperationᚐMode(context.Background(), nil, obj.Mode).MarshalGQL(w)
 		case 5:
 			writeBool(w, obj.Cascade)
 		case 6:
@@ -2169,7 +2170,7 @@ func (ec *executionContext) writeOperationEdge(w io.Writer, fields []directField
 		case 1:
 			ec.writeOperation(w, f.below, obj.Node)
 		case 2:
-			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ec.direct.ctx, nil, obj.Cursor).MarshalGQL(w)
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -2220,9 +2221,9 @@ func (ec *executionContext) writeOperationItem(w io.Writer, fields []directField
 		case 4:
 			writeInt(w, obj.Depth)
 		case 5:
-			ec.marshalNItemOutcome2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋoperationitemᚐOutcome(ec.direct.ctx, nil, obj.Outcome).MarshalGQL(w)
+			ec.marshalNItemOutcome2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋoperationitemᚐOutcome(context.Background(), nil, obj.Outcome).MarshalGQL(w)
 		case 6:
-			ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ec.direct.ctx, nil, obj.PriorState).MarshalGQL(w)
+			ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.PriorState).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -2312,7 +2313,7 @@ func (ec *executionContext) writeOperationItemEdge(w io.Writer, fields []directF
 		case 1:
 			ec.writeOperationItem(w, f.below, obj.Node)
 		case 2:
-			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ec.direct.ctx, nil, obj.Cursor).MarshalGQL(w)
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -2390,9 +2391,9 @@ func (ec *executionContext) writePageInfo(w io.Writer, fields []directField, obj
 		case 2:
 			writeBool(w, obj.HasPreviousPage)
 		case 3:
-			ec.marshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ec.direct.ctx, nil, obj.StartCursor).MarshalGQL(w)
+			ec.marshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.StartCursor).MarshalGQL(w)
 		case 4:
-			ec.marshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ec.direct.ctx, nil, obj.EndCursor).MarshalGQL(w)
+			ec.marshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.EndCursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -2470,7 +2471,7 @@ func (ec *executionContext) writeReason(w io.Writer, fields []directField, obj *
 		case 0:
 			writeText(w, `"Reason"`)
 		case 1:
-			ec.marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ec.direct.ctx, nil, obj.Code).MarshalGQL(w)
+			ec.marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(context.Background(), nil, obj.Code).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -2511,7 +2512,7 @@ func (ec *executionContext) writeRecipient(w io.Writer, fields []directField, ob
 		case 1:
 			writeID(w, obj.ID)
 		case 2:
-			ec.marshalNRecipientKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋrecipientᚐKind(ec.direct.ctx, nil, obj.Kind).MarshalGQL(w)
+			ec.marshalNRecipientKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋrecipientᚐKind(context.Background(), nil, obj.Kind).MarshalGQL(w)
 		case 3:
 			writeString(w, obj.Address)
 		case 4:
@@ -2560,7 +2561,7 @@ func (ec *executionContext) writeRecordConnection(w io.Writer, fields []directFi
 		case 2:
 			ec.writePageInfo(w, f.below, obj.PageInfo)
 		case 3:
-			ec.marshalNInt2int32(ec.direct.ctx, nil, obj.TotalCount).MarshalGQL(w)
+			ec.marshalNInt2int32(context.Background(), nil, obj.TotalCount).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -2593,7 +2594,7 @@ func (ec *executionContext) writeRecordEdge(w io.Writer, fields []directField, o
 		case 0:
 			writeText(w, `"RecordEdge"`)
 		case 1:
-			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ec.direct.ctx, nil, obj.Cursor).MarshalGQL(w)
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -2632,9 +2633,9 @@ func (ec *executionContext) writeRecordRef(w io.Writer, fields []directField, ob
 		case 1:
 			writeID(w, obj.ID)
 		case 2:
-			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ec.direct.ctx, nil, obj.Type).MarshalGQL(w)
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type).MarshalGQL(w)
 		case 3:
-			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ec.direct.ctx, nil, obj.State).MarshalGQL(w)
+			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.State).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -2703,7 +2704,7 @@ func (ec *executionContext) writeTask(w io.Writer, fields []directField, obj *en
 		case 3:
 			writeTime(w, obj.UpdatedAt)
 		case 4:
-			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ec.direct.ctx, nil, obj.State).MarshalGQL(w)
+			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.State).MarshalGQL(w)
 		case 5:
 			writeTime(w, obj.StateChangedAt)
 		case 6:
@@ -2725,7 +2726,7 @@ func (ec *executionContext) writeTask(w io.Writer, fields []directField, obj *en
 		case 14:
 			writeBool(w, obj.Done)
 		case 15:
-			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ec.direct.ctx, nil, obj.Type()).MarshalGQL(w)
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type()).MarshalGQL(w)
 		case 16:
 			writeOptional(w, obj.Label(), writeString)
 		}
@@ -2817,7 +2818,7 @@ func (ec *executionContext) writeTaskEdge(w io.Writer, fields []directField, obj
 		case 1:
 			ec.writeTask(w, f.below, obj.Node)
 		case 2:
-			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ec.direct.ctx, nil, obj.Cursor).MarshalGQL(w)
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -2971,7 +2972,7 @@ func (ec *executionContext) writeTypeCount(w io.Writer, fields []directField, ob
 		case 0:
 			writeText(w, `"TypeCount"`)
 		case 1:
-			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ec.direct.ctx, nil, obj.Type).MarshalGQL(w)
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type).MarshalGQL(w)
 		case 2:
 			writeInt(w, obj.Count)
 		case 3:

@@ -21,9 +21,6 @@ const answerSize = 8 << 10
 // directAnswers is what one operation knows of the parts of its answer that are
 // written straight from rows; see package graphgen. It is written by hand.
 type directAnswers struct {
-	// ctx is for marshalers that want one and do nothing with it.
-	ctx context.Context //nolint:containedctx // as said
-
 	mu    sync.Mutex
 	plans map[planKey][]directField
 	args  map[*ast.Field]map[string]any

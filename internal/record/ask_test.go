@@ -203,8 +203,11 @@ func (m *model) refused(q ask) lifecycle.Code {
 	if !parent.live() {
 		return lifecycle.ParentRetired
 	}
+	seen := map[gid.ID]bool{}
 	for _, p := range q.picks {
-		if m.judge(q, p) == "CHANGED" && !slices.Contains(owners[m.row[p.id].typ], parent.typ) {
+		again := seen[p.id] // only the first of an id is judged
+		seen[p.id] = true
+		if !again && m.judge(q, p) == "CHANGED" && !slices.Contains(owners[m.row[p.id].typ], parent.typ) {
 			return lifecycle.BadUserInput
 		}
 	}
