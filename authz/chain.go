@@ -87,14 +87,14 @@ func (c *Chain) combine(each []Decision) Decision {
 		switch {
 		case d.Effect == Deny:
 			final = Deny
-			denied = append(denied, d.Reasons...)
+			denied = join(denied, d.Reasons)
 		case d.Effect == Permit && m.Role == Grant:
 			if final != Deny {
 				final = Permit
 			}
-			permitted = append(permitted, d.Reasons...)
+			permitted = join(permitted, d.Reasons)
 		default:
-			silent = append(silent, d.Reasons...)
+			silent = join(silent, d.Reasons)
 		}
 	}
 	switch {
@@ -106,6 +106,14 @@ func (c *Chain) combine(each []Decision) Decision {
 		silent = []Reason{{Plugin: "chain", Code: CodeNoMatchingRule}}
 	}
 	return Decision{Deny, silent}
+}
+
+// join appends more to list, which is more itself as long as it is alone.
+func join(list, more []Reason) []Reason {
+	if len(list) == 0 {
+		return slices.Clip(more)
+	}
+	return append(list, more...)
 }
 
 // Plan answers with the rows that Decide would permit, were it asked about each.

@@ -89,14 +89,7 @@ func (p *Plugin) decide(ctx context.Context, r *authz.Request) authz.Decision {
 	}
 	in := s.input(r)
 	effect, rule := s.decide(subject, &in)
-	reason := authz.Reason{Plugin: name, Code: authz.CodeNoMatchingRule, Version: s.version}
-	switch effect {
-	case authz.Permit:
-		reason.Code, reason.Rule = authz.CodeRulePermit, s.rules[rule].String()
-	case authz.Deny:
-		reason.Code, reason.Rule = authz.CodeRuleDeny, s.rules[rule].String()
-	}
-	return authz.Decision{Effect: effect, Reasons: []authz.Reason{reason}}
+	return authz.Decision{Effect: effect, Reasons: s.reasons(effect, rule)}
 }
 
 // prepare finds the subject and the policy that a request is about, or says why there can be no answer.

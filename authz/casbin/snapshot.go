@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/lethe-crm/lethe/authz"
 )
@@ -20,6 +21,9 @@ type snapshot struct {
 	entries  map[entryKey]*entry
 	parents  map[string][]string // subject or role: the roles it is given
 	closures map[string][]uint32 // subject or role: itself and its roles, as sorted grantee ids
+
+	silent []authz.Reason                   // no rule speaks
+	spoken []atomic.Pointer[[]authz.Reason] // by rule, once it has decided something
 }
 
 // object is what a rule is about: a type, a field of it, or every type.
@@ -54,6 +58,8 @@ func compile(version uint64, rules []Rule, schema Schema) (*snapshot, error) {
 	s := &snapshot{
 		version: version, schema: schema, rules: rules,
 		entries: map[entryKey]*entry{}, parents: map[string][]string{}, closures: map[string][]uint32{},
+		silent: []authz.Reason{{Plugin: name, Code: authz.CodeNoMatchingRule, Version: version}},
+		spoken: make([]atomic.Pointer[[]authz.Reason], len(rules)),
 	}
 	grantees := map[string]uint32{}
 	conditions := map[[2]string]*condition{} // by type and text
@@ -148,6 +154,24 @@ func (s *snapshot) reachable(subject string) []string {
 		level = end
 	}
 	return names
+}
+
+// reasons are why the answer to a request is what it is. All answers by a rule share one list.
+func (s *snapshot) reasons(effect authz.Effect, rule int32) []authz.Reason {
+	code := authz.CodeRuleDeny
+	switch effect {
+	case authz.Deny:
+	case authz.Permit:
+		code = authz.CodeRulePermit
+	default:
+		return s.silent
+	}
+	if known := s.spoken[rule].Load(); known != nil {
+		return *known
+	}
+	list := []authz.Reason{{Plugin: name, Code: code, Rule: s.rules[rule].String(), Version: s.version}}
+	s.spoken[rule].Store(&list)
+	return list
 }
 
 // path returns the way from a subject to one of its roles, both included.

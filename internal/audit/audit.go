@@ -64,19 +64,6 @@ type Event struct {
 	Personal Personal
 }
 
-// Personal is what of an event is personal.
-type Personal struct {
-	Reason  string   `json:"reason,omitempty"`
-	Changes []Change `json:"changes,omitempty"`
-}
-
-// Change is a field with its value before and after, null where there was none.
-type Change struct {
-	Field string `json:"field"`
-	Old   any    `json:"old,omitempty"`
-	New   any    `json:"new,omitempty"`
-}
-
 // Log writes events.
 type Log struct {
 	keys *Keys
@@ -96,33 +83,58 @@ var columns = []string{
 
 type pendingKey struct{}
 
-type pending struct{ rows [][]any }
+// pending are the events of a transaction: each batch has so many, and gives
+// them one by one.
+type pending struct {
+	batches []batch
+	total   int
+}
+
+type batch struct {
+	by    *actor.Actor
+	n     int
+	event func(i int) Event
+}
 
 // Append adds events to the log as part of tx. They are written with one
 // statement when it commits.
 func (l *Log) Append(ctx context.Context, tx *store.Tx, events ...Event) error {
+	return l.AppendEach(ctx, tx, len(events), func(i int) Event { return events[i] })
+}
+
+// AppendEach adds n events, which are asked for when they are written, one after
+// the other, so that the values of a thousand records are not held sealed as
+// well. What an event points to may be used again for the next one.
+func (l *Log) AppendEach(ctx context.Context, tx *store.Tx, n int, event func(i int) Event) error {
 	a := actor.From(ctx)
 	if a == nil {
 		return errors.New("audit: nobody acts in this context")
 	}
-	buffer := store.Get(tx, pendingKey{}, func() *pending {
+	p := store.Get(tx, pendingKey{}, func() *pending {
 		p := &pending{}
-		tx.BeforeCommit(func(ctx context.Context) error {
-			if err := tx.Insert(ctx, "audit_events", columns, p.rows); err != nil {
-				return fmt.Errorf("writing the audit log: %w", err)
-			}
-			p.rows = nil
-			return nil
-		})
+		tx.BeforeCommit(func(ctx context.Context) error { return l.write(ctx, tx, p) })
 		return p
 	})
-	for i := range events {
-		row, err := l.row(tx, a, &events[i])
-		if err != nil {
-			return err
+	p.batches = append(p.batches, batch{a, n, event})
+	p.total += n
+	return nil
+}
+
+func (l *Log) write(ctx context.Context, tx *store.Tx, p *pending) error {
+	batches, done := p.batches, 0
+	sealer := sealer{keys: l.keys}
+	err := tx.InsertEach(ctx, "audit_events", columns, p.total, func(_ int, row []any) error {
+		for batches[0].n == done {
+			batches, done = batches[1:], 0
 		}
-		buffer.rows = append(buffer.rows, row)
+		e := batches[0].event(done)
+		done++
+		return sealer.fill(row, tx, batches[0].by, &e)
+	})
+	if err != nil {
+		return fmt.Errorf("writing the audit log: %w", err)
 	}
+	*p = pending{}
 	return nil
 }
 
@@ -136,13 +148,19 @@ func (l *Log) Write(ctx context.Context, db *store.DB, events ...Event) error {
 	return tx.End(ctx, l.Append(ctx, tx, events...))
 }
 
-func (l *Log) row(tx *store.Tx, a *actor.Actor, e *Event) ([]any, error) {
+// sealer fills the rows of events, one after the other.
+type sealer struct {
+	keys  *Keys
+	plain []byte // of the last event
+}
+
+func (s *sealer) fill(row []any, tx *store.Tx, a *actor.Actor, e *Event) error {
 	id := gid.New(gid.Event)
 	var sealed any
 	if e.Personal.Reason != "" || len(e.Personal.Changes) > 0 {
-		b, err := l.seal(a.Tenant, e.Seal, id, e.Personal)
+		b, err := s.seal(a.Tenant, e.Seal, id, e.Personal)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		sealed = b
 	}
@@ -156,17 +174,18 @@ func (l *Log) row(tx *store.Tx, a *actor.Actor, e *Event) ([]any, error) {
 	}
 	ids, err := jsonOrNil(e.IDs, len(e.IDs))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	detail, err := jsonOrNil(e.Detail, len(e.Detail))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return []any{
+	copy(row, []any{
 		id, a.Tenant, tx.Now(), e.Action, string(outcome), text(string(e.Code)), ref(a.UserRef()), ref(token), ref(e.RecordID), text(e.RecordType),
 		ref(e.Owner), ref(e.Team), text(string(e.From)), text(string(e.To)), number(e.Version), ref(e.Operation), text(a.RequestID), text(e.Rule),
 		number(int(e.PolicyVersion & math.MaxInt32)), number(e.Count), ids, detail, sealed,
-	}, nil
+	})
+	return nil
 }
 
 func jsonOrNil(v any, n int) (any, error) {
@@ -201,15 +220,16 @@ func ref(id *gid.ID) any {
 // ErrErased reports that personal values cannot be read any more.
 var ErrErased = errors.New("audit: the values are erased")
 
-func (l *Log) seal(tenant gid.ID, seal []byte, event gid.ID, p Personal) ([]byte, error) {
+func (s *sealer) seal(tenant gid.ID, seal []byte, event gid.ID, p Personal) ([]byte, error) {
 	if len(seal) == 0 {
 		return nil, errors.New("audit: personal values without a seal")
 	}
-	plain, err := json.Marshal(p)
+	plain, err := p.append(s.plain[:0])
 	if err != nil {
 		return nil, fmt.Errorf("encoding personal values: %w", err)
 	}
-	aead, err := l.keys.aead(tenant, seal)
+	s.plain = plain
+	aead, err := s.keys.aead(tenant, seal)
 	if err != nil {
 		return nil, err
 	}

@@ -106,7 +106,7 @@ func (n *node) asItem() *item {
 	return &item{id: n.row.RecordID(), typ: n.row.RecordType(), node: n, outcome: changed}
 }
 
-// itemColumns are those of operation_items, in the order of columns.
+// itemColumns are those of operation_items, in the order of fill.
 var itemColumns = []string{
 	"id", "tenant_id", "operation_id", "record_id", "direct", "depth", "came_with", "outcome", "code", "params",
 	"prior_state", "prior_operation_id", "prior_purge_after", "prior_retired_at", "prior_changed_at", "prior_changed_by", "prior_reason", "version",
@@ -140,10 +140,10 @@ func (it *item) entity() (*ent.OperationItem, error) {
 	return e, nil
 }
 
-func (it *item) columns(r *run) ([]any, error) {
+func (it *item) fill(r *run, row []any) error {
 	e, err := it.entity()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var params, state, reason any
 	if e.Params != nil {
@@ -155,8 +155,9 @@ func (it *item) columns(r *run) ([]any, error) {
 	if e.PriorReason != nil {
 		reason = *e.PriorReason
 	}
-	return []any{
+	copy(row, []any{
 		gid.New(gid.OperationItem), r.a.Tenant, r.id, e.RecordID, e.Direct, e.Depth, nullID(e.CameWith), string(e.Outcome), nullText(string(it.code)), params,
 		state, nullID(e.PriorOperationID), nullTime(e.PriorPurgeAfter), nullTime(e.PriorRetiredAt), nullTime(e.PriorChangedAt), nullID(e.PriorChangedBy), reason, e.Version,
-	}, nil
+	})
+	return nil
 }

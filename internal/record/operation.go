@@ -130,6 +130,9 @@ const tries = 3
 func (r *run) once(ctx context.Context) (op *ent.Operation, err error) {
 	err = r.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		r.q, r.tx, r.plan = tx, tx, plan{}
+		if err := r.takeRoom(ctx); err != nil {
+			return err
+		}
 		op, err = r.do(ctx)
 		if refused, ok := errors.AsType[*Error](err); ok {
 			e := audit.Event{Action: string(r.req.Verb), Code: refused.Code, Count: len(r.items)}
@@ -478,13 +481,8 @@ func (r *run) writeDown(ctx context.Context) (*ent.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows := make([][]any, len(all))
-	for i, it := range all {
-		if rows[i], err = it.columns(r); err != nil {
-			return nil, err
-		}
-	}
-	if err := r.tx.Insert(ctx, "operation_items", itemColumns, rows); err != nil {
+	err = r.tx.InsertEach(ctx, "operation_items", itemColumns, len(all), func(i int, row []any) error { return all[i].fill(r, row) })
+	if err != nil {
 		return nil, fmt.Errorf("writing the items: %w", err)
 	}
 	if counts[failed] > 0 {

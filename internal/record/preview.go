@@ -55,6 +55,17 @@ func (s *Service) Preview(ctx context.Context, req Request) (*Preview, error) {
 	if err != nil {
 		return nil, err
 	}
+	if store.TxFrom(ctx) == nil {
+		n, err := r.weight(ctx)
+		if err != nil {
+			return nil, err
+		}
+		release, err := take(ctx, s.previewRoom, n)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
 	p, err := r.preview(ctx)
 	if refused, ok := errors.AsType[*Error](err); ok && refused.Code == lifecycle.Forbidden {
 		s.logPreview(ctx, r, refused)

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"entgo.io/ent/dialect/sql"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/access"
@@ -32,11 +33,15 @@ type Service struct {
 	log     *slog.Logger
 	numbers numbers
 	reader  func() *ent.Client // reads outside of transactions
+	// Operations and previews each have room of their own: an operation waits
+	// with a connection in hand, which a preview that is let in needs to go on.
+	room, previewRoom *semaphore.Weighted
 }
 
 // New returns a service over a database.
 func New(db *store.DB, control *access.Control, log *audit.Log, logger *slog.Logger) *Service {
 	s := &Service{db: db, control: control, audit: log, log: logger, numbers: numbers{blocks: map[string]block{}}}
+	s.room, s.previewRoom = semaphore.NewWeighted(room), semaphore.NewWeighted(room)
 	s.reader = sync.OnceValue(func() *ent.Client { return s.newClient(db.Driver()) })
 	return s
 }

@@ -80,15 +80,14 @@ func (r *run) applyRestore(ctx context.Context) error {
 			return fmt.Errorf("marking the operation as undone: %w", err)
 		}
 	}
-	version := r.control.Version(ctx, r.a.Tenant)
-	events := make([]audit.Event, 0, len(r.changing))
-	for _, n := range r.changing {
+	version, nodes := r.control.Version(ctx, r.a.Tenant), r.changing
+	return r.audit.AppendEach(ctx, r.tx, len(nodes), func(i int) audit.Event {
+		n := nodes[i]
 		e := event(string(r.req.Verb), n.row, changes[n.row.RecordID()])
 		e.From, e.To, e.Version = n.row.RecordState(), n.to, n.row.RecordVersion()+1
 		e.Operation, e.PolicyVersion, e.Personal.Reason = &r.id, version, r.req.Reason
-		events = append(events, e)
-	}
-	return r.audit.Append(ctx, r.tx, events...)
+		return e
+	})
 }
 
 // linkOwners puts below their owners the picked rows that nothing brought along:

@@ -198,13 +198,14 @@ func (r *run) readParts(ctx context.Context) error {
 // auditRetired writes one event for each record that was retired, with its last
 // values.
 func (r *run) auditRetired(ctx context.Context) error {
-	version := r.control.Version(ctx, r.a.Tenant)
-	events := make([]audit.Event, 0, len(r.changing))
-	for _, n := range r.changing {
+	version, nodes, parts := r.control.Version(ctx, r.a.Tenant), r.changing, r.parts
+	var changes []audit.Change
+	return r.audit.AppendEach(ctx, r.tx, len(nodes), func(i int) audit.Event {
+		n := nodes[i]
 		t := n.row.RecordType()
-		changes := lastValues(n.row)
+		changes = lastValues(changes[:0], n.row)
 		for _, p := range t.Parts {
-			if rows := r.parts[t.Name+p.Name][n.row.RecordID()]; len(rows) > 0 {
+			if rows := parts[t.Name+p.Name][n.row.RecordID()]; len(rows) > 0 {
 				changes = append(changes, audit.Change{Field: p.GraphQL, Old: rows})
 			}
 		}
@@ -212,19 +213,16 @@ func (r *run) auditRetired(ctx context.Context) error {
 		e.From, e.To, e.Version = n.row.RecordState(), n.to, n.row.RecordVersion()+1
 		e.Operation, e.PolicyVersion = &r.id, version
 		e.Personal.Reason = r.req.Reason
-		events = append(events, e)
-	}
-	return r.audit.Append(ctx, r.tx, events...)
+		return e
+	})
 }
 
-// lastValues are the values a record had when it was retired.
-func lastValues(row ent.Record) []audit.Change {
-	t := row.RecordType()
-	changes := make([]audit.Change, 0, len(t.Fields))
-	for _, f := range t.Fields {
+// lastValues appends the values a record had when it was retired.
+func lastValues(to []audit.Change, row ent.Record) []audit.Change {
+	for _, f := range row.RecordType().Fields {
 		if v := row.Column(f.Name); v != nil && !isKey(f.Name) {
-			changes = append(changes, audit.Change{Field: f.GraphQL, Old: v})
+			to = append(to, audit.Change{Field: f.GraphQL, Old: v})
 		}
 	}
-	return changes
+	return to
 }

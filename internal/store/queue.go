@@ -30,7 +30,7 @@ func (s *SQL) Queue(ctx context.Context, tx *Tx, done func(changed int64, err er
 	if err != nil {
 		return err
 	}
-	tx.db.trace(s.text.String())
+	tx.trace(s.text.String())
 	tx.queue = append(tx.queue, queued{s.text.String(), args, done})
 	return nil
 }

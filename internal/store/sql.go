@@ -141,62 +141,78 @@ const maxSQLiteArgs = 32_766
 // round trips more than a prepared statement.
 const copyRows = 16
 
-// Insert adds rows to a table: on PostgreSQL many by COPY and a few in the
-// queue, so that what is wrong with them may come out later; on SQLite by one
-// statement for every few thousand values.
+// Insert adds rows to a table.
 func (tx *Tx) Insert(ctx context.Context, table string, columns []string, rows [][]any) error {
-	if len(rows) == 0 {
+	return tx.InsertEach(ctx, table, columns, len(rows), func(i int, row []any) error {
+		copy(row, rows[i])
 		return nil
+	})
+}
+
+// InsertEach adds n rows to a table, of which fill answers one after the other,
+// so that not all of them are held at once: on PostgreSQL many by COPY and a few
+// in the queue, so that what is wrong with them may come out later; on SQLite by
+// one statement for every few thousand values. fill must not use the
+// transaction, nor keep row.
+func (tx *Tx) InsertEach(ctx context.Context, table string, columns []string, n int, fill func(i int, row []any) error) error {
+	switch {
+	case n == 0:
+		return nil
+	case tx.pg != nil && n >= copyRows:
+		return tx.copy(ctx, table, columns, n, fill)
 	}
-	if tx.db.dialect == dialect.Postgres {
-		if len(rows) < copyRows {
-			return tx.insertFew(ctx, table, columns, rows)
-		}
-		return tx.copy(ctx, table, columns, rows)
+	most := n
+	if tx.pg == nil {
+		most = min(n, maxSQLiteArgs/len(columns))
 	}
-	group := "(" + strings.TrimSuffix(strings.Repeat("?,", len(columns)), ",") + ")"
-	for size := maxSQLiteArgs / len(columns); len(rows) > 0; {
-		n := min(size, len(rows))
-		args := make([]any, 0, n*len(columns))
-		for _, row := range rows[:n] {
-			args = append(args, row...)
+	for start := 0; start < n; start += most {
+		end := min(start+most, n)
+		args := make([]any, (end-start)*len(columns))
+		for i := start; i < end; i++ {
+			if err := fill(i, args[(i-start)*len(columns):(i-start+1)*len(columns)]); err != nil {
+				return err
+			}
 		}
-		query := fmt.Sprintf(`INSERT INTO "%s" ("%s") VALUES %s`, table, strings.Join(columns, `","`),
-			strings.TrimSuffix(strings.Repeat(group+",", n), ","))
-		if _, err := tx.on.exec(ctx, query, args); err != nil {
+		stmt := &SQL{dialect: tx.Dialect()}
+		stmt.text.WriteString(`INSERT INTO "` + table + `" ("` + strings.Join(columns, `","`) + `") VALUES `)
+		for i, v := range args {
+			switch {
+			case i == 0:
+				stmt.text.WriteByte('(')
+			case i%len(columns) == 0:
+				stmt.text.WriteString("),(")
+			default:
+				stmt.text.WriteByte(',')
+			}
+			stmt.arg(v)
+		}
+		stmt.text.WriteByte(')')
+		if err := stmt.Queue(ctx, tx, nil); err != nil {
 			return err
 		}
-		rows = rows[n:]
 	}
 	return nil
 }
 
-func (tx *Tx) insertFew(ctx context.Context, table string, columns []string, rows [][]any) error {
-	stmt := Build(tx).Add(`INSERT INTO "` + table + `" ("` + strings.Join(columns, `","`) + `") VALUES `)
-	for i, row := range rows {
-		for j, v := range row {
-			switch {
-			case j > 0:
-				stmt.Add(",")
-			case i > 0:
-				stmt.Add(",(")
-			default:
-				stmt.Add("(")
-			}
-			stmt.arg(v)
-		}
-		stmt.Add(")")
-	}
-	return stmt.Queue(ctx, tx, nil)
-}
-
-func (tx *Tx) copy(ctx context.Context, table string, columns []string, rows [][]any) error {
-	tx.db.trace(fmt.Sprintf(`COPY "%s" ("%s") FROM STDIN`, table, strings.Join(columns, `","`)))
+func (tx *Tx) copy(ctx context.Context, table string, columns []string, n int, fill func(i int, row []any) error) error {
+	tx.trace(fmt.Sprintf(`COPY "%s" ("%s") FROM STDIN`, table, strings.Join(columns, `","`)))
 	if err := tx.Flush(ctx); err != nil {
 		return err
 	}
-	_, err := tx.pg.CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
-		return pgArgs(rows[i])
+	row := make([]any, len(columns))
+	_, err := tx.pg.CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromSlice(n, func(i int) ([]any, error) {
+		clear(row)
+		if err := fill(i, row); err != nil {
+			return nil, err
+		}
+		for j, v := range row {
+			value, err := pgValue(v)
+			if err != nil {
+				return nil, fmt.Errorf("reading %s: %w", columns[j], err)
+			}
+			row[j] = value
+		}
+		return row, nil
 	}))
 	return err
 }

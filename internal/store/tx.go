@@ -19,6 +19,7 @@ type Tx struct {
 	sql *sql.Tx // nil on PostgreSQL
 	now time.Time
 
+	used   bool // a statement was made
 	queue  []queued
 	before []func(context.Context) error
 	after  []func(committed bool)
@@ -42,16 +43,25 @@ func (db *DB) Begin(ctx context.Context) (context.Context, *Tx, error) {
 		if err != nil {
 			return ctx, nil, fmt.Errorf("beginning a transaction: %w", err)
 		}
-		tx.pg, tx.on = pg, traced{flushing{pgSession{pg}, tx}, db.trace}
+		tx.pg, tx.on = pg, traced{flushing{pgSession{pg}, tx}, tx.trace}
 	} else {
 		raw, err := db.sql.BeginTx(ctx, nil)
 		if err != nil {
 			return ctx, nil, fmt.Errorf("beginning a transaction: %w", err)
 		}
-		tx.sql, tx.on = raw, traced{sqliteSession{raw}, db.trace}
+		tx.sql, tx.on = raw, traced{sqliteSession{raw}, tx.trace}
 	}
 	return context.WithValue(ctx, txKey{}, tx), tx, nil
 }
+
+func (tx *Tx) trace(query string) {
+	tx.used = true
+	tx.db.trace(query)
+}
+
+// Unused reports whether nothing was asked of the transaction yet, so that it
+// holds no lock of a row.
+func (tx *Tx) Unused() bool { return !tx.used }
 
 func (tx *Tx) commit(ctx context.Context) error {
 	if tx.pg != nil {
