@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
+	"golang.org/x/sync/semaphore"
 	_ "modernc.org/sqlite" // the embedded database
 )
 
@@ -30,11 +31,12 @@ const sqliteParams = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_prag
 // DB is an open database.
 type DB struct {
 	main    session
-	side    session       // for Aside
-	sql     *sql.DB       // SQLite itself; on PostgreSQL for migrations only
-	sideSQL *sql.DB       // nil on PostgreSQL
-	pool    *pgxpool.Pool // nil on SQLite
-	beside  *pgxpool.Pool // nil on SQLite; one connection, for Aside
+	side    session             // for Aside
+	sql     *sql.DB             // SQLite itself; on PostgreSQL for migrations only
+	sideSQL *sql.DB             // nil on PostgreSQL
+	pool    *pgxpool.Pool       // nil on SQLite
+	beside  *pgxpool.Pool       // nil on SQLite; one connection, for Aside
+	writer  *semaphore.Weighted // SQLite's one writer; nil on PostgreSQL
 	dialect string
 	trace   func(query string)
 	now     func() time.Time
@@ -88,7 +90,7 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*DB, error) {
 			return nil, fmt.Errorf("creating the data folder: %w", err)
 		}
 		var err error
-		db.dialect = dialect.SQLite
+		db.dialect, db.writer = dialect.SQLite, semaphore.NewWeighted(1)
 		db.sql, err = sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+sqliteParams)
 		if err != nil {
 			return nil, fmt.Errorf("opening SQLite: %w", err)

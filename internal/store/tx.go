@@ -45,8 +45,14 @@ func (db *DB) Begin(ctx context.Context) (context.Context, *Tx, error) {
 		}
 		tx.pg, tx.on = pg, traced{flushing{pgSession{pg}, tx}, tx.trace}
 	} else {
+		// Whoever waits for SQLite's writer asks it again and again, and may be
+		// passed over until the timeout. Here they wait in a queue.
+		if err := db.writer.Acquire(ctx, 1); err != nil {
+			return ctx, nil, fmt.Errorf("waiting to write: %w", err)
+		}
 		raw, err := db.sql.BeginTx(ctx, nil)
 		if err != nil {
+			db.writer.Release(1)
 			return ctx, nil, fmt.Errorf("beginning a transaction: %w", err)
 		}
 		tx.sql, tx.on = raw, traced{sqliteSession{raw}, tx.trace}
@@ -86,26 +92,40 @@ func (tx *Tx) rollback(ctx context.Context) error {
 // End commits when err is nil and rolls back otherwise. It answers err, or why
 // the commit failed.
 func (tx *Tx) End(ctx context.Context, err error) error {
-	for i := 0; err == nil && i < len(tx.before); i++ { // a hook may add another
-		err = tx.before[i](ctx)
-	}
-	committed := false
-	if err == nil {
-		err = tx.Flush(ctx)
-	}
-	if err == nil {
-		if err = tx.commit(ctx); err != nil {
-			err = fmt.Errorf("committing: %w", err)
-		} else {
-			committed = true
-		}
-	} else if e := tx.rollback(ctx); e != nil && !errors.Is(e, sql.ErrTxDone) && !errors.Is(e, pgx.ErrTxClosed) {
-		err = errors.Join(err, fmt.Errorf("rolling back: %w", e))
-	}
+	committed, err := tx.end(ctx, err)
 	for _, f := range tx.after {
 		f(committed)
 	}
 	return err
+}
+
+func (tx *Tx) end(ctx context.Context, err error) (committed bool, _ error) {
+	ended := false
+	defer func() {
+		if !ended { // a hook panicked
+			_ = tx.rollback(ctx)
+		}
+		if tx.sql != nil {
+			tx.db.writer.Release(1)
+		}
+	}()
+	for i := 0; err == nil && i < len(tx.before); i++ { // a hook may add another
+		err = tx.before[i](ctx)
+	}
+	if err == nil {
+		err = tx.Flush(ctx)
+	}
+	ended = true
+	if err == nil {
+		if err = tx.commit(ctx); err != nil {
+			return false, fmt.Errorf("committing: %w", err)
+		}
+		return true, nil
+	}
+	if e := tx.rollback(ctx); e != nil && !errors.Is(e, sql.ErrTxDone) && !errors.Is(e, pgx.ErrTxClosed) {
+		err = errors.Join(err, fmt.Errorf("rolling back: %w", e))
+	}
+	return false, err
 }
 
 // InTx runs fn in the transaction of the context, or in one of its own.
