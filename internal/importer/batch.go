@@ -71,6 +71,20 @@ func (row *row) key(u ent.RecordUnique) string {
 	return record.Fold(text, u.Fold)
 }
 
+// scoped is the key with what it is unique within behind it, "" as long as that
+// is not known.
+func (row *row) scoped(t *ent.RecordType, u ent.RecordUnique) string {
+	key := row.key(u)
+	if key == "" || u.Within == "" {
+		return key
+	}
+	of, known := row.column(t, u.Within).(gid.ID)
+	if !known {
+		return ""
+	}
+	return key + " " + of.UUID()
+}
+
 func (row *row) number() string {
 	number, _ := row.given["number"].(string)
 	return number
@@ -177,10 +191,13 @@ func (r *run) attempt(ctx context.Context, rows []*row) (rest []*row, err error)
 		for _, row := range rows {
 			row.reset()
 		}
-		if err := r.leaveOutTwins(ctx, tx, rows); err != nil {
+		if err := r.leaveOutTwins(ctx, tx, rows, false); err != nil {
 			return err
 		}
 		if err := r.link(ctx, tx, rows); err != nil {
+			return err
+		}
+		if err := r.leaveOutTwins(ctx, tx, rows, true); err != nil {
 			return err
 		}
 		if err := r.leaveOutAlike(ctx, rows); err != nil {
@@ -334,7 +351,7 @@ func hash(column, key string) uint64 { return maphash.String(hashSeed, column+"\
 
 func (s seen) add(t *ent.RecordType, row *row) {
 	for _, u := range t.Uniques {
-		if key := row.key(u); key != "" && u.Within == "" {
+		if key := row.scoped(t, u); key != "" {
 			s[hash(u.Key, key)] = true
 		}
 	}
