@@ -114,7 +114,23 @@ func (r *run) flush(ctx context.Context) error {
 		r.bytes += row.size
 	}
 	r.tell()
-	return nil
+	return r.analyze(ctx)
+}
+
+// analyze tells the database each time that the rows created since the start
+// have doubled. The tables are those that are written and looked into.
+func (r *run) analyze(ctx context.Context) error {
+	if r.DryRun || r.report.Created < max(batchRows, 2*r.analyzed) {
+		return nil
+	}
+	r.analyzed = r.report.Created
+	tables := []string{r.typ.Table, "record_numbers"}
+	for _, e := range r.typ.Edges {
+		if table := ent.RecordTypeNamed(e.Target).Table; !slices.Contains(tables, table) {
+			tables = append(tables, table)
+		}
+	}
+	return r.DB.Analyze(ctx, r.analyzed, tables...)
 }
 
 // errDryRun rolls a transaction back in which all went well.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,6 +15,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/store/storetest"
 )
 
 // file writes a file of a name.
@@ -293,6 +295,30 @@ func TestAContactOfACustomerNobodyKnowsIsNotGuessed(t *testing.T) {
 		require.Len(t, find(t, report, "", 2).Warnings, 2)
 		require.Equal(t, []string{"B"}, w.rows(`SELECT body FROM notes WHERE contact_id IS NOT NULL`))
 	})
+}
+
+func TestPostgreSQLTakesStockWhenATableDoubles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, storetest.Postgres(t), &atomic.Int64{})
+	known := func(table string) string {
+		return w.rows(`SELECT CAST(reltuples AS int)::text FROM pg_class WHERE relname = ?`, table)[0]
+	}
+	w.imported("admin", importer.Config{As: importer.Customers, Path: w.csv(customers(499, -1, ""))})
+	require.Equal(t, "-1", known("customers"), "autovacuum is off in tests")
+	w.imported("admin", importer.Config{As: importer.Customers, Path: w.csv(customers(499+2_200, -1, "")), DryRun: true})
+	require.Equal(t, "-1", known("customers"))
+	w.imported("admin", importer.Config{As: importer.Customers, Path: w.csv(customers(499+2_200, -1, ""))})
+	// After 501 rows, and after 1,501: 1,001 are not twice as many.
+	require.Equal(t, "2000", known("customers"))
+	require.Equal(t, "2000", known("record_numbers"))
+	var calls strings.Builder
+	calls.WriteString("startedAt,externalID\n")
+	for i := range 600 {
+		fmt.Fprintf(&calls, "2026-03-01,%d\n", i)
+	}
+	w.imported("admin", importer.Config{As: importer.Calls, Path: w.csv(calls.String())})
+	require.Equal(t, "500", known("calls"))
+	require.Equal(t, "2000", known("customers"), "there are more of them than of what came")
 }
 
 func TestAWorkbookMayCountItsDaysFrom1904(t *testing.T) {
