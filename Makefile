@@ -28,11 +28,14 @@ demo: ## Serve sample data at http://127.0.0.1:8080 and print sign-in links
 	go run ./cmd/lethe serve --demo
 
 # The packages with properties, each on 100 times the usual number of cases; those
-# of the lifecycle for as long as LETHE_LONG says, each on each database.
-long: ## Run the property tests for long, and kill the server 50 times
+# of the lifecycle for as long as LETHE_LONG says, each on each database. What reads
+# files and ids of others is given whatever there is for a minute each.
+long: ## Run the property tests and the fuzz tests for long, and kill the server 50 times
 	go test -count=1 -timeout 60m -rapid.checks=10000 \
 		$$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/pgregory.net\/rapid/ { print $$1 }')
 	LETHE_LONG=60s go test -count=1 -timeout 60m -v -run Property ./internal/record
+	grep -ro --include='*_test.go' '^func Fuzz[A-Za-z]*' . | sed 's|/[^/]*:func | |' | while read -r package fuzz; do \
+		go test -run '^$$' -fuzz "^$$fuzz$$" -fuzztime 60s -fuzzminimizetime 10x "$$package" </dev/null || exit 1; done
 	LETHE_KILLS=50 go test -count=1 -timeout 60m -v -run Killed ./e2e
 
 # The databases stay in BENCH, some 3 GB each, and are found there the next time.

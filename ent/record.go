@@ -57,8 +57,9 @@ type RecordType struct {
 	Table    string
 	Labels   []string // the columns a label is made of
 	Numbered bool
-	Activity string // the column of when a communication took place; empty for other types
-	OneOwner bool   // a record has exactly one of its owners while it lives
+	Activity string   // the column of when a communication took place; empty for other types
+	OneOwner bool     // a record has exactly one of its owners while it lives
+	Alike    []string // the columns that tell records without a unique value apart, for imports
 	Columns  []string
 	Fields   []RecordField
 	Edges    []RecordReference
@@ -139,6 +140,7 @@ var RecordTypes = []*RecordType{
 	{
 		Name: TypeCall, Type: 5, Table: call.Table, Labels: []string{"from_number", "to_number"}, Numbered: false,
 		Activity: "started_at", OneOwner: false,
+		Alike:   []string{"started_at", "direction", "from_number", "to_number", "duration_seconds"},
 		Columns: call.Columns,
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
@@ -169,6 +171,7 @@ var RecordTypes = []*RecordType{
 	{
 		Name: TypeContact, Type: 2, Table: contact.Table, Labels: []string{"name"}, Numbered: false,
 		Activity: "", OneOwner: false,
+		Alike:   []string{"name", "customer_id", "title", "phone"},
 		Columns: contact.Columns,
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
@@ -190,6 +193,7 @@ var RecordTypes = []*RecordType{
 	{
 		Name: TypeCustomer, Type: 1, Table: customer.Table, Labels: []string{"name"}, Numbered: true,
 		Activity: "", OneOwner: false,
+		Alike:   []string{"name", "kind", "phone"},
 		Columns: customer.Columns,
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
@@ -215,6 +219,7 @@ var RecordTypes = []*RecordType{
 	{
 		Name: TypeDeal, Type: 3, Table: deal.Table, Labels: []string{"name"}, Numbered: true,
 		Activity: "", OneOwner: false,
+		Alike:   []string{"name", "customer_id", "amount", "closes_at"},
 		Columns: deal.Columns,
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
@@ -236,6 +241,7 @@ var RecordTypes = []*RecordType{
 	{
 		Name: TypeMessage, Type: 4, Table: message.Table, Labels: []string{"subject"}, Numbered: false,
 		Activity: "sent_at", OneOwner: false,
+		Alike:   []string{"sent_at", "sender_folded", "subject", "body"},
 		Columns: message.Columns,
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
@@ -273,6 +279,7 @@ var RecordTypes = []*RecordType{
 	{
 		Name: TypeNote, Type: 7, Table: note.Table, Labels: []string{"body"}, Numbered: false,
 		Activity: "happened_at", OneOwner: false,
+		Alike:   []string{"happened_at", "customer_id", "kind", "body"},
 		Columns: note.Columns,
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
@@ -293,6 +300,7 @@ var RecordTypes = []*RecordType{
 	{
 		Name: TypeTask, Type: 6, Table: task.Table, Labels: []string{"title"}, Numbered: false,
 		Activity: "", OneOwner: false,
+		Alike:   []string{"title", "customer_id", "due_at", "body"},
 		Columns: task.Columns,
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},

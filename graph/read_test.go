@@ -52,6 +52,35 @@ func TestListsShowActiveRecordsUnlessAskedForOthers(t *testing.T) {
 	})
 }
 
+func TestFiltersForEqualityCompareFolded(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.create("agent", "Customer", record.Values{"name": "a", "email": "A@Bücher.example", "domain": "Bücher.example"})
+		w.create("agent", "Customer", record.Values{"name": "b", "email": "b@example.org", "domain": "example.org"})
+		w.create("agent", "Customer", record.Values{"name": "c"})
+		w.create("agent", "Contact", record.Values{"name": "a", "email": "a@example.org", "customerID": c})
+		w.create("agent", "Message", record.Values{"subject": "a", "sentAt": time.Now(), "sender": "A@Example.org", "messageID": "A@x"})
+		for _, test := range []struct {
+			list, field, where string
+			want               []any
+		}{
+			{"customers", "name", `email: "a@bücher.EXAMPLE"`, []any{"a"}},
+			{"customers", "name", `email: "a@xn--bcher-kva.example"`, []any{"a"}},
+			{"customers", "name", `emailIn: [" B@Example.ORG", "x"]`, []any{"b"}},
+			{"customers", "name", `emailNEQ: "B@Example.ORG"`, []any{"a"}},
+			{"customers", "name", `emailNotIn: ["B@Example.ORG"]`, []any{"a"}},
+			{"customers", "name", `domain: "XN--bcher-kva.example."`, []any{"a"}},
+			{"customers", "name", `name: "A"`, []any{}},
+			{"contacts", "name", `email: "A@Example.org"`, []any{"a"}},
+			{"messages", "subject", `sender: "a@EXAMPLE.org"`, []any{"a"}},
+			{"messages", "subject", `messageID: "A@x"`, []any{"a"}},
+			{"messages", "subject", `messageID: "a@x"`, []any{}},
+		} {
+			got := get[object](w, "agent", fmt.Sprintf(`{ %s(first: 9, where: {%s}) { nodes { %s } } }`, test.list, test.where, test.field))
+			w.Equal(test.want, column(at(got, test.list, "nodes"), test.field), test.where)
+		}
+	})
+}
+
 func TestFiltersOnNeighboursSeeNoMoreThanTheReader(t *testing.T) {
 	each(t, func(w *world) {
 		c := w.customer("manager", "a")

@@ -48,6 +48,9 @@ func (cmd *importCmd) Run(ctx context.Context, c *console) error {
 			DB: a.db, Records: a.records(control), Control: control, Audit: a.audit,
 			As: cmd.As, Path: cmd.Path, Map: cmd.Map, Set: cmd.Set, DryRun: cmd.DryRun, Timezone: cmd.Timezone, Progress: c.progress(), Now: time.Now,
 		})
+		if len(report.UnusedColumns) > 0 {
+			c.sayf("columns that fill nothing: %s", strings.Join(report.UnusedColumns, ", "))
+		}
 		for _, item := range report.Items {
 			c.sayf("%s", describe(item))
 		}

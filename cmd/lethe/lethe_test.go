@@ -360,7 +360,10 @@ func TestImportReportsAndSweepPurges(t *testing.T) {
 		require.NoError(p, json.Unmarshal([]byte(p.does(append(imports, "--json")...)), &report))
 		require.Equal(p, 1, report.Created)
 		require.Contains(p, p.does(imports...), "1 duplicate")
-		status, _, err := p.lethe("import", "--tenant", "default", "--user", "admin@localhost", "--as", "dreams", path)
+		status, _, err := p.lethe("import", "--tenant", "default", "--user", "admin@localhost", "--as", "customers", path)
+		require.Equal(p, done, status, err)
+		require.Contains(p, err, "columns that fill nothing: Site\n")
+		status, _, err = p.lethe("import", "--tenant", "default", "--user", "admin@localhost", "--as", "dreams", path)
 		require.Equal(p, misuse, status, err)
 		p.fails("import", "--tenant", "default", "--user", "admin@localhost", "--as", "customers", path+"x")
 

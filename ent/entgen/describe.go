@@ -1,10 +1,13 @@
 package entgen
 
 import (
+	"slices"
 	"strings"
 
 	"entgo.io/ent/entc/gen"
 	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/lethe-crm/lethe/internal/lifecycle"
 )
 
 // descriptions are those of types and enum values that the entities cannot say
@@ -126,6 +129,7 @@ func describe(g *gen.Graph, s *ast.Schema) {
 		}
 	}
 	for _, n := range g.Nodes {
+		describeFolded(n, s.Types[n.Name+"WhereInput"])
 		def := s.Types[n.Name]
 		if def == nil {
 			continue
@@ -139,6 +143,37 @@ func describe(g *gen.Graph, s *ast.Schema) {
 			list.Description = "A page of " + words(snake(plural(n.Name))) + "."
 		}
 	}
+}
+
+// describeFolded says of the filters that the template gql_where_input answers by
+// a folded column that they are not letter for letter.
+func describeFolded(n *gen.Type, where *ast.Definition) {
+	if where == nil {
+		return
+	}
+	for _, f := range n.Fields {
+		if !isFolded(n, f.Name) {
+			continue
+		}
+		for _, operator := range []string{"", "NEQ", "In", "NotIn"} {
+			if by := where.Fields.ForName(camel(f.Name) + operator); by != nil {
+				by.Description = strings.TrimSuffix(filter(by.Name), ".") + "; upper or lower case and the form of a domain make no difference."
+			}
+		}
+	}
+}
+
+// isFolded reports whether values of a field are compared folded.
+func isFolded(n *gen.Type, field string) bool {
+	if slices.ContainsFunc(n.Fields, func(f *gen.Field) bool { return f.Name == field+"_folded" }) {
+		return true
+	}
+	record, _ := n.Annotations["LetheRecord"].(map[string]any)
+	uniques, _ := record["Uniques"].([]any)
+	return slices.ContainsFunc(uniques, func(u any) bool {
+		unique, _ := u.(map[string]any)
+		return unique["Field"] == field && unique["Fold"] != string(lifecycle.FoldNone)
+	})
 }
 
 func or(description *string, words string) {

@@ -20,6 +20,7 @@ type Call struct{ ent.Schema }
 func (Call) Mixin() []ent.Mixin {
 	return []ent.Mixin{mixin.Record{Record: lifecycle.Record{
 		Type: uint8(gid.Call), Label: []string{"from_number", "to_number"}, Activity: "started_at",
+		Alike:   []string{"started_at", "direction", "from_number", "to_number", "duration_seconds"},
 		Uniques: []lifecycle.Unique{{Field: "external_id", Fold: lifecycle.FoldNone}},
 	}}}
 }

@@ -18,7 +18,7 @@ type Contact struct{ ent.Schema }
 // Mixin implements ent.Interface.
 func (Contact) Mixin() []ent.Mixin {
 	return []ent.Mixin{mixin.Record{Record: lifecycle.Record{
-		Type: uint8(gid.Contact), Label: []string{"name"},
+		Type: uint8(gid.Contact), Label: []string{"name"}, Alike: []string{"name", "customer_id", "title", "phone"},
 		Uniques: []lifecycle.Unique{{Field: "email", Fold: lifecycle.FoldEmail, Within: "customer_id"}},
 	}}}
 }

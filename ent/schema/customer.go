@@ -19,7 +19,7 @@ type Customer struct{ ent.Schema }
 // Mixin implements ent.Interface.
 func (Customer) Mixin() []ent.Mixin {
 	return []ent.Mixin{mixin.Record{Record: lifecycle.Record{
-		Type: uint8(gid.Customer), Label: []string{"name"}, Numbered: true,
+		Type: uint8(gid.Customer), Label: []string{"name"}, Numbered: true, Alike: []string{"name", "kind", "phone"},
 		Uniques: []lifecycle.Unique{{Field: "email", Fold: lifecycle.FoldEmail}, {Field: "domain", Fold: lifecycle.FoldDomain}},
 	}}}
 }

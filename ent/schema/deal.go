@@ -18,7 +18,9 @@ type Deal struct{ ent.Schema }
 
 // Mixin implements ent.Interface.
 func (Deal) Mixin() []ent.Mixin {
-	return []ent.Mixin{mixin.Record{Record: lifecycle.Record{Type: uint8(gid.Deal), Label: []string{"name"}, Numbered: true}}}
+	return []ent.Mixin{mixin.Record{Record: lifecycle.Record{
+		Type: uint8(gid.Deal), Label: []string{"name"}, Numbered: true, Alike: []string{"name", "customer_id", "amount", "closes_at"},
+	}}}
 }
 
 // Fields implements ent.Interface.

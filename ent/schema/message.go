@@ -20,6 +20,7 @@ type Message struct{ ent.Schema }
 func (Message) Mixin() []ent.Mixin {
 	return []ent.Mixin{mixin.Record{Record: lifecycle.Record{
 		Type: uint8(gid.Message), Label: []string{"subject"}, Activity: "sent_at",
+		Alike:   []string{"sent_at", "sender_folded", "subject", "body"},
 		Uniques: []lifecycle.Unique{{Field: "message_id", Fold: lifecycle.FoldNone}},
 	}}}
 }

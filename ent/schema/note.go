@@ -19,7 +19,9 @@ type Note struct{ ent.Schema }
 
 // Mixin implements ent.Interface.
 func (Note) Mixin() []ent.Mixin {
-	return []ent.Mixin{mixin.Record{Record: lifecycle.Record{Type: uint8(gid.Note), Label: []string{"body"}, Activity: "happened_at"}}}
+	return []ent.Mixin{mixin.Record{Record: lifecycle.Record{
+		Type: uint8(gid.Note), Label: []string{"body"}, Activity: "happened_at", Alike: []string{"happened_at", "customer_id", "kind", "body"},
+	}}}
 }
 
 // Fields implements ent.Interface.

@@ -18,7 +18,9 @@ type Task struct{ ent.Schema }
 
 // Mixin implements ent.Interface.
 func (Task) Mixin() []ent.Mixin {
-	return []ent.Mixin{mixin.Record{Record: lifecycle.Record{Type: uint8(gid.Task), Label: []string{"title"}}}}
+	return []ent.Mixin{mixin.Record{Record: lifecycle.Record{
+		Type: uint8(gid.Task), Label: []string{"title"}, Alike: []string{"title", "customer_id", "due_at", "body"},
+	}}}
 }
 
 // Fields implements ent.Interface.

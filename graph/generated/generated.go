@@ -7425,19 +7425,19 @@ input ContactWhereInput {
   """
   nameHasSuffix: String
   """
-  email field predicates
+  Its email is the value; upper or lower case and the form of a domain make no difference.
   """
   email: String
   """
-  Its email is not the value.
+  Its email is not the value; upper or lower case and the form of a domain make no difference.
   """
   emailNEQ: String
   """
-  Its email is one of the values.
+  Its email is one of the values; upper or lower case and the form of a domain make no difference.
   """
   emailIn: [String!]
   """
-  Its email is none of the values.
+  Its email is none of the values; upper or lower case and the form of a domain make no difference.
   """
   emailNotIn: [String!]
   """
@@ -8829,19 +8829,19 @@ input CustomerWhereInput {
   """
   kindNotIn: [CustomerKind!]
   """
-  email field predicates
+  Its email is the value; upper or lower case and the form of a domain make no difference.
   """
   email: String
   """
-  Its email is not the value.
+  Its email is not the value; upper or lower case and the form of a domain make no difference.
   """
   emailNEQ: String
   """
-  Its email is one of the values.
+  Its email is one of the values; upper or lower case and the form of a domain make no difference.
   """
   emailIn: [String!]
   """
-  Its email is none of the values.
+  Its email is none of the values; upper or lower case and the form of a domain make no difference.
   """
   emailNotIn: [String!]
   """
@@ -8933,19 +8933,19 @@ input CustomerWhereInput {
   """
   phoneNotNil: Boolean
   """
-  domain field predicates
+  Its domain is the value; upper or lower case and the form of a domain make no difference.
   """
   domain: String
   """
-  Its domain is not the value.
+  Its domain is not the value; upper or lower case and the form of a domain make no difference.
   """
   domainNEQ: String
   """
-  Its domain is one of the values.
+  Its domain is one of the values; upper or lower case and the form of a domain make no difference.
   """
   domainIn: [String!]
   """
-  Its domain is none of the values.
+  Its domain is none of the values; upper or lower case and the form of a domain make no difference.
   """
   domainNotIn: [String!]
   """
@@ -10684,19 +10684,19 @@ input MessageWhereInput {
   """
   directionNotIn: [MessageDirection!]
   """
-  sender field predicates
+  Its sender is the value; upper or lower case and the form of a domain make no difference.
   """
   sender: String
   """
-  Its sender is not the value.
+  Its sender is not the value; upper or lower case and the form of a domain make no difference.
   """
   senderNEQ: String
   """
-  Its sender is one of the values.
+  Its sender is one of the values; upper or lower case and the form of a domain make no difference.
   """
   senderIn: [String!]
   """
-  Its sender is none of the values.
+  Its sender is none of the values; upper or lower case and the form of a domain make no difference.
   """
   senderNotIn: [String!]
   """

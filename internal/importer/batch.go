@@ -71,6 +71,20 @@ func (row *row) key(u ent.RecordUnique) string {
 	return record.Fold(text, u.Fold)
 }
 
+// scoped is the key with what it is unique within behind it, "" as long as that
+// is not known.
+func (row *row) scoped(t *ent.RecordType, u ent.RecordUnique) string {
+	key := row.key(u)
+	if key == "" || u.Within == "" {
+		return key
+	}
+	of, known := row.column(t, u.Within).(gid.ID)
+	if !known {
+		return ""
+	}
+	return key + " " + of.UUID()
+}
+
 func (row *row) number() string {
 	number, _ := row.given["number"].(string)
 	return number
@@ -100,7 +114,23 @@ func (r *run) flush(ctx context.Context) error {
 		r.bytes += row.size
 	}
 	r.tell()
-	return nil
+	return r.analyze(ctx)
+}
+
+// analyze tells the database each time that the rows created since the start
+// have doubled. The tables are those that are written and looked into.
+func (r *run) analyze(ctx context.Context) error {
+	if r.DryRun || r.report.Created < max(batchRows, 2*r.analyzed) {
+		return nil
+	}
+	r.analyzed = r.report.Created
+	tables := []string{r.typ.Table, "record_numbers"}
+	for _, e := range r.typ.Edges {
+		if table := ent.RecordTypeNamed(e.Target).Table; !slices.Contains(tables, table) {
+			tables = append(tables, table)
+		}
+	}
+	return r.DB.Analyze(ctx, r.analyzed, tables...)
 }
 
 // errDryRun rolls a transaction back in which all went well.
@@ -177,10 +207,13 @@ func (r *run) attempt(ctx context.Context, rows []*row) (rest []*row, err error)
 		for _, row := range rows {
 			row.reset()
 		}
-		if err := r.leaveOutTwins(ctx, tx, rows); err != nil {
+		if err := r.leaveOutTwins(ctx, tx, rows, false); err != nil {
 			return err
 		}
 		if err := r.link(ctx, tx, rows); err != nil {
+			return err
+		}
+		if err := r.leaveOutTwins(ctx, tx, rows, true); err != nil {
 			return err
 		}
 		if err := r.leaveOutAlike(ctx, rows); err != nil {
@@ -334,7 +367,7 @@ func hash(column, key string) uint64 { return maphash.String(hashSeed, column+"\
 
 func (s seen) add(t *ent.RecordType, row *row) {
 	for _, u := range t.Uniques {
-		if key := row.key(u); key != "" && u.Within == "" {
+		if key := row.scoped(t, u); key != "" {
 			s[hash(u.Key, key)] = true
 		}
 	}

@@ -170,6 +170,7 @@ func TestAnUnknownFieldOrColumnIsWrongUse(t *testing.T) {
 			"no name":            {importer.Config{As: importer.Customers, Path: path}, "Company, email"},
 			"mail has no column": {importer.Config{As: importer.Messages, Path: corpus + "eml", Map: map[string]string{"a": "subject"}}, "no columns"},
 			"text of a mail":     {importer.Config{As: importer.Messages, Path: corpus + "eml", Set: map[string]string{"subject": "a"}}, "category"},
+			"name and id":        {importer.Config{As: importer.Contacts, Path: w.csv("name,customer,customerID\nA,B,\n")}, "both"},
 			"two owners":         {importer.Config{As: importer.Customers, Path: path, Set: map[string]string{"owner": "a@b", "ownerID": w.users["admin"].String()}}, "same thing"},
 		} {
 			_, err := w.run("admin", test.config)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/mixin"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/mail"
 	"github.com/lethe-crm/lethe/internal/record"
 )
 
@@ -36,7 +38,7 @@ const recipientsField = "recipients"
 
 // fields are the fields that a column or a setting may fill, by GraphQL name,
 // each with how its text is read.
-func (r *run) fields(serials bool) map[string]func(string) (any, error) {
+func (r *run) fields(epoch *time.Time) map[string]func(string) (any, error) {
 	out := map[string]func(string) (any, error){ownerField: text(0)}
 	for _, f := range r.typ.Fields {
 		if f.ReadOnly || r.mail && !slices.Contains(mailFields, f.GraphQL) {
@@ -56,7 +58,7 @@ func (r *run) fields(serials bool) map[string]func(string) (any, error) {
 		case f.Kind == "enum":
 			out[f.GraphQL] = parseEnum(f)
 		case f.Kind == "time":
-			out[f.GraphQL] = r.parseTime(serials)
+			out[f.GraphQL] = r.parseTime(epoch)
 		case f.Kind == "int":
 			out[f.GraphQL] = parseInt
 		case f.Kind == "float":
@@ -97,11 +99,19 @@ func parseInt(s string) (any, error) {
 	return n, nil
 }
 
-// parseFloat takes commas for separators of thousands.
+// grouped is a number with commas between thousands.
+var grouped = regexp.MustCompile(`^[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?$`)
+
+// parseFloat takes commas where they can only stand between thousands, and
+// refuses a decimal comma: what 1.234,50 is worth must not be guessed.
 func parseFloat(s string) (any, error) {
-	v, err := strconv.ParseFloat(strings.ReplaceAll(strings.TrimSpace(s), ",", ""), 64)
+	s = strings.TrimSpace(s)
+	if grouped.MatchString(s) {
+		s = strings.ReplaceAll(s, ",", "")
+	}
+	v, err := strconv.ParseFloat(s, 64)
 	if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
-		return nil, errors.New("is not a number such as 1234.50")
+		return nil, errors.New("is not a number such as 1234.50 or 1,234.50")
 	}
 	return v, nil
 }
@@ -129,8 +139,9 @@ func parseDuration(s string) (any, error) {
 	return seconds, nil
 }
 
-// phoneMarks are what people write between digits.
-var phoneMarks = []string{" ", "-", ".", "(", ")", "/", "\u00a0"}
+// phoneMarks are what people write between digits, and before them the zero
+// that is dialled inland only: +44 (0)20. They are taken out in this order.
+var phoneMarks = []string{"(0)", " ", "-", ".", "(", ")", "/", "\u00a0"}
 
 // parsePhoneText brings an international number into E.164.
 func parsePhoneText(s string) (string, bool) {
@@ -153,11 +164,28 @@ func parsePhone(s string) (any, error) {
 	return number, nil
 }
 
+// mailboxes are the mailboxes in a text, none where it has no "@": what else a
+// channel has for addresses is not taken apart as mail is.
+func mailboxes(s string) []mail.Address {
+	if !strings.Contains(s, "@") {
+		return nil
+	}
+	return mail.ParseAddresses(s)
+}
+
+// parseRecipients reads mailboxes, or other addresses.
 func parseRecipients(s string) (any, error) {
 	var out []map[string]any
+	for _, to := range mailboxes(s) {
+		address, name := addressAndName(to)
+		out = append(out, map[string]any{"kind": mail.To, "address": address, "name": name})
+	}
+	if out != nil {
+		return out, nil
+	}
 	for _, address := range strings.FieldsFunc(s, func(c rune) bool { return c == ';' || c == ',' }) {
 		if address = strings.TrimSpace(address); address != "" {
-			out = append(out, map[string]any{"kind": "TO", "address": address})
+			out = append(out, map[string]any{"kind": mail.To, "address": address})
 		}
 	}
 	return out, nil
@@ -191,13 +219,13 @@ var layouts = []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02 15:04", 
 // maxSerial is the last day of the year 9999 as a spreadsheet counts.
 const maxSerial = 2_958_466
 
-// parseTime reads the forms above, and serial numbers from spreadsheets.
-func (r *run) parseTime(serials bool) func(string) (any, error) {
+// parseTime reads the forms above, and the days since the epoch of a spreadsheet.
+func (r *run) parseTime(epoch *time.Time) func(string) (any, error) {
 	zone := r.zone
 	return func(s string) (any, error) {
 		s = strings.TrimSpace(s)
-		if days, err := strconv.ParseFloat(s, 64); serials && err == nil && days >= 1 && days < maxSerial {
-			at := time.Date(1899, 12, 30, 0, 0, 0, 0, time.UTC).Add(time.Duration(math.Round(days*86_400)) * time.Second)
+		if days, err := strconv.ParseFloat(s, 64); epoch != nil && err == nil && days >= 1 && days < maxSerial {
+			at := epoch.Add(time.Duration(math.Round(days*86_400)) * time.Second)
 			return time.Date(at.Year(), at.Month(), at.Day(), at.Hour(), at.Minute(), at.Second(), 0, zone).UTC(), nil
 		}
 		for _, layout := range layouts {
@@ -226,7 +254,7 @@ func (r *run) settings() (settings, error) {
 	if r.mail && len(r.Map) > 0 {
 		return s, usage("mail has no columns to map")
 	}
-	known := r.fields(false)
+	known := r.fields(nil)
 	s.refs = map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(r.Set)) {
 		parse := known[name]

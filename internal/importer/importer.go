@@ -121,6 +121,8 @@ type run struct {
 
 	batch []*row
 	bytes int
+	// analyzed is how many rows were created when the database was last told.
+	analyzed int
 	// progress is how far the source is read.
 	progress func() (done, total int64)
 	// seen stands in for the records that a dry run does not keep.

@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -19,9 +20,12 @@ import (
 // gives each an argument of its own; SQLite takes 32,766.
 const lookupKeys = 10_000
 
-// leaveOutTwins marks the rows that are records already, live or retired.
-func (r *run) leaveOutTwins(ctx context.Context, tx *store.Tx, rows []*row) error {
-	live, retired, err := r.twins(ctx, tx, rows)
+// leaveOutTwins marks the rows that are records already, live or retired: by
+// what is unique in the tenant, or else, once it is known whose the rows are, by
+// what is unique within that.
+func (r *run) leaveOutTwins(ctx context.Context, tx *store.Tx, rows []*row, within bool) error {
+	rows = slices.DeleteFunc(slices.Clone(rows), func(row *row) bool { return !row.pending() })
+	live, retired, err := r.twins(ctx, tx, rows, within)
 	if err != nil {
 		return err
 	}
@@ -36,11 +40,11 @@ func (r *run) leaveOutTwins(ctx context.Context, tx *store.Tx, rows []*row) erro
 			}
 		}
 		for _, u := range r.typ.Uniques {
-			if u.Within == "" { // the others are found where they are created
-				mark(u.Key, u.GraphQL, row.key(u))
+			if within == (u.Within != "") {
+				mark(u.Key, u.GraphQL, row.scoped(r.typ, u))
 			}
 		}
-		if r.typ.Numbered {
+		if r.typ.Numbered && !within {
 			mark("number", "number", row.number())
 		}
 	}
@@ -48,12 +52,12 @@ func (r *run) leaveOutTwins(ctx context.Context, tx *store.Tx, rows []*row) erro
 }
 
 // twins answers, in one statement, which unique values live and retired records
-// have, each as "column value". It looks past what the actor may see, as the
-// rule does that they are unique in the tenant.
-func (r *run) twins(ctx context.Context, tx *store.Tx, rows []*row) (live, retired map[string]bool, err error) {
+// have, each as "column value", with what it is unique within behind it. It looks
+// past what the actor may see, as the rule does that they are unique.
+func (r *run) twins(ctx context.Context, tx *store.Tx, rows []*row, within bool) (live, retired map[string]bool, err error) {
 	live, retired = map[string]bool{}, map[string]bool{}
 	stmt, empty := store.Build(tx), true
-	add := func(column, condition string, keys []string) {
+	add := func(column, scope, condition string, keys []string) {
 		if len(keys) == 0 {
 			return
 		}
@@ -63,28 +67,33 @@ func (r *run) twins(ctx context.Context, tx *store.Tx, rows []*row) (live, retir
 		empty = false
 		// Each part has an index: live values have one of their own, the retired
 		// records are found by state.
-		stmt.Add(`SELECT '`+column+`', `+column+`, CASE WHEN retired_at IS NULL THEN 1 ELSE 0 END FROM `+r.typ.Table+` WHERE tenant_id = ? AND `+condition, r.actor.Tenant).
+		stmt.Add(`SELECT '`+column+`', `+column+`, `+scope+`, CASE WHEN retired_at IS NULL THEN 1 ELSE 0 END FROM `+r.typ.Table+` WHERE tenant_id = ? AND `+condition, r.actor.Tenant).
 			Strings(column, keys)
 	}
 	for _, u := range r.typ.Uniques {
-		if u.Within != "" {
+		if within != (u.Within != "") {
 			continue
 		}
+		scope := cmp.Or(u.Within, "NULL")
 		keys := distinct(rows, func(row *row) []string { return []string{row.key(u)} })
-		add(u.Key, `retired_at IS NULL AND `, keys)
-		add(u.Key, `state IN ('`+string(lifecycle.Voided)+`', '`+string(lifecycle.Deleted)+`') AND `, keys)
+		add(u.Key, scope, `retired_at IS NULL AND `, keys)
+		add(u.Key, scope, `state IN ('`+string(lifecycle.Voided)+`', '`+string(lifecycle.Deleted)+`') AND `, keys)
 	}
-	if r.typ.Numbered {
-		add("number", ``, distinct(rows, func(row *row) []string { return []string{row.number()} }))
+	if r.typ.Numbered && !within {
+		add("number", "NULL", ``, distinct(rows, func(row *row) []string { return []string{row.number()} }))
 	}
 	if empty {
 		return live, retired, nil
 	}
 	err = stmt.Query(ctx, tx, func(rows store.Row) error {
 		var column, key string
+		var of gid.ID
 		var alive int
-		if err := rows.Scan(&column, &key, &alive); err != nil {
+		if err := rows.Scan(&column, &key, &of, &alive); err != nil {
 			return err
+		}
+		if !of.IsZero() {
+			key += " " + of.UUID()
 		}
 		if alive == 1 {
 			live[column+" "+key] = true

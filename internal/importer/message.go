@@ -80,15 +80,19 @@ func Values(m mail.Message) (values record.Values, warnings []string) {
 	}
 	recipients := make([]map[string]any, 0, len(m.Recipients))
 	for _, to := range m.Recipients {
-		address, name := to.Address.Address, cut(to.Name)
-		if address == "" {
-			// "To: Recipient-List" names whom it went to by no other address.
-			address, name = name, ""
-		}
-		if address != "" {
+		if address, name := addressAndName(mail.Address{Name: cut(to.Name), Address: to.Address.Address}); address != "" {
 			recipients = append(recipients, map[string]any{"kind": to.Kind, "address": address, "name": name})
 		}
 	}
 	values["recipients"] = recipients
 	return values, warnings
+}
+
+// addressAndName are the two as a record keeps them: "To: Recipient-List" names
+// whom a mail went to by no other address.
+func addressAndName(a mail.Address) (address, name string) {
+	if a.Address == "" {
+		return a.Name, ""
+	}
+	return a.Address, a.Name
 }

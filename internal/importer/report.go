@@ -34,6 +34,9 @@ type Report struct {
 	Ignored int `json:"ignored"`
 	// SentAt counts the created messages by where their time came from.
 	SentAt map[string]int `json:"sentAt,omitempty"`
+	// UnusedColumns are the columns of a table that fill no field, where there is
+	// no mapping that would say so.
+	UnusedColumns []string `json:"unusedColumns,omitempty"`
 	// Items are those that were not created, and those created otherwise than
 	// they were stored, in the order in which they were done with.
 	Items []ReportItem `json:"items"`

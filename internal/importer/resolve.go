@@ -37,6 +37,9 @@ func (r *run) resolve(ctx context.Context, rows []*row) error {
 	within := func(row *row, found ent.Record) bool {
 		of, known := row.values["customerID"].(gid.ID)
 		at, _ := found.Column("customer_id").(gid.ID)
+		if row.refs["customer"] != "" { // which may not have been found
+			return known && of == at
+		}
 		return !known || of == at
 	}
 	for field, columns := range map[string][]string{"contact": {"email_key", "name"}, "deal": {"number", "name"}} {
@@ -158,9 +161,9 @@ func (r *run) linkByPhone(ctx context.Context, rows []*row) error {
 	if len(numbers) == 0 {
 		return nil
 	}
-	args := make([]any, len(numbers))
-	for i, number := range numbers {
-		args[i] = number
+	var args []any
+	for _, number := range numbers {
+		args = append(args, number, "00"+strings.TrimPrefix(number, "+"))
 	}
 	by := map[string]map[string]ent.Record{}
 	for _, typ := range []string{ent.TypeContact, ent.TypeCustomer} {
@@ -220,23 +223,12 @@ func (row *row) otherParty() string {
 	return number
 }
 
-// likeness says, for types whose rows may come without a key, by which column
-// live records are looked for and what else must be the same.
-var likeness = map[string][]string{
-	ent.TypeCall:    {"started_at", "direction", "from_number", "to_number", "duration_seconds"},
-	ent.TypeNote:    {"happened_at", "customer_id", "kind", "body"},
-	ent.TypeTask:    {"title", "customer_id", "due_at", "body"},
-	ent.TypeDeal:    {"name", "customer_id", "amount", "closes_at"},
-	ent.TypeContact: {"name", "customer_id", "title", "phone"},
-	ent.TypeMessage: {"sent_at", "sender_folded", "subject", "body"},
-}
-
 // leaveOutAlike marks rows without a key of their own that say the same as a
-// live record the actor may see, or as an earlier row: running an import again
-// creates nothing.
+// record the actor may see, live or retired, or as an earlier row: running an
+// import again creates nothing.
 func (r *run) leaveOutAlike(ctx context.Context, rows []*row) error {
-	columns := likeness[r.typ.Name]
-	if columns == nil || r.mail {
+	columns := r.typ.Alike
+	if len(columns) == 0 || r.mail {
 		return nil
 	}
 	var asked []*row
@@ -252,23 +244,44 @@ func (r *run) leaveOutAlike(ctx context.Context, rows []*row) error {
 	if len(asked) == 0 {
 		return nil
 	}
-	found, err := r.Records.Client(ctx).CollectRecords(ctx, r.typ.Name, nil, columns, func(s *sql.Selector) {
-		s.Where(sql.IsNull(s.C("retired_at"))).Where(sql.In(s.C(columns[0]), args...))
+	live, err := r.saying(ctx, columns, args, func(s *sql.Selector) *sql.Predicate { return sql.IsNull(s.C("retired_at")) })
+	if err != nil {
+		return err
+	}
+	retired, err := r.saying(ctx, columns, args, func(s *sql.Selector) *sql.Predicate {
+		return sql.In(s.C("state"), string(lifecycle.Voided), string(lifecycle.Deleted))
 	})
 	if err != nil {
-		return fmt.Errorf("looking for the same %s: %w", r.As, err)
-	}
-	known := map[string]bool{}
-	for _, rec := range found {
-		known[likenessOf(r.typ, columns, func(_ *ent.RecordType, column string) any { return rec.Column(column) })] = true
+		return err
 	}
 	for _, row := range asked {
-		if known[row.alike] || r.seen[hash("alike", row.alike)] {
+		switch {
+		case live[row.alike] || r.seen[hash("alike", row.alike)]:
 			row.item.Outcome, row.item.Code, row.item.Reason = Duplicate, string(lifecycle.UniqueConflict), "a live record says the same"
+		case retired[row.alike]:
+			row.item.Outcome, row.item.Code, row.item.Reason = InBin, string(lifecycle.UniqueConflict), "a deleted or voided record says the same"
+		default:
+			live[row.alike] = true // for the rows behind it
 		}
-		known[row.alike] = true
 	}
 	return nil
+}
+
+// saying reads what records say that have one of the values in the first of the
+// columns. Live and retired ones are read apart: for an OR of the two SQLite uses
+// the index of neither.
+func (r *run) saying(ctx context.Context, columns []string, values []any, of func(*sql.Selector) *sql.Predicate) (map[string]bool, error) {
+	found, err := r.Records.Client(ctx).CollectRecords(ctx, r.typ.Name, nil, columns, func(s *sql.Selector) {
+		s.Where(of(s)).Where(sql.In(s.C(columns[0]), values...))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("looking for the same %s: %w", r.As, err)
+	}
+	out := map[string]bool{}
+	for _, rec := range found {
+		out[likenessOf(r.typ, columns, func(_ *ent.RecordType, column string) any { return rec.Column(column) })] = true
+	}
+	return out, nil
 }
 
 // keyed reports whether a row has a value that no two records share.
@@ -276,7 +289,7 @@ func (row *row) keyed(t *ent.RecordType) bool {
 	if row.number() != "" {
 		return true
 	}
-	return slices.ContainsFunc(t.Uniques, func(u ent.RecordUnique) bool { return row.key(u) != "" })
+	return slices.ContainsFunc(t.Uniques, func(u ent.RecordUnique) bool { return row.scoped(t, u) != "" })
 }
 
 // column is the value of a row for a column, or the column's default.

@@ -60,15 +60,19 @@ type column struct {
 // columns finds out which columns fill which fields, by the mapping or else by
 // their names.
 func (r *run) columns(t table.Source) ([]column, error) {
-	known, header := r.fields(t.Serials()), t.Header()
+	known, header := r.fields(t.Epoch()), t.Header()
 	var out []column
 	if len(r.Map) == 0 {
 		for _, name := range header {
+			before := len(out)
 			for field, parse := range known {
 				_, set := r.Set[field]
 				if strings.EqualFold(name, field) && !set {
 					out = append(out, column{name, field, parse})
 				}
+			}
+			if len(out) == before {
+				r.report.UnusedColumns = append(r.report.UnusedColumns, name)
 			}
 		}
 	}
@@ -148,8 +152,15 @@ func (row *row) fill(t *ent.RecordType, columns []column, values map[string]stri
 // addresses are those by which a message of a table finds who it was exchanged
 // with.
 func (row *row) addresses() {
-	if sender, ok := row.given["sender"].(string); ok {
-		row.sender = record.Fold(sender, lifecycle.FoldEmail)
+	if text, ok := row.given["sender"].(string); ok {
+		sender, name := text, ""
+		if of := mailboxes(text); len(of) == 1 {
+			sender, name = addressAndName(of[0])
+		}
+		row.given["sender"], row.sender = sender, record.Fold(sender, lifecycle.FoldEmail)
+		if name != "" && row.given["senderName"] == nil {
+			row.given["senderName"] = name
+		}
 	}
 	recipients, _ := row.given[recipientsField].([]map[string]any)
 	for _, to := range recipients {

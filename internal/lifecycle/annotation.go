@@ -18,6 +18,9 @@ type Record struct {
 	Activity string
 	// OneOwner says that a record has exactly one of its owners while it lives.
 	OneOwner bool
+	// Alike are the columns by which an import takes a row that has no unique
+	// value for a record that is there already. The first one is looked up.
+	Alike []string
 }
 
 // Name implements ent's schema.Annotation.

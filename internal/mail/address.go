@@ -2,6 +2,12 @@ package mail
 
 import "strings"
 
+// ParseAddresses reads a list of mailboxes as people write it, separated by
+// commas or semicolons, with names or without.
+func ParseAddresses(list string) []Address {
+	return parseAddresses(list, func(name string) string { return name })
+}
+
 // parseAddresses reads the value of an address field (RFC 5322 section 3.4).
 // Members of groups are returned like any other mailbox. It takes what is
 // there rather than refuse: unquoted commas in encoded words, names without an

@@ -97,6 +97,26 @@ func TestADealKeepsItsCustomerUnlessCascaded(t *testing.T) {
 	})
 }
 
+func TestWhatIsArchivedLivesAndKeepsItsCustomer(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.customer("agent", "a")
+		d := w.deal("agent", c, "d")
+		archive := record.Request{Verb: lifecycle.Archive, Select: record.Selection{IDs: []gid.ID{d}}}
+		w.run("agent", archive)
+		require.Equal(w.t, lifecycle.Archived, w.state(d))
+		require.Equal(w.t, "FAILED HAS_DEPENDENTS", w.outcomes(w.delete("agent", c))[c])
+
+		// In the bin it blocks no more; archiving is never blocked.
+		w.delete("agent", d)
+		require.Equal(w.t, "CHANGED", w.outcomes(w.delete("agent", c))[c])
+		w.restore("agent", c)
+		w.restore("agent", d)
+		archive.Select.IDs = []gid.ID{c}
+		require.Equal(w.t, map[gid.ID]string{c: "CHANGED"}, w.outcomes(w.run("agent", archive)))
+		require.Equal(w.t, []lifecycle.State{"ARCHIVED", "ARCHIVED"}, w.states(c, d))
+	})
+}
+
 func TestAllOrNothingAndBestEffort(t *testing.T) {
 	each(t, func(w *world) {
 		a, b := w.customer("agent", "a"), w.customer("agent", "b")

@@ -155,6 +155,32 @@ func (db *DB) Ping(ctx context.Context) error {
 // Driver is the ent driver for reads outside of transactions.
 func (db *DB) Driver() dialect.Driver { return driver{session: db.main, dialect: db.dialect} }
 
+// Analyze has PostgreSQL take stock of those of the tables that it believes to
+// hold fewer than so many rows. Who fills a table calls it as the table grows:
+// autovacuum comes by once a minute, and until then statements keep the plans
+// that were made for an empty table. A table somebody else is busy with is
+// passed over, as is one of another owner. SQLite keeps no such plans.
+func (db *DB) Analyze(ctx context.Context, rows int, tables ...string) error {
+	if db.pool == nil {
+		return nil
+	}
+	var stale []string
+	err := Build(db).Add(`SELECT relname::text FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND reltuples < ?::bigint AND `, rows).
+		Strings("relname", tables).Add(` ORDER BY relname`).Query(ctx, db, func(row Row) error {
+		var table string
+		err := row.Scan(&table)
+		stale = append(stale, `"`+table+`"`)
+		return err
+	})
+	if err == nil && len(stale) > 0 {
+		_, err = Build(db).Add(`ANALYZE (SKIP_LOCKED) `+strings.Join(stale, ", ")).Exec(ctx, db)
+	}
+	if err != nil {
+		return fmt.Errorf("analyzing tables: %w", err)
+	}
+	return nil
+}
+
 var (
 	// ErrNoTransaction reports a write through a client that has no transaction.
 	ErrNoTransaction = errors.New("store: writes need a transaction")

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 )
 
@@ -59,30 +60,45 @@ func (l *lines) open() error {
 	}
 	var names []string
 	seen := map[string]bool{}
-	rows := 0
+	var first error // the reason of the first line that cannot be read
+	rows, size := 0, 0
 	for {
 		values, order, _, err := l.read()
 		var unreadable *RowError
 		switch {
 		case errors.Is(err, io.EOF):
-			if rows == 0 {
+			switch {
+			case rows == 0:
 				return ErrEmpty
+			case len(names) == 0 && first != nil:
+				return first // there is no column, and the lines are why
 			}
 			if l.header, err = cutHeader(names); err != nil {
 				return err
 			}
 			return l.start()
 		case errors.As(err, &unreadable):
-			rows++
+			if first == nil {
+				first = err
+			}
 		case err != nil:
 			return err
 		}
 		for _, name := range order {
 			if _, ok := values[name]; ok && !seen[name] {
 				names, seen[name] = append(names, name), true
+				size += len(name)
 			}
 		}
 		rows++
+		// Or every line could bring names of its own, to be kept to the end.
+		switch {
+		case len(names) > MaxColumns:
+			_, err := cutHeader(names)
+			return err
+		case size > MaxRow:
+			return fmt.Errorf("%w: the names of its columns are longer than %d bytes", ErrHeader, MaxRow)
+		}
 	}
 }
 
@@ -93,7 +109,8 @@ func (l *lines) start() error {
 	l.window, l.line = bufio.NewReaderSize(l.file, MaxRow+2), 0
 	l.consumed.Store(0)
 	if mark, _ := l.window.Peek(3); bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
-		_, err := l.window.Discard(3)
+		n, err := l.window.Discard(3)
+		l.consumed.Store(int64(n))
 		return err
 	}
 	return nil
@@ -226,8 +243,8 @@ func (l *lines) Consumed() int64 { return l.consumed.Load() }
 // Total implements Source.
 func (l *lines) Total() int64 { return l.total }
 
-// Serials implements Source.
-func (*lines) Serials() bool { return false }
+// Epoch implements Source.
+func (*lines) Epoch() *time.Time { return nil }
 
 // Close implements Source.
 func (l *lines) Close() error { return l.file.Close() }

@@ -3,6 +3,7 @@ package table
 import (
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Source streams the rows of a table in any format. Only Consumed may be called
@@ -16,9 +17,9 @@ type Source interface {
 	// Consumed is how many of the Total bytes are done with.
 	Consumed() int64
 	Total() int64
-	// Serials reports whether times may stand as the serial numbers of a
-	// spreadsheet: days since the end of 1899.
-	Serials() bool
+	// Epoch is the day from which a spreadsheet counts the days that stand for
+	// times, nil where times are text.
+	Epoch() *time.Time
 	Close() error
 }
 
@@ -45,8 +46,8 @@ func OpenAny(path string) (Source, error) {
 	return Open(path, Options{})
 }
 
-// Serials implements Source.
-func (*Reader) Serials() bool { return false }
+// Epoch implements Source.
+func (*Reader) Epoch() *time.Time { return nil }
 
 // cutHeader checks names as those of columns.
 func cutHeader(names []string) ([]string, error) {

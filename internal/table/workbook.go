@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/xuri/excelize/v2"
 )
@@ -26,8 +27,17 @@ type workbook struct {
 	header   []string
 	total    int64
 	line     int
+	epoch    time.Time
 	consumed atomic.Int64
 }
+
+// The two date systems of workbooks (ISO/IEC 29500-1, 18.17.4.1). The first one
+// begins a day early, since it has a 29th of February 1900; earlier days are not
+// told apart.
+var (
+	epoch1900 = time.Date(1899, 12, 30, 0, 0, 0, 0, time.UTC)
+	epoch1904 = time.Date(1904, 1, 1, 0, 0, 0, 0, time.UTC)
+)
 
 var rawCells = excelize.Options{RawCellValue: true, UnzipSizeLimit: maxUnpacked, UnzipXMLSizeLimit: inMemory}
 
@@ -48,6 +58,14 @@ func openWorkbook(path string) (Source, error) {
 }
 
 func (w *workbook) open() (err error) {
+	props, err := w.file.GetWorkbookProps()
+	if err != nil {
+		return err
+	}
+	w.epoch = epoch1900
+	if props.Date1904 != nil && *props.Date1904 {
+		w.epoch = epoch1904
+	}
 	sheets := w.file.GetSheetList()
 	if len(sheets) == 0 {
 		return ErrEmpty
@@ -124,8 +142,8 @@ func (w *workbook) Consumed() int64 { return w.consumed.Load() }
 // Total implements Source.
 func (w *workbook) Total() int64 { return w.total }
 
-// Serials implements Source.
-func (*workbook) Serials() bool { return true }
+// Epoch implements Source.
+func (w *workbook) Epoch() *time.Time { return &w.epoch }
 
 // Close implements Source.
 func (w *workbook) Close() error {
