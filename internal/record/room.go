@@ -13,7 +13,7 @@ import (
 // operations may be under way at a time in one process. Each holds its records
 // in memory, and more of them at once are hardly faster: they wait for the same
 // disks and rows.
-const room = 3 * MaxRows
+const room = 2 * MaxRows
 
 // small is of how many records an operation takes no room, so that it never
 // waits behind large ones.

@@ -30,7 +30,7 @@ func TestLargeOperationsWaitForRoomAndSmallOnesDoNot(t *testing.T) {
 	}
 	var begun, ended sync.WaitGroup
 	release := make(chan struct{})
-	for range 3 {
+	for range 2 {
 		begun.Add(1)
 		ended.Go(func() {
 			err := w.db.InTx(t.Context(), func(ctx context.Context, _ *store.Tx) error {
