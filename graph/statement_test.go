@@ -2,6 +2,7 @@ package graph_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -145,8 +146,8 @@ func TestStatementsOfVerbs(t *testing.T) {
 
 func TestStatementsOfWrites(t *testing.T) {
 	each(t, func(w *world) {
-		c := w.customer("agent", "c").String()
-		variables := vars{"c": c}
+		c := w.customer("agent", "c")
+		variables := vars{"c": c.String()}
 		for name, test := range map[string]struct {
 			document   string
 			statements int
@@ -165,8 +166,23 @@ func TestStatementsOfWrites(t *testing.T) {
 			get[object](w, "agent", test.document, variables)
 			w.Equal(test.statements, len(w.sql.take()), name) //nolint:testifylint // the statements themselves are long
 		}
-		w.sql.take()
-		get[object](w, "agent", `mutation($c: ID!) { updateCustomer(input: {id: $c, version: 1, name: "m"}) { customer { version } } }`, variables)
-		w.Equal(4, len(w.sql.take()), "an update") //nolint:testifylint // as above
+		for name, test := range map[string]struct {
+			id         gid.ID
+			set        string
+			statements int
+		}{
+			"Customer":   {w.customer("agent", "x"), `name: "m"`, 4},
+			"Contact":    {w.create("agent", "Contact", map[string]any{"name": "n", "customerID": c}), `name: "m"`, 4},
+			"Deal":       {w.create("agent", "Deal", map[string]any{"name": "n", "customerID": c}), `name: "m"`, 4},
+			"Message":    {w.create("agent", "Message", map[string]any{"subject": "s", "sentAt": time.Now(), "customerID": c}), `subject: "t", recipients: [{address: "a@b"}]`, 7},
+			"Call":       {w.create("agent", "Call", map[string]any{"startedAt": time.Now(), "customerID": c}), `durationSeconds: 5`, 4},
+			"Task":       {w.create("agent", "Task", map[string]any{"title": "t", "customerID": c}), `title: "u"`, 4},
+			"Note":       {w.create("agent", "Note", map[string]any{"body": "b", "happenedAt": time.Now(), "customerID": c}), `body: "c"`, 4},
+			"Attachment": {w.create("agent", "Attachment", map[string]any{"filename": "f", "customerID": c}), `filename: "g"`, 4},
+		} {
+			w.sql.take()
+			get[object](w, "agent", `mutation($id: ID!) { update`+name+`(input: {id: $id, version: 1, `+test.set+`}) { `+strings.ToLower(name)+` { version } } }`, vars{"id": test.id.String()})
+			w.Equal(test.statements, len(w.sql.take()), name) //nolint:testifylint // as above
+		}
 	})
 }
