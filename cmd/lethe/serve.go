@@ -13,7 +13,11 @@ import (
 	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/server"
+	"github.com/lethe-crm/lethe/internal/store"
 )
+
+// optimizeEvery is how often SQLite's statistics are brought up to date.
+const optimizeEvery = time.Hour
 
 // sweepEvery is how late a purge that is due may be.
 const sweepEvery = time.Minute
@@ -70,6 +74,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 		}
 	})
 	working.Go(func() { sweep(background, records, log) })
+	working.Go(func() { optimize(background, a.db, log) })
 
 	s := server.New(server.Config{GraphQL: api, Identity: a.identity, DB: a.db, Log: log, PublicURL: public})
 	log.InfoContext(ctx, "listening on "+local, "database", cmd.config().Redacted(), "version", readBuild().Version,
@@ -117,6 +122,22 @@ func sweep(ctx context.Context, records *record.Service, log *slog.Logger) {
 			log.ErrorContext(ctx, "sweeping failed", "error", err, "purged", purged)
 		case purged > 0:
 			log.InfoContext(ctx, "purged what was due", "purged", purged)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// optimize keeps the database's statistics, until the context ends.
+func optimize(ctx context.Context, db *store.DB, log *slog.Logger) {
+	tick := time.NewTicker(optimizeEvery)
+	defer tick.Stop()
+	for {
+		if err := db.Optimize(ctx); err != nil && ctx.Err() == nil {
+			log.ErrorContext(ctx, "statistics could not be taken", "error", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -181,6 +181,23 @@ func (db *DB) Analyze(ctx context.Context, rows int, tables ...string) error {
 	return nil
 }
 
+// Optimize has SQLite take stock of the tables that have changed much since it
+// last did: without statistics it reads a whole table for a page of it. It looks
+// at a sample only. PostgreSQL does so by itself.
+func (db *DB) Optimize(ctx context.Context) error {
+	if db.writer == nil {
+		return nil
+	}
+	if err := db.writer.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("waiting to write: %w", err)
+	}
+	defer db.writer.Release(1)
+	if _, err := db.sql.ExecContext(ctx, "PRAGMA optimize = 0x10002"); err != nil { // all tables, not only those this connection has read
+		return fmt.Errorf("analyzing tables: %w", err)
+	}
+	return nil
+}
+
 var (
 	// ErrNoTransaction reports a write through a client that has no transaction.
 	ErrNoTransaction = errors.New("store: writes need a transaction")

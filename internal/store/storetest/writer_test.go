@@ -2,12 +2,14 @@ package storetest_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/store"
 	"github.com/lethe-crm/lethe/internal/store/storetest"
 )
@@ -48,4 +50,20 @@ func TestAPanicAtTheEndOfATransactionGivesTheTurnBack(t *testing.T) {
 			require.Panics(t, func() { _ = tx.End(ctx, nil) })
 		}
 	})
+}
+
+func TestSQLiteKnowsHowLargeItsTablesAre(t *testing.T) {
+	t.Parallel()
+	db := storetest.SQLite(t)
+	require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+		return tx.InsertEach(ctx, "record_numbers", []string{"tenant_id", "record_type", "number", "record_id"}, 1_000, func(i int, row []any) error {
+			copy(row, []any{gid.New(gid.Tenant), "Customer", fmt.Sprint(i), gid.New(gid.Customer)})
+			return nil
+		})
+	}))
+	require.NoError(t, db.Optimize(t.Context()))
+	var known int
+	_, err := store.Build(db).Add(`SELECT COUNT(*) FROM sqlite_stat1 WHERE tbl = 'record_numbers'`).One(t.Context(), db, &known)
+	require.NoError(t, err)
+	require.Positive(t, known)
 }
