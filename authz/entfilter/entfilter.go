@@ -7,6 +7,7 @@ package entfilter
 
 import (
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"time"
 	"unicode/utf8"
@@ -27,8 +28,12 @@ type Mapper struct {
 type Column struct {
 	Name string
 	// Value turns a policy's value into the column's, for example a typed id into a UUID. Nil leaves it as it is.
+	// It answers ErrNever for a value that the column holds in no row.
 	Value func(any) (any, error)
 }
+
+// ErrNever reports a value that no row has: nothing equals it, and whatever is there differs from it.
+var ErrNever = errors.New("the column never holds this value")
 
 // Edge is a relation to a table, possibly the same. Rows are related when the two columns are equal.
 type Edge struct {
@@ -133,6 +138,9 @@ func lowerIn(x authz.In, m Mapper) (writer, error) {
 	var values []any
 	for _, v := range x.Values {
 		stored, err := c.value(v)
+		if errors.Is(err, ErrNever) {
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("attribute %q: %w", x.Field, err)
 		}
@@ -160,10 +168,13 @@ func lowerCmp(x authz.Cmp, m Mapper) (writer, error) {
 		return lowerPrefix(x, c)
 	}
 	v, err := c.value(x.Value)
-	if err != nil {
+	if errors.Is(err, ErrNever) && x.Op == authz.NotEqual {
+		return func(t table) *sql.Predicate { return sql.NotNull(t.column(c.Name)) }, nil
+	}
+	if err != nil && !errors.Is(err, ErrNever) {
 		return nil, fmt.Errorf("attribute %q: %w", x.Field, err)
 	}
-	if v == nil {
+	if v == nil || err != nil {
 		return constant("1 = 0"), nil
 	}
 	_, isText := v.(string)

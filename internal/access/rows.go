@@ -191,6 +191,10 @@ func idColumn(name string) entfilter.Column {
 		if !ok {
 			return nil, fmt.Errorf("an id is text, not %T", v)
 		}
-		return gid.Parse(s)
+		id, err := gid.Parse(s)
+		if err != nil || id.String() != s { // decisions compare ids as text
+			return nil, entfilter.ErrNever
+		}
+		return id, nil
 	}}
 }
