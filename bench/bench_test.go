@@ -9,6 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/lethe-crm/lethe/authz"
+	"github.com/lethe-crm/lethe/authz/casbin"
+	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/store/pgtest"
 )
 
@@ -53,4 +56,24 @@ func TestBothServersDoTheSame(t *testing.T) {
 			require.Contains(t, r.table(), "| (d) |")
 		})
 	}
+}
+
+func TestTheDecisionsThatAreMeasuredAreCasbins(t *testing.T) {
+	t.Parallel()
+	rules := manyRules(1_000)
+	plugin, err := casbin.New(casbin.Options{Source: fixed(rules), Vocabulary: access.Vocabulary()})
+	require.NoError(t, err)
+	chain, err := authz.NewChain(nil, authz.Member{Name: "casbin", Plugin: plugin, Role: authz.Grant})
+	require.NoError(t, err)
+	enforcer, err := stockEnforcer(rules)
+	require.NoError(t, err)
+	requests := manyRequests()
+	require.NoError(t, agree(t.Context(), chain, enforcer, requests, 500))
+	permitted := 0
+	for _, d := range chain.Decide(t.Context(), requests) {
+		if d.Permitted() {
+			permitted++
+		}
+	}
+	require.Greater(t, permitted, distinct/100, "a policy that permits nothing says nothing")
 }

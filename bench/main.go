@@ -31,6 +31,7 @@ type options struct {
 	json        string
 	readme      bool
 	profile     string
+	decisions   bool
 	root        string // of the module
 	binaries    string // a folder with both servers, built already
 }
@@ -49,6 +50,7 @@ func main() {
 	flag.StringVar(&o.json, "json", "", "write the figures to this `file`, too")
 	flag.BoolVar(&o.readme, "readme", false, "write the table into bench/README.md")
 	flag.StringVar(&o.profile, "profile", "", "write CPU profiles of both servers into this `folder`")
+	flag.BoolVar(&o.decisions, "decisions", false, "measure decisions on access, beside stock Casbin's, and nothing else")
 	flag.Parse()
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
@@ -66,6 +68,18 @@ func (o *options) run(ctx context.Context) (err error) {
 	if strings.HasPrefix(o.database, "sqlite:") {
 		return errors.New("--database is for PostgreSQL; SQLite is asked for by --sqlite")
 	}
+	readme := filepath.Join(o.root, "bench", "README.md")
+	if o.decisions {
+		table, err := decisions(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Print(table)
+		if o.readme {
+			return rewrite(readme, "decisions", table)
+		}
+		return nil
+	}
 	r, err := measure(ctx, o)
 	if err != nil {
 		return err
@@ -77,7 +91,7 @@ func (o *options) run(ctx context.Context) (err error) {
 		}
 	}
 	if o.readme {
-		return r.rewrite(filepath.Join(o.root, "bench", "README.md"))
+		return r.rewrite(readme)
 	}
 	return nil
 }

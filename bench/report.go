@@ -183,13 +183,18 @@ func (r *result) write(path string) error {
 
 // rewrite puts the table between the markers of its database.
 func (r *result) rewrite(path string) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
 	name := "postgres"
 	if r.sqlite {
 		name = "sqlite"
+	}
+	return rewrite(path, name, r.table())
+}
+
+// rewrite replaces the part of a file that has a name.
+func rewrite(path, name, table string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
 	}
 	begin, end := "<!-- "+name+" -->\n", "<!-- end of "+name+" -->"
 	before, rest, ok := strings.Cut(string(text), begin)
@@ -197,5 +202,5 @@ func (r *result) rewrite(path string) error {
 	if !ok || !ended {
 		return errors.New(filepath.Base(path) + " has no place for " + name)
 	}
-	return os.WriteFile(path, []byte(before+begin+"\n"+r.table()+"\n"+end+after), 0o644) //nolint:gosec // a file for everyone to read
+	return os.WriteFile(path, []byte(before+begin+"\n"+table+"\n"+end+after), 0o644) //nolint:gosec // a file for everyone to read
 }

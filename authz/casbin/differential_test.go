@@ -166,7 +166,7 @@ func requireSameAnswer(t *testing.T, e *stock.Enforcer, s *snapshot, q *authz.Re
 	want, why, err := e.EnforceEx(subject, q.Tenant, obj, string(q.Action), q)
 	require.NoError(t, err)
 	in := s.input(q)
-	effect, rule := s.decide(subject, &in)
+	effect, rule := s.decide(s.closures[subject], &in)
 	var explained []string
 	if rule != noRule {
 		explained = s.rules[rule].Values()
@@ -246,7 +246,7 @@ func TestDecidingAllocatesNothing(t *testing.T) {
 	}
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		in := s.input(&q)
-		if effect, _ := s.decide("user:1", &in); effect != authz.Permit {
+		if effect, _ := s.decide(s.users["1"], &in); effect != authz.Permit {
 			t.Error("not permitted")
 		}
 	}))
@@ -270,7 +270,7 @@ func BenchmarkDecide(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				in := s.input(&q)
-				if effect, _ := s.decide("user:1", &in); effect != authz.Permit {
+				if effect, _ := s.decide(s.users["1"], &in); effect != authz.Permit {
 					b.Fatal("not permitted")
 				}
 			}

@@ -76,46 +76,80 @@ func (p *Plugin) Validate(tenant string, rules []Rule) []Finding {
 // Decide implements authz.Plugin.
 func (p *Plugin) Decide(ctx context.Context, reqs []authz.Request) ([]authz.Decision, error) {
 	out := make([]authz.Decision, len(reqs))
+	var seen lookup
 	for i := range reqs {
-		out[i] = p.decide(ctx, &reqs[i])
+		out[i] = p.decide(ctx, &seen, &reqs[i])
 	}
 	return out, nil
 }
 
-func (p *Plugin) decide(ctx context.Context, r *authz.Request) authz.Decision {
-	subject, s, refusal := p.prepare(ctx, r)
+func (p *Plugin) decide(ctx context.Context, seen *lookup, r *authz.Request) authz.Decision {
+	s, refusal := p.prepare(ctx, seen, r)
 	if refusal != nil {
 		return *refusal
 	}
 	in := s.input(r)
-	effect, rule := s.decide(subject, &in)
+	effect, rule := s.decide(seen.closure, &in)
 	return authz.Decision{Effect: effect, Reasons: s.reasons(effect, rule)}
 }
 
+// lookup keeps what the requests of a batch have in common: its policy, so that one version judges all of it, and
+// the grantees that its subject stands for.
+type lookup struct {
+	tenant   string
+	snapshot *snapshot
+	err      error
+
+	of      *snapshot // that the closure is of
+	typ, id string
+	closure []uint32
+}
+
+func (l *lookup) policy(ctx context.Context, p *Plugin, r *authz.Request) (*snapshot, error) {
+	if l.tenant != r.Tenant {
+		l.tenant = r.Tenant
+		l.snapshot, l.err = p.current(ctx, r.Tenant)
+	}
+	return l.snapshot, l.err
+}
+
+func (l *lookup) subject(s *snapshot, e *authz.Entity) {
+	if l.of == s && l.typ == e.Type && l.id == e.ID {
+		return
+	}
+	l.of, l.typ, l.id = s, e.Type, e.ID
+	if e.Type == "user" {
+		l.closure = s.users[e.ID]
+	} else {
+		l.closure = s.closures[subjectOf(*e)]
+	}
+}
+
 // prepare finds the subject and the policy that a request is about, or says why there can be no answer.
-func (p *Plugin) prepare(ctx context.Context, r *authz.Request) (string, *snapshot, *authz.Decision) {
+func (p *Plugin) prepare(ctx context.Context, seen *lookup, r *authz.Request) (*snapshot, *authz.Decision) {
 	refuse := func(effect authz.Effect, code authz.Code, version uint64, detail string) *authz.Decision {
 		return &authz.Decision{Effect: effect, Reasons: []authz.Reason{
 			{Plugin: name, Code: code, Version: version, Detail: detail},
 		}}
 	}
-	subject := subjectOf(r.Subject)
-	if r.Tenant == "" || subject == "" || r.Action == "" || r.Resource.Type == "" {
-		return "", nil, refuse(authz.Deny, authz.CodeIncomplete, 0, "tenant, subject (a user or role), action and type are required")
+	isSubject := r.Subject.ID != "" && (r.Subject.Type == "user" || r.Subject.Type == "role")
+	if r.Tenant == "" || !isSubject || r.Action == "" || r.Resource.Type == "" {
+		return nil, refuse(authz.Deny, authz.CodeIncomplete, 0, "tenant, subject (a user or role), action and type are required")
 	}
 	// The wildcard is a pattern in rules; as a request it would match them literally. A dot would make a type
 	// of a field.
 	if r.Action == wildcard || strings.ContainsAny(r.Resource.Type, "*.") {
-		return "", nil, refuse(authz.Deny, authz.CodeIncomplete, 0, "a request names one action and one type")
+		return nil, refuse(authz.Deny, authz.CodeIncomplete, 0, "a request names one action and one type")
 	}
-	s, err := p.current(ctx, r.Tenant)
+	s, err := seen.policy(ctx, p, r)
 	if err != nil {
-		return "", nil, refuse(authz.Indeterminate, authz.CodePluginError, 0, err.Error())
+		return nil, refuse(authz.Indeterminate, authz.CodePluginError, 0, err.Error())
 	}
 	if len(s.invalid) > 0 {
-		return "", nil, refuse(authz.Deny, authz.CodePolicyInvalid, s.version, s.invalid[0].String())
+		return nil, refuse(authz.Deny, authz.CodePolicyInvalid, s.version, s.invalid[0].String())
 	}
-	return subject, s, nil
+	seen.subject(s, &r.Subject)
+	return s, nil
 }
 
 // subjectOf is how policies name a subject; empty when they have no name for it.
@@ -137,7 +171,8 @@ func (s *snapshot) input(r *authz.Request) input {
 
 // Plan implements authz.Planner.
 func (p *Plugin) Plan(ctx context.Context, q authz.Query) (authz.Plan, error) {
-	subject, s, refusal := p.prepare(ctx, &q)
+	var seen lookup
+	s, refusal := p.prepare(ctx, &seen, &q)
 	if refusal != nil {
 		if refusal.Effect == authz.Indeterminate {
 			return authz.Plan{}, errors.New(refusal.Reasons[0].Detail)
@@ -146,7 +181,7 @@ func (p *Plugin) Plan(ctx context.Context, q authz.Query) (authz.Plan, error) {
 	}
 	in := s.input(&q)
 	permit, deny := authz.Or{}, authz.Or{}
-	s.each(subject, q.Resource.Type, q.Field, q.Action, func(g grant, denies bool) {
+	s.each(seen.closure, q.Resource.Type, q.Field, q.Action, func(g grant, denies bool) {
 		if denies {
 			deny = append(deny, g.condition.plan(&in))
 		} else {
@@ -165,13 +200,14 @@ func (p *Plugin) Plan(ctx context.Context, q authz.Query) (authz.Plan, error) {
 // Explain implements authz.Explainer: every rule the subject has on the object and action, how it came by the
 // rule, and whether the condition holds.
 func (p *Plugin) Explain(ctx context.Context, r authz.Request) ([]authz.Reason, error) {
-	subject, s, refusal := p.prepare(ctx, &r)
+	var seen lookup
+	s, refusal := p.prepare(ctx, &seen, &r)
 	if refusal != nil {
 		return refusal.Reasons, nil
 	}
 	in := s.input(&r)
 	var out []authz.Reason
-	s.each(subject, r.Resource.Type, r.Field, r.Action, func(g grant, denies bool) {
+	s.each(seen.closure, r.Resource.Type, r.Field, r.Action, func(g grant, denies bool) {
 		reason := authz.Reason{Plugin: name, Code: authz.CodeConditionFailed, Version: s.version, Rule: s.rules[g.rule].String()}
 		held := g.condition.eval(&in)
 		switch {
@@ -180,7 +216,7 @@ func (p *Plugin) Explain(ctx context.Context, r authz.Request) ([]authz.Reason, 
 		case !denies && held == isTrue:
 			reason.Code = authz.CodeRulePermit
 		}
-		reason.Detail = strings.Join(s.path(subject, s.rules[g.rule].V[0]), " > ")
+		reason.Detail = strings.Join(s.path(subjectOf(r.Subject), s.rules[g.rule].V[0]), " > ")
 		if values := g.condition.describe(&in); values != "" {
 			reason.Detail += "; " + values
 		}
@@ -226,7 +262,7 @@ func (p *Plugin) CouldEver(ctx context.Context, tenant string, subject authz.Ent
 		return false, err
 	}
 	allowed, denied := false, false
-	s.each(subjectOf(subject), typ, "", action, func(g grant, denies bool) {
+	s.each(s.closures[subjectOf(subject)], typ, "", action, func(g grant, denies bool) {
 		canBeTrue, canBeFalse := g.condition.possible(s.schema[typ])
 		if denies {
 			denied = denied || !canBeFalse

@@ -18,9 +18,13 @@ type snapshot struct {
 	schema   Schema
 	invalid  []Finding // errors that make every answer a refusal
 	rules    []Rule
+	types    numbers[string]
+	fields   numbers[object]
+	actions  numbers[string]
 	entries  map[entryKey]*entry
 	parents  map[string][]string // subject or role: the roles it is given
 	closures map[string][]uint32 // subject or role: itself and its roles, as sorted grantee ids
+	users    map[string][]uint32 // the closures of users, by their ids alone
 
 	silent []authz.Reason                   // no rule speaks
 	spoken []atomic.Pointer[[]authz.Reason] // by rule, once it has decided something
@@ -37,13 +41,53 @@ func parseObject(s string) object {
 	return object{typ, field}
 }
 
-type entryKey struct {
-	object
-	action string
+// entryKey is an object and an action by their numbers: four strings to look up for a decision would be most of its
+// time. The numbers of what no rule names are missing from the index, as they should be.
+type entryKey struct{ object, action uint32 }
+
+// everything is the number of a wildcard.
+const everything = 1
+
+// numbers gives objects and actions their numbers.
+type numbers[K comparable] map[K]uint32
+
+func (n numbers[K]) add(k K) uint32 {
+	id, ok := n[k]
+	if !ok {
+		id = uint32(len(n)) + everything + 1 //nolint:gosec // a policy has fewer than 2^32 rows
+		n[k] = id
+	}
+	return id
 }
 
 // entry holds the rules on one object and action.
-type entry struct{ allow, deny []grant }
+type entry struct{ allow, deny grants }
+
+// grants are rules sorted by grantee.
+type grants struct {
+	list []grant
+	// starts says where those of a grantee begin, in lists that are long to search.
+	starts map[uint32]int32
+}
+
+// of returns the grants from a grantee's first one on; there may be none of his.
+func (g *grants) of(grantee uint32) []grant {
+	if g.starts == nil {
+		for i := range g.list {
+			if g.list[i].grantee >= grantee {
+				return g.list[i:]
+			}
+		}
+		return nil
+	}
+	if at, ok := g.starts[grantee]; ok {
+		return g.list[at:]
+	}
+	return nil
+}
+
+// short is how long a list of grants is at most that is searched one by one.
+const short = 8
 
 // grant is a rule without the object and action, which the index knows. Sorted by grantee.
 type grant struct {
@@ -56,8 +100,8 @@ type grant struct {
 // of which it follows the first maxDepth links. Rows with a condition that cannot be read have to be refused before.
 func compile(version uint64, rules []Rule, schema Schema) (*snapshot, error) {
 	s := &snapshot{
-		version: version, schema: schema, rules: rules,
-		entries: map[entryKey]*entry{}, parents: map[string][]string{}, closures: map[string][]uint32{},
+		version: version, schema: schema, rules: rules, types: numbers[string]{}, fields: numbers[object]{}, actions: numbers[string]{},
+		entries: map[entryKey]*entry{}, parents: map[string][]string{}, closures: map[string][]uint32{}, users: map[string][]uint32{},
 		silent: []authz.Reason{{Plugin: name, Code: authz.CodeNoMatchingRule, Version: version}},
 		spoken: make([]atomic.Pointer[[]authz.Reason], len(rules)),
 	}
@@ -83,7 +127,7 @@ func compile(version uint64, rules []Rule, schema Schema) (*snapshot, error) {
 			id = uint32(len(grantees)) //nolint:gosec // a policy has fewer than 2^32 rows
 			grantees[r.V[0]] = id
 		}
-		key := entryKey{obj, r.V[3]}
+		key := s.key(obj, r.V[3])
 		e := s.entries[key]
 		if e == nil {
 			e = &entry{}
@@ -91,31 +135,54 @@ func compile(version uint64, rules []Rule, schema Schema) (*snapshot, error) {
 		}
 		g := grant{id, int32(i), c}
 		if r.V[4] == "deny" {
-			e.deny = append(e.deny, g)
+			e.deny.list = append(e.deny.list, g)
 		} else {
-			e.allow = append(e.allow, g)
+			e.allow.list = append(e.allow.list, g)
 		}
 	}
 	for _, e := range s.entries {
-		e.allow, e.deny = sortGrants(e.allow), sortGrants(e.deny)
+		e.allow.sort()
+		e.deny.sort()
 	}
 	s.close(grantees)
 	return s, nil
+}
+
+// key numbers an object and an action that a rule names. Fields have the odd numbers and types the even ones.
+func (s *snapshot) key(o object, action string) entryKey {
+	key := entryKey{everything, everything}
+	switch {
+	case o.field != "":
+		key.object = s.fields.add(o)*2 + 1
+	case o.typ != wildcard:
+		key.object = s.types.add(o.typ) * 2
+	}
+	if action != wildcard {
+		key.action = s.actions.add(action)
+	}
+	return key
 }
 
 func (s Schema) condition(typ, text string) (*condition, error) {
 	return parseCondition(text, func(attribute string) (Kind, error) { return s.kindOf(typ, attribute) })
 }
 
-// sortGrants orders by grantee and then by rule, and drops rules that repeat an earlier one.
-func sortGrants(gs []grant) []grant {
-	slices.SortFunc(gs, func(a, b grant) int {
+// sort orders by grantee and then by rule, and drops rules that repeat an earlier one.
+func (g *grants) sort() {
+	slices.SortFunc(g.list, func(a, b grant) int {
 		if a.grantee != b.grantee {
 			return int(a.grantee) - int(b.grantee)
 		}
 		return int(a.rule) - int(b.rule)
 	})
-	return slices.CompactFunc(gs, func(a, b grant) bool { return a.grantee == b.grantee && a.condition == b.condition })
+	g.list = slices.CompactFunc(g.list, func(a, b grant) bool { return a.grantee == b.grantee && a.condition == b.condition })
+	if len(g.list) <= short {
+		return
+	}
+	g.starts = map[uint32]int32{}
+	for i := range slices.Backward(g.list) {
+		g.starts[g.list[i].grantee] = int32(i) //nolint:gosec // a policy has fewer than 2^31 rows
+	}
 }
 
 // close computes which grantees every subject stands for.
@@ -133,6 +200,9 @@ func (s *snapshot) close(grantees map[string]uint32) {
 		}
 		slices.Sort(ids)
 		s.closures[subject] = ids
+		if id, isUser := strings.CutPrefix(subject, userPrefix); isUser {
+			s.users[id] = ids
+		}
 	}
 }
 
@@ -206,14 +276,19 @@ type candidates struct {
 
 func (s *snapshot) candidates(typ, field string, action authz.Action) candidates {
 	var c candidates
-	objects := [3]object{{typ, field}, {typ, ""}, {wildcard, ""}}
-	acts := [2]string{string(action), wildcard}
-	for i, o := range objects {
-		if i == 1 && field == "" {
-			continue // the same as the first
+	objects := [3]uint32{0, s.types[typ] * 2, everything}
+	if field != "" {
+		if id := s.fields[object{typ, field}]; id != 0 {
+			objects[0] = id*2 + 1
 		}
+	}
+	acts := [2]uint32{s.actions[string(action)], everything}
+	if action.IsRestricted() {
+		acts[1] = 0
+	}
+	for _, o := range objects {
 		for _, a := range acts {
-			if a == wildcard && action.IsRestricted() {
+			if o == 0 || a == 0 {
 				continue
 			}
 			if e := s.entries[entryKey{o, a}]; e != nil {
@@ -227,22 +302,21 @@ func (s *snapshot) candidates(typ, field string, action authz.Action) candidates
 
 const noRule = -1
 
-// decide answers a complete request, and names the first rule in policy order that decided, as Casbin does.
-func (s *snapshot) decide(subject string, in *input) (authz.Effect, int32) {
-	closure := s.closures[subject]
+// decide answers a complete request of whoever stands for the grantees of a closure, and names the first rule in policy order that decided, as Casbin does.
+func (s *snapshot) decide(closure []uint32, in *input) (authz.Effect, int32) {
 	if len(closure) == 0 {
 		return authz.NotApplicable, noRule
 	}
 	found := s.candidates(in.req.Resource.Type, in.req.Field, in.req.Action)
 	deny, allow := int32(noRule), int32(noRule)
 	for _, e := range found.list[:found.n] {
-		deny = firstRule(closure, e.deny, in, deny, true)
+		deny = firstRule(closure, &e.deny, in, deny, true)
 	}
 	if deny != noRule {
 		return authz.Deny, deny
 	}
 	for _, e := range found.list[:found.n] {
-		allow = firstRule(closure, e.allow, in, allow, false)
+		allow = firstRule(closure, &e.allow, in, allow, false)
 	}
 	if allow != noRule {
 		return authz.Permit, allow
@@ -252,11 +326,12 @@ func (s *snapshot) decide(subject string, in *input) (authz.Effect, int32) {
 
 // firstRule returns the earliest of the rules that is granted to one of the closure and whose condition holds,
 // or best when none comes before it. Rules whose condition is unknown count when they deny.
-func firstRule(closure []uint32, gs []grant, in *input, best int32, unknownHolds bool) int32 {
+func firstRule(closure []uint32, gs *grants, in *input, best int32, unknownHolds bool) int32 {
+	if len(gs.list) == 0 {
+		return best
+	}
 	for _, id := range closure {
-		at, _ := slices.BinarySearchFunc(gs, id, func(g grant, id uint32) int { return int(g.grantee) - int(id) })
-		gs = gs[at:]
-		for _, g := range gs {
+		for _, g := range gs.of(id) {
 			if g.grantee != id {
 				break
 			}
@@ -271,13 +346,12 @@ func firstRule(closure []uint32, gs []grant, in *input, best int32, unknownHolds
 	return best
 }
 
-// each calls f with every rule on the request's object and action that the subject has, in policy order within
+// each calls f with every rule on the request's object and action granted to one of the closure, in policy order within
 // an entry, whatever its condition says.
-func (s *snapshot) each(subject string, typ, field string, action authz.Action, f func(g grant, deny bool)) {
-	closure := s.closures[subject]
+func (s *snapshot) each(closure []uint32, typ, field string, action authz.Action, f func(g grant, deny bool)) {
 	found := s.candidates(typ, field, action)
 	for _, e := range found.list[:found.n] {
-		for i, gs := range [][]grant{e.allow, e.deny} {
+		for i, gs := range [][]grant{e.allow.list, e.deny.list} {
 			for _, g := range gs {
 				if _, ok := slices.BinarySearch(closure, g.grantee); ok {
 					f(g, i == 1)

@@ -168,13 +168,14 @@ func lowerCmp(x authz.Cmp, m Mapper) (writer, error) {
 		return lowerPrefix(x, c)
 	}
 	v, err := c.value(x.Value)
-	if errors.Is(err, ErrNever) && x.Op == authz.NotEqual {
+	switch {
+	case errors.Is(err, ErrNever) && x.Op == authz.NotEqual:
 		return func(t table) *sql.Predicate { return sql.NotNull(t.column(c.Name)) }, nil
-	}
-	if err != nil && !errors.Is(err, ErrNever) {
+	case errors.Is(err, ErrNever):
+		return constant("1 = 0"), nil
+	case err != nil:
 		return nil, fmt.Errorf("attribute %q: %w", x.Field, err)
-	}
-	if v == nil || err != nil {
+	case v == nil:
 		return constant("1 = 0"), nil
 	}
 	_, isText := v.(string)

@@ -166,7 +166,7 @@ func TestPropertyListsShowWhatDecisionsPermit(t *testing.T) {
 		require.NoError(t, err)
 	}
 	each(t, func(w *world) {
-		r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // anybody may know which policies are tried
+		r := rand.New(rand.NewPCG(seed, 0))
 		records := w.strangeRecords(r, 40)
 		types := []string{"Customer", "Deal", "Message", "Call", "Task"}
 		a := actor.From(w.as("manager"))
