@@ -377,7 +377,7 @@ func TestAnEditorWhoIsNoneAnyMoreIsRefusedAtOnce(t *testing.T) {
 		w.exec(`DELETE FROM policy_rules WHERE v0 = ? AND v1 = 'role:admin'`, w.userSubject("manager"))
 		w.exec(`UPDATE policy_heads SET version = 3 WHERE tenant_id = ?`, w.tenant)
 		a := w.ask("manager", apply, vars{"v": 3, "d": object{"add": lines(w.rule("role:viewer", "Customer", "read", "allow", "any"))}})
-		w.Equal("FORBIDDEN", a.code(), a.raw)
+		w.Equal("FORBIDDEN", a.refusal(), "not for what he would give: %s", a.raw)
 	})
 }
 

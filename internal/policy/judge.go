@@ -304,7 +304,7 @@ func (s *Service) lockout(ctx context.Context, q store.Querier, before, after Po
 	if err != nil || len(had) == 0 {
 		return err
 	}
-	return refuse(ErrLockout, "There would be no active user left who can edit the policy.", nil)
+	return refuse(ErrLockout, "The tenant would be left without an active user who can edit its policy.", nil)
 }
 
 // LockEditors lists the active users who can edit a tenant's policy, and keeps

@@ -70,8 +70,20 @@ func refuse(kind error, message string, extensions map[string]any, fields ...str
 		shown.Extensions["cause"] = cause
 	}
 	maps.Copy(shown.Extensions, extensions)
-	return fmt.Errorf("%w: %w", kind, shown)
+	return &refusal{kind, shown}
 }
+
+// refusal is an error of this package that says to people what it says to
+// clients.
+type refusal struct {
+	kind  error
+	shown *record.Error
+}
+
+func (r *refusal) Error() string { return r.shown.Message }
+
+// Unwrap lets errors.Is find the kind and errors.As what clients are told.
+func (r *refusal) Unwrap() []error { return []error{r.kind, r.shown} }
 
 // Duty is a set of roles of which no user and no role may have two, inherited
 // ones included.

@@ -190,9 +190,12 @@ func (s *Service) DeleteTest(ctx context.Context, tenant gid.ID, name string) er
 
 func (s *Service) changeTests(ctx context.Context, tenant gid.ID, action, name string, do func(context.Context, *store.Tx, Policy) error) error {
 	by := actor.From(ctx)
-	if by == nil {
+	switch {
+	case by == nil:
 		by = actor.ForSystem(tenant)
 		ctx = actor.With(ctx, by)
+	case by.Tenant != tenant:
+		return refuse(ErrForbidden, "The policy does not allow this.", nil)
 	}
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		p, err := lock(ctx, tx, tenant) // so that no change slips past a test that is being stored
