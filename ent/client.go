@@ -29,7 +29,9 @@ import (
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
 	"github.com/lethe-crm/lethe/ent/policyhead"
+	"github.com/lethe-crm/lethe/ent/policyrevision"
 	"github.com/lethe-crm/lethe/ent/policyrule"
+	"github.com/lethe-crm/lethe/ent/policytest"
 	"github.com/lethe-crm/lethe/ent/recipient"
 	"github.com/lethe-crm/lethe/ent/recordnumber"
 	"github.com/lethe-crm/lethe/ent/secret"
@@ -73,8 +75,12 @@ type Client struct {
 	OperationItem *OperationItemClient
 	// PolicyHead is the client for interacting with the PolicyHead builders.
 	PolicyHead *PolicyHeadClient
+	// PolicyRevision is the client for interacting with the PolicyRevision builders.
+	PolicyRevision *PolicyRevisionClient
 	// PolicyRule is the client for interacting with the PolicyRule builders.
 	PolicyRule *PolicyRuleClient
+	// PolicyTest is the client for interacting with the PolicyTest builders.
+	PolicyTest *PolicyTestClient
 	// Recipient is the client for interacting with the Recipient builders.
 	Recipient *RecipientClient
 	// RecordNumber is the client for interacting with the RecordNumber builders.
@@ -119,7 +125,9 @@ func (c *Client) init() {
 	c.Operation = NewOperationClient(c.config)
 	c.OperationItem = NewOperationItemClient(c.config)
 	c.PolicyHead = NewPolicyHeadClient(c.config)
+	c.PolicyRevision = NewPolicyRevisionClient(c.config)
 	c.PolicyRule = NewPolicyRuleClient(c.config)
+	c.PolicyTest = NewPolicyTestClient(c.config)
 	c.Recipient = NewRecipientClient(c.config)
 	c.RecordNumber = NewRecordNumberClient(c.config)
 	c.Secret = NewSecretClient(c.config)
@@ -220,32 +228,34 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 	cfg := c.config
 	cfg.driver = tx
 	return &Tx{
-		ctx:           ctx,
-		config:        cfg,
-		ApiToken:      NewApiTokenClient(cfg),
-		Attachment:    NewAttachmentClient(cfg),
-		AuditEvent:    NewAuditEventClient(cfg),
-		Call:          NewCallClient(cfg),
-		Contact:       NewContactClient(cfg),
-		Customer:      NewCustomerClient(cfg),
-		Deal:          NewDealClient(cfg),
-		Message:       NewMessageClient(cfg),
-		Note:          NewNoteClient(cfg),
-		NumberCounter: NewNumberCounterClient(cfg),
-		Operation:     NewOperationClient(cfg),
-		OperationItem: NewOperationItemClient(cfg),
-		PolicyHead:    NewPolicyHeadClient(cfg),
-		PolicyRule:    NewPolicyRuleClient(cfg),
-		Recipient:     NewRecipientClient(cfg),
-		RecordNumber:  NewRecordNumberClient(cfg),
-		Secret:        NewSecretClient(cfg),
-		Session:       NewSessionClient(cfg),
-		SignInLink:    NewSignInLinkClient(cfg),
-		Task:          NewTaskClient(cfg),
-		Team:          NewTeamClient(cfg),
-		Tenant:        NewTenantClient(cfg),
-		Tombstone:     NewTombstoneClient(cfg),
-		User:          NewUserClient(cfg),
+		ctx:            ctx,
+		config:         cfg,
+		ApiToken:       NewApiTokenClient(cfg),
+		Attachment:     NewAttachmentClient(cfg),
+		AuditEvent:     NewAuditEventClient(cfg),
+		Call:           NewCallClient(cfg),
+		Contact:        NewContactClient(cfg),
+		Customer:       NewCustomerClient(cfg),
+		Deal:           NewDealClient(cfg),
+		Message:        NewMessageClient(cfg),
+		Note:           NewNoteClient(cfg),
+		NumberCounter:  NewNumberCounterClient(cfg),
+		Operation:      NewOperationClient(cfg),
+		OperationItem:  NewOperationItemClient(cfg),
+		PolicyHead:     NewPolicyHeadClient(cfg),
+		PolicyRevision: NewPolicyRevisionClient(cfg),
+		PolicyRule:     NewPolicyRuleClient(cfg),
+		PolicyTest:     NewPolicyTestClient(cfg),
+		Recipient:      NewRecipientClient(cfg),
+		RecordNumber:   NewRecordNumberClient(cfg),
+		Secret:         NewSecretClient(cfg),
+		Session:        NewSessionClient(cfg),
+		SignInLink:     NewSignInLinkClient(cfg),
+		Task:           NewTaskClient(cfg),
+		Team:           NewTeamClient(cfg),
+		Tenant:         NewTenantClient(cfg),
+		Tombstone:      NewTombstoneClient(cfg),
+		User:           NewUserClient(cfg),
 	}, nil
 }
 
@@ -263,32 +273,34 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 	cfg := c.config
 	cfg.driver = &txDriver{tx: tx, drv: c.driver}
 	return &Tx{
-		ctx:           ctx,
-		config:        cfg,
-		ApiToken:      NewApiTokenClient(cfg),
-		Attachment:    NewAttachmentClient(cfg),
-		AuditEvent:    NewAuditEventClient(cfg),
-		Call:          NewCallClient(cfg),
-		Contact:       NewContactClient(cfg),
-		Customer:      NewCustomerClient(cfg),
-		Deal:          NewDealClient(cfg),
-		Message:       NewMessageClient(cfg),
-		Note:          NewNoteClient(cfg),
-		NumberCounter: NewNumberCounterClient(cfg),
-		Operation:     NewOperationClient(cfg),
-		OperationItem: NewOperationItemClient(cfg),
-		PolicyHead:    NewPolicyHeadClient(cfg),
-		PolicyRule:    NewPolicyRuleClient(cfg),
-		Recipient:     NewRecipientClient(cfg),
-		RecordNumber:  NewRecordNumberClient(cfg),
-		Secret:        NewSecretClient(cfg),
-		Session:       NewSessionClient(cfg),
-		SignInLink:    NewSignInLinkClient(cfg),
-		Task:          NewTaskClient(cfg),
-		Team:          NewTeamClient(cfg),
-		Tenant:        NewTenantClient(cfg),
-		Tombstone:     NewTombstoneClient(cfg),
-		User:          NewUserClient(cfg),
+		ctx:            ctx,
+		config:         cfg,
+		ApiToken:       NewApiTokenClient(cfg),
+		Attachment:     NewAttachmentClient(cfg),
+		AuditEvent:     NewAuditEventClient(cfg),
+		Call:           NewCallClient(cfg),
+		Contact:        NewContactClient(cfg),
+		Customer:       NewCustomerClient(cfg),
+		Deal:           NewDealClient(cfg),
+		Message:        NewMessageClient(cfg),
+		Note:           NewNoteClient(cfg),
+		NumberCounter:  NewNumberCounterClient(cfg),
+		Operation:      NewOperationClient(cfg),
+		OperationItem:  NewOperationItemClient(cfg),
+		PolicyHead:     NewPolicyHeadClient(cfg),
+		PolicyRevision: NewPolicyRevisionClient(cfg),
+		PolicyRule:     NewPolicyRuleClient(cfg),
+		PolicyTest:     NewPolicyTestClient(cfg),
+		Recipient:      NewRecipientClient(cfg),
+		RecordNumber:   NewRecordNumberClient(cfg),
+		Secret:         NewSecretClient(cfg),
+		Session:        NewSessionClient(cfg),
+		SignInLink:     NewSignInLinkClient(cfg),
+		Task:           NewTaskClient(cfg),
+		Team:           NewTeamClient(cfg),
+		Tenant:         NewTenantClient(cfg),
+		Tombstone:      NewTombstoneClient(cfg),
+		User:           NewUserClient(cfg),
 	}, nil
 }
 
@@ -320,8 +332,9 @@ func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
 		c.ApiToken, c.Attachment, c.AuditEvent, c.Call, c.Contact, c.Customer, c.Deal,
 		c.Message, c.Note, c.NumberCounter, c.Operation, c.OperationItem, c.PolicyHead,
-		c.PolicyRule, c.Recipient, c.RecordNumber, c.Secret, c.Session, c.SignInLink,
-		c.Task, c.Team, c.Tenant, c.Tombstone, c.User,
+		c.PolicyRevision, c.PolicyRule, c.PolicyTest, c.Recipient, c.RecordNumber,
+		c.Secret, c.Session, c.SignInLink, c.Task, c.Team, c.Tenant, c.Tombstone,
+		c.User,
 	} {
 		n.Use(hooks...)
 	}
@@ -333,8 +346,9 @@ func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
 		c.ApiToken, c.Attachment, c.AuditEvent, c.Call, c.Contact, c.Customer, c.Deal,
 		c.Message, c.Note, c.NumberCounter, c.Operation, c.OperationItem, c.PolicyHead,
-		c.PolicyRule, c.Recipient, c.RecordNumber, c.Secret, c.Session, c.SignInLink,
-		c.Task, c.Team, c.Tenant, c.Tombstone, c.User,
+		c.PolicyRevision, c.PolicyRule, c.PolicyTest, c.Recipient, c.RecordNumber,
+		c.Secret, c.Session, c.SignInLink, c.Task, c.Team, c.Tenant, c.Tombstone,
+		c.User,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -369,8 +383,12 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.OperationItem.mutate(ctx, m)
 	case *PolicyHeadMutation:
 		return c.PolicyHead.mutate(ctx, m)
+	case *PolicyRevisionMutation:
+		return c.PolicyRevision.mutate(ctx, m)
 	case *PolicyRuleMutation:
 		return c.PolicyRule.mutate(ctx, m)
+	case *PolicyTestMutation:
+		return c.PolicyTest.mutate(ctx, m)
 	case *RecipientMutation:
 		return c.Recipient.mutate(ctx, m)
 	case *RecordNumberMutation:
@@ -3277,6 +3295,155 @@ func (c *PolicyHeadClient) mutate(ctx context.Context, m *PolicyHeadMutation) (V
 	}
 }
 
+// PolicyRevisionClient is a client for the PolicyRevision schema.
+type PolicyRevisionClient struct {
+	config
+}
+
+// NewPolicyRevisionClient returns a client for the PolicyRevision from the given config.
+func NewPolicyRevisionClient(c config) *PolicyRevisionClient {
+	return &PolicyRevisionClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `policyrevision.Hooks(f(g(h())))`.
+func (c *PolicyRevisionClient) Use(hooks ...Hook) {
+	c.hooks.PolicyRevision = append(c.hooks.PolicyRevision, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `policyrevision.Intercept(f(g(h())))`.
+func (c *PolicyRevisionClient) Intercept(interceptors ...Interceptor) {
+	c.inters.PolicyRevision = append(c.inters.PolicyRevision, interceptors...)
+}
+
+// Create returns a builder for creating a PolicyRevision entity.
+func (c *PolicyRevisionClient) Create() *PolicyRevisionCreate {
+	mutation := newPolicyRevisionMutation(c.config, OpCreate)
+	return &PolicyRevisionCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of PolicyRevision entities.
+func (c *PolicyRevisionClient) CreateBulk(builders ...*PolicyRevisionCreate) *PolicyRevisionCreateBulk {
+	return &PolicyRevisionCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *PolicyRevisionClient) MapCreateBulk(slice any, setFunc func(*PolicyRevisionCreate, int)) *PolicyRevisionCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &PolicyRevisionCreateBulk{err: fmt.Errorf("calling to PolicyRevisionClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*PolicyRevisionCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &PolicyRevisionCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for PolicyRevision.
+func (c *PolicyRevisionClient) Update() *PolicyRevisionUpdate {
+	mutation := newPolicyRevisionMutation(c.config, OpUpdate)
+	return &PolicyRevisionUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *PolicyRevisionClient) UpdateOne(_m *PolicyRevision) *PolicyRevisionUpdateOne {
+	mutation := newPolicyRevisionMutation(c.config, OpUpdateOne, withPolicyRevision(_m))
+	return &PolicyRevisionUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *PolicyRevisionClient) UpdateOneID(id gid.ID) *PolicyRevisionUpdateOne {
+	mutation := newPolicyRevisionMutation(c.config, OpUpdateOne, withPolicyRevisionID(id))
+	return &PolicyRevisionUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for PolicyRevision.
+func (c *PolicyRevisionClient) Delete() *PolicyRevisionDelete {
+	mutation := newPolicyRevisionMutation(c.config, OpDelete)
+	return &PolicyRevisionDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *PolicyRevisionClient) DeleteOne(_m *PolicyRevision) *PolicyRevisionDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *PolicyRevisionClient) DeleteOneID(id gid.ID) *PolicyRevisionDeleteOne {
+	builder := c.Delete().Where(policyrevision.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &PolicyRevisionDeleteOne{builder}
+}
+
+// Query returns a query builder for PolicyRevision.
+func (c *PolicyRevisionClient) Query() *PolicyRevisionQuery {
+	return &PolicyRevisionQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypePolicyRevision},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a PolicyRevision entity by its id.
+func (c *PolicyRevisionClient) Get(ctx context.Context, id gid.ID) (*PolicyRevision, error) {
+	return c.Query().Where(policyrevision.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *PolicyRevisionClient) GetX(ctx context.Context, id gid.ID) *PolicyRevision {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// QueryAuthor queries the author edge of a PolicyRevision.
+func (c *PolicyRevisionClient) QueryAuthor(_m *PolicyRevision) *UserQuery {
+	query := (&UserClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(policyrevision.Table, policyrevision.FieldID, id),
+			sqlgraph.To(user.Table, user.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, policyrevision.AuthorTable, policyrevision.AuthorColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// Hooks returns the client hooks.
+func (c *PolicyRevisionClient) Hooks() []Hook {
+	return c.hooks.PolicyRevision
+}
+
+// Interceptors returns the client interceptors.
+func (c *PolicyRevisionClient) Interceptors() []Interceptor {
+	return c.inters.PolicyRevision
+}
+
+func (c *PolicyRevisionClient) mutate(ctx context.Context, m *PolicyRevisionMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&PolicyRevisionCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&PolicyRevisionUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&PolicyRevisionUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&PolicyRevisionDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown PolicyRevision mutation op: %q", m.Op())
+	}
+}
+
 // PolicyRuleClient is a client for the PolicyRule schema.
 type PolicyRuleClient struct {
 	config
@@ -3407,6 +3574,139 @@ func (c *PolicyRuleClient) mutate(ctx context.Context, m *PolicyRuleMutation) (V
 		return (&PolicyRuleDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("ent: unknown PolicyRule mutation op: %q", m.Op())
+	}
+}
+
+// PolicyTestClient is a client for the PolicyTest schema.
+type PolicyTestClient struct {
+	config
+}
+
+// NewPolicyTestClient returns a client for the PolicyTest from the given config.
+func NewPolicyTestClient(c config) *PolicyTestClient {
+	return &PolicyTestClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `policytest.Hooks(f(g(h())))`.
+func (c *PolicyTestClient) Use(hooks ...Hook) {
+	c.hooks.PolicyTest = append(c.hooks.PolicyTest, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `policytest.Intercept(f(g(h())))`.
+func (c *PolicyTestClient) Intercept(interceptors ...Interceptor) {
+	c.inters.PolicyTest = append(c.inters.PolicyTest, interceptors...)
+}
+
+// Create returns a builder for creating a PolicyTest entity.
+func (c *PolicyTestClient) Create() *PolicyTestCreate {
+	mutation := newPolicyTestMutation(c.config, OpCreate)
+	return &PolicyTestCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of PolicyTest entities.
+func (c *PolicyTestClient) CreateBulk(builders ...*PolicyTestCreate) *PolicyTestCreateBulk {
+	return &PolicyTestCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *PolicyTestClient) MapCreateBulk(slice any, setFunc func(*PolicyTestCreate, int)) *PolicyTestCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &PolicyTestCreateBulk{err: fmt.Errorf("calling to PolicyTestClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*PolicyTestCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &PolicyTestCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for PolicyTest.
+func (c *PolicyTestClient) Update() *PolicyTestUpdate {
+	mutation := newPolicyTestMutation(c.config, OpUpdate)
+	return &PolicyTestUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *PolicyTestClient) UpdateOne(_m *PolicyTest) *PolicyTestUpdateOne {
+	mutation := newPolicyTestMutation(c.config, OpUpdateOne, withPolicyTest(_m))
+	return &PolicyTestUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *PolicyTestClient) UpdateOneID(id gid.ID) *PolicyTestUpdateOne {
+	mutation := newPolicyTestMutation(c.config, OpUpdateOne, withPolicyTestID(id))
+	return &PolicyTestUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for PolicyTest.
+func (c *PolicyTestClient) Delete() *PolicyTestDelete {
+	mutation := newPolicyTestMutation(c.config, OpDelete)
+	return &PolicyTestDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *PolicyTestClient) DeleteOne(_m *PolicyTest) *PolicyTestDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *PolicyTestClient) DeleteOneID(id gid.ID) *PolicyTestDeleteOne {
+	builder := c.Delete().Where(policytest.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &PolicyTestDeleteOne{builder}
+}
+
+// Query returns a query builder for PolicyTest.
+func (c *PolicyTestClient) Query() *PolicyTestQuery {
+	return &PolicyTestQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypePolicyTest},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a PolicyTest entity by its id.
+func (c *PolicyTestClient) Get(ctx context.Context, id gid.ID) (*PolicyTest, error) {
+	return c.Query().Where(policytest.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *PolicyTestClient) GetX(ctx context.Context, id gid.ID) *PolicyTest {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *PolicyTestClient) Hooks() []Hook {
+	return c.hooks.PolicyTest
+}
+
+// Interceptors returns the client interceptors.
+func (c *PolicyTestClient) Interceptors() []Interceptor {
+	return c.inters.PolicyTest
+}
+
+func (c *PolicyTestClient) mutate(ctx context.Context, m *PolicyTestMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&PolicyTestCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&PolicyTestUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&PolicyTestUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&PolicyTestDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown PolicyTest mutation op: %q", m.Op())
 	}
 }
 
@@ -4920,14 +5220,14 @@ func (c *UserClient) mutate(ctx context.Context, m *UserMutation) (Value, error)
 type (
 	hooks struct {
 		ApiToken, Attachment, AuditEvent, Call, Contact, Customer, Deal, Message, Note,
-		NumberCounter, Operation, OperationItem, PolicyHead, PolicyRule, Recipient,
-		RecordNumber, Secret, Session, SignInLink, Task, Team, Tenant, Tombstone,
-		User []ent.Hook
+		NumberCounter, Operation, OperationItem, PolicyHead, PolicyRevision,
+		PolicyRule, PolicyTest, Recipient, RecordNumber, Secret, Session, SignInLink,
+		Task, Team, Tenant, Tombstone, User []ent.Hook
 	}
 	inters struct {
 		ApiToken, Attachment, AuditEvent, Call, Contact, Customer, Deal, Message, Note,
-		NumberCounter, Operation, OperationItem, PolicyHead, PolicyRule, Recipient,
-		RecordNumber, Secret, Session, SignInLink, Task, Team, Tenant, Tombstone,
-		User []ent.Interceptor
+		NumberCounter, Operation, OperationItem, PolicyHead, PolicyRevision,
+		PolicyRule, PolicyTest, Recipient, RecordNumber, Secret, Session, SignInLink,
+		Task, Team, Tenant, Tombstone, User []ent.Interceptor
 	}
 )

@@ -25,7 +25,9 @@ import (
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
 	"github.com/lethe-crm/lethe/ent/policyhead"
+	"github.com/lethe-crm/lethe/ent/policyrevision"
 	"github.com/lethe-crm/lethe/ent/policyrule"
+	"github.com/lethe-crm/lethe/ent/policytest"
 	"github.com/lethe-crm/lethe/ent/recipient"
 	"github.com/lethe-crm/lethe/ent/recordnumber"
 	"github.com/lethe-crm/lethe/ent/secret"
@@ -96,30 +98,32 @@ var (
 func checkColumn(t, c string) error {
 	initCheck.Do(func() {
 		columnCheck = sql.NewColumnCheck(map[string]func(string) bool{
-			apitoken.Table:      apitoken.ValidColumn,
-			attachment.Table:    attachment.ValidColumn,
-			auditevent.Table:    auditevent.ValidColumn,
-			call.Table:          call.ValidColumn,
-			contact.Table:       contact.ValidColumn,
-			customer.Table:      customer.ValidColumn,
-			deal.Table:          deal.ValidColumn,
-			message.Table:       message.ValidColumn,
-			note.Table:          note.ValidColumn,
-			numbercounter.Table: numbercounter.ValidColumn,
-			operation.Table:     operation.ValidColumn,
-			operationitem.Table: operationitem.ValidColumn,
-			policyhead.Table:    policyhead.ValidColumn,
-			policyrule.Table:    policyrule.ValidColumn,
-			recipient.Table:     recipient.ValidColumn,
-			recordnumber.Table:  recordnumber.ValidColumn,
-			secret.Table:        secret.ValidColumn,
-			session.Table:       session.ValidColumn,
-			signinlink.Table:    signinlink.ValidColumn,
-			task.Table:          task.ValidColumn,
-			team.Table:          team.ValidColumn,
-			tenant.Table:        tenant.ValidColumn,
-			tombstone.Table:     tombstone.ValidColumn,
-			user.Table:          user.ValidColumn,
+			apitoken.Table:       apitoken.ValidColumn,
+			attachment.Table:     attachment.ValidColumn,
+			auditevent.Table:     auditevent.ValidColumn,
+			call.Table:           call.ValidColumn,
+			contact.Table:        contact.ValidColumn,
+			customer.Table:       customer.ValidColumn,
+			deal.Table:           deal.ValidColumn,
+			message.Table:        message.ValidColumn,
+			note.Table:           note.ValidColumn,
+			numbercounter.Table:  numbercounter.ValidColumn,
+			operation.Table:      operation.ValidColumn,
+			operationitem.Table:  operationitem.ValidColumn,
+			policyhead.Table:     policyhead.ValidColumn,
+			policyrevision.Table: policyrevision.ValidColumn,
+			policyrule.Table:     policyrule.ValidColumn,
+			policytest.Table:     policytest.ValidColumn,
+			recipient.Table:      recipient.ValidColumn,
+			recordnumber.Table:   recordnumber.ValidColumn,
+			secret.Table:         secret.ValidColumn,
+			session.Table:        session.ValidColumn,
+			signinlink.Table:     signinlink.ValidColumn,
+			task.Table:           task.ValidColumn,
+			team.Table:           team.ValidColumn,
+			tenant.Table:         tenant.ValidColumn,
+			tombstone.Table:      tombstone.ValidColumn,
+			user.Table:           user.ValidColumn,
 		})
 	})
 	return columnCheck(t, c)

@@ -20,6 +20,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
+	"github.com/lethe-crm/lethe/ent/policyrevision"
 	"github.com/lethe-crm/lethe/ent/recipient"
 	"github.com/lethe-crm/lethe/ent/task"
 	"github.com/lethe-crm/lethe/ent/team"
@@ -4060,6 +4061,109 @@ type operationitemPaginateArgs struct {
 
 func newOperationItemPaginateArgs(rv map[string]any, err error) (*operationitemPaginateArgs, error) {
 	args := &operationitemPaginateArgs{}
+	if err != nil || rv == nil {
+		return args, err
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	return args, nil
+}
+
+// CollectNodes is CollectFields for a field of the selection other than the one being resolved.
+func (_q *PolicyRevisionQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
+	return _q.collectField(ctx, false, graphql.GetOperationContext(ctx), field, policyrevisionImplementors...)
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *PolicyRevisionQuery) CollectFields(ctx context.Context, satisfies ...string) (*PolicyRevisionQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *PolicyRevisionQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, satisfies ...string) error {
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(policyrevision.Columns))
+		selectedFields = []string{policyrevision.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "author":
+			query := _q.withAuthor
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withAuthor = query
+			if _, ok := fieldSeen[policyrevision.FieldAuthorID]; !ok {
+				selectedFields = append(selectedFields, policyrevision.FieldAuthorID)
+				fieldSeen[policyrevision.FieldAuthorID] = struct{}{}
+			}
+		case "version":
+			if _, ok := fieldSeen[policyrevision.FieldVersion]; !ok {
+				selectedFields = append(selectedFields, policyrevision.FieldVersion)
+				fieldSeen[policyrevision.FieldVersion] = struct{}{}
+			}
+		case "message":
+			if _, ok := fieldSeen[policyrevision.FieldMessage]; !ok {
+				selectedFields = append(selectedFields, policyrevision.FieldMessage)
+				fieldSeen[policyrevision.FieldMessage] = struct{}{}
+			}
+		case "csv":
+			if _, ok := fieldSeen[policyrevision.FieldCsv]; !ok {
+				selectedFields = append(selectedFields, policyrevision.FieldCsv)
+				fieldSeen[policyrevision.FieldCsv] = struct{}{}
+			}
+		case "createdAt":
+			if _, ok := fieldSeen[policyrevision.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, policyrevision.FieldCreatedAt)
+				fieldSeen[policyrevision.FieldCreatedAt] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if unknownSeen {
+		_q.ctx.Fields = nil
+	} else {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type policyrevisionPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []PolicyRevisionPaginateOption
+}
+
+func newPolicyRevisionPaginateArgs(rv map[string]any, err error) (*policyrevisionPaginateArgs, error) {
+	args := &policyrevisionPaginateArgs{}
 	if err != nil || rv == nil {
 		return args, err
 	}

@@ -989,6 +989,14 @@ func (_m *Operation) Items(
 	return _m.QueryItems().Unique(false).Paginate(ctx, after, first, before, last, opts...)
 }
 
+func (_m *PolicyRevision) Author(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.AuthorOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryAuthor().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
 func (_m *Task) Owner(ctx context.Context) (*User, error) {
 	result, err := _m.Edges.OwnerOrErr()
 	if IsNotLoaded(err) {

@@ -78,6 +78,11 @@ var operationitemImplementors = []string{"OperationItem", "Node"}
 // IsNode implements the Node interface check for GQLGen.
 func (*OperationItem) IsNode() {}
 
+var policyrevisionImplementors = []string{"PolicyRevision", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*PolicyRevision) IsNode() {}
+
 var recipientImplementors = []string{"Recipient", "Node"}
 
 // IsNode implements the Node interface check for GQLGen.

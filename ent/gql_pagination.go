@@ -27,6 +27,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
+	"github.com/lethe-crm/lethe/ent/policyrevision"
 	"github.com/lethe-crm/lethe/ent/recipient"
 	"github.com/lethe-crm/lethe/ent/task"
 	"github.com/lethe-crm/lethe/ent/team"
@@ -3740,6 +3741,273 @@ func (_m *OperationItem) ToEdge(order *OperationItemOrder) *OperationItemEdge {
 		order = DefaultOperationItemOrder
 	}
 	return &OperationItemEdge{
+		Node:   _m,
+		Cursor: order.Field.toCursor(_m),
+	}
+}
+
+// PolicyRevisionEdge is the edge representation of PolicyRevision.
+type PolicyRevisionEdge struct {
+	Node   *PolicyRevision `json:"node"`
+	Cursor Cursor          `json:"cursor"`
+}
+
+// PolicyRevisionConnection is the connection containing edges to PolicyRevision.
+type PolicyRevisionConnection struct {
+	Edges      []*PolicyRevisionEdge `json:"edges"`
+	PageInfo   PageInfo              `json:"pageInfo"`
+	TotalCount int                   `json:"totalCount"`
+}
+
+// Nodes are the nodes of the edges.
+func (c *PolicyRevisionConnection) Nodes() []*PolicyRevision {
+	nodes := make([]*PolicyRevision, len(c.Edges))
+	for i := range c.Edges {
+		nodes[i] = c.Edges[i].Node
+	}
+	return nodes
+}
+
+func (c *PolicyRevisionConnection) build(nodes []*PolicyRevision, pager *policyrevisionPager, after *Cursor, first *int, before *Cursor, last *int) {
+	c.PageInfo.HasNextPage = before != nil
+	c.PageInfo.HasPreviousPage = after != nil
+	if first != nil && *first+1 == len(nodes) {
+		c.PageInfo.HasNextPage = true
+		nodes = nodes[:len(nodes)-1]
+	} else if last != nil && *last+1 == len(nodes) {
+		c.PageInfo.HasPreviousPage = true
+		nodes = nodes[:len(nodes)-1]
+	}
+	var nodeAt func(int) *PolicyRevision
+	if last != nil {
+		n := len(nodes) - 1
+		nodeAt = func(i int) *PolicyRevision {
+			return nodes[n-i]
+		}
+	} else {
+		nodeAt = func(i int) *PolicyRevision {
+			return nodes[i]
+		}
+	}
+	c.Edges = make([]*PolicyRevisionEdge, len(nodes))
+	for i := range nodes {
+		node := nodeAt(i)
+		c.Edges[i] = &PolicyRevisionEdge{
+			Node:   node,
+			Cursor: pager.toCursor(node),
+		}
+	}
+	if l := len(c.Edges); l > 0 {
+		c.PageInfo.StartCursor = &c.Edges[0].Cursor
+		c.PageInfo.EndCursor = &c.Edges[l-1].Cursor
+	}
+}
+
+// PolicyRevisionPaginateOption enables pagination customization.
+type PolicyRevisionPaginateOption func(*policyrevisionPager) error
+
+// WithPolicyRevisionOrder configures pagination ordering.
+func WithPolicyRevisionOrder(order *PolicyRevisionOrder) PolicyRevisionPaginateOption {
+	if order == nil {
+		order = DefaultPolicyRevisionOrder
+	}
+	o := *order
+	return func(pager *policyrevisionPager) error {
+		if err := o.Direction.Validate(); err != nil {
+			return err
+		}
+		if o.Field == nil {
+			o.Field = DefaultPolicyRevisionOrder.Field
+		}
+		pager.order = &o
+		return nil
+	}
+}
+
+// WithPolicyRevisionFilter configures pagination filter.
+func WithPolicyRevisionFilter(filter func(*PolicyRevisionQuery) (*PolicyRevisionQuery, error)) PolicyRevisionPaginateOption {
+	return func(pager *policyrevisionPager) error {
+		if filter == nil {
+			return errors.New("PolicyRevisionQuery filter cannot be nil")
+		}
+		pager.filter = filter
+		return nil
+	}
+}
+
+type policyrevisionPager struct {
+	reverse bool
+	order   *PolicyRevisionOrder
+	filter  func(*PolicyRevisionQuery) (*PolicyRevisionQuery, error)
+}
+
+func newPolicyRevisionPager(opts []PolicyRevisionPaginateOption, reverse bool) (*policyrevisionPager, error) {
+	pager := &policyrevisionPager{reverse: reverse}
+	for _, opt := range opts {
+		if err := opt(pager); err != nil {
+			return nil, err
+		}
+	}
+	if pager.order == nil {
+		pager.order = DefaultPolicyRevisionOrder
+	}
+	return pager, nil
+}
+
+func (p *policyrevisionPager) applyFilter(query *PolicyRevisionQuery) (*PolicyRevisionQuery, error) {
+	if p.filter != nil {
+		filtered, err := p.filter(query)
+		if err != nil {
+			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+		}
+		return filtered, nil
+	}
+	return query, nil
+}
+
+func (p *policyrevisionPager) toCursor(_m *PolicyRevision) Cursor {
+	return p.order.Field.toCursor(_m)
+}
+
+func (p *policyrevisionPager) applyCursors(query *PolicyRevisionQuery, after, before *Cursor) (*PolicyRevisionQuery, error) {
+	sample := p.order.Field.toCursor(&PolicyRevision{}).Value
+	for _, cut := range []struct {
+		arg       string
+		cursor    *Cursor
+		direction OrderDirection
+	}{
+		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
+	} {
+		if cut.cursor != nil && (cut.cursor.ID.Type() != gidTypeOfPolicyRevision || !sameKind(cut.cursor.Value, sample)) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another list or order"))
+		}
+		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultPolicyRevisionOrder.Field.column, p.order.Field.column, cut.direction) {
+			query = query.Where(predicate)
+		}
+	}
+	return query, nil
+}
+
+func (p *policyrevisionPager) applyOrder(query *PolicyRevisionQuery) *PolicyRevisionQuery {
+	direction := p.order.Direction
+	if p.reverse {
+		direction = direction.Reverse()
+	}
+	query = query.Order(p.order.Field.toTerm(direction.OrderTermOption()))
+	if p.order.Field != DefaultPolicyRevisionOrder.Field {
+		query = query.Order(DefaultPolicyRevisionOrder.Field.toTerm(direction.OrderTermOption()))
+	}
+	if len(query.ctx.Fields) > 0 {
+		query.ctx.AppendFieldOnce(p.order.Field.column)
+	}
+	return query
+}
+
+func (p *policyrevisionPager) orderExpr(query *PolicyRevisionQuery) sql.Querier {
+	direction := p.order.Direction
+	if p.reverse {
+		direction = direction.Reverse()
+	}
+	if len(query.ctx.Fields) > 0 {
+		query.ctx.AppendFieldOnce(p.order.Field.column)
+	}
+	return sql.ExprFunc(func(b *sql.Builder) {
+		b.Ident(p.order.Field.column).Pad().WriteString(string(direction))
+		if p.order.Field != DefaultPolicyRevisionOrder.Field {
+			b.Comma().Ident(DefaultPolicyRevisionOrder.Field.column).Pad().WriteString(string(direction))
+		}
+	})
+}
+
+// Paginate executes the query and returns a relay based cursor connection to PolicyRevision.
+func (_m *PolicyRevisionQuery) Paginate(
+	ctx context.Context, after *Cursor, first *int,
+	before *Cursor, last *int, opts ...PolicyRevisionPaginateOption,
+) (*PolicyRevisionConnection, error) {
+	if err := validateFirstLast(first, last); err != nil {
+		return nil, err
+	}
+	pager, err := newPolicyRevisionPager(opts, last != nil)
+	if err != nil {
+		return nil, err
+	}
+	if _m, err = pager.applyFilter(_m); err != nil {
+		return nil, err
+	}
+	conn := &PolicyRevisionConnection{Edges: []*PolicyRevisionEdge{}}
+	opCtx, all := (*graphql.OperationContext)(nil), true
+	var selected *graphql.CollectedField
+	if fc := graphql.GetFieldContext(ctx); fc != nil {
+		opCtx = graphql.GetOperationContext(ctx)
+		if selected, all, err = selectedNodes(opCtx, fc.Field); err != nil {
+			return nil, err
+		}
+		if selectedField(opCtx, fc.Field, totalCountField) != nil {
+			c := _m.Clone()
+			c.ctx.Fields = nil
+			if conn.TotalCount, err = c.Count(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !all {
+		return conn, nil
+	}
+	if _m, err = pager.applyCursors(_m, after, before); err != nil {
+		return nil, err
+	}
+	limit := paginateLimit(first, last)
+	_m.Limit(limit)
+	if selected != nil {
+		if err := _m.collectField(ctx, false, opCtx, *selected, policyrevisionImplementors...); err != nil {
+			return nil, err
+		}
+	}
+	_m = pager.applyOrder(_m)
+	nodes, err := _m.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn.build(nodes, pager, after, first, before, last)
+	return conn, nil
+}
+
+// PolicyRevisionOrderField defines the ordering field of PolicyRevision.
+type PolicyRevisionOrderField struct {
+	// Value extracts the ordering value from the given PolicyRevision.
+	Value    func(*PolicyRevision) (ent.Value, error)
+	column   string // field or computed.
+	toTerm   func(...sql.OrderTermOption) policyrevision.OrderOption
+	toCursor func(*PolicyRevision) Cursor
+}
+
+// PolicyRevisionOrder defines the ordering of PolicyRevision.
+type PolicyRevisionOrder struct {
+	Direction OrderDirection            `json:"direction"`
+	Field     *PolicyRevisionOrderField `json:"field"`
+}
+
+// DefaultPolicyRevisionOrder is the default ordering of PolicyRevision.
+var DefaultPolicyRevisionOrder = &PolicyRevisionOrder{
+	Direction: entgql.OrderDirectionAsc,
+	Field: &PolicyRevisionOrderField{
+		Value: func(_m *PolicyRevision) (ent.Value, error) {
+			return _m.ID, nil
+		},
+		column: policyrevision.FieldID,
+		toTerm: policyrevision.ByID,
+		toCursor: func(_m *PolicyRevision) Cursor {
+			return Cursor{ID: _m.ID}
+		},
+	},
+}
+
+// ToEdge converts PolicyRevision into PolicyRevisionEdge.
+func (_m *PolicyRevision) ToEdge(order *PolicyRevisionOrder) *PolicyRevisionEdge {
+	if order == nil {
+		order = DefaultPolicyRevisionOrder
+	}
+	return &PolicyRevisionEdge{
 		Node:   _m,
 		Cursor: order.Field.toCursor(_m),
 	}

@@ -24,7 +24,9 @@ import (
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
 	"github.com/lethe-crm/lethe/ent/policyhead"
+	"github.com/lethe-crm/lethe/ent/policyrevision"
 	"github.com/lethe-crm/lethe/ent/policyrule"
+	"github.com/lethe-crm/lethe/ent/policytest"
 	"github.com/lethe-crm/lethe/ent/predicate"
 	"github.com/lethe-crm/lethe/ent/recipient"
 	"github.com/lethe-crm/lethe/ent/recordnumber"
@@ -49,30 +51,32 @@ const (
 	OpUpdateOne = ent.OpUpdateOne
 
 	// Node types.
-	TypeApiToken      = "ApiToken"
-	TypeAttachment    = "Attachment"
-	TypeAuditEvent    = "AuditEvent"
-	TypeCall          = "Call"
-	TypeContact       = "Contact"
-	TypeCustomer      = "Customer"
-	TypeDeal          = "Deal"
-	TypeMessage       = "Message"
-	TypeNote          = "Note"
-	TypeNumberCounter = "NumberCounter"
-	TypeOperation     = "Operation"
-	TypeOperationItem = "OperationItem"
-	TypePolicyHead    = "PolicyHead"
-	TypePolicyRule    = "PolicyRule"
-	TypeRecipient     = "Recipient"
-	TypeRecordNumber  = "RecordNumber"
-	TypeSecret        = "Secret"
-	TypeSession       = "Session"
-	TypeSignInLink    = "SignInLink"
-	TypeTask          = "Task"
-	TypeTeam          = "Team"
-	TypeTenant        = "Tenant"
-	TypeTombstone     = "Tombstone"
-	TypeUser          = "User"
+	TypeApiToken       = "ApiToken"
+	TypeAttachment     = "Attachment"
+	TypeAuditEvent     = "AuditEvent"
+	TypeCall           = "Call"
+	TypeContact        = "Contact"
+	TypeCustomer       = "Customer"
+	TypeDeal           = "Deal"
+	TypeMessage        = "Message"
+	TypeNote           = "Note"
+	TypeNumberCounter  = "NumberCounter"
+	TypeOperation      = "Operation"
+	TypeOperationItem  = "OperationItem"
+	TypePolicyHead     = "PolicyHead"
+	TypePolicyRevision = "PolicyRevision"
+	TypePolicyRule     = "PolicyRule"
+	TypePolicyTest     = "PolicyTest"
+	TypeRecipient      = "Recipient"
+	TypeRecordNumber   = "RecordNumber"
+	TypeSecret         = "Secret"
+	TypeSession        = "Session"
+	TypeSignInLink     = "SignInLink"
+	TypeTask           = "Task"
+	TypeTeam           = "Team"
+	TypeTenant         = "Tenant"
+	TypeTombstone      = "Tombstone"
+	TypeUser           = "User"
 )
 
 // ApiTokenMutation represents an operation that mutates the ApiToken nodes in the graph.
@@ -25849,6 +25853,8 @@ type PolicyHeadMutation struct {
 	tenant_id     *gid.ID
 	version       *int
 	addversion    *int
+	duties        *[]map[string]interface{}
+	appendduties  []map[string]interface{}
 	clearedFields map[string]struct{}
 	done          bool
 	oldValue      func(context.Context) (*PolicyHead, error)
@@ -26045,6 +26051,71 @@ func (m *PolicyHeadMutation) ResetVersion() {
 	m.addversion = nil
 }
 
+// SetDuties sets the "duties" field.
+func (m *PolicyHeadMutation) SetDuties(value []map[string]interface{}) {
+	m.duties = &value
+	m.appendduties = nil
+}
+
+// Duties returns the value of the "duties" field in the mutation.
+func (m *PolicyHeadMutation) Duties() (r []map[string]interface{}, exists bool) {
+	v := m.duties
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDuties returns the old "duties" field's value of the PolicyHead entity.
+// If the PolicyHead object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PolicyHeadMutation) OldDuties(ctx context.Context) (v []map[string]interface{}, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDuties is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDuties requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDuties: %w", err)
+	}
+	return oldValue.Duties, nil
+}
+
+// AppendDuties adds value to the "duties" field.
+func (m *PolicyHeadMutation) AppendDuties(value []map[string]interface{}) {
+	m.appendduties = append(m.appendduties, value...)
+}
+
+// AppendedDuties returns the list of values that were appended to the "duties" field in this mutation.
+func (m *PolicyHeadMutation) AppendedDuties() ([]map[string]interface{}, bool) {
+	if len(m.appendduties) == 0 {
+		return nil, false
+	}
+	return m.appendduties, true
+}
+
+// ClearDuties clears the value of the "duties" field.
+func (m *PolicyHeadMutation) ClearDuties() {
+	m.duties = nil
+	m.appendduties = nil
+	m.clearedFields[policyhead.FieldDuties] = struct{}{}
+}
+
+// DutiesCleared returns if the "duties" field was cleared in this mutation.
+func (m *PolicyHeadMutation) DutiesCleared() bool {
+	_, ok := m.clearedFields[policyhead.FieldDuties]
+	return ok
+}
+
+// ResetDuties resets all changes to the "duties" field.
+func (m *PolicyHeadMutation) ResetDuties() {
+	m.duties = nil
+	m.appendduties = nil
+	delete(m.clearedFields, policyhead.FieldDuties)
+}
+
 // Where appends a list predicates to the PolicyHeadMutation builder.
 func (m *PolicyHeadMutation) Where(ps ...predicate.PolicyHead) {
 	m.predicates = append(m.predicates, ps...)
@@ -26079,12 +26150,15 @@ func (m *PolicyHeadMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *PolicyHeadMutation) Fields() []string {
-	fields := make([]string, 0, 2)
+	fields := make([]string, 0, 3)
 	if m.tenant_id != nil {
 		fields = append(fields, policyhead.FieldTenantID)
 	}
 	if m.version != nil {
 		fields = append(fields, policyhead.FieldVersion)
+	}
+	if m.duties != nil {
+		fields = append(fields, policyhead.FieldDuties)
 	}
 	return fields
 }
@@ -26098,6 +26172,8 @@ func (m *PolicyHeadMutation) Field(name string) (ent.Value, bool) {
 		return m.TenantID()
 	case policyhead.FieldVersion:
 		return m.Version()
+	case policyhead.FieldDuties:
+		return m.Duties()
 	}
 	return nil, false
 }
@@ -26111,6 +26187,8 @@ func (m *PolicyHeadMutation) OldField(ctx context.Context, name string) (ent.Val
 		return m.OldTenantID(ctx)
 	case policyhead.FieldVersion:
 		return m.OldVersion(ctx)
+	case policyhead.FieldDuties:
+		return m.OldDuties(ctx)
 	}
 	return nil, fmt.Errorf("unknown PolicyHead field %s", name)
 }
@@ -26133,6 +26211,13 @@ func (m *PolicyHeadMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetVersion(v)
+		return nil
+	case policyhead.FieldDuties:
+		v, ok := value.([]map[string]interface{})
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDuties(v)
 		return nil
 	}
 	return fmt.Errorf("unknown PolicyHead field %s", name)
@@ -26178,7 +26263,11 @@ func (m *PolicyHeadMutation) AddField(name string, value ent.Value) error {
 // ClearedFields returns all nullable fields that were cleared during this
 // mutation.
 func (m *PolicyHeadMutation) ClearedFields() []string {
-	return nil
+	var fields []string
+	if m.FieldCleared(policyhead.FieldDuties) {
+		fields = append(fields, policyhead.FieldDuties)
+	}
+	return fields
 }
 
 // FieldCleared returns a boolean indicating if a field with the given name was
@@ -26191,6 +26280,11 @@ func (m *PolicyHeadMutation) FieldCleared(name string) bool {
 // ClearField clears the value of the field with the given name. It returns an
 // error if the field is not defined in the schema.
 func (m *PolicyHeadMutation) ClearField(name string) error {
+	switch name {
+	case policyhead.FieldDuties:
+		m.ClearDuties()
+		return nil
+	}
 	return fmt.Errorf("unknown PolicyHead nullable field %s", name)
 }
 
@@ -26203,6 +26297,9 @@ func (m *PolicyHeadMutation) ResetField(name string) error {
 		return nil
 	case policyhead.FieldVersion:
 		m.ResetVersion()
+		return nil
+	case policyhead.FieldDuties:
+		m.ResetDuties()
 		return nil
 	}
 	return fmt.Errorf("unknown PolicyHead field %s", name)
@@ -26254,6 +26351,810 @@ func (m *PolicyHeadMutation) ClearEdge(name string) error {
 // It returns an error if the edge is not defined in the schema.
 func (m *PolicyHeadMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown PolicyHead edge %s", name)
+}
+
+// PolicyRevisionMutation represents an operation that mutates the PolicyRevision nodes in the graph.
+type PolicyRevisionMutation struct {
+	config
+	op            Op
+	typ           string
+	id            *gid.ID
+	tenant_id     *gid.ID
+	version       *int
+	addversion    *int
+	message       *string
+	csv           *string
+	duties        *[]map[string]interface{}
+	appendduties  []map[string]interface{}
+	created_at    *time.Time
+	clearedFields map[string]struct{}
+	author        *gid.ID
+	clearedauthor bool
+	done          bool
+	oldValue      func(context.Context) (*PolicyRevision, error)
+	predicates    []predicate.PolicyRevision
+}
+
+var _ ent.Mutation = (*PolicyRevisionMutation)(nil)
+
+// policyrevisionOption allows management of the mutation configuration using functional options.
+type policyrevisionOption func(*PolicyRevisionMutation)
+
+// newPolicyRevisionMutation creates new mutation for the PolicyRevision entity.
+func newPolicyRevisionMutation(c config, op Op, opts ...policyrevisionOption) *PolicyRevisionMutation {
+	m := &PolicyRevisionMutation{
+		config:        c,
+		op:            op,
+		typ:           TypePolicyRevision,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withPolicyRevisionID sets the ID field of the mutation.
+func withPolicyRevisionID(id gid.ID) policyrevisionOption {
+	return func(m *PolicyRevisionMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *PolicyRevision
+		)
+		m.oldValue = func(ctx context.Context) (*PolicyRevision, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().PolicyRevision.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withPolicyRevision sets the old PolicyRevision of the mutation.
+func withPolicyRevision(node *PolicyRevision) policyrevisionOption {
+	return func(m *PolicyRevisionMutation) {
+		m.oldValue = func(context.Context) (*PolicyRevision, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m PolicyRevisionMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m PolicyRevisionMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of PolicyRevision entities.
+func (m *PolicyRevisionMutation) SetID(id gid.ID) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *PolicyRevisionMutation) ID() (id gid.ID, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *PolicyRevisionMutation) IDs(ctx context.Context) ([]gid.ID, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []gid.ID{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().PolicyRevision.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetTenantID sets the "tenant_id" field.
+func (m *PolicyRevisionMutation) SetTenantID(gi gid.ID) {
+	m.tenant_id = &gi
+}
+
+// TenantID returns the value of the "tenant_id" field in the mutation.
+func (m *PolicyRevisionMutation) TenantID() (r gid.ID, exists bool) {
+	v := m.tenant_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTenantID returns the old "tenant_id" field's value of the PolicyRevision entity.
+// If the PolicyRevision object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PolicyRevisionMutation) OldTenantID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTenantID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTenantID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTenantID: %w", err)
+	}
+	return oldValue.TenantID, nil
+}
+
+// ResetTenantID resets all changes to the "tenant_id" field.
+func (m *PolicyRevisionMutation) ResetTenantID() {
+	m.tenant_id = nil
+}
+
+// SetVersion sets the "version" field.
+func (m *PolicyRevisionMutation) SetVersion(i int) {
+	m.version = &i
+	m.addversion = nil
+}
+
+// Version returns the value of the "version" field in the mutation.
+func (m *PolicyRevisionMutation) Version() (r int, exists bool) {
+	v := m.version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldVersion returns the old "version" field's value of the PolicyRevision entity.
+// If the PolicyRevision object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PolicyRevisionMutation) OldVersion(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldVersion is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldVersion requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldVersion: %w", err)
+	}
+	return oldValue.Version, nil
+}
+
+// AddVersion adds i to the "version" field.
+func (m *PolicyRevisionMutation) AddVersion(i int) {
+	if m.addversion != nil {
+		*m.addversion += i
+	} else {
+		m.addversion = &i
+	}
+}
+
+// AddedVersion returns the value that was added to the "version" field in this mutation.
+func (m *PolicyRevisionMutation) AddedVersion() (r int, exists bool) {
+	v := m.addversion
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetVersion resets all changes to the "version" field.
+func (m *PolicyRevisionMutation) ResetVersion() {
+	m.version = nil
+	m.addversion = nil
+}
+
+// SetAuthorID sets the "author_id" field.
+func (m *PolicyRevisionMutation) SetAuthorID(gi gid.ID) {
+	m.author = &gi
+}
+
+// AuthorID returns the value of the "author_id" field in the mutation.
+func (m *PolicyRevisionMutation) AuthorID() (r gid.ID, exists bool) {
+	v := m.author
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAuthorID returns the old "author_id" field's value of the PolicyRevision entity.
+// If the PolicyRevision object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PolicyRevisionMutation) OldAuthorID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAuthorID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAuthorID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAuthorID: %w", err)
+	}
+	return oldValue.AuthorID, nil
+}
+
+// ClearAuthorID clears the value of the "author_id" field.
+func (m *PolicyRevisionMutation) ClearAuthorID() {
+	m.author = nil
+	m.clearedFields[policyrevision.FieldAuthorID] = struct{}{}
+}
+
+// AuthorIDCleared returns if the "author_id" field was cleared in this mutation.
+func (m *PolicyRevisionMutation) AuthorIDCleared() bool {
+	_, ok := m.clearedFields[policyrevision.FieldAuthorID]
+	return ok
+}
+
+// ResetAuthorID resets all changes to the "author_id" field.
+func (m *PolicyRevisionMutation) ResetAuthorID() {
+	m.author = nil
+	delete(m.clearedFields, policyrevision.FieldAuthorID)
+}
+
+// SetMessage sets the "message" field.
+func (m *PolicyRevisionMutation) SetMessage(s string) {
+	m.message = &s
+}
+
+// Message returns the value of the "message" field in the mutation.
+func (m *PolicyRevisionMutation) Message() (r string, exists bool) {
+	v := m.message
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldMessage returns the old "message" field's value of the PolicyRevision entity.
+// If the PolicyRevision object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PolicyRevisionMutation) OldMessage(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldMessage is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldMessage requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldMessage: %w", err)
+	}
+	return oldValue.Message, nil
+}
+
+// ResetMessage resets all changes to the "message" field.
+func (m *PolicyRevisionMutation) ResetMessage() {
+	m.message = nil
+}
+
+// SetCsv sets the "csv" field.
+func (m *PolicyRevisionMutation) SetCsv(s string) {
+	m.csv = &s
+}
+
+// Csv returns the value of the "csv" field in the mutation.
+func (m *PolicyRevisionMutation) Csv() (r string, exists bool) {
+	v := m.csv
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCsv returns the old "csv" field's value of the PolicyRevision entity.
+// If the PolicyRevision object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PolicyRevisionMutation) OldCsv(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCsv is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCsv requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCsv: %w", err)
+	}
+	return oldValue.Csv, nil
+}
+
+// ResetCsv resets all changes to the "csv" field.
+func (m *PolicyRevisionMutation) ResetCsv() {
+	m.csv = nil
+}
+
+// SetDuties sets the "duties" field.
+func (m *PolicyRevisionMutation) SetDuties(value []map[string]interface{}) {
+	m.duties = &value
+	m.appendduties = nil
+}
+
+// Duties returns the value of the "duties" field in the mutation.
+func (m *PolicyRevisionMutation) Duties() (r []map[string]interface{}, exists bool) {
+	v := m.duties
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDuties returns the old "duties" field's value of the PolicyRevision entity.
+// If the PolicyRevision object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PolicyRevisionMutation) OldDuties(ctx context.Context) (v []map[string]interface{}, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDuties is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDuties requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDuties: %w", err)
+	}
+	return oldValue.Duties, nil
+}
+
+// AppendDuties adds value to the "duties" field.
+func (m *PolicyRevisionMutation) AppendDuties(value []map[string]interface{}) {
+	m.appendduties = append(m.appendduties, value...)
+}
+
+// AppendedDuties returns the list of values that were appended to the "duties" field in this mutation.
+func (m *PolicyRevisionMutation) AppendedDuties() ([]map[string]interface{}, bool) {
+	if len(m.appendduties) == 0 {
+		return nil, false
+	}
+	return m.appendduties, true
+}
+
+// ClearDuties clears the value of the "duties" field.
+func (m *PolicyRevisionMutation) ClearDuties() {
+	m.duties = nil
+	m.appendduties = nil
+	m.clearedFields[policyrevision.FieldDuties] = struct{}{}
+}
+
+// DutiesCleared returns if the "duties" field was cleared in this mutation.
+func (m *PolicyRevisionMutation) DutiesCleared() bool {
+	_, ok := m.clearedFields[policyrevision.FieldDuties]
+	return ok
+}
+
+// ResetDuties resets all changes to the "duties" field.
+func (m *PolicyRevisionMutation) ResetDuties() {
+	m.duties = nil
+	m.appendduties = nil
+	delete(m.clearedFields, policyrevision.FieldDuties)
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *PolicyRevisionMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *PolicyRevisionMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the PolicyRevision entity.
+// If the PolicyRevision object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PolicyRevisionMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *PolicyRevisionMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// ClearAuthor clears the "author" edge to the User entity.
+func (m *PolicyRevisionMutation) ClearAuthor() {
+	m.clearedauthor = true
+	m.clearedFields[policyrevision.FieldAuthorID] = struct{}{}
+}
+
+// AuthorCleared reports if the "author" edge to the User entity was cleared.
+func (m *PolicyRevisionMutation) AuthorCleared() bool {
+	return m.AuthorIDCleared() || m.clearedauthor
+}
+
+// AuthorIDs returns the "author" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// AuthorID instead. It exists only for internal usage by the builders.
+func (m *PolicyRevisionMutation) AuthorIDs() (ids []gid.ID) {
+	if id := m.author; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetAuthor resets all changes to the "author" edge.
+func (m *PolicyRevisionMutation) ResetAuthor() {
+	m.author = nil
+	m.clearedauthor = false
+}
+
+// Where appends a list predicates to the PolicyRevisionMutation builder.
+func (m *PolicyRevisionMutation) Where(ps ...predicate.PolicyRevision) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the PolicyRevisionMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *PolicyRevisionMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.PolicyRevision, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *PolicyRevisionMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *PolicyRevisionMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (PolicyRevision).
+func (m *PolicyRevisionMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *PolicyRevisionMutation) Fields() []string {
+	fields := make([]string, 0, 7)
+	if m.tenant_id != nil {
+		fields = append(fields, policyrevision.FieldTenantID)
+	}
+	if m.version != nil {
+		fields = append(fields, policyrevision.FieldVersion)
+	}
+	if m.author != nil {
+		fields = append(fields, policyrevision.FieldAuthorID)
+	}
+	if m.message != nil {
+		fields = append(fields, policyrevision.FieldMessage)
+	}
+	if m.csv != nil {
+		fields = append(fields, policyrevision.FieldCsv)
+	}
+	if m.duties != nil {
+		fields = append(fields, policyrevision.FieldDuties)
+	}
+	if m.created_at != nil {
+		fields = append(fields, policyrevision.FieldCreatedAt)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *PolicyRevisionMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case policyrevision.FieldTenantID:
+		return m.TenantID()
+	case policyrevision.FieldVersion:
+		return m.Version()
+	case policyrevision.FieldAuthorID:
+		return m.AuthorID()
+	case policyrevision.FieldMessage:
+		return m.Message()
+	case policyrevision.FieldCsv:
+		return m.Csv()
+	case policyrevision.FieldDuties:
+		return m.Duties()
+	case policyrevision.FieldCreatedAt:
+		return m.CreatedAt()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *PolicyRevisionMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case policyrevision.FieldTenantID:
+		return m.OldTenantID(ctx)
+	case policyrevision.FieldVersion:
+		return m.OldVersion(ctx)
+	case policyrevision.FieldAuthorID:
+		return m.OldAuthorID(ctx)
+	case policyrevision.FieldMessage:
+		return m.OldMessage(ctx)
+	case policyrevision.FieldCsv:
+		return m.OldCsv(ctx)
+	case policyrevision.FieldDuties:
+		return m.OldDuties(ctx)
+	case policyrevision.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	}
+	return nil, fmt.Errorf("unknown PolicyRevision field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *PolicyRevisionMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case policyrevision.FieldTenantID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTenantID(v)
+		return nil
+	case policyrevision.FieldVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetVersion(v)
+		return nil
+	case policyrevision.FieldAuthorID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAuthorID(v)
+		return nil
+	case policyrevision.FieldMessage:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetMessage(v)
+		return nil
+	case policyrevision.FieldCsv:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCsv(v)
+		return nil
+	case policyrevision.FieldDuties:
+		v, ok := value.([]map[string]interface{})
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDuties(v)
+		return nil
+	case policyrevision.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	}
+	return fmt.Errorf("unknown PolicyRevision field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *PolicyRevisionMutation) AddedFields() []string {
+	var fields []string
+	if m.addversion != nil {
+		fields = append(fields, policyrevision.FieldVersion)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *PolicyRevisionMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case policyrevision.FieldVersion:
+		return m.AddedVersion()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *PolicyRevisionMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case policyrevision.FieldVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddVersion(v)
+		return nil
+	}
+	return fmt.Errorf("unknown PolicyRevision numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *PolicyRevisionMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(policyrevision.FieldAuthorID) {
+		fields = append(fields, policyrevision.FieldAuthorID)
+	}
+	if m.FieldCleared(policyrevision.FieldDuties) {
+		fields = append(fields, policyrevision.FieldDuties)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *PolicyRevisionMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *PolicyRevisionMutation) ClearField(name string) error {
+	switch name {
+	case policyrevision.FieldAuthorID:
+		m.ClearAuthorID()
+		return nil
+	case policyrevision.FieldDuties:
+		m.ClearDuties()
+		return nil
+	}
+	return fmt.Errorf("unknown PolicyRevision nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *PolicyRevisionMutation) ResetField(name string) error {
+	switch name {
+	case policyrevision.FieldTenantID:
+		m.ResetTenantID()
+		return nil
+	case policyrevision.FieldVersion:
+		m.ResetVersion()
+		return nil
+	case policyrevision.FieldAuthorID:
+		m.ResetAuthorID()
+		return nil
+	case policyrevision.FieldMessage:
+		m.ResetMessage()
+		return nil
+	case policyrevision.FieldCsv:
+		m.ResetCsv()
+		return nil
+	case policyrevision.FieldDuties:
+		m.ResetDuties()
+		return nil
+	case policyrevision.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	}
+	return fmt.Errorf("unknown PolicyRevision field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *PolicyRevisionMutation) AddedEdges() []string {
+	edges := make([]string, 0, 1)
+	if m.author != nil {
+		edges = append(edges, policyrevision.EdgeAuthor)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *PolicyRevisionMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case policyrevision.EdgeAuthor:
+		if id := m.author; id != nil {
+			return []ent.Value{*id}
+		}
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *PolicyRevisionMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 1)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *PolicyRevisionMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *PolicyRevisionMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 1)
+	if m.clearedauthor {
+		edges = append(edges, policyrevision.EdgeAuthor)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *PolicyRevisionMutation) EdgeCleared(name string) bool {
+	switch name {
+	case policyrevision.EdgeAuthor:
+		return m.clearedauthor
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *PolicyRevisionMutation) ClearEdge(name string) error {
+	switch name {
+	case policyrevision.EdgeAuthor:
+		m.ClearAuthor()
+		return nil
+	}
+	return fmt.Errorf("unknown PolicyRevision unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *PolicyRevisionMutation) ResetEdge(name string) error {
+	switch name {
+	case policyrevision.EdgeAuthor:
+		m.ResetAuthor()
+		return nil
+	}
+	return fmt.Errorf("unknown PolicyRevision edge %s", name)
 }
 
 // PolicyRuleMutation represents an operation that mutates the PolicyRule nodes in the graph.
@@ -27054,6 +27955,446 @@ func (m *PolicyRuleMutation) ClearEdge(name string) error {
 // It returns an error if the edge is not defined in the schema.
 func (m *PolicyRuleMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown PolicyRule edge %s", name)
+}
+
+// PolicyTestMutation represents an operation that mutates the PolicyTest nodes in the graph.
+type PolicyTestMutation struct {
+	config
+	op            Op
+	typ           string
+	id            *gid.ID
+	tenant_id     *gid.ID
+	name          *string
+	question      *[]byte
+	clearedFields map[string]struct{}
+	done          bool
+	oldValue      func(context.Context) (*PolicyTest, error)
+	predicates    []predicate.PolicyTest
+}
+
+var _ ent.Mutation = (*PolicyTestMutation)(nil)
+
+// policytestOption allows management of the mutation configuration using functional options.
+type policytestOption func(*PolicyTestMutation)
+
+// newPolicyTestMutation creates new mutation for the PolicyTest entity.
+func newPolicyTestMutation(c config, op Op, opts ...policytestOption) *PolicyTestMutation {
+	m := &PolicyTestMutation{
+		config:        c,
+		op:            op,
+		typ:           TypePolicyTest,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withPolicyTestID sets the ID field of the mutation.
+func withPolicyTestID(id gid.ID) policytestOption {
+	return func(m *PolicyTestMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *PolicyTest
+		)
+		m.oldValue = func(ctx context.Context) (*PolicyTest, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().PolicyTest.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withPolicyTest sets the old PolicyTest of the mutation.
+func withPolicyTest(node *PolicyTest) policytestOption {
+	return func(m *PolicyTestMutation) {
+		m.oldValue = func(context.Context) (*PolicyTest, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m PolicyTestMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m PolicyTestMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of PolicyTest entities.
+func (m *PolicyTestMutation) SetID(id gid.ID) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *PolicyTestMutation) ID() (id gid.ID, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *PolicyTestMutation) IDs(ctx context.Context) ([]gid.ID, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []gid.ID{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().PolicyTest.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetTenantID sets the "tenant_id" field.
+func (m *PolicyTestMutation) SetTenantID(gi gid.ID) {
+	m.tenant_id = &gi
+}
+
+// TenantID returns the value of the "tenant_id" field in the mutation.
+func (m *PolicyTestMutation) TenantID() (r gid.ID, exists bool) {
+	v := m.tenant_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTenantID returns the old "tenant_id" field's value of the PolicyTest entity.
+// If the PolicyTest object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PolicyTestMutation) OldTenantID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTenantID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTenantID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTenantID: %w", err)
+	}
+	return oldValue.TenantID, nil
+}
+
+// ResetTenantID resets all changes to the "tenant_id" field.
+func (m *PolicyTestMutation) ResetTenantID() {
+	m.tenant_id = nil
+}
+
+// SetName sets the "name" field.
+func (m *PolicyTestMutation) SetName(s string) {
+	m.name = &s
+}
+
+// Name returns the value of the "name" field in the mutation.
+func (m *PolicyTestMutation) Name() (r string, exists bool) {
+	v := m.name
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldName returns the old "name" field's value of the PolicyTest entity.
+// If the PolicyTest object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PolicyTestMutation) OldName(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldName is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldName requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldName: %w", err)
+	}
+	return oldValue.Name, nil
+}
+
+// ResetName resets all changes to the "name" field.
+func (m *PolicyTestMutation) ResetName() {
+	m.name = nil
+}
+
+// SetQuestion sets the "question" field.
+func (m *PolicyTestMutation) SetQuestion(b []byte) {
+	m.question = &b
+}
+
+// Question returns the value of the "question" field in the mutation.
+func (m *PolicyTestMutation) Question() (r []byte, exists bool) {
+	v := m.question
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldQuestion returns the old "question" field's value of the PolicyTest entity.
+// If the PolicyTest object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PolicyTestMutation) OldQuestion(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldQuestion is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldQuestion requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldQuestion: %w", err)
+	}
+	return oldValue.Question, nil
+}
+
+// ResetQuestion resets all changes to the "question" field.
+func (m *PolicyTestMutation) ResetQuestion() {
+	m.question = nil
+}
+
+// Where appends a list predicates to the PolicyTestMutation builder.
+func (m *PolicyTestMutation) Where(ps ...predicate.PolicyTest) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the PolicyTestMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *PolicyTestMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.PolicyTest, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *PolicyTestMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *PolicyTestMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (PolicyTest).
+func (m *PolicyTestMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *PolicyTestMutation) Fields() []string {
+	fields := make([]string, 0, 3)
+	if m.tenant_id != nil {
+		fields = append(fields, policytest.FieldTenantID)
+	}
+	if m.name != nil {
+		fields = append(fields, policytest.FieldName)
+	}
+	if m.question != nil {
+		fields = append(fields, policytest.FieldQuestion)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *PolicyTestMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case policytest.FieldTenantID:
+		return m.TenantID()
+	case policytest.FieldName:
+		return m.Name()
+	case policytest.FieldQuestion:
+		return m.Question()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *PolicyTestMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case policytest.FieldTenantID:
+		return m.OldTenantID(ctx)
+	case policytest.FieldName:
+		return m.OldName(ctx)
+	case policytest.FieldQuestion:
+		return m.OldQuestion(ctx)
+	}
+	return nil, fmt.Errorf("unknown PolicyTest field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *PolicyTestMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case policytest.FieldTenantID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTenantID(v)
+		return nil
+	case policytest.FieldName:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetName(v)
+		return nil
+	case policytest.FieldQuestion:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetQuestion(v)
+		return nil
+	}
+	return fmt.Errorf("unknown PolicyTest field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *PolicyTestMutation) AddedFields() []string {
+	return nil
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *PolicyTestMutation) AddedField(name string) (ent.Value, bool) {
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *PolicyTestMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	}
+	return fmt.Errorf("unknown PolicyTest numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *PolicyTestMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *PolicyTestMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *PolicyTestMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown PolicyTest nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *PolicyTestMutation) ResetField(name string) error {
+	switch name {
+	case policytest.FieldTenantID:
+		m.ResetTenantID()
+		return nil
+	case policytest.FieldName:
+		m.ResetName()
+		return nil
+	case policytest.FieldQuestion:
+		m.ResetQuestion()
+		return nil
+	}
+	return fmt.Errorf("unknown PolicyTest field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *PolicyTestMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *PolicyTestMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *PolicyTestMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *PolicyTestMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *PolicyTestMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *PolicyTestMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *PolicyTestMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown PolicyTest unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *PolicyTestMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown PolicyTest edge %s", name)
 }
 
 // RecipientMutation represents an operation that mutates the Recipient nodes in the graph.

@@ -3,6 +3,7 @@
 package ent
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -20,7 +21,9 @@ type PolicyHead struct {
 	// TenantID holds the value of the "tenant_id" field.
 	TenantID gid.ID `json:"tenant_id,omitempty"`
 	// Version holds the value of the "version" field.
-	Version      int `json:"version,omitempty"`
+	Version int `json:"version,omitempty"`
+	// The sets of roles of which nobody may have two: name and roles.
+	Duties       []map[string]interface{} `json:"duties,omitempty"`
 	selectValues sql.SelectValues
 }
 
@@ -29,6 +32,8 @@ func (*PolicyHead) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
+		case policyhead.FieldDuties:
+			values[i] = new([]byte)
 		case policyhead.FieldTenantID:
 			values[i] = new(gid.ID)
 		case policyhead.FieldID, policyhead.FieldVersion:
@@ -65,6 +70,14 @@ func (_m *PolicyHead) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field version", values[i])
 			} else if value.Valid {
 				_m.Version = int(value.Int64)
+			}
+		case policyhead.FieldDuties:
+			if value, ok := values[i].(*[]byte); !ok {
+				return fmt.Errorf("unexpected type %T for field duties", values[i])
+			} else if value != nil && len(*value) > 0 {
+				if err := json.Unmarshal(*value, &_m.Duties); err != nil {
+					return fmt.Errorf("unmarshal field duties: %w", err)
+				}
 			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
@@ -107,6 +120,9 @@ func (_m *PolicyHead) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("version=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Version))
+	builder.WriteString(", ")
+	builder.WriteString("duties=")
+	builder.WriteString(fmt.Sprintf("%v", _m.Duties))
 	builder.WriteByte(')')
 	return builder.String()
 }

@@ -40,6 +40,12 @@ func (_c *PolicyHeadCreate) SetNillableVersion(v *int) *PolicyHeadCreate {
 	return _c
 }
 
+// SetDuties sets the "duties" field.
+func (_c *PolicyHeadCreate) SetDuties(v []map[string]interface{}) *PolicyHeadCreate {
+	_c.mutation.SetDuties(v)
+	return _c
+}
+
 // Mutation returns the PolicyHeadMutation object of the builder.
 func (_c *PolicyHeadCreate) Mutation() *PolicyHeadMutation {
 	return _c.mutation
@@ -122,6 +128,10 @@ func (_c *PolicyHeadCreate) createSpec() (*PolicyHead, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Version(); ok {
 		_spec.SetField(policyhead.FieldVersion, field.TypeInt, value)
 		_node.Version = value
+	}
+	if value, ok := _c.mutation.Duties(); ok {
+		_spec.SetField(policyhead.FieldDuties, field.TypeJSON, value)
+		_node.Duties = value
 	}
 	return _node, _spec
 }

@@ -9,6 +9,7 @@ import (
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
+	"entgo.io/ent/dialect/sql/sqljson"
 	"entgo.io/ent/schema/field"
 	"github.com/lethe-crm/lethe/ent/policyhead"
 	"github.com/lethe-crm/lethe/ent/predicate"
@@ -45,6 +46,24 @@ func (_u *PolicyHeadUpdate) SetNillableVersion(v *int) *PolicyHeadUpdate {
 // AddVersion adds value to the "version" field.
 func (_u *PolicyHeadUpdate) AddVersion(v int) *PolicyHeadUpdate {
 	_u.mutation.AddVersion(v)
+	return _u
+}
+
+// SetDuties sets the "duties" field.
+func (_u *PolicyHeadUpdate) SetDuties(v []map[string]interface{}) *PolicyHeadUpdate {
+	_u.mutation.SetDuties(v)
+	return _u
+}
+
+// AppendDuties appends value to the "duties" field.
+func (_u *PolicyHeadUpdate) AppendDuties(v []map[string]interface{}) *PolicyHeadUpdate {
+	_u.mutation.AppendDuties(v)
+	return _u
+}
+
+// ClearDuties clears the value of the "duties" field.
+func (_u *PolicyHeadUpdate) ClearDuties() *PolicyHeadUpdate {
+	_u.mutation.ClearDuties()
 	return _u
 }
 
@@ -95,6 +114,17 @@ func (_u *PolicyHeadUpdate) sqlSave(ctx context.Context) (_node int, err error) 
 	if value, ok := _u.mutation.AddedVersion(); ok {
 		_spec.AddField(policyhead.FieldVersion, field.TypeInt, value)
 	}
+	if value, ok := _u.mutation.Duties(); ok {
+		_spec.SetField(policyhead.FieldDuties, field.TypeJSON, value)
+	}
+	if value, ok := _u.mutation.AppendedDuties(); ok {
+		_spec.AddModifier(func(u *sql.UpdateBuilder) {
+			sqljson.Append(u, policyhead.FieldDuties, value)
+		})
+	}
+	if _u.mutation.DutiesCleared() {
+		_spec.ClearField(policyhead.FieldDuties, field.TypeJSON)
+	}
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
 			err = &NotFoundError{policyhead.Label}
@@ -133,6 +163,24 @@ func (_u *PolicyHeadUpdateOne) SetNillableVersion(v *int) *PolicyHeadUpdateOne {
 // AddVersion adds value to the "version" field.
 func (_u *PolicyHeadUpdateOne) AddVersion(v int) *PolicyHeadUpdateOne {
 	_u.mutation.AddVersion(v)
+	return _u
+}
+
+// SetDuties sets the "duties" field.
+func (_u *PolicyHeadUpdateOne) SetDuties(v []map[string]interface{}) *PolicyHeadUpdateOne {
+	_u.mutation.SetDuties(v)
+	return _u
+}
+
+// AppendDuties appends value to the "duties" field.
+func (_u *PolicyHeadUpdateOne) AppendDuties(v []map[string]interface{}) *PolicyHeadUpdateOne {
+	_u.mutation.AppendDuties(v)
+	return _u
+}
+
+// ClearDuties clears the value of the "duties" field.
+func (_u *PolicyHeadUpdateOne) ClearDuties() *PolicyHeadUpdateOne {
+	_u.mutation.ClearDuties()
 	return _u
 }
 
@@ -212,6 +260,17 @@ func (_u *PolicyHeadUpdateOne) sqlSave(ctx context.Context) (_node *PolicyHead, 
 	}
 	if value, ok := _u.mutation.AddedVersion(); ok {
 		_spec.AddField(policyhead.FieldVersion, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.Duties(); ok {
+		_spec.SetField(policyhead.FieldDuties, field.TypeJSON, value)
+	}
+	if value, ok := _u.mutation.AppendedDuties(); ok {
+		_spec.AddModifier(func(u *sql.UpdateBuilder) {
+			sqljson.Append(u, policyhead.FieldDuties, value)
+		})
+	}
+	if _u.mutation.DutiesCleared() {
+		_spec.ClearField(policyhead.FieldDuties, field.TypeJSON)
 	}
 	_node = &PolicyHead{config: _u.config}
 	_spec.Assign = _node.assignValues

@@ -23,6 +23,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
+	"github.com/lethe-crm/lethe/ent/policyrevision"
 	"github.com/lethe-crm/lethe/ent/task"
 	"github.com/lethe-crm/lethe/ent/team"
 	"github.com/lethe-crm/lethe/ent/user"
@@ -2457,6 +2458,21 @@ func (c *Client) NodesByID(ctx context.Context, ids []gid.ID, field *graphql.Col
 			out[r.ID] = r
 		}
 	}
+	if ids := byType[gidTypeOfPolicyRevision]; len(ids) > 0 {
+		q := c.PolicyRevision.Query().Where(policyrevision.IDIn(ids...))
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			out[r.ID] = r
+		}
+	}
 	if ids := byType[6]; len(ids) > 0 {
 		q := c.Task.Query().Where(task.IDIn(ids...))
 		if field != nil {
@@ -2510,6 +2526,8 @@ const gidTypeOfAuditEvent = gid.Event
 const gidTypeOfOperation = gid.Operation
 
 const gidTypeOfOperationItem = gid.OperationItem
+
+const gidTypeOfPolicyRevision = gid.PolicyRevision
 
 const gidTypeOfRecipient = gid.Recipient
 

@@ -16,7 +16,9 @@ import (
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
 	"github.com/lethe-crm/lethe/ent/policyhead"
+	"github.com/lethe-crm/lethe/ent/policyrevision"
 	"github.com/lethe-crm/lethe/ent/policyrule"
+	"github.com/lethe-crm/lethe/ent/policytest"
 	"github.com/lethe-crm/lethe/ent/recipient"
 	"github.com/lethe-crm/lethe/ent/schema"
 	"github.com/lethe-crm/lethe/ent/session"
@@ -432,6 +434,16 @@ func init() {
 	policyheadDescVersion := policyheadFields[0].Descriptor()
 	// policyhead.DefaultVersion holds the default value on creation for the version field.
 	policyhead.DefaultVersion = policyheadDescVersion.Default.(int)
+	policyrevisionFields := schema.PolicyRevision{}.Fields()
+	_ = policyrevisionFields
+	// policyrevisionDescMessage is the schema descriptor for message field.
+	policyrevisionDescMessage := policyrevisionFields[3].Descriptor()
+	// policyrevision.DefaultMessage holds the default value on creation for the message field.
+	policyrevision.DefaultMessage = policyrevisionDescMessage.Default.(string)
+	// policyrevisionDescID is the schema descriptor for id field.
+	policyrevisionDescID := policyrevisionFields[0].Descriptor()
+	// policyrevision.DefaultID holds the default value on creation for the id field.
+	policyrevision.DefaultID = policyrevisionDescID.Default.(func() gid.ID)
 	policyruleFields := schema.PolicyRule{}.Fields()
 	_ = policyruleFields
 	// policyruleDescV0 is the schema descriptor for v0 field.
@@ -462,6 +474,16 @@ func init() {
 	policyruleDescID := policyruleFields[0].Descriptor()
 	// policyrule.DefaultID holds the default value on creation for the id field.
 	policyrule.DefaultID = policyruleDescID.Default.(func() gid.ID)
+	policytestFields := schema.PolicyTest{}.Fields()
+	_ = policytestFields
+	// policytestDescName is the schema descriptor for name field.
+	policytestDescName := policytestFields[1].Descriptor()
+	// policytest.NameValidator is a validator for the "name" field. It is called by the builders before save.
+	policytest.NameValidator = policytestDescName.Validators[0].(func(string) error)
+	// policytestDescID is the schema descriptor for id field.
+	policytestDescID := policytestFields[0].Descriptor()
+	// policytest.DefaultID holds the default value on creation for the id field.
+	policytest.DefaultID = policytestDescID.Default.(func() gid.ID)
 	recipientFields := schema.Recipient{}.Fields()
 	_ = recipientFields
 	// recipientDescAddress is the schema descriptor for address field.

@@ -38,8 +38,12 @@ type Tx struct {
 	OperationItem *OperationItemClient
 	// PolicyHead is the client for interacting with the PolicyHead builders.
 	PolicyHead *PolicyHeadClient
+	// PolicyRevision is the client for interacting with the PolicyRevision builders.
+	PolicyRevision *PolicyRevisionClient
 	// PolicyRule is the client for interacting with the PolicyRule builders.
 	PolicyRule *PolicyRuleClient
+	// PolicyTest is the client for interacting with the PolicyTest builders.
+	PolicyTest *PolicyTestClient
 	// Recipient is the client for interacting with the Recipient builders.
 	Recipient *RecipientClient
 	// RecordNumber is the client for interacting with the RecordNumber builders.
@@ -204,7 +208,9 @@ func (tx *Tx) init() {
 	tx.Operation = NewOperationClient(tx.config)
 	tx.OperationItem = NewOperationItemClient(tx.config)
 	tx.PolicyHead = NewPolicyHeadClient(tx.config)
+	tx.PolicyRevision = NewPolicyRevisionClient(tx.config)
 	tx.PolicyRule = NewPolicyRuleClient(tx.config)
+	tx.PolicyTest = NewPolicyTestClient(tx.config)
 	tx.Recipient = NewRecipientClient(tx.config)
 	tx.RecordNumber = NewRecordNumberClient(tx.config)
 	tx.Secret = NewSecretClient(tx.config)

@@ -12,6 +12,7 @@ import (
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
@@ -50,8 +51,9 @@ func (c Config) authz(ctx context.Context, _ any, next graphql.Resolver, object 
 		return nil, record.Refuse(lifecycle.AuthzUnavailable, "Access could not be decided; try again.")
 	}
 	if !could {
-		c.logRefusal(ctx, action, *object)
-		return nil, record.Refuse(lifecycle.Forbidden, "The policy does not allow this.")
+		refused := record.Refuse(lifecycle.Forbidden, "The policy does not allow this.")
+		refused.Extensions = map[string]any{"decisionID": c.logRefusal(ctx, action, *object).String()}
+		return nil, refused
 	}
 	return next(ctx)
 }
@@ -72,16 +74,19 @@ func (c Config) couldEver(ctx context.Context, action authz.Action, object strin
 	return false, nil
 }
 
-// logRefusal writes a REFUSED event: after the document's transaction, which is
+// logRefusal writes a REFUSED event, and answers its id: after the document's transaction, which is
 // rolled back, or at once where there is none.
-func (c Config) logRefusal(ctx context.Context, action authz.Action, object string) {
+func (c Config) logRefusal(ctx context.Context, action authz.Action, object string) gid.ID {
 	event := audit.Event{
+		ID:      gid.New(gid.Event),
 		Action:  strings.ToUpper(strings.ReplaceAll(string(action), ".", "_")),
 		Outcome: audit.Refused, Code: lifecycle.Forbidden,
 		PolicyVersion: c.Control.Version(ctx, actor.From(ctx).Tenant),
 	}
 	if ent.RecordTypeNamed(object) != nil {
 		event.RecordType = object
+	} else {
+		event.Detail = map[string]any{"object": object}
 	}
 	ctx = context.WithoutCancel(ctx)
 	write := func(bool) {
@@ -91,7 +96,8 @@ func (c Config) logRefusal(ctx context.Context, action authz.Action, object stri
 	}
 	if tx := store.TxFrom(ctx); tx != nil {
 		tx.AfterEnd(write)
-		return
+		return event.ID
 	}
 	write(false)
+	return event.ID
 }

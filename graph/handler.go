@@ -16,6 +16,7 @@ import (
 	"github.com/lethe-crm/lethe/graph/generated"
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 	"github.com/lethe-crm/lethe/internal/transport"
@@ -23,11 +24,12 @@ import (
 
 // Config is what the API is made of.
 type Config struct {
-	DB      *store.DB
-	Control *access.Control
-	Records *record.Service
-	Audit   *audit.Log
-	Log     *slog.Logger
+	DB       *store.DB
+	Control  *access.Control
+	Records  *record.Service
+	Policies *policy.Service
+	Audit    *audit.Log
+	Log      *slog.Logger
 
 	// RequestID names the request in errors to callers who are not signed in;
 	// it may be nil. An actor carries the id himself.

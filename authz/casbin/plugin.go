@@ -280,3 +280,40 @@ func (p *Plugin) usable(ctx context.Context, tenant string) (*snapshot, error) {
 	}
 	return s, err
 }
+
+// Reach is for how many things of a type a policy permits something.
+type Reach uint8
+
+// The reaches.
+const (
+	Never Reach = iota
+	Sometimes
+	Always
+)
+
+// Reach reports for how many things of the type the subject may do this, as far as conditions say by themselves.
+func (p *Plugin) Reach(ctx context.Context, tenant string, subject authz.Entity, action authz.Action, typ string) (Reach, error) {
+	s, err := p.usable(ctx, tenant)
+	if err != nil {
+		return Never, err
+	}
+	reach, deniedAlways, deniedSometimes := Never, false, false
+	s.each(s.closures[subjectOf(subject)], typ, "", action, func(g grant, denies bool) {
+		canBeTrue, canBeFalse := g.condition.possible(s.schema[typ])
+		switch {
+		case denies:
+			deniedAlways, deniedSometimes = deniedAlways || !canBeFalse, deniedSometimes || canBeTrue
+		case !canBeFalse:
+			reach = Always
+		case canBeTrue:
+			reach = max(reach, Sometimes)
+		}
+	})
+	switch {
+	case deniedAlways:
+		return Never, nil
+	case deniedSometimes:
+		return min(reach, Sometimes), nil
+	}
+	return reach, nil
+}

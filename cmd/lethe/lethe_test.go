@@ -238,7 +238,7 @@ func TestWhatCannotBeDoneIsSaidAndEndsWithOne(t *testing.T) {
 		admin := []string{"--tenant", "default", "--user", "admin@localhost"}
 		require.Contains(p, p.fails("user", "deactivate", "--tenant", "default", "--email", "admin@localhost"), "without an active user who can edit its policy")
 		require.Contains(p, p.fails(append([]string{"role", "revoke", "admin"}, admin...)...), "without an active user who can edit its policy")
-		require.Contains(p, p.fails(append([]string{"role", "grant", "emperor"}, admin...)...), `role "emperor": not found`)
+		require.Contains(p, p.fails(append([]string{"role", "grant", "emperor"}, admin...)...), `no role "emperor"`)
 		require.Contains(p, p.fails("token", "create", "--tenant", "nowhere", "--user", "x@y.example"), `tenant "nowhere": not found`)
 		require.Contains(p, p.fails("token", "create", "--tenant", "default", "--user", "x@y.example"), `user "x@y.example": not found`)
 		require.Contains(p, p.fails(append([]string{"token", "create", "--ttl=-1s"}, admin...)...), "invalid")

@@ -50,6 +50,7 @@ type commands struct {
 	Tenant  tenantCmd  `cmd:"" help:"Manage tenants."`
 	User    userCmd    `cmd:"" help:"Manage users."`
 	Role    roleCmd    `cmd:"" help:"Manage who has which role."`
+	Policy  policyCmd  `cmd:"" help:"Manage what roles may do."`
 	Token   tokenCmd   `cmd:"" help:"Manage API tokens."`
 	Link    linkCmd    `cmd:"" help:"Manage sign-in links."`
 	Import  importCmd  `cmd:"" help:"Import mail or tables."`

@@ -14,6 +14,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/config"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 )
@@ -86,6 +87,9 @@ func (s storage) open(ctx context.Context, log *slog.Logger, o opening) (a *app,
 		return nil, err
 	}
 	if err := identity.CheckKey(ctx, db, keys); err != nil {
+		return nil, err
+	}
+	if err := policy.Adopt(ctx, db); err != nil {
 		return nil, err
 	}
 	events := audit.New(keys)

@@ -165,6 +165,18 @@ func (f PolicyHeadFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, 
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.PolicyHeadMutation", m)
 }
 
+// The PolicyRevisionFunc type is an adapter to allow the use of ordinary
+// function as PolicyRevision mutator.
+type PolicyRevisionFunc func(context.Context, *ent.PolicyRevisionMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f PolicyRevisionFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.PolicyRevisionMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.PolicyRevisionMutation", m)
+}
+
 // The PolicyRuleFunc type is an adapter to allow the use of ordinary
 // function as PolicyRule mutator.
 type PolicyRuleFunc func(context.Context, *ent.PolicyRuleMutation) (ent.Value, error)
@@ -175,6 +187,18 @@ func (f PolicyRuleFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, 
 		return f(ctx, mv)
 	}
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.PolicyRuleMutation", m)
+}
+
+// The PolicyTestFunc type is an adapter to allow the use of ordinary
+// function as PolicyTest mutator.
+type PolicyTestFunc func(context.Context, *ent.PolicyTestMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f PolicyTestFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.PolicyTestMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.PolicyTestMutation", m)
 }
 
 // The RecipientFunc type is an adapter to allow the use of ordinary

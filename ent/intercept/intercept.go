@@ -21,7 +21,9 @@ import (
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
 	"github.com/lethe-crm/lethe/ent/policyhead"
+	"github.com/lethe-crm/lethe/ent/policyrevision"
 	"github.com/lethe-crm/lethe/ent/policyrule"
+	"github.com/lethe-crm/lethe/ent/policytest"
 	"github.com/lethe-crm/lethe/ent/predicate"
 	"github.com/lethe-crm/lethe/ent/recipient"
 	"github.com/lethe-crm/lethe/ent/recordnumber"
@@ -442,6 +444,33 @@ func (f TraversePolicyHead) Traverse(ctx context.Context, q ent.Query) error {
 	return fmt.Errorf("unexpected query type %T. expect *ent.PolicyHeadQuery", q)
 }
 
+// The PolicyRevisionFunc type is an adapter to allow the use of ordinary function as a Querier.
+type PolicyRevisionFunc func(context.Context, *ent.PolicyRevisionQuery) (ent.Value, error)
+
+// Query calls f(ctx, q).
+func (f PolicyRevisionFunc) Query(ctx context.Context, q ent.Query) (ent.Value, error) {
+	if q, ok := q.(*ent.PolicyRevisionQuery); ok {
+		return f(ctx, q)
+	}
+	return nil, fmt.Errorf("unexpected query type %T. expect *ent.PolicyRevisionQuery", q)
+}
+
+// The TraversePolicyRevision type is an adapter to allow the use of ordinary function as Traverser.
+type TraversePolicyRevision func(context.Context, *ent.PolicyRevisionQuery) error
+
+// Intercept is a dummy implementation of Intercept that returns the next Querier in the pipeline.
+func (f TraversePolicyRevision) Intercept(next ent.Querier) ent.Querier {
+	return next
+}
+
+// Traverse calls f(ctx, q).
+func (f TraversePolicyRevision) Traverse(ctx context.Context, q ent.Query) error {
+	if q, ok := q.(*ent.PolicyRevisionQuery); ok {
+		return f(ctx, q)
+	}
+	return fmt.Errorf("unexpected query type %T. expect *ent.PolicyRevisionQuery", q)
+}
+
 // The PolicyRuleFunc type is an adapter to allow the use of ordinary function as a Querier.
 type PolicyRuleFunc func(context.Context, *ent.PolicyRuleQuery) (ent.Value, error)
 
@@ -467,6 +496,33 @@ func (f TraversePolicyRule) Traverse(ctx context.Context, q ent.Query) error {
 		return f(ctx, q)
 	}
 	return fmt.Errorf("unexpected query type %T. expect *ent.PolicyRuleQuery", q)
+}
+
+// The PolicyTestFunc type is an adapter to allow the use of ordinary function as a Querier.
+type PolicyTestFunc func(context.Context, *ent.PolicyTestQuery) (ent.Value, error)
+
+// Query calls f(ctx, q).
+func (f PolicyTestFunc) Query(ctx context.Context, q ent.Query) (ent.Value, error) {
+	if q, ok := q.(*ent.PolicyTestQuery); ok {
+		return f(ctx, q)
+	}
+	return nil, fmt.Errorf("unexpected query type %T. expect *ent.PolicyTestQuery", q)
+}
+
+// The TraversePolicyTest type is an adapter to allow the use of ordinary function as Traverser.
+type TraversePolicyTest func(context.Context, *ent.PolicyTestQuery) error
+
+// Intercept is a dummy implementation of Intercept that returns the next Querier in the pipeline.
+func (f TraversePolicyTest) Intercept(next ent.Querier) ent.Querier {
+	return next
+}
+
+// Traverse calls f(ctx, q).
+func (f TraversePolicyTest) Traverse(ctx context.Context, q ent.Query) error {
+	if q, ok := q.(*ent.PolicyTestQuery); ok {
+		return f(ctx, q)
+	}
+	return fmt.Errorf("unexpected query type %T. expect *ent.PolicyTestQuery", q)
 }
 
 // The RecipientFunc type is an adapter to allow the use of ordinary function as a Querier.
@@ -768,8 +824,12 @@ func NewQuery(q ent.Query) (Query, error) {
 		return &query[*ent.OperationItemQuery, predicate.OperationItem, operationitem.OrderOption]{typ: ent.TypeOperationItem, tq: q}, nil
 	case *ent.PolicyHeadQuery:
 		return &query[*ent.PolicyHeadQuery, predicate.PolicyHead, policyhead.OrderOption]{typ: ent.TypePolicyHead, tq: q}, nil
+	case *ent.PolicyRevisionQuery:
+		return &query[*ent.PolicyRevisionQuery, predicate.PolicyRevision, policyrevision.OrderOption]{typ: ent.TypePolicyRevision, tq: q}, nil
 	case *ent.PolicyRuleQuery:
 		return &query[*ent.PolicyRuleQuery, predicate.PolicyRule, policyrule.OrderOption]{typ: ent.TypePolicyRule, tq: q}, nil
+	case *ent.PolicyTestQuery:
+		return &query[*ent.PolicyTestQuery, predicate.PolicyTest, policytest.OrderOption]{typ: ent.TypePolicyTest, tq: q}, nil
 	case *ent.RecipientQuery:
 		return &query[*ent.RecipientQuery, predicate.Recipient, recipient.OrderOption]{typ: ent.TypeRecipient, tq: q}, nil
 	case *ent.RecordNumberQuery:

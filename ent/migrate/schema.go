@@ -1238,6 +1238,7 @@ var (
 		{Name: "id", Type: field.TypeInt, Increment: true},
 		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
 		{Name: "version", Type: field.TypeInt, Default: 1},
+		{Name: "duties", Type: field.TypeJSON, Nullable: true},
 	}
 	// PolicyHeadsTable holds the schema information for the "policy_heads" table.
 	PolicyHeadsTable = &schema.Table{
@@ -1249,6 +1250,38 @@ var (
 				Name:    "policyhead_tenant_id",
 				Unique:  true,
 				Columns: []*schema.Column{PolicyHeadsColumns[1]},
+			},
+		},
+	}
+	// PolicyRevisionsColumns holds the columns for the "policy_revisions" table.
+	PolicyRevisionsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "version", Type: field.TypeInt},
+		{Name: "message", Type: field.TypeString, Size: 2147483647, Default: ""},
+		{Name: "rows", Type: field.TypeString, Size: 2147483647},
+		{Name: "duties", Type: field.TypeJSON, Nullable: true},
+		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "author_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// PolicyRevisionsTable holds the schema information for the "policy_revisions" table.
+	PolicyRevisionsTable = &schema.Table{
+		Name:       "policy_revisions",
+		Columns:    PolicyRevisionsColumns,
+		PrimaryKey: []*schema.Column{PolicyRevisionsColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "policy_revisions_users_author",
+				Columns:    []*schema.Column{PolicyRevisionsColumns[7]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "policyrevision_tenant_id_version",
+				Unique:  true,
+				Columns: []*schema.Column{PolicyRevisionsColumns[1], PolicyRevisionsColumns[2]},
 			},
 		},
 	}
@@ -1275,6 +1308,26 @@ var (
 				Name:    "policyrule_tenant_id_position",
 				Unique:  false,
 				Columns: []*schema.Column{PolicyRulesColumns[1], PolicyRulesColumns[2]},
+			},
+		},
+	}
+	// PolicyTestsColumns holds the columns for the "policy_tests" table.
+	PolicyTestsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "name", Type: field.TypeString},
+		{Name: "question", Type: field.TypeBytes},
+	}
+	// PolicyTestsTable holds the schema information for the "policy_tests" table.
+	PolicyTestsTable = &schema.Table{
+		Name:       "policy_tests",
+		Columns:    PolicyTestsColumns,
+		PrimaryKey: []*schema.Column{PolicyTestsColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "policytest_tenant_id_name",
+				Unique:  true,
+				Columns: []*schema.Column{PolicyTestsColumns[1], PolicyTestsColumns[2]},
 			},
 		},
 	}
@@ -1666,7 +1719,9 @@ var (
 		OperationsTable,
 		OperationItemsTable,
 		PolicyHeadsTable,
+		PolicyRevisionsTable,
 		PolicyRulesTable,
+		PolicyTestsTable,
 		RecipientsTable,
 		RecordNumbersTable,
 		SecretsTable,
@@ -1733,6 +1788,7 @@ func init() {
 	OperationsTable.ForeignKeys[1].RefTable = UsersTable
 	OperationsTable.ForeignKeys[2].RefTable = OperationsTable
 	OperationItemsTable.ForeignKeys[0].RefTable = OperationsTable
+	PolicyRevisionsTable.ForeignKeys[0].RefTable = UsersTable
 	RecipientsTable.ForeignKeys[0].RefTable = MessagesTable
 	TasksTable.ForeignKeys[0].RefTable = UsersTable
 	TasksTable.ForeignKeys[1].RefTable = TeamsTable

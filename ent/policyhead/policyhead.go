@@ -15,6 +15,8 @@ const (
 	FieldTenantID = "tenant_id"
 	// FieldVersion holds the string denoting the version field in the database.
 	FieldVersion = "version"
+	// FieldDuties holds the string denoting the duties field in the database.
+	FieldDuties = "duties"
 	// Table holds the table name of the policyhead in the database.
 	Table = "policy_heads"
 )
@@ -24,6 +26,7 @@ var Columns = []string{
 	FieldID,
 	FieldTenantID,
 	FieldVersion,
+	FieldDuties,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).

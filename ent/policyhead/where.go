@@ -173,6 +173,16 @@ func VersionLTE(v int) predicate.PolicyHead {
 	return predicate.PolicyHead(sql.FieldLTE(FieldVersion, v))
 }
 
+// DutiesIsNil applies the IsNil predicate on the "duties" field.
+func DutiesIsNil() predicate.PolicyHead {
+	return predicate.PolicyHead(sql.FieldIsNull(FieldDuties))
+}
+
+// DutiesNotNil applies the NotNil predicate on the "duties" field.
+func DutiesNotNil() predicate.PolicyHead {
+	return predicate.PolicyHead(sql.FieldNotNull(FieldDuties))
+}
+
 // And groups predicates with the AND operator between them.
 func And(predicates ...predicate.PolicyHead) predicate.PolicyHead {
 	return predicate.PolicyHead(sql.AndPredicates(predicates...))

@@ -45,8 +45,14 @@ type OperationItem func(*sql.Selector)
 // PolicyHead is the predicate function for policyhead builders.
 type PolicyHead func(*sql.Selector)
 
+// PolicyRevision is the predicate function for policyrevision builders.
+type PolicyRevision func(*sql.Selector)
+
 // PolicyRule is the predicate function for policyrule builders.
 type PolicyRule func(*sql.Selector)
+
+// PolicyTest is the predicate function for policytest builders.
+type PolicyTest func(*sql.Selector)
 
 // Recipient is the predicate function for recipient builders.
 type Recipient func(*sql.Selector)

@@ -4,6 +4,7 @@ import (
 	"entgo.io/contrib/entgql"
 	"entgo.io/ent"
 	"entgo.io/ent/schema"
+	"entgo.io/ent/schema/edge"
 	"entgo.io/ent/schema/field"
 	"entgo.io/ent/schema/index"
 
@@ -172,11 +173,73 @@ func (PolicyHead) Mixin() []ent.Mixin { return []ent.Mixin{mixin.Tenant{}} }
 
 // Fields implements ent.Interface.
 func (PolicyHead) Fields() []ent.Field {
-	return []ent.Field{field.Int("version").Default(1)}
+	return []ent.Field{
+		field.Int("version").Default(1),
+		field.JSON("duties", []map[string]any{}).Optional().Comment("The sets of roles of which nobody may have two: name and roles."),
+	}
 }
 
 // Indexes implements ent.Interface.
 func (PolicyHead) Indexes() []ent.Index { return []ent.Index{index.Fields("tenant_id").Unique()} }
+
+// PolicyRevision is a tenant's policy as one change left it. Rows are only ever
+// added.
+type PolicyRevision struct{ ent.Schema }
+
+// Annotations implements ent.Interface.
+func (PolicyRevision) Annotations() []schema.Annotation {
+	return []schema.Annotation{entgql.RelayConnection(), entgql.Skip(entgql.SkipWhereInput)}
+}
+
+// Mixin implements ent.Interface.
+func (PolicyRevision) Mixin() []ent.Mixin { return []ent.Mixin{mixin.Tenant{}} }
+
+// Fields implements ent.Interface.
+func (PolicyRevision) Fields() []ent.Field {
+	return []ent.Field{
+		mixin.ID(gid.PolicyRevision),
+		field.Int("version").Immutable().Comment("The version of the policy that this is."),
+		mixin.Ref("author_id").Immutable().Annotations(mixin.Hidden()),
+		field.Text("message").Immutable().Default("").Comment("Why it was changed, in the author's words."),
+		field.Text("csv").StorageKey("rows").Immutable().Comment("The rows, as a Casbin policy file."),
+		field.JSON("duties", []map[string]any{}).Optional().Immutable().Annotations(mixin.Hidden()),
+		field.Time("created_at").Immutable().SchemaType(mixin.TimeSchema()).Comment("When it came into force."),
+	}
+}
+
+// Edges implements ent.Interface.
+func (PolicyRevision) Edges() []ent.Edge {
+	return []ent.Edge{
+		edge.To("author", User.Type).Unique().Immutable().Field("author_id").Annotations(mixin.Restrict()).
+			Comment("Who changed the policy. Null for the system: Lethe itself, or its operator on the machine."),
+	}
+}
+
+// Indexes implements ent.Interface.
+func (PolicyRevision) Indexes() []ent.Index {
+	return []ent.Index{index.Fields("tenant_id", "version").Unique()}
+}
+
+// PolicyTest is a question with the answer a tenant's policy has to give.
+type PolicyTest struct{ ent.Schema }
+
+// Annotations implements ent.Interface.
+func (PolicyTest) Annotations() []schema.Annotation { return []schema.Annotation{mixin.Hidden()} }
+
+// Mixin implements ent.Interface.
+func (PolicyTest) Mixin() []ent.Mixin { return []ent.Mixin{mixin.Tenant{}} }
+
+// Fields implements ent.Interface.
+func (PolicyTest) Fields() []ent.Field {
+	return []ent.Field{
+		mixin.ID(gid.PolicyTest),
+		field.String("name").NotEmpty(),
+		field.Bytes("question").Comment("Who wants to do what to what, and whether he may, as JSON."),
+	}
+}
+
+// Indexes implements ent.Interface.
+func (PolicyTest) Indexes() []ent.Index { return []ent.Index{index.Fields("tenant_id", "name").Unique()} }
 
 // Secret proves that the key in use is the one the database was written with.
 type Secret struct{ ent.Schema }

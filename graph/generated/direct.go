@@ -11,9 +11,261 @@ import (
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/vektah/gqlparser/v2/ast"
 )
+
+// directAccessChange are the selected fields of a AccessChange, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directAccessChange(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, accessChangeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "subject":
+			d.index = 1
+		case "action":
+			d.index = 2
+		case "object":
+			d.index = 3
+		case "gained":
+			d.index = 4
+		case "lost":
+			d.index = 5
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeAccessChange(w io.Writer, fields []directField, obj *model.AccessChange) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"AccessChange"`)
+		case 1:
+			writeString(w, obj.Subject)
+		case 2:
+			ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(context.Background(), nil, obj.Action).MarshalGQL(w)
+		case 3:
+			writeString(w, obj.Object)
+		case 4:
+			writeBool(w, obj.Gained)
+		case 5:
+			writeBool(w, obj.Lost)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directAccessExplanation are the selected fields of a AccessExplanation, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directAccessExplanation(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, accessExplanationImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "permitted":
+			d.index = 1
+		case "subject":
+			d.index = 2
+		case "action":
+			d.index = 3
+		case "object":
+			d.index = 4
+		case "rule":
+			d.index = 5
+		case "policyVersion":
+			d.index = 6
+		case "decidedBy":
+			d.index = 7
+		case "reasons":
+			d.index = 8
+			d.below = ec.directAccessReason(f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeAccessExplanation(w io.Writer, fields []directField, obj *model.AccessExplanation) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"AccessExplanation"`)
+		case 1:
+			writeBool(w, obj.Permitted)
+		case 2:
+			writeString(w, obj.Subject)
+		case 3:
+			ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(context.Background(), nil, obj.Action).MarshalGQL(w)
+		case 4:
+			writeString(w, obj.Object)
+		case 5:
+			writeOptional(w, obj.Rule, writeString)
+		case 6:
+			ec.marshalNInt2int32(context.Background(), nil, obj.PolicyVersion).MarshalGQL(w)
+		case 7:
+			ec.marshalOInt2ᚖint32(context.Background(), nil, obj.DecidedBy).MarshalGQL(w)
+		case 8:
+			writeList(obj.Reasons, func(w io.Writer, obj *model.AccessReason) { ec.writeAccessReason(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directAccessMatrixEntry are the selected fields of a AccessMatrixEntry, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directAccessMatrixEntry(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, accessMatrixEntryImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "role":
+			d.index = 1
+		case "object":
+			d.index = 2
+		case "action":
+			d.index = 3
+		case "reach":
+			d.index = 4
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeAccessMatrixEntry(w io.Writer, fields []directField, obj *model.AccessMatrixEntry) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"AccessMatrixEntry"`)
+		case 1:
+			writeString(w, obj.Role)
+		case 2:
+			writeString(w, obj.Object)
+		case 3:
+			ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(context.Background(), nil, obj.Action).MarshalGQL(w)
+		case 4:
+			ec.marshalNAccessReach2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessReach(context.Background(), nil, obj.Reach).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directAccessReason are the selected fields of a AccessReason, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directAccessReason(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, accessReasonImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "plugin":
+			d.index = 1
+		case "code":
+			d.index = 2
+		case "rule":
+			d.index = 3
+		case "detail":
+			d.index = 4
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeAccessReason(w io.Writer, fields []directField, obj *model.AccessReason) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"AccessReason"`)
+		case 1:
+			writeString(w, obj.Plugin)
+		case 2:
+			writeString(w, obj.Code)
+		case 3:
+			writeOptional(w, obj.Rule, writeString)
+		case 4:
+			writeOptional(w, obj.Detail, writeString)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directAccessReviewEntry are the selected fields of a AccessReviewEntry, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directAccessReviewEntry(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, accessReviewEntryImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "user":
+			d.index = 1
+		case "name":
+			d.index = 2
+		case "active":
+			d.index = 3
+		case "role":
+			d.index = 4
+		case "lastUsedAt":
+			d.index = 5
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeAccessReviewEntry(w io.Writer, fields []directField, obj *model.AccessReviewEntry) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"AccessReviewEntry"`)
+		case 1:
+			writeID(w, obj.User)
+		case 2:
+			writeOptional(w, obj.Name, writeString)
+		case 3:
+			writeBool(w, obj.Active)
+		case 4:
+			writeString(w, obj.Role)
+		case 5:
+			writeOptional(w, obj.LastUsedAt, writeTime)
+		}
+	}
+	writeText(w, "}")
+}
 
 // directActor are the selected fields of a Actor, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directActor(sel ast.SelectionSet) []directField {
@@ -1504,6 +1756,92 @@ func (ec *executionContext) writeDealPayload(w io.Writer, fields []directField, 
 	writeText(w, "}")
 }
 
+// directDecisionFlip are the selected fields of a DecisionFlip, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directDecisionFlip(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, decisionFlipImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "event":
+			d.index = 1
+		case "action":
+			d.index = 2
+		case "object":
+			d.index = 3
+		case "user":
+			d.index = 4
+		case "before":
+			d.index = 5
+		case "after":
+			d.index = 6
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeDecisionFlip(w io.Writer, fields []directField, obj *model.DecisionFlip) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"DecisionFlip"`)
+		case 1:
+			writeID(w, obj.Event)
+		case 2:
+			ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(context.Background(), nil, obj.Action).MarshalGQL(w)
+		case 3:
+			writeString(w, obj.Object)
+		case 4:
+			writeID(w, obj.User)
+		case 5:
+			writeBool(w, obj.Before)
+		case 6:
+			writeBool(w, obj.After)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directDeletePolicyTestPayload are the selected fields of a DeletePolicyTestPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directDeletePolicyTestPayload(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, deletePolicyTestPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "name":
+			d.index = 1
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeDeletePolicyTestPayload(w io.Writer, fields []directField, obj *model.DeletePolicyTestPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"DeletePolicyTestPayload"`)
+		case 1:
+			writeString(w, obj.Name)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directFieldChange are the selected fields of a FieldChange, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directFieldChange(sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, fieldChangeImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -2399,6 +2737,580 @@ func (ec *executionContext) writePageInfo(w io.Writer, fields []directField, obj
 	writeText(w, "}")
 }
 
+// directPolicy are the selected fields of a Policy, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directPolicy(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, policyImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "csv":
+			d.index = 1
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writePolicy(w io.Writer, fields []directField, obj *policy.Policy) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"Policy"`)
+		case 1:
+			writeString(w, obj.CSV())
+		}
+	}
+	writeText(w, "}")
+}
+
+// directPolicyDiff are the selected fields of a PolicyDiff, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directPolicyDiff(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, policyDiffImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "from":
+			d.index = 1
+		case "to":
+			d.index = 2
+		case "added":
+			d.index = 3
+			d.below = ec.directPolicyRow(f.Selections)
+			return d.below != nil
+		case "removed":
+			d.index = 4
+			d.below = ec.directPolicyRow(f.Selections)
+			return d.below != nil
+		case "addedDuties":
+			d.index = 5
+			d.below = ec.directSeparationOfDuty(f.Selections)
+			return d.below != nil
+		case "removedDuties":
+			d.index = 6
+			d.below = ec.directSeparationOfDuty(f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writePolicyDiff(w io.Writer, fields []directField, obj *model.PolicyDiff) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"PolicyDiff"`)
+		case 1:
+			ec.marshalNInt2int32(context.Background(), nil, obj.From).MarshalGQL(w)
+		case 2:
+			ec.marshalNInt2int32(context.Background(), nil, obj.To).MarshalGQL(w)
+		case 3:
+			writeList(obj.Added, func(w io.Writer, obj *model.PolicyRow) { ec.writePolicyRow(w, f.below, obj) }).MarshalGQL(w)
+		case 4:
+			writeList(obj.Removed, func(w io.Writer, obj *model.PolicyRow) { ec.writePolicyRow(w, f.below, obj) }).MarshalGQL(w)
+		case 5:
+			writeList(obj.AddedDuties, func(w io.Writer, obj *policy.Duty) { ec.writeSeparationOfDuty(w, f.below, obj) }).MarshalGQL(w)
+		case 6:
+			writeList(obj.RemovedDuties, func(w io.Writer, obj *policy.Duty) { ec.writeSeparationOfDuty(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directPolicyFinding are the selected fields of a PolicyFinding, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directPolicyFinding(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, policyFindingImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "row":
+			d.index = 1
+		case "line":
+			d.index = 2
+		case "severity":
+			d.index = 3
+		case "message":
+			d.index = 4
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writePolicyFinding(w io.Writer, fields []directField, obj *model.PolicyFinding) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"PolicyFinding"`)
+		case 1:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Row).MarshalGQL(w)
+		case 2:
+			writeString(w, obj.Line)
+		case 3:
+			ec.marshalNPolicySeverity2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicySeverity(context.Background(), nil, obj.Severity).MarshalGQL(w)
+		case 4:
+			writeString(w, obj.Message)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directPolicyJudgement are the selected fields of a PolicyJudgement, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directPolicyJudgement(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, policyJudgementImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "accepted":
+			d.index = 1
+		case "findings":
+			d.index = 2
+			d.below = ec.directPolicyFinding(f.Selections)
+			return d.below != nil
+		case "refusal":
+			d.index = 3
+		case "cause":
+			d.index = 4
+		case "failedTests":
+			d.index = 5
+			d.below = ec.directPolicyTestCase(f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writePolicyJudgement(w io.Writer, fields []directField, obj *model.PolicyJudgement) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"PolicyJudgement"`)
+		case 1:
+			writeBool(w, obj.Accepted)
+		case 2:
+			writeList(obj.Findings, func(w io.Writer, obj *model.PolicyFinding) { ec.writePolicyFinding(w, f.below, obj) }).MarshalGQL(w)
+		case 3:
+			writeOptional(w, obj.Refusal, writeString)
+		case 4:
+			writeOptional(w, obj.Cause, writeString)
+		case 5:
+			writeList(obj.FailedTests, func(w io.Writer, obj *model.PolicyTestCase) { ec.writePolicyTestCase(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directPolicyPayload are the selected fields of a PolicyPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directPolicyPayload(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, policyPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "policy":
+			d.index = 1
+			d.below = ec.directPolicy(f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writePolicyPayload(w io.Writer, fields []directField, obj *model.PolicyPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"PolicyPayload"`)
+		case 1:
+			ec.writePolicy(w, f.below, obj.Policy)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directPolicyPreview are the selected fields of a PolicyPreview, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directPolicyPreview(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, policyPreviewImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "judgement":
+			d.index = 1
+			d.below = ec.directPolicyJudgement(f.Selections)
+			return d.below != nil
+		case "changes":
+			d.index = 2
+			d.below = ec.directAccessChange(f.Selections)
+			return d.below != nil
+		case "totalChanges":
+			d.index = 3
+		case "replayed":
+			d.index = 4
+		case "flips":
+			d.index = 5
+			d.below = ec.directDecisionFlip(f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writePolicyPreview(w io.Writer, fields []directField, obj *model.PolicyPreview) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"PolicyPreview"`)
+		case 1:
+			ec.writePolicyJudgement(w, f.below, obj.Judgement)
+		case 2:
+			writeList(obj.Changes, func(w io.Writer, obj *model.AccessChange) { ec.writeAccessChange(w, f.below, obj) }).MarshalGQL(w)
+		case 3:
+			ec.marshalNInt2int32(context.Background(), nil, obj.TotalChanges).MarshalGQL(w)
+		case 4:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Replayed).MarshalGQL(w)
+		case 5:
+			writeList(obj.Flips, func(w io.Writer, obj *model.DecisionFlip) { ec.writeDecisionFlip(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directPolicyRevision are the selected fields of a PolicyRevision, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directPolicyRevision(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, policyRevisionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "version":
+			d.index = 2
+		case "message":
+			d.index = 3
+		case "csv":
+			d.index = 4
+		case "createdAt":
+			d.index = 5
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writePolicyRevision(w io.Writer, fields []directField, obj *ent.PolicyRevision) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"PolicyRevision"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			writeInt(w, obj.Version)
+		case 3:
+			writeString(w, obj.Message)
+		case 4:
+			writeString(w, obj.Csv)
+		case 5:
+			writeTime(w, obj.CreatedAt)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directPolicyRevisionConnection are the selected fields of a PolicyRevisionConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directPolicyRevisionConnection(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, policyRevisionConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directPolicyRevisionEdge(f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 2
+			d.below = ec.directPageInfo(f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 3
+		case "nodes":
+			d.index = 4
+			d.below = ec.directPolicyRevision(f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writePolicyRevisionConnection(w io.Writer, fields []directField, obj *ent.PolicyRevisionConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"PolicyRevisionConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *ent.PolicyRevisionEdge) { ec.writePolicyRevisionEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.writePageInfo(w, f.below, &obj.PageInfo)
+		case 3:
+			writeInt(w, obj.TotalCount)
+		case 4:
+			writeList(obj.Nodes(), func(w io.Writer, obj *ent.PolicyRevision) { ec.writePolicyRevision(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directPolicyRevisionEdge are the selected fields of a PolicyRevisionEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directPolicyRevisionEdge(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, policyRevisionEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "node":
+			d.index = 1
+			d.below = ec.directPolicyRevision(f.Selections)
+			return d.below != nil
+		case "cursor":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writePolicyRevisionEdge(w io.Writer, fields []directField, obj *ent.PolicyRevisionEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"PolicyRevisionEdge"`)
+		case 1:
+			ec.writePolicyRevision(w, f.below, obj.Node)
+		case 2:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directPolicyRow are the selected fields of a PolicyRow, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directPolicyRow(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, policyRowImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "kind":
+			d.index = 1
+		case "subject":
+			d.index = 2
+		case "role":
+			d.index = 3
+		case "object":
+			d.index = 4
+		case "action":
+			d.index = 5
+		case "effect":
+			d.index = 6
+		case "condition":
+			d.index = 7
+		case "line":
+			d.index = 8
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writePolicyRow(w io.Writer, fields []directField, obj *model.PolicyRow) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"PolicyRow"`)
+		case 1:
+			writeString(w, obj.Kind)
+		case 2:
+			writeString(w, obj.Subject)
+		case 3:
+			writeOptional(w, obj.Role, writeString)
+		case 4:
+			writeOptional(w, obj.Object, writeString)
+		case 5:
+			writeOptional(w, obj.Action, writeString)
+		case 6:
+			writeOptional(w, obj.Effect, writeString)
+		case 7:
+			writeOptional(w, obj.Condition, writeString)
+		case 8:
+			writeString(w, obj.Line)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directPolicyTestCase are the selected fields of a PolicyTestCase, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directPolicyTestCase(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, policyTestCaseImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "name":
+			d.index = 1
+		case "user":
+			d.index = 2
+		case "role":
+			d.index = 3
+		case "action":
+			d.index = 4
+		case "object":
+			d.index = 5
+		case "permit":
+			d.index = 6
+		case "passed":
+			d.index = 7
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writePolicyTestCase(w io.Writer, fields []directField, obj *model.PolicyTestCase) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"PolicyTestCase"`)
+		case 1:
+			writeString(w, obj.Name)
+		case 2:
+			ec.marshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(context.Background(), nil, obj.User).MarshalGQL(w)
+		case 3:
+			writeOptional(w, obj.Role, writeString)
+		case 4:
+			ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(context.Background(), nil, obj.Action).MarshalGQL(w)
+		case 5:
+			writeString(w, obj.Object)
+		case 6:
+			writeBool(w, obj.Permit)
+		case 7:
+			writeBool(w, obj.Passed)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directPolicyTestPayload are the selected fields of a PolicyTestPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directPolicyTestPayload(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, policyTestPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "test":
+			d.index = 1
+			d.below = ec.directPolicyTestCase(f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writePolicyTestPayload(w io.Writer, fields []directField, obj *model.PolicyTestPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"PolicyTestPayload"`)
+		case 1:
+			ec.writePolicyTestCase(w, f.below, obj.Test)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directPreview are the selected fields of a Preview, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directPreview(sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, previewImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -2636,6 +3548,39 @@ func (ec *executionContext) writeRecordRef(w io.Writer, fields []directField, ob
 			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type).MarshalGQL(w)
 		case 3:
 			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.State).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directSeparationOfDuty are the selected fields of a SeparationOfDuty, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directSeparationOfDuty(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, separationOfDutyImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "name":
+			d.index = 1
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeSeparationOfDuty(w io.Writer, fields []directField, obj *policy.Duty) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"SeparationOfDuty"`)
+		case 1:
+			writeString(w, obj.Name)
 		}
 	}
 	writeText(w, "}")
@@ -3065,6 +4010,45 @@ func (ec *executionContext) writeViewer(w io.Writer, fields []directField, obj *
 			ec.writeUser(w, f.below, obj.User)
 		case 2:
 			writeString(w, obj.Tenant)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directWhoCan are the selected fields of a WhoCan, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directWhoCan(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, whoCanImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "users":
+			d.index = 1
+			d.below = ec.directUser(f.Selections)
+			return d.below != nil
+		case "totalUsers":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeWhoCan(w io.Writer, fields []directField, obj *model.WhoCan) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"WhoCan"`)
+		case 1:
+			writeList(obj.Users, func(w io.Writer, obj *ent.User) { ec.writeUser(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.marshalNInt2int32(context.Background(), nil, obj.TotalUsers).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")

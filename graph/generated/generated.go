@@ -30,6 +30,7 @@ import (
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 	gqlparser "github.com/vektah/gqlparser/v2"
 	"github.com/vektah/gqlparser/v2/ast"
@@ -49,6 +50,7 @@ type ResolverRoot interface {
 	Mutation() MutationResolver
 	Operation() OperationResolver
 	OperationItem() OperationItemResolver
+	Policy() PolicyResolver
 	Preview() PreviewResolver
 	Query() QueryResolver
 	Reason() ReasonResolver
@@ -60,6 +62,49 @@ type DirectiveRoot struct {
 }
 
 type ComplexityRoot struct {
+	AccessChange struct {
+		Action  func(childComplexity int) int
+		Gained  func(childComplexity int) int
+		Lost    func(childComplexity int) int
+		Object  func(childComplexity int) int
+		Subject func(childComplexity int) int
+	}
+
+	AccessExplanation struct {
+		Action        func(childComplexity int) int
+		DecidedBy     func(childComplexity int) int
+		Object        func(childComplexity int) int
+		Permitted     func(childComplexity int) int
+		PolicyVersion func(childComplexity int) int
+		Reasons       func(childComplexity int) int
+		Roles         func(childComplexity int) int
+		Rule          func(childComplexity int) int
+		Subject       func(childComplexity int) int
+	}
+
+	AccessMatrixEntry struct {
+		Action func(childComplexity int) int
+		Object func(childComplexity int) int
+		Reach  func(childComplexity int) int
+		Role   func(childComplexity int) int
+	}
+
+	AccessReason struct {
+		Code   func(childComplexity int) int
+		Detail func(childComplexity int) int
+		Plugin func(childComplexity int) int
+		Rule   func(childComplexity int) int
+	}
+
+	AccessReviewEntry struct {
+		Active     func(childComplexity int) int
+		Inherited  func(childComplexity int) int
+		LastUsedAt func(childComplexity int) int
+		Name       func(childComplexity int) int
+		Role       func(childComplexity int) int
+		User       func(childComplexity int) int
+	}
+
 	Actor struct {
 		Kind func(childComplexity int) int
 		User func(childComplexity int) int
@@ -378,6 +423,19 @@ type ComplexityRoot struct {
 		Deal func(childComplexity int) int
 	}
 
+	DecisionFlip struct {
+		Action func(childComplexity int) int
+		After  func(childComplexity int) int
+		Before func(childComplexity int) int
+		Event  func(childComplexity int) int
+		Object func(childComplexity int) int
+		User   func(childComplexity int) int
+	}
+
+	DeletePolicyTestPayload struct {
+		Name func(childComplexity int) int
+	}
+
 	FieldChange struct {
 		Field func(childComplexity int) int
 		New   func(childComplexity int) int
@@ -442,6 +500,7 @@ type ComplexityRoot struct {
 	}
 
 	Mutation struct {
+		ApplyPolicy      func(childComplexity int, input model.ApplyPolicyInput) int
 		CreateAttachment func(childComplexity int, input model.CreateAttachmentInput) int
 		CreateCall       func(childComplexity int, input model.CreateCallInput) int
 		CreateContact    func(childComplexity int, input model.CreateContactInput) int
@@ -450,10 +509,15 @@ type ComplexityRoot struct {
 		CreateMessage    func(childComplexity int, input model.CreateMessageInput) int
 		CreateNote       func(childComplexity int, input model.CreateNoteInput) int
 		CreateTask       func(childComplexity int, input model.CreateTaskInput) int
+		DeletePolicyTest func(childComplexity int, name string) int
 		DeleteRecords    func(childComplexity int, input model.DeleteRecordsInput) int
 		EmptyBin         func(childComplexity int, input model.EmptyBinInput) int
+		GrantRole        func(childComplexity int, input model.RoleInput) int
 		PurgeRecords     func(childComplexity int, input model.PurgeRecordsInput) int
+		PutPolicyTest    func(childComplexity int, input model.PutPolicyTestInput) int
 		RestoreRecords   func(childComplexity int, input model.RestoreRecordsInput) int
+		RevokeRole       func(childComplexity int, input model.RoleInput) int
+		RollbackPolicy   func(childComplexity int, input model.RollbackPolicyInput) int
 		UndoOperation    func(childComplexity int, input model.UndoOperationInput) int
 		UpdateAttachment func(childComplexity int, input model.UpdateAttachmentInput) int
 		UpdateCall       func(childComplexity int, input model.UpdateCallInput) int
@@ -586,6 +650,98 @@ type ComplexityRoot struct {
 		StartCursor     func(childComplexity int) int
 	}
 
+	Policy struct {
+		CSV      func(childComplexity int) int
+		Duties   func(childComplexity int) int
+		Findings func(childComplexity int) int
+		Roles    func(childComplexity int) int
+		Rules    func(childComplexity int) int
+		Tests    func(childComplexity int) int
+		Version  func(childComplexity int) int
+	}
+
+	PolicyDiff struct {
+		Added         func(childComplexity int) int
+		AddedDuties   func(childComplexity int) int
+		From          func(childComplexity int) int
+		Removed       func(childComplexity int) int
+		RemovedDuties func(childComplexity int) int
+		To            func(childComplexity int) int
+	}
+
+	PolicyFinding struct {
+		Line     func(childComplexity int) int
+		Message  func(childComplexity int) int
+		Row      func(childComplexity int) int
+		Severity func(childComplexity int) int
+	}
+
+	PolicyJudgement struct {
+		Accepted    func(childComplexity int) int
+		Cause       func(childComplexity int) int
+		FailedTests func(childComplexity int) int
+		Findings    func(childComplexity int) int
+		Refusal     func(childComplexity int) int
+	}
+
+	PolicyPayload struct {
+		Policy func(childComplexity int) int
+	}
+
+	PolicyPreview struct {
+		Changes      func(childComplexity int) int
+		Flips        func(childComplexity int) int
+		Judgement    func(childComplexity int) int
+		Replayed     func(childComplexity int) int
+		TotalChanges func(childComplexity int) int
+	}
+
+	PolicyRevision struct {
+		Author    func(childComplexity int) int
+		CreatedAt func(childComplexity int) int
+		Csv       func(childComplexity int) int
+		ID        func(childComplexity int) int
+		Message   func(childComplexity int) int
+		Version   func(childComplexity int) int
+	}
+
+	PolicyRevisionConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	PolicyRevisionEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	PolicyRow struct {
+		Action    func(childComplexity int) int
+		Condition func(childComplexity int) int
+		Effect    func(childComplexity int) int
+		Kind      func(childComplexity int) int
+		Line      func(childComplexity int) int
+		Object    func(childComplexity int) int
+		Role      func(childComplexity int) int
+		Subject   func(childComplexity int) int
+	}
+
+	PolicyTestCase struct {
+		Action func(childComplexity int) int
+		Name   func(childComplexity int) int
+		Object func(childComplexity int) int
+		Passed func(childComplexity int) int
+		Permit func(childComplexity int) int
+		Role   func(childComplexity int) int
+		User   func(childComplexity int) int
+	}
+
+	PolicyTestPayload struct {
+		Test func(childComplexity int) int
+	}
+
 	Preview struct {
 		AffectedUsers func(childComplexity int) int
 		Blockers      func(childComplexity int) int
@@ -599,24 +755,33 @@ type ComplexityRoot struct {
 	}
 
 	Query struct {
-		Attachments func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) int
-		AuditEvents func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, where *ent.AuditEventWhereInput) int
-		Bin         func(childComplexity int, types []ent.RecordKind, deletedBy *gid.ID, deletedFrom *time.Time, deletedBefore *time.Time, purgeBefore *time.Time, owner *gid.ID, operation *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
-		Calls       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State) int
-		Contacts    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State) int
-		Customers   func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CustomerOrder, where *ent.CustomerWhereInput, states []lifecycle.State) int
-		Deals       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.DealOrder, where *ent.DealWhereInput, states []lifecycle.State) int
-		Messages    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State) int
-		Node        func(childComplexity int, id gid.ID) int
-		Nodes       func(childComplexity int, ids []gid.ID) int
-		Notes       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State) int
-		Operation   func(childComplexity int, id gid.ID) int
-		Operations  func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
-		Preview     func(childComplexity int, input model.PreviewInput) int
-		Tasks       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) int
-		Timeline    func(childComplexity int, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
-		Viewer      func(childComplexity int) int
-		WhyNot      func(childComplexity int, id gid.ID, action authz.Action) int
+		AccessMatrix   func(childComplexity int) int
+		AccessReview   func(childComplexity int) int
+		Attachments    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) int
+		AuditEvents    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, where *ent.AuditEventWhereInput) int
+		Bin            func(childComplexity int, types []ent.RecordKind, deletedBy *gid.ID, deletedFrom *time.Time, deletedBefore *time.Time, purgeBefore *time.Time, owner *gid.ID, operation *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		Calls          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State) int
+		Contacts       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State) int
+		Customers      func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CustomerOrder, where *ent.CustomerWhereInput, states []lifecycle.State) int
+		Deals          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.DealOrder, where *ent.DealWhereInput, states []lifecycle.State) int
+		ExplainAccess  func(childComplexity int, user *gid.ID, role *string, action *authz.Action, record *gid.ID, object *string, field *string, decisionID *gid.ID) int
+		Messages       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State) int
+		Node           func(childComplexity int, id gid.ID) int
+		Nodes          func(childComplexity int, ids []gid.ID) int
+		Notes          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State) int
+		Operation      func(childComplexity int, id gid.ID) int
+		Operations     func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		Policy         func(childComplexity int) int
+		PolicyDiff     func(childComplexity int, from int32, to int32) int
+		PolicyHistory  func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		Preview        func(childComplexity int, input model.PreviewInput) int
+		PreviewPolicy  func(childComplexity int, draft model.PolicyDraftInput, replay int32) int
+		Tasks          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) int
+		Timeline       func(childComplexity int, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		ValidatePolicy func(childComplexity int, draft model.PolicyDraftInput) int
+		Viewer         func(childComplexity int) int
+		WhoCan         func(childComplexity int, action authz.Action, object string) int
+		WhyNot         func(childComplexity int, id gid.ID, action authz.Action) int
 	}
 
 	Reason struct {
@@ -648,6 +813,11 @@ type ComplexityRoot struct {
 		ID    func(childComplexity int) int
 		State func(childComplexity int) int
 		Type  func(childComplexity int) int
+	}
+
+	SeparationOfDuty struct {
+		Name  func(childComplexity int) int
+		Roles func(childComplexity int) int
 	}
 
 	Task struct {
@@ -729,6 +899,12 @@ type ComplexityRoot struct {
 		Tenant func(childComplexity int) int
 		User   func(childComplexity int) int
 	}
+
+	WhoCan struct {
+		Roles      func(childComplexity int) int
+		TotalUsers func(childComplexity int) int
+		Users      func(childComplexity int) int
+	}
 }
 
 // endregion ***************************** api!.gotpl *****************************
@@ -766,6 +942,12 @@ type MutationResolver interface {
 	UpdateNote(ctx context.Context, input model.UpdateNoteInput) (*model.NotePayload, error)
 	CreateAttachment(ctx context.Context, input model.CreateAttachmentInput) (*model.AttachmentPayload, error)
 	UpdateAttachment(ctx context.Context, input model.UpdateAttachmentInput) (*model.AttachmentPayload, error)
+	ApplyPolicy(ctx context.Context, input model.ApplyPolicyInput) (*model.PolicyPayload, error)
+	RollbackPolicy(ctx context.Context, input model.RollbackPolicyInput) (*model.PolicyPayload, error)
+	GrantRole(ctx context.Context, input model.RoleInput) (*model.PolicyPayload, error)
+	RevokeRole(ctx context.Context, input model.RoleInput) (*model.PolicyPayload, error)
+	PutPolicyTest(ctx context.Context, input model.PutPolicyTestInput) (*model.PolicyTestPayload, error)
+	DeletePolicyTest(ctx context.Context, name string) (*model.DeletePolicyTestPayload, error)
 }
 type OperationResolver interface {
 	CanUndo(ctx context.Context, obj *ent.Operation) (bool, error)
@@ -778,6 +960,13 @@ type OperationItemResolver interface {
 	Code(ctx context.Context, obj *ent.OperationItem) (*lifecycle.Code, error)
 	Message(ctx context.Context, obj *ent.OperationItem) (*string, error)
 	Blockers(ctx context.Context, obj *ent.OperationItem) ([]*model.Blocker, error)
+}
+type PolicyResolver interface {
+	Version(ctx context.Context, obj *policy.Policy) (int32, error)
+	Rules(ctx context.Context, obj *policy.Policy) ([]*model.PolicyRow, error)
+
+	Findings(ctx context.Context, obj *policy.Policy) ([]*model.PolicyFinding, error)
+	Tests(ctx context.Context, obj *policy.Policy) ([]*model.PolicyTestCase, error)
 }
 type PreviewResolver interface {
 	Items(ctx context.Context, obj *record.Preview, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.OperationItemConnection, error)
@@ -804,6 +993,15 @@ type QueryResolver interface {
 	Timeline(ctx context.Context, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.CommunicationConnection, error)
 	Preview(ctx context.Context, input model.PreviewInput) (*record.Preview, error)
 	WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([]*record.Reason, error)
+	Policy(ctx context.Context) (*policy.Policy, error)
+	PolicyHistory(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.PolicyRevisionConnection, error)
+	PolicyDiff(ctx context.Context, from int32, to int32) (*model.PolicyDiff, error)
+	ValidatePolicy(ctx context.Context, draft model.PolicyDraftInput) (*model.PolicyJudgement, error)
+	PreviewPolicy(ctx context.Context, draft model.PolicyDraftInput, replay int32) (*model.PolicyPreview, error)
+	ExplainAccess(ctx context.Context, user *gid.ID, role *string, action *authz.Action, record *gid.ID, object *string, field *string, decisionID *gid.ID) (*model.AccessExplanation, error)
+	WhoCan(ctx context.Context, action authz.Action, object string) (*model.WhoCan, error)
+	AccessMatrix(ctx context.Context) ([]*model.AccessMatrixEntry, error)
+	AccessReview(ctx context.Context) ([]*model.AccessReviewEntry, error)
 }
 type ReasonResolver interface {
 	Message(ctx context.Context, obj *record.Reason) (string, error)
@@ -827,6 +1025,179 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 	ec := newExecutionContext(nil, e, nil)
 	_ = ec
 	switch typeName + "." + field {
+
+	case "AccessChange.action":
+		if e.ComplexityRoot.AccessChange.Action == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessChange.Action(childComplexity), true
+	case "AccessChange.gained":
+		if e.ComplexityRoot.AccessChange.Gained == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessChange.Gained(childComplexity), true
+	case "AccessChange.lost":
+		if e.ComplexityRoot.AccessChange.Lost == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessChange.Lost(childComplexity), true
+	case "AccessChange.object":
+		if e.ComplexityRoot.AccessChange.Object == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessChange.Object(childComplexity), true
+	case "AccessChange.subject":
+		if e.ComplexityRoot.AccessChange.Subject == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessChange.Subject(childComplexity), true
+
+	case "AccessExplanation.action":
+		if e.ComplexityRoot.AccessExplanation.Action == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessExplanation.Action(childComplexity), true
+	case "AccessExplanation.decidedBy":
+		if e.ComplexityRoot.AccessExplanation.DecidedBy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessExplanation.DecidedBy(childComplexity), true
+	case "AccessExplanation.object":
+		if e.ComplexityRoot.AccessExplanation.Object == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessExplanation.Object(childComplexity), true
+	case "AccessExplanation.permitted":
+		if e.ComplexityRoot.AccessExplanation.Permitted == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessExplanation.Permitted(childComplexity), true
+	case "AccessExplanation.policyVersion":
+		if e.ComplexityRoot.AccessExplanation.PolicyVersion == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessExplanation.PolicyVersion(childComplexity), true
+	case "AccessExplanation.reasons":
+		if e.ComplexityRoot.AccessExplanation.Reasons == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessExplanation.Reasons(childComplexity), true
+	case "AccessExplanation.roles":
+		if e.ComplexityRoot.AccessExplanation.Roles == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessExplanation.Roles(childComplexity), true
+	case "AccessExplanation.rule":
+		if e.ComplexityRoot.AccessExplanation.Rule == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessExplanation.Rule(childComplexity), true
+	case "AccessExplanation.subject":
+		if e.ComplexityRoot.AccessExplanation.Subject == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessExplanation.Subject(childComplexity), true
+
+	case "AccessMatrixEntry.action":
+		if e.ComplexityRoot.AccessMatrixEntry.Action == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessMatrixEntry.Action(childComplexity), true
+	case "AccessMatrixEntry.object":
+		if e.ComplexityRoot.AccessMatrixEntry.Object == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessMatrixEntry.Object(childComplexity), true
+	case "AccessMatrixEntry.reach":
+		if e.ComplexityRoot.AccessMatrixEntry.Reach == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessMatrixEntry.Reach(childComplexity), true
+	case "AccessMatrixEntry.role":
+		if e.ComplexityRoot.AccessMatrixEntry.Role == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessMatrixEntry.Role(childComplexity), true
+
+	case "AccessReason.code":
+		if e.ComplexityRoot.AccessReason.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessReason.Code(childComplexity), true
+	case "AccessReason.detail":
+		if e.ComplexityRoot.AccessReason.Detail == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessReason.Detail(childComplexity), true
+	case "AccessReason.plugin":
+		if e.ComplexityRoot.AccessReason.Plugin == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessReason.Plugin(childComplexity), true
+	case "AccessReason.rule":
+		if e.ComplexityRoot.AccessReason.Rule == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessReason.Rule(childComplexity), true
+
+	case "AccessReviewEntry.active":
+		if e.ComplexityRoot.AccessReviewEntry.Active == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessReviewEntry.Active(childComplexity), true
+	case "AccessReviewEntry.inherited":
+		if e.ComplexityRoot.AccessReviewEntry.Inherited == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessReviewEntry.Inherited(childComplexity), true
+	case "AccessReviewEntry.lastUsedAt":
+		if e.ComplexityRoot.AccessReviewEntry.LastUsedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessReviewEntry.LastUsedAt(childComplexity), true
+	case "AccessReviewEntry.name":
+		if e.ComplexityRoot.AccessReviewEntry.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessReviewEntry.Name(childComplexity), true
+	case "AccessReviewEntry.role":
+		if e.ComplexityRoot.AccessReviewEntry.Role == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessReviewEntry.Role(childComplexity), true
+	case "AccessReviewEntry.user":
+		if e.ComplexityRoot.AccessReviewEntry.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessReviewEntry.User(childComplexity), true
 
 	case "Actor.kind":
 		if e.ComplexityRoot.Actor.Kind == nil {
@@ -2382,6 +2753,50 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.DealPayload.Deal(childComplexity), true
 
+	case "DecisionFlip.action":
+		if e.ComplexityRoot.DecisionFlip.Action == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DecisionFlip.Action(childComplexity), true
+	case "DecisionFlip.after":
+		if e.ComplexityRoot.DecisionFlip.After == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DecisionFlip.After(childComplexity), true
+	case "DecisionFlip.before":
+		if e.ComplexityRoot.DecisionFlip.Before == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DecisionFlip.Before(childComplexity), true
+	case "DecisionFlip.event":
+		if e.ComplexityRoot.DecisionFlip.Event == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DecisionFlip.Event(childComplexity), true
+	case "DecisionFlip.object":
+		if e.ComplexityRoot.DecisionFlip.Object == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DecisionFlip.Object(childComplexity), true
+	case "DecisionFlip.user":
+		if e.ComplexityRoot.DecisionFlip.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DecisionFlip.User(childComplexity), true
+
+	case "DeletePolicyTestPayload.name":
+		if e.ComplexityRoot.DeletePolicyTestPayload.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeletePolicyTestPayload.Name(childComplexity), true
+
 	case "FieldChange.field":
 		if e.ComplexityRoot.FieldChange.Field == nil {
 			break
@@ -2685,6 +3100,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.MessagePayload.Message(childComplexity), true
 
+	case "Mutation.applyPolicy":
+		if e.ComplexityRoot.Mutation.ApplyPolicy == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_applyPolicy_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ApplyPolicy(childComplexity, args["input"].(model.ApplyPolicyInput)), true
 	case "Mutation.createAttachment":
 		if e.ComplexityRoot.Mutation.CreateAttachment == nil {
 			break
@@ -2773,6 +3199,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.CreateTask(childComplexity, args["input"].(model.CreateTaskInput)), true
+	case "Mutation.deletePolicyTest":
+		if e.ComplexityRoot.Mutation.DeletePolicyTest == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_deletePolicyTest_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DeletePolicyTest(childComplexity, args["name"].(string)), true
 	case "Mutation.deleteRecords":
 		if e.ComplexityRoot.Mutation.DeleteRecords == nil {
 			break
@@ -2795,6 +3232,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.EmptyBin(childComplexity, args["input"].(model.EmptyBinInput)), true
+	case "Mutation.grantRole":
+		if e.ComplexityRoot.Mutation.GrantRole == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_grantRole_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.GrantRole(childComplexity, args["input"].(model.RoleInput)), true
 	case "Mutation.purgeRecords":
 		if e.ComplexityRoot.Mutation.PurgeRecords == nil {
 			break
@@ -2806,6 +3254,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.PurgeRecords(childComplexity, args["input"].(model.PurgeRecordsInput)), true
+	case "Mutation.putPolicyTest":
+		if e.ComplexityRoot.Mutation.PutPolicyTest == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_putPolicyTest_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.PutPolicyTest(childComplexity, args["input"].(model.PutPolicyTestInput)), true
 	case "Mutation.restoreRecords":
 		if e.ComplexityRoot.Mutation.RestoreRecords == nil {
 			break
@@ -2817,6 +3276,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RestoreRecords(childComplexity, args["input"].(model.RestoreRecordsInput)), true
+	case "Mutation.revokeRole":
+		if e.ComplexityRoot.Mutation.RevokeRole == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_revokeRole_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RevokeRole(childComplexity, args["input"].(model.RoleInput)), true
+	case "Mutation.rollbackPolicy":
+		if e.ComplexityRoot.Mutation.RollbackPolicy == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_rollbackPolicy_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RollbackPolicy(childComplexity, args["input"].(model.RollbackPolicyInput)), true
 	case "Mutation.undoOperation":
 		if e.ComplexityRoot.Mutation.UndoOperation == nil {
 			break
@@ -3459,6 +3940,354 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.PageInfo.StartCursor(childComplexity), true
 
+	case "Policy.csv":
+		if e.ComplexityRoot.Policy.CSV == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Policy.CSV(childComplexity), true
+	case "Policy.duties":
+		if e.ComplexityRoot.Policy.Duties == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Policy.Duties(childComplexity), true
+	case "Policy.findings":
+		if e.ComplexityRoot.Policy.Findings == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Policy.Findings(childComplexity), true
+	case "Policy.roles":
+		if e.ComplexityRoot.Policy.Roles == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Policy.Roles(childComplexity), true
+	case "Policy.rules":
+		if e.ComplexityRoot.Policy.Rules == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Policy.Rules(childComplexity), true
+	case "Policy.tests":
+		if e.ComplexityRoot.Policy.Tests == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Policy.Tests(childComplexity), true
+	case "Policy.version":
+		if e.ComplexityRoot.Policy.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Policy.Version(childComplexity), true
+
+	case "PolicyDiff.added":
+		if e.ComplexityRoot.PolicyDiff.Added == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyDiff.Added(childComplexity), true
+	case "PolicyDiff.addedDuties":
+		if e.ComplexityRoot.PolicyDiff.AddedDuties == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyDiff.AddedDuties(childComplexity), true
+	case "PolicyDiff.from":
+		if e.ComplexityRoot.PolicyDiff.From == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyDiff.From(childComplexity), true
+	case "PolicyDiff.removed":
+		if e.ComplexityRoot.PolicyDiff.Removed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyDiff.Removed(childComplexity), true
+	case "PolicyDiff.removedDuties":
+		if e.ComplexityRoot.PolicyDiff.RemovedDuties == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyDiff.RemovedDuties(childComplexity), true
+	case "PolicyDiff.to":
+		if e.ComplexityRoot.PolicyDiff.To == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyDiff.To(childComplexity), true
+
+	case "PolicyFinding.line":
+		if e.ComplexityRoot.PolicyFinding.Line == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyFinding.Line(childComplexity), true
+	case "PolicyFinding.message":
+		if e.ComplexityRoot.PolicyFinding.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyFinding.Message(childComplexity), true
+	case "PolicyFinding.row":
+		if e.ComplexityRoot.PolicyFinding.Row == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyFinding.Row(childComplexity), true
+	case "PolicyFinding.severity":
+		if e.ComplexityRoot.PolicyFinding.Severity == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyFinding.Severity(childComplexity), true
+
+	case "PolicyJudgement.accepted":
+		if e.ComplexityRoot.PolicyJudgement.Accepted == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyJudgement.Accepted(childComplexity), true
+	case "PolicyJudgement.cause":
+		if e.ComplexityRoot.PolicyJudgement.Cause == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyJudgement.Cause(childComplexity), true
+	case "PolicyJudgement.failedTests":
+		if e.ComplexityRoot.PolicyJudgement.FailedTests == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyJudgement.FailedTests(childComplexity), true
+	case "PolicyJudgement.findings":
+		if e.ComplexityRoot.PolicyJudgement.Findings == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyJudgement.Findings(childComplexity), true
+	case "PolicyJudgement.refusal":
+		if e.ComplexityRoot.PolicyJudgement.Refusal == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyJudgement.Refusal(childComplexity), true
+
+	case "PolicyPayload.policy":
+		if e.ComplexityRoot.PolicyPayload.Policy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyPayload.Policy(childComplexity), true
+
+	case "PolicyPreview.changes":
+		if e.ComplexityRoot.PolicyPreview.Changes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyPreview.Changes(childComplexity), true
+	case "PolicyPreview.flips":
+		if e.ComplexityRoot.PolicyPreview.Flips == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyPreview.Flips(childComplexity), true
+	case "PolicyPreview.judgement":
+		if e.ComplexityRoot.PolicyPreview.Judgement == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyPreview.Judgement(childComplexity), true
+	case "PolicyPreview.replayed":
+		if e.ComplexityRoot.PolicyPreview.Replayed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyPreview.Replayed(childComplexity), true
+	case "PolicyPreview.totalChanges":
+		if e.ComplexityRoot.PolicyPreview.TotalChanges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyPreview.TotalChanges(childComplexity), true
+
+	case "PolicyRevision.author":
+		if e.ComplexityRoot.PolicyRevision.Author == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRevision.Author(childComplexity), true
+	case "PolicyRevision.createdAt":
+		if e.ComplexityRoot.PolicyRevision.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRevision.CreatedAt(childComplexity), true
+	case "PolicyRevision.csv":
+		if e.ComplexityRoot.PolicyRevision.Csv == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRevision.Csv(childComplexity), true
+	case "PolicyRevision.id":
+		if e.ComplexityRoot.PolicyRevision.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRevision.ID(childComplexity), true
+	case "PolicyRevision.message":
+		if e.ComplexityRoot.PolicyRevision.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRevision.Message(childComplexity), true
+	case "PolicyRevision.version":
+		if e.ComplexityRoot.PolicyRevision.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRevision.Version(childComplexity), true
+
+	case "PolicyRevisionConnection.edges":
+		if e.ComplexityRoot.PolicyRevisionConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRevisionConnection.Edges(childComplexity), true
+	case "PolicyRevisionConnection.nodes":
+		if e.ComplexityRoot.PolicyRevisionConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRevisionConnection.Nodes(childComplexity), true
+	case "PolicyRevisionConnection.pageInfo":
+		if e.ComplexityRoot.PolicyRevisionConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRevisionConnection.PageInfo(childComplexity), true
+	case "PolicyRevisionConnection.totalCount":
+		if e.ComplexityRoot.PolicyRevisionConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRevisionConnection.TotalCount(childComplexity), true
+
+	case "PolicyRevisionEdge.cursor":
+		if e.ComplexityRoot.PolicyRevisionEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRevisionEdge.Cursor(childComplexity), true
+	case "PolicyRevisionEdge.node":
+		if e.ComplexityRoot.PolicyRevisionEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRevisionEdge.Node(childComplexity), true
+
+	case "PolicyRow.action":
+		if e.ComplexityRoot.PolicyRow.Action == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRow.Action(childComplexity), true
+	case "PolicyRow.condition":
+		if e.ComplexityRoot.PolicyRow.Condition == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRow.Condition(childComplexity), true
+	case "PolicyRow.effect":
+		if e.ComplexityRoot.PolicyRow.Effect == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRow.Effect(childComplexity), true
+	case "PolicyRow.kind":
+		if e.ComplexityRoot.PolicyRow.Kind == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRow.Kind(childComplexity), true
+	case "PolicyRow.line":
+		if e.ComplexityRoot.PolicyRow.Line == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRow.Line(childComplexity), true
+	case "PolicyRow.object":
+		if e.ComplexityRoot.PolicyRow.Object == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRow.Object(childComplexity), true
+	case "PolicyRow.role":
+		if e.ComplexityRoot.PolicyRow.Role == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRow.Role(childComplexity), true
+	case "PolicyRow.subject":
+		if e.ComplexityRoot.PolicyRow.Subject == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyRow.Subject(childComplexity), true
+
+	case "PolicyTestCase.action":
+		if e.ComplexityRoot.PolicyTestCase.Action == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyTestCase.Action(childComplexity), true
+	case "PolicyTestCase.name":
+		if e.ComplexityRoot.PolicyTestCase.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyTestCase.Name(childComplexity), true
+	case "PolicyTestCase.object":
+		if e.ComplexityRoot.PolicyTestCase.Object == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyTestCase.Object(childComplexity), true
+	case "PolicyTestCase.passed":
+		if e.ComplexityRoot.PolicyTestCase.Passed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyTestCase.Passed(childComplexity), true
+	case "PolicyTestCase.permit":
+		if e.ComplexityRoot.PolicyTestCase.Permit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyTestCase.Permit(childComplexity), true
+	case "PolicyTestCase.role":
+		if e.ComplexityRoot.PolicyTestCase.Role == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyTestCase.Role(childComplexity), true
+	case "PolicyTestCase.user":
+		if e.ComplexityRoot.PolicyTestCase.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyTestCase.User(childComplexity), true
+
+	case "PolicyTestPayload.test":
+		if e.ComplexityRoot.PolicyTestPayload.Test == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyTestPayload.Test(childComplexity), true
+
 	case "Preview.affectedUsers":
 		if e.ComplexityRoot.Preview.AffectedUsers == nil {
 			break
@@ -3519,6 +4348,18 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Preview.Total(childComplexity), true
 
+	case "Query.accessMatrix":
+		if e.ComplexityRoot.Query.AccessMatrix == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.AccessMatrix(childComplexity), true
+	case "Query.accessReview":
+		if e.ComplexityRoot.Query.AccessReview == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.AccessReview(childComplexity), true
 	case "Query.attachments":
 		if e.ComplexityRoot.Query.Attachments == nil {
 			break
@@ -3596,6 +4437,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Deals(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.DealOrder), args["where"].(*ent.DealWhereInput), args["states"].([]lifecycle.State)), true
+	case "Query.explainAccess":
+		if e.ComplexityRoot.Query.ExplainAccess == nil {
+			break
+		}
+
+		args, err := ec.field_Query_explainAccess_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.ExplainAccess(childComplexity, args["user"].(*gid.ID), args["role"].(*string), args["action"].(*authz.Action), args["record"].(*gid.ID), args["object"].(*string), args["field"].(*string), args["decisionID"].(*gid.ID)), true
 
 	case "Query.messages":
 		if e.ComplexityRoot.Query.Messages == nil {
@@ -3663,6 +4515,34 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Operations(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
+	case "Query.policy":
+		if e.ComplexityRoot.Query.Policy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.Policy(childComplexity), true
+	case "Query.policyDiff":
+		if e.ComplexityRoot.Query.PolicyDiff == nil {
+			break
+		}
+
+		args, err := ec.field_Query_policyDiff_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.PolicyDiff(childComplexity, args["from"].(int32), args["to"].(int32)), true
+	case "Query.policyHistory":
+		if e.ComplexityRoot.Query.PolicyHistory == nil {
+			break
+		}
+
+		args, err := ec.field_Query_policyHistory_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.PolicyHistory(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
 	case "Query.preview":
 		if e.ComplexityRoot.Query.Preview == nil {
 			break
@@ -3674,6 +4554,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Preview(childComplexity, args["input"].(model.PreviewInput)), true
+	case "Query.previewPolicy":
+		if e.ComplexityRoot.Query.PreviewPolicy == nil {
+			break
+		}
+
+		args, err := ec.field_Query_previewPolicy_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.PreviewPolicy(childComplexity, args["draft"].(model.PolicyDraftInput), args["replay"].(int32)), true
 	case "Query.tasks":
 		if e.ComplexityRoot.Query.Tasks == nil {
 			break
@@ -3696,12 +4587,34 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Timeline(childComplexity, args["customer"].(gid.ID), args["types"].([]ent.RecordKind), args["from"].(*time.Time), args["to"].(*time.Time), args["states"].([]lifecycle.State), args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
+	case "Query.validatePolicy":
+		if e.ComplexityRoot.Query.ValidatePolicy == nil {
+			break
+		}
+
+		args, err := ec.field_Query_validatePolicy_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.ValidatePolicy(childComplexity, args["draft"].(model.PolicyDraftInput)), true
 	case "Query.viewer":
 		if e.ComplexityRoot.Query.Viewer == nil {
 			break
 		}
 
 		return e.ComplexityRoot.Query.Viewer(childComplexity), true
+	case "Query.whoCan":
+		if e.ComplexityRoot.Query.WhoCan == nil {
+			break
+		}
+
+		args, err := ec.field_Query_whoCan_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.WhoCan(childComplexity, args["action"].(authz.Action), args["object"].(string)), true
 	case "Query.whyNot":
 		if e.ComplexityRoot.Query.WhyNot == nil {
 			break
@@ -3814,6 +4727,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.RecordRef.Type(childComplexity), true
+
+	case "SeparationOfDuty.name":
+		if e.ComplexityRoot.SeparationOfDuty.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SeparationOfDuty.Name(childComplexity), true
+	case "SeparationOfDuty.roles":
+		if e.ComplexityRoot.SeparationOfDuty.Roles == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SeparationOfDuty.Roles(childComplexity), true
 
 	case "Task.assignee":
 		if e.ComplexityRoot.Task.Assignee == nil {
@@ -4152,6 +5078,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Viewer.User(childComplexity), true
 
+	case "WhoCan.roles":
+		if e.ComplexityRoot.WhoCan.Roles == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WhoCan.Roles(childComplexity), true
+	case "WhoCan.totalUsers":
+		if e.ComplexityRoot.WhoCan.TotalUsers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WhoCan.TotalUsers(childComplexity), true
+	case "WhoCan.users":
+		if e.ComplexityRoot.WhoCan.Users == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WhoCan.Users(childComplexity), true
+
 	}
 	return 0, false
 }
@@ -4161,6 +5106,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	ec := newExecutionContext(opCtx, e, make(chan graphql.DeferredResult))
 	inputUnmarshalers := func() *graphql.InputUnmarshalerIndex {
 		return graphql.NewInputUnmarshalerIndex(
+			graphql.NewInputUnmarshaler("ApplyPolicyInput", ec.unmarshalInputApplyPolicyInput),
 			graphql.NewInputUnmarshaler("AttachmentOrder", ec.unmarshalInputAttachmentOrder),
 			graphql.NewInputUnmarshaler("AttachmentWhereInput", ec.unmarshalInputAttachmentWhereInput),
 			graphql.NewInputUnmarshaler("AuditEventWhereInput", ec.unmarshalInputAuditEventWhereInput),
@@ -4186,14 +5132,21 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("MessageWhereInput", ec.unmarshalInputMessageWhereInput),
 			graphql.NewInputUnmarshaler("NoteOrder", ec.unmarshalInputNoteOrder),
 			graphql.NewInputUnmarshaler("NoteWhereInput", ec.unmarshalInputNoteWhereInput),
+			graphql.NewInputUnmarshaler("PolicyAttributeInput", ec.unmarshalInputPolicyAttributeInput),
+			graphql.NewInputUnmarshaler("PolicyDraftInput", ec.unmarshalInputPolicyDraftInput),
+			graphql.NewInputUnmarshaler("PolicyRowInput", ec.unmarshalInputPolicyRowInput),
 			graphql.NewInputUnmarshaler("PreviewInput", ec.unmarshalInputPreviewInput),
 			graphql.NewInputUnmarshaler("PurgeRecordsInput", ec.unmarshalInputPurgeRecordsInput),
+			graphql.NewInputUnmarshaler("PutPolicyTestInput", ec.unmarshalInputPutPolicyTestInput),
 			graphql.NewInputUnmarshaler("RecipientInput", ec.unmarshalInputRecipientInput),
 			graphql.NewInputUnmarshaler("RecipientWhereInput", ec.unmarshalInputRecipientWhereInput),
 			graphql.NewInputUnmarshaler("RecordSelector", ec.unmarshalInputRecordSelector),
 			graphql.NewInputUnmarshaler("RecordVersionInput", ec.unmarshalInputRecordVersionInput),
 			graphql.NewInputUnmarshaler("RestoreOverrideInput", ec.unmarshalInputRestoreOverrideInput),
 			graphql.NewInputUnmarshaler("RestoreRecordsInput", ec.unmarshalInputRestoreRecordsInput),
+			graphql.NewInputUnmarshaler("RoleInput", ec.unmarshalInputRoleInput),
+			graphql.NewInputUnmarshaler("RollbackPolicyInput", ec.unmarshalInputRollbackPolicyInput),
+			graphql.NewInputUnmarshaler("SeparationOfDutyInput", ec.unmarshalInputSeparationOfDutyInput),
 			graphql.NewInputUnmarshaler("TaskOrder", ec.unmarshalInputTaskOrder),
 			graphql.NewInputUnmarshaler("TaskWhereInput", ec.unmarshalInputTaskWhereInput),
 			graphql.NewInputUnmarshaler("TeamWhereInput", ec.unmarshalInputTeamWhereInput),
@@ -12017,6 +12970,66 @@ type PageInfo {
   """
   endCursor: Cursor
 }
+type PolicyRevision implements Node {
+  """
+  Its id, unique among all things.
+  """
+  id: ID!
+  """
+  The version of the policy that this is.
+  """
+  version: Int!
+  """
+  Why it was changed, in the author's words.
+  """
+  message: String!
+  """
+  The rows, as a Casbin policy file.
+  """
+  csv: String!
+  """
+  When it came into force.
+  """
+  createdAt: Time!
+  """
+  Who changed the policy. Null for the system: Lethe itself, or its operator on the machine.
+  """
+  author: User
+}
+"""
+A connection to a list of items.
+"""
+type PolicyRevisionConnection {
+  """
+  A list of edges.
+  """
+  edges: [PolicyRevisionEdge!]!
+  """
+  Information to aid in pagination.
+  """
+  pageInfo: PageInfo!
+  """
+  How many there are on all pages. Costs a COUNT when asked for.
+  """
+  totalCount: Int!
+  """
+  The nodes of the edges. Select them here or below edges, not both.
+  """
+  nodes: [PolicyRevision!]!
+}
+"""
+An edge in a connection.
+"""
+type PolicyRevisionEdge {
+  """
+  The item at the end of the edge.
+  """
+  node: PolicyRevision!
+  """
+  A cursor for use in pagination.
+  """
+  cursor: Cursor!
+}
 """
 What can be read.
 """
@@ -14242,12 +15255,532 @@ input UserWhereInput {
   ): AttachmentPayload! @authz(object: "Attachment", action: UPDATE)
 }
 `, BuiltIn: false},
+	{Name: "../policy.graphql", Input: `"""A tenant's policy: rows in Casbin's format, of one version."""
+type Policy {
+  """Counts the changes of the policy. Changes name the version they are of."""
+  version: Int!
+  """Who may do what, and who has which role, in order."""
+  rules: [PolicyRow!]!
+  """The roles that rows speak of."""
+  roles: [String!]!
+  """The sets of roles of which nobody may have two."""
+  duties: [SeparationOfDuty!]!
+  """The rows as a Casbin policy file."""
+  csv: String!
+  """What is wrong with it, row by row."""
+  findings: [PolicyFinding!]!
+  """The stored tests, and whether the policy passes them."""
+  tests: [PolicyTestCase!]!
+}
+
+"""A row of a policy."""
+type PolicyRow {
+  """p for a rule, g for a role that somebody is given."""
+  kind: String!
+  """user:<id> or role:<name>."""
+  subject: String!
+  """The role that the subject is given, role:<name>. Only of kind g."""
+  role: String
+  """A type, a field of it as type.field, or * for every type. Only of kind p."""
+  object: String
+  """An action, or * for all that are not restricted. Only of kind p."""
+  action: String
+  """allow or deny. Only of kind p."""
+  effect: String
+  """What must be true of the record. Only of kind p."""
+  condition: String
+  """The row as a line of a Casbin policy file."""
+  line: String!
+}
+
+"""Roles of which nobody may have two, inherited ones included."""
+type SeparationOfDuty {
+  """What it is called."""
+  name: String!
+  """The roles."""
+  roles: [String!]!
+}
+
+"""Whether a finding keeps a policy from being used."""
+enum PolicySeverity {
+  """The policy cannot be used with it."""
+  ERROR
+  """It may not be what was meant."""
+  WARNING
+}
+
+"""Something wrong with a row."""
+type PolicyFinding {
+  """Which row, counted from 0."""
+  row: Int!
+  """The row as a line of a Casbin policy file."""
+  line: String!
+  """How bad it is."""
+  severity: PolicySeverity!
+  """What is wrong."""
+  message: String!
+}
+
+"""What two versions of a policy differ in."""
+type PolicyDiff {
+  """The version that is compared."""
+  from: Int!
+  """The version it is compared with."""
+  to: Int!
+  """Rows that came."""
+  added: [PolicyRow!]!
+  """Rows that went."""
+  removed: [PolicyRow!]!
+  """Separations of duty that came, or came to have other roles."""
+  addedDuties: [SeparationOfDuty!]!
+  """Separations of duty that went, or had other roles."""
+  removedDuties: [SeparationOfDuty!]!
+}
+
+"""What there is to say about a policy before it is stored."""
+type PolicyJudgement {
+  """Whether it would be stored, were it applied now by the caller."""
+  accepted: Boolean!
+  """What is wrong with it, row by row."""
+  findings: [PolicyFinding!]!
+  """Why it would be refused, in words."""
+  refusal: String
+  """The kind of refusal: POLICY_INVALID, LOCKOUT, ESCALATION, SEPARATION_OF_DUTY or POLICY_TEST."""
+  cause: String
+  """The stored tests that would fail."""
+  failedTests: [PolicyTestCase!]!
+}
+
+"""What a policy would change."""
+type PolicyPreview {
+  """What there is to say about it."""
+  judgement: PolicyJudgement!
+  """Who gains or loses what, the first 1,000. Empty for a policy that is not valid."""
+  changes: [AccessChange!]!
+  """How many there are."""
+  totalChanges: Int!
+  """How many audited decisions were asked again."""
+  replayed: Int!
+  """Those that would be answered otherwise, newest first."""
+  flips: [DecisionFlip!]!
+}
+
+"""What a subject may do to some record of a type, and may not after the change, or the other way round."""
+type AccessChange {
+  """user:<id> or role:<name>."""
+  subject: String!
+  """The action."""
+  action: Action!
+  """A type, or a field of it as type.field."""
+  object: String!
+  """Whether the subject gains it for some record."""
+  gained: Boolean!
+  """Whether the subject loses it for some record."""
+  lost: Boolean!
+}
+
+"""A decision of the audit log that the policy would answer otherwise."""
+type DecisionFlip {
+  """The event of the decision."""
+  event: ID!
+  """What was asked for."""
+  action: Action!
+  """The type of the record."""
+  object: String!
+  """Who asked."""
+  user: ID!
+  """Whether it is permitted now."""
+  before: Boolean!
+  """Whether it would be."""
+  after: Boolean!
+}
+
+"""A question with the answer that the policy has to give."""
+type PolicyTestCase {
+  """What it is called."""
+  name: String!
+  """Who asks, if a user does."""
+  user: ID
+  """Who asks, if a role does."""
+  role: String
+  """What is asked for."""
+  action: Action!
+  """A type, or a field of it as type.field."""
+  object: String!
+  """Whether it is to be permitted."""
+  permit: Boolean!
+  """Whether the policy answers that."""
+  passed: Boolean!
+}
+
+"""Why somebody may or may not do something."""
+type AccessExplanation {
+  """Whether it is permitted. Whether a deactivated user may sign in is another matter."""
+  permitted: Boolean!
+  """Who asks: user:<id> or role:<name>."""
+  subject: String!
+  """What is asked for."""
+  action: Action!
+  """A type, or a field of it as type.field."""
+  object: String!
+  """The roles of who asks, inherited ones included, nearest first."""
+  roles: [String!]!
+  """The rule that decided."""
+  rule: String
+  """The version of the policy that was asked."""
+  policyVersion: Int!
+  """The version that decided, for the decision of a request."""
+  decidedBy: Int
+  """Every rule about it and what became of it, plugin by plugin."""
+  reasons: [AccessReason!]!
+}
+
+"""What one rule, or one plugin, says to a question."""
+type AccessReason {
+  """The plugin."""
+  plugin: String!
+  """What it says, such as rule_permit, rule_deny, condition_failed or no_matching_rule."""
+  code: String!
+  """The rule, as a line of a Casbin policy file."""
+  rule: String
+  """How who asks came by the rule, and the values that its condition looked at."""
+  detail: String
+}
+
+"""For how many records something is permitted."""
+enum AccessReach {
+  """For every record."""
+  ALWAYS
+  """For those that a condition holds of."""
+  SOMETIMES
+}
+
+"""Who may do something to some record of a type."""
+type WhoCan {
+  """The roles, sorted."""
+  roles: [String!]!
+  """The active users, by id; the first 1,000."""
+  users: [User!]!
+  """How many active users there are who may."""
+  totalUsers: Int!
+}
+
+"""What a role may do."""
+type AccessMatrixEntry {
+  """The role."""
+  role: String!
+  """The type."""
+  object: String!
+  """The action."""
+  action: Action!
+  """For how many records."""
+  reach: AccessReach!
+}
+
+"""A role that a user is given, for a review."""
+type AccessReviewEntry {
+  """The user, as rows name him; he may be gone."""
+  user: ID!
+  """His name."""
+  name: String
+  """Whether he is active. A grant of somebody who is not is one to revoke."""
+  active: Boolean!
+  """The role."""
+  role: String!
+  """The roles that come with it."""
+  inherited: [String!]!
+  """When the audit log last has him do something that this role permits. Null for a grant that was not used. Reading is not in the log."""
+  lastUsedAt: Time
+}
+
+"""A row of a policy."""
+input PolicyRowInput {
+  """A line of a Casbin policy file, such as p,role:agent,<tenant>,Customer,read,allow,owner == me. For the id of the caller's tenant one may write a dot."""
+  line: String!
+}
+
+"""Roles of which nobody may have two."""
+input SeparationOfDutyInput {
+  """What it is called."""
+  name: String!
+  """The roles, two or more."""
+  roles: [String!]!
+}
+
+"""A policy, or a change of the one in force."""
+input PolicyDraftInput {
+  """All rows there will be, as a Casbin policy file. Not with add or remove."""
+  csv: String
+  """Rows that come."""
+  add: [PolicyRowInput!]
+  """Rows that go."""
+  remove: [PolicyRowInput!]
+  """All separations of duty there will be. Absent leaves them."""
+  duties: [SeparationOfDutyInput!]
+}
+
+"""A change of the policy."""
+input ApplyPolicyInput {
+  """The version that was changed: CONFLICT when it is not the last any more, with what changed since."""
+  version: Int!
+  """The change."""
+  draft: PolicyDraftInput!
+  """Why."""
+  message: String! = ""
+}
+
+"""An earlier version to go back to."""
+input RollbackPolicyInput {
+  """The version in force as the caller saw it: CONFLICT when it is not the last any more."""
+  version: Int!
+  """The version to go back to."""
+  to: Int!
+  """Why."""
+  message: String! = ""
+}
+
+"""A role of a user."""
+input RoleInput {
+  """The user."""
+  user: ID!
+  """The role, such as agent."""
+  role: String!
+}
+
+"""A question with the answer that the policy has to give."""
+input PutPolicyTestInput {
+  """What it is called. A test of the same name is replaced."""
+  name: String!
+  """Who asks, if a user does."""
+  user: ID
+  """Who asks, if a role does."""
+  role: String
+  """The teams of who asks."""
+  teams: [ID!]
+  """What is asked for."""
+  action: Action!
+  """A type, or a field of it as type.field."""
+  object: String!
+  """The attributes of the record. Without any it is asked for the type as a whole."""
+  attributes: [PolicyAttributeInput!]
+  """Whether it is to be permitted."""
+  permit: Boolean!
+}
+
+"""An attribute of a record in a test."""
+input PolicyAttributeInput {
+  """Its name in conditions, such as owner."""
+  name: String!
+  """Its value as JSON, such as "ACTIVE" or 10000."""
+  json: String!
+}
+
+"""What a change of the policy answers."""
+type PolicyPayload {
+  """The policy as it is now."""
+  policy: Policy!
+}
+
+"""What storing a test answers."""
+type PolicyTestPayload {
+  """The test, and whether the policy passes it. One that fails keeps the policy from being changed until it passes."""
+  test: PolicyTestCase!
+}
+
+"""What deleting a test answers."""
+type DeletePolicyTestPayload {
+  """The name of the test."""
+  name: String!
+}
+
+extend type Query {
+  """The policy in force."""
+  policy: Policy! @authz(object: "Policy", action: POLICY_READ)
+  """The versions of the policy, oldest first."""
+  policyHistory(
+    """Versions after this one."""
+    after: Cursor
+    """The first n versions, 1 to 100."""
+    first: Int
+    """Versions before this one."""
+    before: Cursor
+    """The last n versions, 1 to 100."""
+    last: Int
+  ): PolicyRevisionConnection! @authz(object: "Policy", action: POLICY_READ)
+  """What two versions of the policy differ in."""
+  policyDiff(
+    """The earlier version."""
+    from: Int!
+    """The later version."""
+    to: Int!
+  ): PolicyDiff! @authz(object: "Policy", action: POLICY_READ)
+  """What there is to say about a policy before it is stored. It writes nothing."""
+  validatePolicy(
+    """The policy, or a change of the one in force."""
+    draft: PolicyDraftInput!
+  ): PolicyJudgement! @authz(object: "Policy", action: POLICY_READ)
+  """Which decisions a policy would change. It writes nothing."""
+  previewPolicy(
+    """The policy, or a change of the one in force."""
+    draft: PolicyDraftInput!
+    """How many of the last audited decisions to ask again, at most 10,000. Only those the caller may read in the log."""
+    replay: Int! = 0
+  ): PolicyPreview! @authz(object: "Policy", action: POLICY_READ)
+  """Why somebody may or may not do something. Asks for a user or a role, or takes all of it from the decision of a request."""
+  explainAccess(
+    """Who asks, if a user does."""
+    user: ID
+    """Who asks, if a role does."""
+    role: String
+    """What is asked for."""
+    action: Action
+    """The record it is about, which the caller must be able to read."""
+    record: ID
+    """A type, when it is about no record."""
+    object: String
+    """A field of it."""
+    field: String
+    """The decisionID of an error. It takes reading the audit log."""
+    decisionID: ID
+  ): AccessExplanation! @authz(object: "Policy", action: POLICY_READ)
+  """Who may do something to some record of a type, by the policy."""
+  whoCan(
+    """What."""
+    action: Action!
+    """The type."""
+    object: String!
+  ): WhoCan! @authz(object: "Policy", action: POLICY_READ)
+  """What each role may do; what is not listed it never may."""
+  accessMatrix: [AccessMatrixEntry!]! @authz(object: "Policy", action: POLICY_READ)
+  """Every role that a user is given, and when he last used it."""
+  accessReview: [AccessReviewEntry!]! @authz(object: "Policy", action: POLICY_READ)
+}
+
+extend type Mutation {
+  """Change the policy, all of it or nothing."""
+  applyPolicy(
+    """The change."""
+    input: ApplyPolicyInput!
+  ): PolicyPayload! @authz(object: "Policy", action: POLICY_EDIT)
+  """Make an earlier version the policy again, as a new version that has to pass all that any change has to."""
+  rollbackPolicy(
+    """Which version."""
+    input: RollbackPolicyInput!
+  ): PolicyPayload! @authz(object: "Policy", action: POLICY_EDIT)
+  """Give a user a role. Nobody gives himself one, nor others more than he has."""
+  grantRole(
+    """Who, and which."""
+    input: RoleInput!
+  ): PolicyPayload! @authz(object: "Policy", action: POLICY_EDIT)
+  """Take a role back that a user was given."""
+  revokeRole(
+    """Who, and which."""
+    input: RoleInput!
+  ): PolicyPayload! @authz(object: "Policy", action: POLICY_EDIT)
+  """Store a question with the answer that the policy has to give from now on."""
+  putPolicyTest(
+    """The test."""
+    input: PutPolicyTestInput!
+  ): PolicyTestPayload! @authz(object: "Policy", action: POLICY_EDIT)
+  """Delete a test."""
+  deletePolicyTest(
+    """Its name."""
+    name: String!
+  ): DeletePolicyTestPayload! @authz(object: "Policy", action: POLICY_EDIT)
+}
+`, BuiltIn: false},
 }
 var parsedSchema = gqlparser.MustLoadSchema(sources...)
 
 // childFields_* functions provide shared child field context lookups.
 // Each function is generated once per unique object type, deduplicating the
 // switch statements that were previously inlined in every fieldContext_* function.
+
+func (ec *executionContext) childFields_AccessChange(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "subject":
+		return ec.fieldContext_AccessChange_subject(ctx, field)
+	case "action":
+		return ec.fieldContext_AccessChange_action(ctx, field)
+	case "object":
+		return ec.fieldContext_AccessChange_object(ctx, field)
+	case "gained":
+		return ec.fieldContext_AccessChange_gained(ctx, field)
+	case "lost":
+		return ec.fieldContext_AccessChange_lost(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AccessChange", field.Name)
+}
+
+func (ec *executionContext) childFields_AccessExplanation(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "permitted":
+		return ec.fieldContext_AccessExplanation_permitted(ctx, field)
+	case "subject":
+		return ec.fieldContext_AccessExplanation_subject(ctx, field)
+	case "action":
+		return ec.fieldContext_AccessExplanation_action(ctx, field)
+	case "object":
+		return ec.fieldContext_AccessExplanation_object(ctx, field)
+	case "roles":
+		return ec.fieldContext_AccessExplanation_roles(ctx, field)
+	case "rule":
+		return ec.fieldContext_AccessExplanation_rule(ctx, field)
+	case "policyVersion":
+		return ec.fieldContext_AccessExplanation_policyVersion(ctx, field)
+	case "decidedBy":
+		return ec.fieldContext_AccessExplanation_decidedBy(ctx, field)
+	case "reasons":
+		return ec.fieldContext_AccessExplanation_reasons(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AccessExplanation", field.Name)
+}
+
+func (ec *executionContext) childFields_AccessMatrixEntry(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "role":
+		return ec.fieldContext_AccessMatrixEntry_role(ctx, field)
+	case "object":
+		return ec.fieldContext_AccessMatrixEntry_object(ctx, field)
+	case "action":
+		return ec.fieldContext_AccessMatrixEntry_action(ctx, field)
+	case "reach":
+		return ec.fieldContext_AccessMatrixEntry_reach(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AccessMatrixEntry", field.Name)
+}
+
+func (ec *executionContext) childFields_AccessReason(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "plugin":
+		return ec.fieldContext_AccessReason_plugin(ctx, field)
+	case "code":
+		return ec.fieldContext_AccessReason_code(ctx, field)
+	case "rule":
+		return ec.fieldContext_AccessReason_rule(ctx, field)
+	case "detail":
+		return ec.fieldContext_AccessReason_detail(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AccessReason", field.Name)
+}
+
+func (ec *executionContext) childFields_AccessReviewEntry(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "user":
+		return ec.fieldContext_AccessReviewEntry_user(ctx, field)
+	case "name":
+		return ec.fieldContext_AccessReviewEntry_name(ctx, field)
+	case "active":
+		return ec.fieldContext_AccessReviewEntry_active(ctx, field)
+	case "role":
+		return ec.fieldContext_AccessReviewEntry_role(ctx, field)
+	case "inherited":
+		return ec.fieldContext_AccessReviewEntry_inherited(ctx, field)
+	case "lastUsedAt":
+		return ec.fieldContext_AccessReviewEntry_lastUsedAt(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AccessReviewEntry", field.Name)
+}
 
 func (ec *executionContext) childFields_Actor(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
@@ -14885,6 +16418,32 @@ func (ec *executionContext) childFields_DealPayload(ctx context.Context, field g
 	return nil, fmt.Errorf("no field named %q was found under type DealPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_DecisionFlip(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "event":
+		return ec.fieldContext_DecisionFlip_event(ctx, field)
+	case "action":
+		return ec.fieldContext_DecisionFlip_action(ctx, field)
+	case "object":
+		return ec.fieldContext_DecisionFlip_object(ctx, field)
+	case "user":
+		return ec.fieldContext_DecisionFlip_user(ctx, field)
+	case "before":
+		return ec.fieldContext_DecisionFlip_before(ctx, field)
+	case "after":
+		return ec.fieldContext_DecisionFlip_after(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type DecisionFlip", field.Name)
+}
+
+func (ec *executionContext) childFields_DeletePolicyTestPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_DeletePolicyTestPayload_name(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type DeletePolicyTestPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_FieldChange(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "field":
@@ -15251,6 +16810,190 @@ func (ec *executionContext) childFields_PageInfo(ctx context.Context, field grap
 	return nil, fmt.Errorf("no field named %q was found under type PageInfo", field.Name)
 }
 
+func (ec *executionContext) childFields_Policy(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "version":
+		return ec.fieldContext_Policy_version(ctx, field)
+	case "rules":
+		return ec.fieldContext_Policy_rules(ctx, field)
+	case "roles":
+		return ec.fieldContext_Policy_roles(ctx, field)
+	case "duties":
+		return ec.fieldContext_Policy_duties(ctx, field)
+	case "csv":
+		return ec.fieldContext_Policy_csv(ctx, field)
+	case "findings":
+		return ec.fieldContext_Policy_findings(ctx, field)
+	case "tests":
+		return ec.fieldContext_Policy_tests(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Policy", field.Name)
+}
+
+func (ec *executionContext) childFields_PolicyDiff(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "from":
+		return ec.fieldContext_PolicyDiff_from(ctx, field)
+	case "to":
+		return ec.fieldContext_PolicyDiff_to(ctx, field)
+	case "added":
+		return ec.fieldContext_PolicyDiff_added(ctx, field)
+	case "removed":
+		return ec.fieldContext_PolicyDiff_removed(ctx, field)
+	case "addedDuties":
+		return ec.fieldContext_PolicyDiff_addedDuties(ctx, field)
+	case "removedDuties":
+		return ec.fieldContext_PolicyDiff_removedDuties(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PolicyDiff", field.Name)
+}
+
+func (ec *executionContext) childFields_PolicyFinding(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "row":
+		return ec.fieldContext_PolicyFinding_row(ctx, field)
+	case "line":
+		return ec.fieldContext_PolicyFinding_line(ctx, field)
+	case "severity":
+		return ec.fieldContext_PolicyFinding_severity(ctx, field)
+	case "message":
+		return ec.fieldContext_PolicyFinding_message(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PolicyFinding", field.Name)
+}
+
+func (ec *executionContext) childFields_PolicyJudgement(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "accepted":
+		return ec.fieldContext_PolicyJudgement_accepted(ctx, field)
+	case "findings":
+		return ec.fieldContext_PolicyJudgement_findings(ctx, field)
+	case "refusal":
+		return ec.fieldContext_PolicyJudgement_refusal(ctx, field)
+	case "cause":
+		return ec.fieldContext_PolicyJudgement_cause(ctx, field)
+	case "failedTests":
+		return ec.fieldContext_PolicyJudgement_failedTests(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PolicyJudgement", field.Name)
+}
+
+func (ec *executionContext) childFields_PolicyPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "policy":
+		return ec.fieldContext_PolicyPayload_policy(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PolicyPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_PolicyPreview(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "judgement":
+		return ec.fieldContext_PolicyPreview_judgement(ctx, field)
+	case "changes":
+		return ec.fieldContext_PolicyPreview_changes(ctx, field)
+	case "totalChanges":
+		return ec.fieldContext_PolicyPreview_totalChanges(ctx, field)
+	case "replayed":
+		return ec.fieldContext_PolicyPreview_replayed(ctx, field)
+	case "flips":
+		return ec.fieldContext_PolicyPreview_flips(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PolicyPreview", field.Name)
+}
+
+func (ec *executionContext) childFields_PolicyRevision(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_PolicyRevision_id(ctx, field)
+	case "version":
+		return ec.fieldContext_PolicyRevision_version(ctx, field)
+	case "message":
+		return ec.fieldContext_PolicyRevision_message(ctx, field)
+	case "csv":
+		return ec.fieldContext_PolicyRevision_csv(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_PolicyRevision_createdAt(ctx, field)
+	case "author":
+		return ec.fieldContext_PolicyRevision_author(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PolicyRevision", field.Name)
+}
+
+func (ec *executionContext) childFields_PolicyRevisionConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_PolicyRevisionConnection_edges(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_PolicyRevisionConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_PolicyRevisionConnection_totalCount(ctx, field)
+	case "nodes":
+		return ec.fieldContext_PolicyRevisionConnection_nodes(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PolicyRevisionConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_PolicyRevisionEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_PolicyRevisionEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_PolicyRevisionEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PolicyRevisionEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_PolicyRow(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "kind":
+		return ec.fieldContext_PolicyRow_kind(ctx, field)
+	case "subject":
+		return ec.fieldContext_PolicyRow_subject(ctx, field)
+	case "role":
+		return ec.fieldContext_PolicyRow_role(ctx, field)
+	case "object":
+		return ec.fieldContext_PolicyRow_object(ctx, field)
+	case "action":
+		return ec.fieldContext_PolicyRow_action(ctx, field)
+	case "effect":
+		return ec.fieldContext_PolicyRow_effect(ctx, field)
+	case "condition":
+		return ec.fieldContext_PolicyRow_condition(ctx, field)
+	case "line":
+		return ec.fieldContext_PolicyRow_line(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PolicyRow", field.Name)
+}
+
+func (ec *executionContext) childFields_PolicyTestCase(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_PolicyTestCase_name(ctx, field)
+	case "user":
+		return ec.fieldContext_PolicyTestCase_user(ctx, field)
+	case "role":
+		return ec.fieldContext_PolicyTestCase_role(ctx, field)
+	case "action":
+		return ec.fieldContext_PolicyTestCase_action(ctx, field)
+	case "object":
+		return ec.fieldContext_PolicyTestCase_object(ctx, field)
+	case "permit":
+		return ec.fieldContext_PolicyTestCase_permit(ctx, field)
+	case "passed":
+		return ec.fieldContext_PolicyTestCase_passed(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PolicyTestCase", field.Name)
+}
+
+func (ec *executionContext) childFields_PolicyTestPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "test":
+		return ec.fieldContext_PolicyTestPayload_test(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PolicyTestPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_Preview(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "token":
@@ -15335,6 +17078,16 @@ func (ec *executionContext) childFields_RecordRef(ctx context.Context, field gra
 		return ec.fieldContext_RecordRef_state(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type RecordRef", field.Name)
+}
+
+func (ec *executionContext) childFields_SeparationOfDuty(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_SeparationOfDuty_name(ctx, field)
+	case "roles":
+		return ec.fieldContext_SeparationOfDuty_roles(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SeparationOfDuty", field.Name)
 }
 
 func (ec *executionContext) childFields_Task(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -15495,6 +17248,18 @@ func (ec *executionContext) childFields_Viewer(ctx context.Context, field graphq
 		return ec.fieldContext_Viewer_roles(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Viewer", field.Name)
+}
+
+func (ec *executionContext) childFields_WhoCan(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "roles":
+		return ec.fieldContext_WhoCan_roles(ctx, field)
+	case "users":
+		return ec.fieldContext_WhoCan_users(ctx, field)
+	case "totalUsers":
+		return ec.fieldContext_WhoCan_totalUsers(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WhoCan", field.Name)
 }
 
 func (ec *executionContext) childFields___Directive(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -16917,6 +18682,20 @@ func (ec *executionContext) field_Message_history_args(ctx context.Context, rawA
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_applyPolicy_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.ApplyPolicyInput, error) {
+			return ec.unmarshalNApplyPolicyInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApplyPolicyInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_createAttachment_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -17029,6 +18808,20 @@ func (ec *executionContext) field_Mutation_createTask_args(ctx context.Context, 
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_deletePolicyTest_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "name",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNString2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["name"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_deleteRecords_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -17057,6 +18850,20 @@ func (ec *executionContext) field_Mutation_emptyBin_args(ctx context.Context, ra
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_grantRole_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.RoleInput, error) {
+			return ec.unmarshalNRoleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRoleInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_purgeRecords_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -17071,12 +18878,54 @@ func (ec *executionContext) field_Mutation_purgeRecords_args(ctx context.Context
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_putPolicyTest_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.PutPolicyTestInput, error) {
+			return ec.unmarshalNPutPolicyTestInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPutPolicyTestInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_restoreRecords_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.RestoreRecordsInput, error) {
 			return ec.unmarshalNRestoreRecordsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRestoreRecordsInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_revokeRole_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.RoleInput, error) {
+			return ec.unmarshalNRoleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRoleInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_rollbackPolicy_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.RollbackPolicyInput, error) {
+			return ec.unmarshalNRollbackPolicyInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRollbackPolicyInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -17865,6 +19714,68 @@ func (ec *executionContext) field_Query_deals_args(ctx context.Context, rawArgs 
 	return args, nil
 }
 
+func (ec *executionContext) field_Query_explainAccess_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "user",
+		func(ctx context.Context, v any) (*gid.ID, error) {
+			return ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["user"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "role",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["role"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "action",
+		func(ctx context.Context, v any) (*authz.Action, error) {
+			return ec.unmarshalOAction2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["action"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "record",
+		func(ctx context.Context, v any) (*gid.ID, error) {
+			return ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["record"] = arg3
+	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "object",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["object"] = arg4
+	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "field",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["field"] = arg5
+	arg6, err := graphql.ProcessArgField(ctx, rawArgs, "decisionID",
+		func(ctx context.Context, v any) (*gid.ID, error) {
+			return ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["decisionID"] = arg6
+	return args, nil
+}
+
 func (ec *executionContext) field_Query_messages_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -18069,6 +19980,88 @@ func (ec *executionContext) field_Query_operations_args(ctx context.Context, raw
 	return args, nil
 }
 
+func (ec *executionContext) field_Query_policyDiff_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "from",
+		func(ctx context.Context, v any) (int32, error) {
+			return ec.unmarshalNInt2int32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["from"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "to",
+		func(ctx context.Context, v any) (int32, error) {
+			return ec.unmarshalNInt2int32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["to"] = arg1
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_policyHistory_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["before"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["last"] = arg3
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_previewPolicy_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "draft",
+		func(ctx context.Context, v any) (model.PolicyDraftInput, error) {
+			return ec.unmarshalNPolicyDraftInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyDraftInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["draft"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "replay",
+		func(ctx context.Context, v any) (int32, error) {
+			return ec.unmarshalNInt2int32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["replay"] = arg1
+	return args, nil
+}
+
 func (ec *executionContext) field_Query_preview_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -18220,6 +20213,42 @@ func (ec *executionContext) field_Query_timeline_args(ctx context.Context, rawAr
 		return nil, err
 	}
 	args["last"] = arg8
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_validatePolicy_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "draft",
+		func(ctx context.Context, v any) (model.PolicyDraftInput, error) {
+			return ec.unmarshalNPolicyDraftInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyDraftInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["draft"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_whoCan_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "action",
+		func(ctx context.Context, v any) (authz.Action, error) {
+			return ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["action"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "object",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNString2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["object"] = arg1
 	return args, nil
 }
 
@@ -18418,6 +20447,659 @@ func (ec *executionContext) field___Type_inputFields_args(ctx context.Context, r
 // endregion ***************************** args.gotpl *****************************
 
 // region    **************************** field.gotpl *****************************
+
+func (ec *executionContext) _AccessChange_subject(ctx context.Context, field graphql.CollectedField, obj *model.AccessChange) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessChange_subject(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Subject, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessChange_subject(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessChange", field, false, false, "String")
+}
+
+func (ec *executionContext) _AccessChange_action(ctx context.Context, field graphql.CollectedField, obj *model.AccessChange) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessChange_action(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Action, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v authz.Action) graphql.Marshaler {
+			return ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessChange_action(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessChange", field, false, false, "Action")
+}
+
+func (ec *executionContext) _AccessChange_object(ctx context.Context, field graphql.CollectedField, obj *model.AccessChange) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessChange_object(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Object, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessChange_object(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessChange", field, false, false, "String")
+}
+
+func (ec *executionContext) _AccessChange_gained(ctx context.Context, field graphql.CollectedField, obj *model.AccessChange) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessChange_gained(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Gained, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessChange_gained(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessChange", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _AccessChange_lost(ctx context.Context, field graphql.CollectedField, obj *model.AccessChange) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessChange_lost(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lost, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessChange_lost(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessChange", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _AccessExplanation_permitted(ctx context.Context, field graphql.CollectedField, obj *model.AccessExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessExplanation_permitted(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Permitted, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessExplanation_permitted(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessExplanation", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _AccessExplanation_subject(ctx context.Context, field graphql.CollectedField, obj *model.AccessExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessExplanation_subject(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Subject, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessExplanation_subject(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessExplanation", field, false, false, "String")
+}
+
+func (ec *executionContext) _AccessExplanation_action(ctx context.Context, field graphql.CollectedField, obj *model.AccessExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessExplanation_action(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Action, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v authz.Action) graphql.Marshaler {
+			return ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessExplanation_action(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessExplanation", field, false, false, "Action")
+}
+
+func (ec *executionContext) _AccessExplanation_object(ctx context.Context, field graphql.CollectedField, obj *model.AccessExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessExplanation_object(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Object, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessExplanation_object(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessExplanation", field, false, false, "String")
+}
+
+func (ec *executionContext) _AccessExplanation_roles(ctx context.Context, field graphql.CollectedField, obj *model.AccessExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessExplanation_roles(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Roles, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessExplanation_roles(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessExplanation", field, false, false, "String")
+}
+
+func (ec *executionContext) _AccessExplanation_rule(ctx context.Context, field graphql.CollectedField, obj *model.AccessExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessExplanation_rule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rule, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_AccessExplanation_rule(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessExplanation", field, false, false, "String")
+}
+
+func (ec *executionContext) _AccessExplanation_policyVersion(ctx context.Context, field graphql.CollectedField, obj *model.AccessExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessExplanation_policyVersion(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PolicyVersion, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessExplanation_policyVersion(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessExplanation", field, false, false, "Int")
+}
+
+func (ec *executionContext) _AccessExplanation_decidedBy(ctx context.Context, field graphql.CollectedField, obj *model.AccessExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessExplanation_decidedBy(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DecidedBy, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int32) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint32(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_AccessExplanation_decidedBy(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessExplanation", field, false, false, "Int")
+}
+
+func (ec *executionContext) _AccessExplanation_reasons(ctx context.Context, field graphql.CollectedField, obj *model.AccessExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessExplanation_reasons(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reasons, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.AccessReason) graphql.Marshaler {
+			return ec.marshalNAccessReason2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessReasonᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessExplanation_reasons(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "AccessExplanation",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_AccessReason(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _AccessMatrixEntry_role(ctx context.Context, field graphql.CollectedField, obj *model.AccessMatrixEntry) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessMatrixEntry_role(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Role, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessMatrixEntry_role(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessMatrixEntry", field, false, false, "String")
+}
+
+func (ec *executionContext) _AccessMatrixEntry_object(ctx context.Context, field graphql.CollectedField, obj *model.AccessMatrixEntry) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessMatrixEntry_object(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Object, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessMatrixEntry_object(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessMatrixEntry", field, false, false, "String")
+}
+
+func (ec *executionContext) _AccessMatrixEntry_action(ctx context.Context, field graphql.CollectedField, obj *model.AccessMatrixEntry) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessMatrixEntry_action(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Action, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v authz.Action) graphql.Marshaler {
+			return ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessMatrixEntry_action(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessMatrixEntry", field, false, false, "Action")
+}
+
+func (ec *executionContext) _AccessMatrixEntry_reach(ctx context.Context, field graphql.CollectedField, obj *model.AccessMatrixEntry) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessMatrixEntry_reach(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reach, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.AccessReach) graphql.Marshaler {
+			return ec.marshalNAccessReach2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessReach(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessMatrixEntry_reach(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessMatrixEntry", field, false, false, "AccessReach")
+}
+
+func (ec *executionContext) _AccessReason_plugin(ctx context.Context, field graphql.CollectedField, obj *model.AccessReason) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessReason_plugin(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Plugin, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessReason_plugin(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessReason", field, false, false, "String")
+}
+
+func (ec *executionContext) _AccessReason_code(ctx context.Context, field graphql.CollectedField, obj *model.AccessReason) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessReason_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Code, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessReason_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessReason", field, false, false, "String")
+}
+
+func (ec *executionContext) _AccessReason_rule(ctx context.Context, field graphql.CollectedField, obj *model.AccessReason) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessReason_rule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rule, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_AccessReason_rule(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessReason", field, false, false, "String")
+}
+
+func (ec *executionContext) _AccessReason_detail(ctx context.Context, field graphql.CollectedField, obj *model.AccessReason) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessReason_detail(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Detail, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_AccessReason_detail(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessReason", field, false, false, "String")
+}
+
+func (ec *executionContext) _AccessReviewEntry_user(ctx context.Context, field graphql.CollectedField, obj *model.AccessReviewEntry) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessReviewEntry_user(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.User, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v gid.ID) graphql.Marshaler {
+			return ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessReviewEntry_user(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessReviewEntry", field, false, false, "ID")
+}
+
+func (ec *executionContext) _AccessReviewEntry_name(ctx context.Context, field graphql.CollectedField, obj *model.AccessReviewEntry) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessReviewEntry_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_AccessReviewEntry_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessReviewEntry", field, false, false, "String")
+}
+
+func (ec *executionContext) _AccessReviewEntry_active(ctx context.Context, field graphql.CollectedField, obj *model.AccessReviewEntry) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessReviewEntry_active(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Active, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessReviewEntry_active(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessReviewEntry", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _AccessReviewEntry_role(ctx context.Context, field graphql.CollectedField, obj *model.AccessReviewEntry) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessReviewEntry_role(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Role, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessReviewEntry_role(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessReviewEntry", field, false, false, "String")
+}
+
+func (ec *executionContext) _AccessReviewEntry_inherited(ctx context.Context, field graphql.CollectedField, obj *model.AccessReviewEntry) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessReviewEntry_inherited(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Inherited, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AccessReviewEntry_inherited(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessReviewEntry", field, false, false, "String")
+}
+
+func (ec *executionContext) _AccessReviewEntry_lastUsedAt(ctx context.Context, field graphql.CollectedField, obj *model.AccessReviewEntry) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AccessReviewEntry_lastUsedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.LastUsedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_AccessReviewEntry_lastUsedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AccessReviewEntry", field, false, false, "Time")
+}
 
 func (ec *executionContext) _Actor_kind(ctx context.Context, field graphql.CollectedField, obj *model.Actor) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
@@ -24968,6 +27650,167 @@ func (ec *executionContext) fieldContext_DealPayload_deal(_ context.Context, fie
 	return fc, nil
 }
 
+func (ec *executionContext) _DecisionFlip_event(ctx context.Context, field graphql.CollectedField, obj *model.DecisionFlip) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_DecisionFlip_event(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Event, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v gid.ID) graphql.Marshaler {
+			return ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_DecisionFlip_event(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("DecisionFlip", field, false, false, "ID")
+}
+
+func (ec *executionContext) _DecisionFlip_action(ctx context.Context, field graphql.CollectedField, obj *model.DecisionFlip) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_DecisionFlip_action(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Action, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v authz.Action) graphql.Marshaler {
+			return ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_DecisionFlip_action(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("DecisionFlip", field, false, false, "Action")
+}
+
+func (ec *executionContext) _DecisionFlip_object(ctx context.Context, field graphql.CollectedField, obj *model.DecisionFlip) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_DecisionFlip_object(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Object, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_DecisionFlip_object(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("DecisionFlip", field, false, false, "String")
+}
+
+func (ec *executionContext) _DecisionFlip_user(ctx context.Context, field graphql.CollectedField, obj *model.DecisionFlip) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_DecisionFlip_user(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.User, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v gid.ID) graphql.Marshaler {
+			return ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_DecisionFlip_user(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("DecisionFlip", field, false, false, "ID")
+}
+
+func (ec *executionContext) _DecisionFlip_before(ctx context.Context, field graphql.CollectedField, obj *model.DecisionFlip) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_DecisionFlip_before(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Before, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_DecisionFlip_before(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("DecisionFlip", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _DecisionFlip_after(ctx context.Context, field graphql.CollectedField, obj *model.DecisionFlip) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_DecisionFlip_after(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.After, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_DecisionFlip_after(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("DecisionFlip", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _DeletePolicyTestPayload_name(ctx context.Context, field graphql.CollectedField, obj *model.DeletePolicyTestPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_DeletePolicyTestPayload_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_DeletePolicyTestPayload_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("DeletePolicyTestPayload", field, false, false, "String")
+}
+
 func (ec *executionContext) _FieldChange_field(ctx context.Context, field graphql.CollectedField, obj *model.FieldChange) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -27711,6 +30554,408 @@ func (ec *executionContext) fieldContext_Mutation_updateAttachment(ctx context.C
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_applyPolicy(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_applyPolicy(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().ApplyPolicy(ctx, fc.Args["input"].(model.ApplyPolicyInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal *model.PolicyPayload
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_EDIT")
+				if err != nil {
+					var zeroVal *model.PolicyPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.PolicyPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.PolicyPayload) graphql.Marshaler {
+			return ec.marshalNPolicyPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_applyPolicy(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_applyPolicy_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_rollbackPolicy(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_rollbackPolicy(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().RollbackPolicy(ctx, fc.Args["input"].(model.RollbackPolicyInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal *model.PolicyPayload
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_EDIT")
+				if err != nil {
+					var zeroVal *model.PolicyPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.PolicyPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.PolicyPayload) graphql.Marshaler {
+			return ec.marshalNPolicyPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_rollbackPolicy(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_rollbackPolicy_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_grantRole(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_grantRole(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().GrantRole(ctx, fc.Args["input"].(model.RoleInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal *model.PolicyPayload
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_EDIT")
+				if err != nil {
+					var zeroVal *model.PolicyPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.PolicyPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.PolicyPayload) graphql.Marshaler {
+			return ec.marshalNPolicyPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_grantRole(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_grantRole_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_revokeRole(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_revokeRole(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().RevokeRole(ctx, fc.Args["input"].(model.RoleInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal *model.PolicyPayload
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_EDIT")
+				if err != nil {
+					var zeroVal *model.PolicyPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.PolicyPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.PolicyPayload) graphql.Marshaler {
+			return ec.marshalNPolicyPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_revokeRole(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_revokeRole_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_putPolicyTest(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_putPolicyTest(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().PutPolicyTest(ctx, fc.Args["input"].(model.PutPolicyTestInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal *model.PolicyTestPayload
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_EDIT")
+				if err != nil {
+					var zeroVal *model.PolicyTestPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.PolicyTestPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.PolicyTestPayload) graphql.Marshaler {
+			return ec.marshalNPolicyTestPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyTestPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_putPolicyTest(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyTestPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_putPolicyTest_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_deletePolicyTest(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_deletePolicyTest(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().DeletePolicyTest(ctx, fc.Args["name"].(string))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal *model.DeletePolicyTestPayload
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_EDIT")
+				if err != nil {
+					var zeroVal *model.DeletePolicyTestPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.DeletePolicyTestPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.DeletePolicyTestPayload) graphql.Marshaler {
+			return ec.marshalNDeletePolicyTestPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐDeletePolicyTestPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_deletePolicyTest(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_DeletePolicyTestPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_deletePolicyTest_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Note_id(ctx context.Context, field graphql.CollectedField, obj *ent.Note) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -29967,6 +33212,1474 @@ func (ec *executionContext) fieldContext_PageInfo_endCursor(_ context.Context, f
 	return graphql.NewScalarFieldContext("PageInfo", field, false, false, "Cursor")
 }
 
+func (ec *executionContext) _Policy_version(ctx context.Context, field graphql.CollectedField, obj *policy.Policy) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Policy_version(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Policy().Version(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Policy_version(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Policy", field, true, true, "Int")
+}
+
+func (ec *executionContext) _Policy_rules(ctx context.Context, field graphql.CollectedField, obj *policy.Policy) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Policy_rules(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Policy().Rules(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.PolicyRow) graphql.Marshaler {
+			return ec.marshalNPolicyRow2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyRowᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Policy_rules(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Policy",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyRow(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Policy_roles(ctx context.Context, field graphql.CollectedField, obj *policy.Policy) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Policy_roles(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Roles(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Policy_roles(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Policy", field, true, false, "String")
+}
+
+func (ec *executionContext) _Policy_duties(ctx context.Context, field graphql.CollectedField, obj *policy.Policy) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Policy_duties(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Duties, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []policy.Duty) graphql.Marshaler {
+			return ec.marshalNSeparationOfDuty2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋpolicyᚐDutyᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Policy_duties(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Policy",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_SeparationOfDuty(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Policy_csv(ctx context.Context, field graphql.CollectedField, obj *policy.Policy) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Policy_csv(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.CSV(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Policy_csv(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Policy", field, true, false, "String")
+}
+
+func (ec *executionContext) _Policy_findings(ctx context.Context, field graphql.CollectedField, obj *policy.Policy) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Policy_findings(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Policy().Findings(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.PolicyFinding) graphql.Marshaler {
+			return ec.marshalNPolicyFinding2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyFindingᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Policy_findings(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Policy",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyFinding(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Policy_tests(ctx context.Context, field graphql.CollectedField, obj *policy.Policy) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Policy_tests(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Policy().Tests(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.PolicyTestCase) graphql.Marshaler {
+			return ec.marshalNPolicyTestCase2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyTestCaseᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Policy_tests(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Policy",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyTestCase(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyDiff_from(ctx context.Context, field graphql.CollectedField, obj *model.PolicyDiff) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyDiff_from(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.From, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyDiff_from(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyDiff", field, false, false, "Int")
+}
+
+func (ec *executionContext) _PolicyDiff_to(ctx context.Context, field graphql.CollectedField, obj *model.PolicyDiff) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyDiff_to(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.To, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyDiff_to(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyDiff", field, false, false, "Int")
+}
+
+func (ec *executionContext) _PolicyDiff_added(ctx context.Context, field graphql.CollectedField, obj *model.PolicyDiff) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyDiff_added(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Added, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.PolicyRow) graphql.Marshaler {
+			return ec.marshalNPolicyRow2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyRowᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyDiff_added(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyDiff",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyRow(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyDiff_removed(ctx context.Context, field graphql.CollectedField, obj *model.PolicyDiff) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyDiff_removed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Removed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.PolicyRow) graphql.Marshaler {
+			return ec.marshalNPolicyRow2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyRowᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyDiff_removed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyDiff",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyRow(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyDiff_addedDuties(ctx context.Context, field graphql.CollectedField, obj *model.PolicyDiff) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyDiff_addedDuties(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.AddedDuties, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*policy.Duty) graphql.Marshaler {
+			return ec.marshalNSeparationOfDuty2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋpolicyᚐDutyᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyDiff_addedDuties(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyDiff",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_SeparationOfDuty(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyDiff_removedDuties(ctx context.Context, field graphql.CollectedField, obj *model.PolicyDiff) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyDiff_removedDuties(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.RemovedDuties, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*policy.Duty) graphql.Marshaler {
+			return ec.marshalNSeparationOfDuty2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋpolicyᚐDutyᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyDiff_removedDuties(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyDiff",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_SeparationOfDuty(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyFinding_row(ctx context.Context, field graphql.CollectedField, obj *model.PolicyFinding) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyFinding_row(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Row, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyFinding_row(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyFinding", field, false, false, "Int")
+}
+
+func (ec *executionContext) _PolicyFinding_line(ctx context.Context, field graphql.CollectedField, obj *model.PolicyFinding) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyFinding_line(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Line, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyFinding_line(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyFinding", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyFinding_severity(ctx context.Context, field graphql.CollectedField, obj *model.PolicyFinding) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyFinding_severity(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Severity, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.PolicySeverity) graphql.Marshaler {
+			return ec.marshalNPolicySeverity2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicySeverity(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyFinding_severity(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyFinding", field, false, false, "PolicySeverity")
+}
+
+func (ec *executionContext) _PolicyFinding_message(ctx context.Context, field graphql.CollectedField, obj *model.PolicyFinding) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyFinding_message(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Message, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyFinding_message(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyFinding", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyJudgement_accepted(ctx context.Context, field graphql.CollectedField, obj *model.PolicyJudgement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyJudgement_accepted(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Accepted, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyJudgement_accepted(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyJudgement", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _PolicyJudgement_findings(ctx context.Context, field graphql.CollectedField, obj *model.PolicyJudgement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyJudgement_findings(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Findings, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.PolicyFinding) graphql.Marshaler {
+			return ec.marshalNPolicyFinding2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyFindingᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyJudgement_findings(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyJudgement",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyFinding(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyJudgement_refusal(ctx context.Context, field graphql.CollectedField, obj *model.PolicyJudgement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyJudgement_refusal(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Refusal, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyJudgement_refusal(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyJudgement", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyJudgement_cause(ctx context.Context, field graphql.CollectedField, obj *model.PolicyJudgement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyJudgement_cause(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cause, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyJudgement_cause(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyJudgement", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyJudgement_failedTests(ctx context.Context, field graphql.CollectedField, obj *model.PolicyJudgement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyJudgement_failedTests(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.FailedTests, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.PolicyTestCase) graphql.Marshaler {
+			return ec.marshalNPolicyTestCase2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyTestCaseᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyJudgement_failedTests(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyJudgement",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyTestCase(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyPayload_policy(ctx context.Context, field graphql.CollectedField, obj *model.PolicyPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyPayload_policy(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Policy, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *policy.Policy) graphql.Marshaler {
+			return ec.marshalNPolicy2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋpolicyᚐPolicy(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyPayload_policy(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyPayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Policy(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyPreview_judgement(ctx context.Context, field graphql.CollectedField, obj *model.PolicyPreview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyPreview_judgement(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Judgement, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.PolicyJudgement) graphql.Marshaler {
+			return ec.marshalNPolicyJudgement2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyJudgement(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyPreview_judgement(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyPreview",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyJudgement(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyPreview_changes(ctx context.Context, field graphql.CollectedField, obj *model.PolicyPreview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyPreview_changes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Changes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.AccessChange) graphql.Marshaler {
+			return ec.marshalNAccessChange2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessChangeᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyPreview_changes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyPreview",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_AccessChange(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyPreview_totalChanges(ctx context.Context, field graphql.CollectedField, obj *model.PolicyPreview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyPreview_totalChanges(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.TotalChanges, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyPreview_totalChanges(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyPreview", field, false, false, "Int")
+}
+
+func (ec *executionContext) _PolicyPreview_replayed(ctx context.Context, field graphql.CollectedField, obj *model.PolicyPreview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyPreview_replayed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Replayed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyPreview_replayed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyPreview", field, false, false, "Int")
+}
+
+func (ec *executionContext) _PolicyPreview_flips(ctx context.Context, field graphql.CollectedField, obj *model.PolicyPreview) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyPreview_flips(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Flips, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.DecisionFlip) graphql.Marshaler {
+			return ec.marshalNDecisionFlip2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐDecisionFlipᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyPreview_flips(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyPreview",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_DecisionFlip(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyRevision_id(ctx context.Context, field graphql.CollectedField, obj *ent.PolicyRevision) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRevision_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v gid.ID) graphql.Marshaler {
+			return ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRevision_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyRevision", field, false, false, "ID")
+}
+
+func (ec *executionContext) _PolicyRevision_version(ctx context.Context, field graphql.CollectedField, obj *ent.PolicyRevision) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRevision_version(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Version, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRevision_version(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyRevision", field, false, false, "Int")
+}
+
+func (ec *executionContext) _PolicyRevision_message(ctx context.Context, field graphql.CollectedField, obj *ent.PolicyRevision) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRevision_message(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Message, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRevision_message(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyRevision", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyRevision_csv(ctx context.Context, field graphql.CollectedField, obj *ent.PolicyRevision) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRevision_csv(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Csv, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRevision_csv(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyRevision", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyRevision_createdAt(ctx context.Context, field graphql.CollectedField, obj *ent.PolicyRevision) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRevision_createdAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.CreatedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRevision_createdAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyRevision", field, false, false, "Time")
+}
+
+func (ec *executionContext) _PolicyRevision_author(ctx context.Context, field graphql.CollectedField, obj *ent.PolicyRevision) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRevision_author(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Author(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.User) graphql.Marshaler {
+			return ec.marshalOUser2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUser(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRevision_author(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyRevision",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_User(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyRevisionConnection_edges(ctx context.Context, field graphql.CollectedField, obj *ent.PolicyRevisionConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRevisionConnection_edges(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Edges, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.PolicyRevisionEdge) graphql.Marshaler {
+			return ec.marshalNPolicyRevisionEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐPolicyRevisionEdgeᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRevisionConnection_edges(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyRevisionConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyRevisionEdge(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyRevisionConnection_pageInfo(ctx context.Context, field graphql.CollectedField, obj *ent.PolicyRevisionConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRevisionConnection_pageInfo(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PageInfo, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v entgql.PageInfo[gid.ID]) graphql.Marshaler {
+			return ec.marshalNPageInfo2entgoᚗioᚋcontribᚋentgqlᚐPageInfo(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRevisionConnection_pageInfo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyRevisionConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PageInfo(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyRevisionConnection_totalCount(ctx context.Context, field graphql.CollectedField, obj *ent.PolicyRevisionConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRevisionConnection_totalCount(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.TotalCount, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRevisionConnection_totalCount(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyRevisionConnection", field, false, false, "Int")
+}
+
+func (ec *executionContext) _PolicyRevisionConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *ent.PolicyRevisionConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRevisionConnection_nodes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Nodes(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.PolicyRevision) graphql.Marshaler {
+			return ec.marshalNPolicyRevision2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐPolicyRevisionᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRevisionConnection_nodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyRevisionConnection",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyRevision(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyRevisionEdge_node(ctx context.Context, field graphql.CollectedField, obj *ent.PolicyRevisionEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRevisionEdge_node(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Node, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.PolicyRevision) graphql.Marshaler {
+			return ec.marshalNPolicyRevision2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐPolicyRevision(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRevisionEdge_node(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyRevisionEdge",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyRevision(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyRevisionEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *ent.PolicyRevisionEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRevisionEdge_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v entgql.Cursor[gid.ID]) graphql.Marshaler {
+			return ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRevisionEdge_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyRevisionEdge", field, false, false, "Cursor")
+}
+
+func (ec *executionContext) _PolicyRow_kind(ctx context.Context, field graphql.CollectedField, obj *model.PolicyRow) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRow_kind(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Kind, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRow_kind(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyRow", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyRow_subject(ctx context.Context, field graphql.CollectedField, obj *model.PolicyRow) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRow_subject(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Subject, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRow_subject(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyRow", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyRow_role(ctx context.Context, field graphql.CollectedField, obj *model.PolicyRow) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRow_role(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Role, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRow_role(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyRow", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyRow_object(ctx context.Context, field graphql.CollectedField, obj *model.PolicyRow) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRow_object(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Object, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRow_object(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyRow", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyRow_action(ctx context.Context, field graphql.CollectedField, obj *model.PolicyRow) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRow_action(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Action, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRow_action(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyRow", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyRow_effect(ctx context.Context, field graphql.CollectedField, obj *model.PolicyRow) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRow_effect(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Effect, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRow_effect(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyRow", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyRow_condition(ctx context.Context, field graphql.CollectedField, obj *model.PolicyRow) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRow_condition(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Condition, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRow_condition(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyRow", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyRow_line(ctx context.Context, field graphql.CollectedField, obj *model.PolicyRow) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyRow_line(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Line, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyRow_line(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyRow", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyTestCase_name(ctx context.Context, field graphql.CollectedField, obj *model.PolicyTestCase) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyTestCase_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyTestCase_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyTestCase", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyTestCase_user(ctx context.Context, field graphql.CollectedField, obj *model.PolicyTestCase) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyTestCase_user(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.User, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *gid.ID) graphql.Marshaler {
+			return ec.marshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyTestCase_user(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyTestCase", field, false, false, "ID")
+}
+
+func (ec *executionContext) _PolicyTestCase_role(ctx context.Context, field graphql.CollectedField, obj *model.PolicyTestCase) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyTestCase_role(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Role, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyTestCase_role(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyTestCase", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyTestCase_action(ctx context.Context, field graphql.CollectedField, obj *model.PolicyTestCase) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyTestCase_action(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Action, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v authz.Action) graphql.Marshaler {
+			return ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyTestCase_action(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyTestCase", field, false, false, "Action")
+}
+
+func (ec *executionContext) _PolicyTestCase_object(ctx context.Context, field graphql.CollectedField, obj *model.PolicyTestCase) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyTestCase_object(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Object, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyTestCase_object(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyTestCase", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyTestCase_permit(ctx context.Context, field graphql.CollectedField, obj *model.PolicyTestCase) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyTestCase_permit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Permit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyTestCase_permit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyTestCase", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _PolicyTestCase_passed(ctx context.Context, field graphql.CollectedField, obj *model.PolicyTestCase) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyTestCase_passed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Passed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyTestCase_passed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyTestCase", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _PolicyTestPayload_test(ctx context.Context, field graphql.CollectedField, obj *model.PolicyTestPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyTestPayload_test(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Test, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.PolicyTestCase) graphql.Marshaler {
+			return ec.marshalNPolicyTestCase2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyTestCase(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyTestPayload_test(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyTestPayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyTestCase(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Preview_token(ctx context.Context, field graphql.CollectedField, obj *record.Preview) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -31380,6 +36093,573 @@ func (ec *executionContext) fieldContext_Query_whyNot(ctx context.Context, field
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_policy(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_policy(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().Policy(ctx)
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal *policy.Policy
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_READ")
+				if err != nil {
+					var zeroVal *policy.Policy
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *policy.Policy
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *policy.Policy) graphql.Marshaler {
+			return ec.marshalNPolicy2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋpolicyᚐPolicy(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_policy(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Policy(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_policyHistory(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_policyHistory(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().PolicyHistory(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal *ent.PolicyRevisionConnection
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_READ")
+				if err != nil {
+					var zeroVal *ent.PolicyRevisionConnection
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *ent.PolicyRevisionConnection
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.PolicyRevisionConnection) graphql.Marshaler {
+			return ec.marshalNPolicyRevisionConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐPolicyRevisionConnection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_policyHistory(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyRevisionConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_policyHistory_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_policyDiff(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_policyDiff(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().PolicyDiff(ctx, fc.Args["from"].(int32), fc.Args["to"].(int32))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal *model.PolicyDiff
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_READ")
+				if err != nil {
+					var zeroVal *model.PolicyDiff
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.PolicyDiff
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.PolicyDiff) graphql.Marshaler {
+			return ec.marshalNPolicyDiff2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyDiff(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_policyDiff(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyDiff(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_policyDiff_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_validatePolicy(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_validatePolicy(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().ValidatePolicy(ctx, fc.Args["draft"].(model.PolicyDraftInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal *model.PolicyJudgement
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_READ")
+				if err != nil {
+					var zeroVal *model.PolicyJudgement
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.PolicyJudgement
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.PolicyJudgement) graphql.Marshaler {
+			return ec.marshalNPolicyJudgement2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyJudgement(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_validatePolicy(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyJudgement(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_validatePolicy_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_previewPolicy(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_previewPolicy(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().PreviewPolicy(ctx, fc.Args["draft"].(model.PolicyDraftInput), fc.Args["replay"].(int32))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal *model.PolicyPreview
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_READ")
+				if err != nil {
+					var zeroVal *model.PolicyPreview
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.PolicyPreview
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.PolicyPreview) graphql.Marshaler {
+			return ec.marshalNPolicyPreview2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyPreview(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_previewPolicy(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyPreview(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_previewPolicy_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_explainAccess(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_explainAccess(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().ExplainAccess(ctx, fc.Args["user"].(*gid.ID), fc.Args["role"].(*string), fc.Args["action"].(*authz.Action), fc.Args["record"].(*gid.ID), fc.Args["object"].(*string), fc.Args["field"].(*string), fc.Args["decisionID"].(*gid.ID))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal *model.AccessExplanation
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_READ")
+				if err != nil {
+					var zeroVal *model.AccessExplanation
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.AccessExplanation
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.AccessExplanation) graphql.Marshaler {
+			return ec.marshalNAccessExplanation2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessExplanation(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_explainAccess(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_AccessExplanation(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_explainAccess_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_whoCan(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_whoCan(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().WhoCan(ctx, fc.Args["action"].(authz.Action), fc.Args["object"].(string))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal *model.WhoCan
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_READ")
+				if err != nil {
+					var zeroVal *model.WhoCan
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.WhoCan
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.WhoCan) graphql.Marshaler {
+			return ec.marshalNWhoCan2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐWhoCan(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_whoCan(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WhoCan(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_whoCan_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_accessMatrix(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_accessMatrix(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().AccessMatrix(ctx)
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal []*model.AccessMatrixEntry
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_READ")
+				if err != nil {
+					var zeroVal []*model.AccessMatrixEntry
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal []*model.AccessMatrixEntry
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.AccessMatrixEntry) graphql.Marshaler {
+			return ec.marshalNAccessMatrixEntry2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessMatrixEntryᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_accessMatrix(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_AccessMatrixEntry(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_accessReview(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_accessReview(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().AccessReview(ctx)
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal []*model.AccessReviewEntry
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_READ")
+				if err != nil {
+					var zeroVal []*model.AccessReviewEntry
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal []*model.AccessReviewEntry
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.AccessReviewEntry) graphql.Marshaler {
+			return ec.marshalNAccessReviewEntry2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessReviewEntryᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_accessReview(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_AccessReviewEntry(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query___type(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -31867,6 +37147,52 @@ func (ec *executionContext) _RecordRef_state(ctx context.Context, field graphql.
 }
 func (ec *executionContext) fieldContext_RecordRef_state(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("RecordRef", field, false, false, "RecordState")
+}
+
+func (ec *executionContext) _SeparationOfDuty_name(ctx context.Context, field graphql.CollectedField, obj *policy.Duty) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SeparationOfDuty_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SeparationOfDuty_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SeparationOfDuty", field, false, false, "String")
+}
+
+func (ec *executionContext) _SeparationOfDuty_roles(ctx context.Context, field graphql.CollectedField, obj *policy.Duty) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SeparationOfDuty_roles(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Roles, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SeparationOfDuty_roles(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SeparationOfDuty", field, false, false, "String")
 }
 
 func (ec *executionContext) _Task_id(ctx context.Context, field graphql.CollectedField, obj *ent.Task) (ret graphql.Marshaler) {
@@ -33265,6 +38591,84 @@ func (ec *executionContext) fieldContext_Viewer_roles(_ context.Context, field g
 	return graphql.NewScalarFieldContext("Viewer", field, false, false, "String")
 }
 
+func (ec *executionContext) _WhoCan_roles(ctx context.Context, field graphql.CollectedField, obj *model.WhoCan) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WhoCan_roles(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Roles, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WhoCan_roles(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WhoCan", field, false, false, "String")
+}
+
+func (ec *executionContext) _WhoCan_users(ctx context.Context, field graphql.CollectedField, obj *model.WhoCan) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WhoCan_users(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Users, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.User) graphql.Marshaler {
+			return ec.marshalNUser2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUserᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WhoCan_users(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "WhoCan",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_User(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _WhoCan_totalUsers(ctx context.Context, field graphql.CollectedField, obj *model.WhoCan) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WhoCan_totalUsers(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.TotalUsers, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WhoCan_totalUsers(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WhoCan", field, false, false, "Int")
+}
+
 func (ec *executionContext) ___Directive_name(ctx context.Context, field graphql.CollectedField, obj *introspection.Directive) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -34337,6 +39741,66 @@ func (ec *executionContext) fieldContext___Type_isOneOf(_ context.Context, field
 // endregion **************************** field.gotpl *****************************
 
 // region    **************************** input.gotpl *****************************
+
+func (ec *executionContext) unmarshalInputApplyPolicyInput(ctx context.Context, obj any) (model.ApplyPolicyInput, error) {
+	var it model.ApplyPolicyInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["message"]; !present {
+		asMap["message"] = ""
+	}
+
+	fieldsInOrder := [...]string{"version", "draft", "message"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "version":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("version"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Version = data
+		case "draft":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("draft"))
+			data, err := ec.unmarshalNPolicyDraftInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyDraftInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Draft = data
+		case "message":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("message"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Message = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalApplyPolicyInput unmarshals raw into the ApplyPolicyInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalApplyPolicyInput(ctx context.Context, raw any) (model.ApplyPolicyInput, error) {
+	var out model.ApplyPolicyInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "ApplyPolicyInput", raw, &out)
+	return out, err
+}
 
 func (ec *executionContext) unmarshalInputAttachmentOrder(ctx context.Context, obj any) (ent.AttachmentOrder, error) {
 	var it ent.AttachmentOrder
@@ -42644,6 +48108,160 @@ func UnmarshalNoteWhereInput(ctx context.Context, raw any) (ent.NoteWhereInput, 
 	return out, err
 }
 
+func (ec *executionContext) unmarshalInputPolicyAttributeInput(ctx context.Context, obj any) (model.PolicyAttributeInput, error) {
+	var it model.PolicyAttributeInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"name", "json"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "name":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("name"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Name = data
+		case "json":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("json"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.JSON = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalPolicyAttributeInput unmarshals raw into the PolicyAttributeInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalPolicyAttributeInput(ctx context.Context, raw any) (model.PolicyAttributeInput, error) {
+	var out model.PolicyAttributeInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "PolicyAttributeInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputPolicyDraftInput(ctx context.Context, obj any) (model.PolicyDraftInput, error) {
+	var it model.PolicyDraftInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"csv", "add", "remove", "duties"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "csv":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("csv"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.CSV = graphql.OmittableOf(data)
+		case "add":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("add"))
+			data, err := ec.unmarshalOPolicyRowInput2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyRowInputᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Add = graphql.OmittableOf(data)
+		case "remove":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("remove"))
+			data, err := ec.unmarshalOPolicyRowInput2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyRowInputᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Remove = graphql.OmittableOf(data)
+		case "duties":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("duties"))
+			data, err := ec.unmarshalOSeparationOfDutyInput2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSeparationOfDutyInputᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Duties = graphql.OmittableOf(data)
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalPolicyDraftInput unmarshals raw into the PolicyDraftInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalPolicyDraftInput(ctx context.Context, raw any) (model.PolicyDraftInput, error) {
+	var out model.PolicyDraftInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "PolicyDraftInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputPolicyRowInput(ctx context.Context, obj any) (model.PolicyRowInput, error) {
+	var it model.PolicyRowInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"line"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "line":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("line"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Line = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalPolicyRowInput unmarshals raw into the PolicyRowInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalPolicyRowInput(ctx context.Context, raw any) (model.PolicyRowInput, error) {
+	var out model.PolicyRowInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "PolicyRowInput", raw, &out)
+	return out, err
+}
+
 func (ec *executionContext) unmarshalInputPreviewInput(ctx context.Context, obj any) (model.PreviewInput, error) {
 	var it model.PreviewInput
 	if obj == nil {
@@ -42802,6 +48420,97 @@ func (ec *executionContext) unmarshalInputPurgeRecordsInput(ctx context.Context,
 func UnmarshalPurgeRecordsInput(ctx context.Context, raw any) (model.PurgeRecordsInput, error) {
 	var out model.PurgeRecordsInput
 	err := graphql.UnmarshalNamedInputFromContext(ctx, "PurgeRecordsInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputPutPolicyTestInput(ctx context.Context, obj any) (model.PutPolicyTestInput, error) {
+	var it model.PutPolicyTestInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"name", "user", "role", "teams", "action", "object", "attributes", "permit"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "name":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("name"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Name = data
+		case "user":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("user"))
+			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.User = graphql.OmittableOf(data)
+		case "role":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("role"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Role = graphql.OmittableOf(data)
+		case "teams":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("teams"))
+			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Teams = graphql.OmittableOf(data)
+		case "action":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("action"))
+			data, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Action = data
+		case "object":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("object"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Object = data
+		case "attributes":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("attributes"))
+			data, err := ec.unmarshalOPolicyAttributeInput2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyAttributeInputᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Attributes = graphql.OmittableOf(data)
+		case "permit":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("permit"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Permit = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalPutPolicyTestInput unmarshals raw into the PutPolicyTestInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalPutPolicyTestInput(ctx context.Context, raw any) (model.PutPolicyTestInput, error) {
+	var out model.PutPolicyTestInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "PutPolicyTestInput", raw, &out)
 	return out, err
 }
 
@@ -43506,6 +49215,164 @@ func (ec *executionContext) unmarshalInputRestoreRecordsInput(ctx context.Contex
 func UnmarshalRestoreRecordsInput(ctx context.Context, raw any) (model.RestoreRecordsInput, error) {
 	var out model.RestoreRecordsInput
 	err := graphql.UnmarshalNamedInputFromContext(ctx, "RestoreRecordsInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputRoleInput(ctx context.Context, obj any) (model.RoleInput, error) {
+	var it model.RoleInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"user", "role"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "user":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("user"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.User = data
+		case "role":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("role"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Role = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalRoleInput unmarshals raw into the RoleInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalRoleInput(ctx context.Context, raw any) (model.RoleInput, error) {
+	var out model.RoleInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "RoleInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputRollbackPolicyInput(ctx context.Context, obj any) (model.RollbackPolicyInput, error) {
+	var it model.RollbackPolicyInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["message"]; !present {
+		asMap["message"] = ""
+	}
+
+	fieldsInOrder := [...]string{"version", "to", "message"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "version":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("version"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Version = data
+		case "to":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("to"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.To = data
+		case "message":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("message"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Message = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalRollbackPolicyInput unmarshals raw into the RollbackPolicyInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalRollbackPolicyInput(ctx context.Context, raw any) (model.RollbackPolicyInput, error) {
+	var out model.RollbackPolicyInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "RollbackPolicyInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputSeparationOfDutyInput(ctx context.Context, obj any) (model.SeparationOfDutyInput, error) {
+	var it model.SeparationOfDutyInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"name", "roles"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "name":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("name"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Name = data
+		case "roles":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("roles"))
+			data, err := ec.unmarshalNString2ᚕstringᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Roles = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalSeparationOfDutyInput unmarshals raw into the SeparationOfDutyInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalSeparationOfDutyInput(ctx context.Context, raw any) (model.SeparationOfDutyInput, error) {
+	var out model.SeparationOfDutyInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "SeparationOfDutyInput", raw, &out)
 	return out, err
 }
 
@@ -46091,6 +51958,11 @@ func (ec *executionContext) _Node(ctx context.Context, sel ast.SelectionSet, obj
 			return graphql.Null
 		}
 		return ec._Recipient(ctx, sel, obj)
+	case *ent.PolicyRevision:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._PolicyRevision(ctx, sel, obj)
 	case *ent.OperationItem:
 		if obj == nil {
 			return graphql.Null
@@ -46171,6 +52043,301 @@ func (ec *executionContext) _Record(ctx context.Context, sel ast.SelectionSet, o
 // endregion ************************** interface.gotpl ***************************
 
 // region    **************************** object.gotpl ****************************
+
+var accessChangeImplementors = []string{"AccessChange"}
+
+func (ec *executionContext) _AccessChange(ctx context.Context, sel ast.SelectionSet, obj *model.AccessChange) graphql.Marshaler {
+	if fields := ec.directAccessChange(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAccessChange(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, accessChangeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("AccessChange")
+		case "subject":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Subject)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "action":
+			out.Values[i] = ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, field.Selections, obj.Action)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "object":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Object)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "gained":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Gained)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lost":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Lost)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var accessExplanationImplementors = []string{"AccessExplanation"}
+
+func (ec *executionContext) _AccessExplanation(ctx context.Context, sel ast.SelectionSet, obj *model.AccessExplanation) graphql.Marshaler {
+	if fields := ec.directAccessExplanation(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAccessExplanation(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, accessExplanationImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("AccessExplanation")
+		case "permitted":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Permitted)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "subject":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Subject)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "action":
+			out.Values[i] = ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, field.Selections, obj.Action)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "object":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Object)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "roles":
+			out.Values[i] = ec._AccessExplanation_roles(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "rule":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Rule)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "policyVersion":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.PolicyVersion)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "decidedBy":
+			out.Values[i] = ec.marshalOInt2ᚖint32(ctx, field.Selections, obj.DecidedBy)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "reasons":
+			out.Values[i] = ec._AccessExplanation_reasons(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var accessMatrixEntryImplementors = []string{"AccessMatrixEntry"}
+
+func (ec *executionContext) _AccessMatrixEntry(ctx context.Context, sel ast.SelectionSet, obj *model.AccessMatrixEntry) graphql.Marshaler {
+	if fields := ec.directAccessMatrixEntry(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAccessMatrixEntry(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, accessMatrixEntryImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("AccessMatrixEntry")
+		case "role":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Role)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "object":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Object)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "action":
+			out.Values[i] = ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, field.Selections, obj.Action)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "reach":
+			out.Values[i] = ec.marshalNAccessReach2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessReach(ctx, field.Selections, obj.Reach)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var accessReasonImplementors = []string{"AccessReason"}
+
+func (ec *executionContext) _AccessReason(ctx context.Context, sel ast.SelectionSet, obj *model.AccessReason) graphql.Marshaler {
+	if fields := ec.directAccessReason(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAccessReason(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, accessReasonImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("AccessReason")
+		case "plugin":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Plugin)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "code":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Code)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "rule":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Rule)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "detail":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Detail)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var accessReviewEntryImplementors = []string{"AccessReviewEntry"}
+
+func (ec *executionContext) _AccessReviewEntry(ctx context.Context, sel ast.SelectionSet, obj *model.AccessReviewEntry) graphql.Marshaler {
+	if fields := ec.directAccessReviewEntry(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeAccessReviewEntry(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, accessReviewEntryImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("AccessReviewEntry")
+		case "user":
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.User)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "name":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Name)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "active":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Active)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "role":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Role)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "inherited":
+			out.Values[i] = ec._AccessReviewEntry_inherited(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lastUsedAt":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.LastUsedAt)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
 
 var actorImplementors = []string{"Actor"}
 
@@ -48267,6 +54434,103 @@ func (ec *executionContext) _DealPayload(ctx context.Context, sel ast.SelectionS
 	return out
 }
 
+var decisionFlipImplementors = []string{"DecisionFlip"}
+
+func (ec *executionContext) _DecisionFlip(ctx context.Context, sel ast.SelectionSet, obj *model.DecisionFlip) graphql.Marshaler {
+	if fields := ec.directDecisionFlip(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeDecisionFlip(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, decisionFlipImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("DecisionFlip")
+		case "event":
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.Event)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "action":
+			out.Values[i] = ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, field.Selections, obj.Action)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "object":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Object)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "user":
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.User)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "before":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Before)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "after":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.After)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var deletePolicyTestPayloadImplementors = []string{"DeletePolicyTestPayload"}
+
+func (ec *executionContext) _DeletePolicyTestPayload(ctx context.Context, sel ast.SelectionSet, obj *model.DeletePolicyTestPayload) graphql.Marshaler {
+	if fields := ec.directDeletePolicyTestPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeDeletePolicyTestPayload(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, deletePolicyTestPayloadImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("DeletePolicyTestPayload")
+		case "name":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Name)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var fieldChangeImplementors = []string{"FieldChange"}
 
 func (ec *executionContext) _FieldChange(ctx context.Context, sel ast.SelectionSet, obj *model.FieldChange) graphql.Marshaler {
@@ -48847,6 +55111,48 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 		case "updateAttachment":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_updateAttachment(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "applyPolicy":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_applyPolicy(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "rollbackPolicy":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_rollbackPolicy(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "grantRole":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_grantRole(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "revokeRole":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_revokeRole(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "putPolicyTest":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_putPolicyTest(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "deletePolicyTest":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_deletePolicyTest(ctx, field)
 			})
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
@@ -49685,6 +55991,663 @@ func (ec *executionContext) _PageInfo(ctx context.Context, sel ast.SelectionSet,
 	return out
 }
 
+var policyImplementors = []string{"Policy"}
+
+func (ec *executionContext) _Policy(ctx context.Context, sel ast.SelectionSet, obj *policy.Policy) graphql.Marshaler {
+	if fields := ec.directPolicy(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicy(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, policyImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Policy")
+		case "version":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Policy_version(ctx, field, obj)
+				})
+		case "rules":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Policy_rules(ctx, field, obj)
+				})
+		case "roles":
+			out.Values[i] = ec._Policy_roles(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "duties":
+			out.Values[i] = ec._Policy_duties(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "csv":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.CSV())
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "findings":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Policy_findings(ctx, field, obj)
+				})
+		case "tests":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Policy_tests(ctx, field, obj)
+				})
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var policyDiffImplementors = []string{"PolicyDiff"}
+
+func (ec *executionContext) _PolicyDiff(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyDiff) graphql.Marshaler {
+	if fields := ec.directPolicyDiff(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyDiff(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, policyDiffImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PolicyDiff")
+		case "from":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.From)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "to":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.To)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "added":
+			out.Values[i] = ec._PolicyDiff_added(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "removed":
+			out.Values[i] = ec._PolicyDiff_removed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "addedDuties":
+			out.Values[i] = ec._PolicyDiff_addedDuties(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "removedDuties":
+			out.Values[i] = ec._PolicyDiff_removedDuties(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var policyFindingImplementors = []string{"PolicyFinding"}
+
+func (ec *executionContext) _PolicyFinding(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyFinding) graphql.Marshaler {
+	if fields := ec.directPolicyFinding(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyFinding(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, policyFindingImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PolicyFinding")
+		case "row":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Row)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "line":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Line)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "severity":
+			out.Values[i] = ec.marshalNPolicySeverity2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicySeverity(ctx, field.Selections, obj.Severity)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "message":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Message)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var policyJudgementImplementors = []string{"PolicyJudgement"}
+
+func (ec *executionContext) _PolicyJudgement(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyJudgement) graphql.Marshaler {
+	if fields := ec.directPolicyJudgement(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyJudgement(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, policyJudgementImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PolicyJudgement")
+		case "accepted":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Accepted)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "findings":
+			out.Values[i] = ec._PolicyJudgement_findings(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "refusal":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Refusal)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "cause":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Cause)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "failedTests":
+			out.Values[i] = ec._PolicyJudgement_failedTests(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var policyPayloadImplementors = []string{"PolicyPayload"}
+
+func (ec *executionContext) _PolicyPayload(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyPayload) graphql.Marshaler {
+	if fields := ec.directPolicyPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyPayload(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, policyPayloadImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PolicyPayload")
+		case "policy":
+			out.Values[i] = ec._PolicyPayload_policy(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var policyPreviewImplementors = []string{"PolicyPreview"}
+
+func (ec *executionContext) _PolicyPreview(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyPreview) graphql.Marshaler {
+	if fields := ec.directPolicyPreview(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyPreview(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, policyPreviewImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PolicyPreview")
+		case "judgement":
+			out.Values[i] = ec._PolicyPreview_judgement(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "changes":
+			out.Values[i] = ec._PolicyPreview_changes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "totalChanges":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.TotalChanges)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "replayed":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Replayed)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "flips":
+			out.Values[i] = ec._PolicyPreview_flips(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var policyRevisionImplementors = []string{"PolicyRevision", "Node"}
+
+func (ec *executionContext) _PolicyRevision(ctx context.Context, sel ast.SelectionSet, obj *ent.PolicyRevision) graphql.Marshaler {
+	if fields := ec.directPolicyRevision(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyRevision(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, policyRevisionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PolicyRevision")
+		case "id":
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "version":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "message":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Message)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "csv":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Csv)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "createdAt":
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "author":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._PolicyRevision_author(ctx, field, obj)
+				})
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var policyRevisionConnectionImplementors = []string{"PolicyRevisionConnection"}
+
+func (ec *executionContext) _PolicyRevisionConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.PolicyRevisionConnection) graphql.Marshaler {
+	if fields := ec.directPolicyRevisionConnection(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyRevisionConnection(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, policyRevisionConnectionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PolicyRevisionConnection")
+		case "edges":
+			out.Values[i] = ec._PolicyRevisionConnection_edges(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pageInfo":
+			out.Values[i] = ec._PolicyRevisionConnection_pageInfo(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "totalCount":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "nodes":
+			out.Values[i] = ec._PolicyRevisionConnection_nodes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var policyRevisionEdgeImplementors = []string{"PolicyRevisionEdge"}
+
+func (ec *executionContext) _PolicyRevisionEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.PolicyRevisionEdge) graphql.Marshaler {
+	if fields := ec.directPolicyRevisionEdge(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyRevisionEdge(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, policyRevisionEdgeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PolicyRevisionEdge")
+		case "node":
+			out.Values[i] = ec._PolicyRevisionEdge_node(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cursor":
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var policyRowImplementors = []string{"PolicyRow"}
+
+func (ec *executionContext) _PolicyRow(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyRow) graphql.Marshaler {
+	if fields := ec.directPolicyRow(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyRow(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, policyRowImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PolicyRow")
+		case "kind":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Kind)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "subject":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Subject)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "role":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Role)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "object":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Object)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "action":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Action)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "effect":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Effect)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "condition":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Condition)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "line":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Line)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var policyTestCaseImplementors = []string{"PolicyTestCase"}
+
+func (ec *executionContext) _PolicyTestCase(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyTestCase) graphql.Marshaler {
+	if fields := ec.directPolicyTestCase(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyTestCase(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, policyTestCaseImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PolicyTestCase")
+		case "name":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Name)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "user":
+			out.Values[i] = ec.marshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.User)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "role":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Role)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "action":
+			out.Values[i] = ec.marshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, field.Selections, obj.Action)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "object":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Object)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "permit":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Permit)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "passed":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Passed)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var policyTestPayloadImplementors = []string{"PolicyTestPayload"}
+
+func (ec *executionContext) _PolicyTestPayload(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyTestPayload) graphql.Marshaler {
+	if fields := ec.directPolicyTestPayload(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyTestPayload(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, policyTestPayloadImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PolicyTestPayload")
+		case "test":
+			out.Values[i] = ec._PolicyTestPayload_test(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var previewImplementors = []string{"Preview"}
 
 func (ec *executionContext) _Preview(ctx context.Context, sel ast.SelectionSet, obj *record.Preview) graphql.Marshaler {
@@ -49891,6 +56854,60 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 				true, true,
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Query_whyNot(ctx, field)
+				})
+		case "policy":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_policy(ctx, field)
+				})
+		case "policyHistory":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_policyHistory(ctx, field)
+				})
+		case "policyDiff":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_policyDiff(ctx, field)
+				})
+		case "validatePolicy":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_validatePolicy(ctx, field)
+				})
+		case "previewPolicy":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_previewPolicy(ctx, field)
+				})
+		case "explainAccess":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_explainAccess(ctx, field)
+				})
+		case "whoCan":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_whoCan(ctx, field)
+				})
+		case "accessMatrix":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_accessMatrix(ctx, field)
+				})
+		case "accessReview":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_accessReview(ctx, field)
 				})
 		case "__type":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
@@ -50140,6 +57157,47 @@ func (ec *executionContext) _RecordRef(ctx context.Context, sel ast.SelectionSet
 			}
 		case "state":
 			out.Values[i] = ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.State)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var separationOfDutyImplementors = []string{"SeparationOfDuty"}
+
+func (ec *executionContext) _SeparationOfDuty(ctx context.Context, sel ast.SelectionSet, obj *policy.Duty) graphql.Marshaler {
+	if fields := ec.directSeparationOfDuty(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeSeparationOfDuty(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, separationOfDutyImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("SeparationOfDuty")
+		case "name":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Name)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "roles":
+			out.Values[i] = ec._SeparationOfDuty_roles(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -50717,6 +57775,52 @@ func (ec *executionContext) _Viewer(ctx context.Context, sel ast.SelectionSet, o
 	return out
 }
 
+var whoCanImplementors = []string{"WhoCan"}
+
+func (ec *executionContext) _WhoCan(ctx context.Context, sel ast.SelectionSet, obj *model.WhoCan) graphql.Marshaler {
+	if fields := ec.directWhoCan(sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeWhoCan(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, whoCanImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WhoCan")
+		case "roles":
+			out.Values[i] = ec._WhoCan_roles(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "users":
+			out.Values[i] = ec._WhoCan_users(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "totalUsers":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.TotalUsers)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var __DirectiveImplementors = []string{"__Directive"}
 
 func (ec *executionContext) ___Directive(ctx context.Context, sel ast.SelectionSet, obj *introspection.Directive) graphql.Marshaler {
@@ -51079,6 +58183,132 @@ func (ec *executionContext) ___Type(ctx context.Context, sel ast.SelectionSet, o
 
 // region    ***************************** type.gotpl *****************************
 
+func (ec *executionContext) marshalNAccessChange2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessChangeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.AccessChange) graphql.Marshaler {
+	if fields := ec.directAccessChange(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.AccessChange) { ec.writeAccessChange(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNAccessChange2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessChange(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNAccessChange2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessChange(ctx context.Context, sel ast.SelectionSet, v *model.AccessChange) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "AccessChange!")
+		return graphql.Null
+	}
+	return ec._AccessChange(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNAccessExplanation2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessExplanation(ctx context.Context, sel ast.SelectionSet, v *model.AccessExplanation) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "AccessExplanation!")
+		return graphql.Null
+	}
+	return ec._AccessExplanation(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNAccessMatrixEntry2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessMatrixEntryᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.AccessMatrixEntry) graphql.Marshaler {
+	if fields := ec.directAccessMatrixEntry(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.AccessMatrixEntry) { ec.writeAccessMatrixEntry(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNAccessMatrixEntry2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessMatrixEntry(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNAccessMatrixEntry2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessMatrixEntry(ctx context.Context, sel ast.SelectionSet, v *model.AccessMatrixEntry) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "AccessMatrixEntry!")
+		return graphql.Null
+	}
+	return ec._AccessMatrixEntry(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNAccessReach2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessReach(ctx context.Context, v any) (model.AccessReach, error) {
+	var res model.AccessReach
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNAccessReach2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessReach(ctx context.Context, sel ast.SelectionSet, v model.AccessReach) graphql.Marshaler {
+	return v
+}
+
+func (ec *executionContext) marshalNAccessReason2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessReasonᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.AccessReason) graphql.Marshaler {
+	if fields := ec.directAccessReason(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.AccessReason) { ec.writeAccessReason(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNAccessReason2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessReason(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNAccessReason2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessReason(ctx context.Context, sel ast.SelectionSet, v *model.AccessReason) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "AccessReason!")
+		return graphql.Null
+	}
+	return ec._AccessReason(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNAccessReviewEntry2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessReviewEntryᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.AccessReviewEntry) graphql.Marshaler {
+	if fields := ec.directAccessReviewEntry(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.AccessReviewEntry) { ec.writeAccessReviewEntry(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNAccessReviewEntry2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessReviewEntry(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNAccessReviewEntry2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessReviewEntry(ctx context.Context, sel ast.SelectionSet, v *model.AccessReviewEntry) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "AccessReviewEntry!")
+		return graphql.Null
+	}
+	return ec._AccessReviewEntry(ctx, sel, v)
+}
+
 func (ec *executionContext) unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx context.Context, v any) (authz.Action, error) {
 	var res authz.Action
 	err := res.UnmarshalGQL(v)
@@ -51135,6 +58365,11 @@ func (ec *executionContext) unmarshalNActorKind2githubᚗcomᚋletheᚑcrmᚋlet
 
 func (ec *executionContext) marshalNActorKind2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐActorKind(ctx context.Context, sel ast.SelectionSet, v model.ActorKind) graphql.Marshaler {
 	return v
+}
+
+func (ec *executionContext) unmarshalNApplyPolicyInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApplyPolicyInput(ctx context.Context, v any) (model.ApplyPolicyInput, error) {
+	res, err := ec.unmarshalInputApplyPolicyInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
 }
 
 func (ec *executionContext) marshalNAttachment2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachmentᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Attachment) graphql.Marshaler {
@@ -51873,6 +59108,41 @@ func (ec *executionContext) unmarshalNDealWhereInput2ᚖgithubᚗcomᚋletheᚑc
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) marshalNDecisionFlip2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐDecisionFlipᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.DecisionFlip) graphql.Marshaler {
+	if fields := ec.directDecisionFlip(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.DecisionFlip) { ec.writeDecisionFlip(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNDecisionFlip2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐDecisionFlip(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNDecisionFlip2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐDecisionFlip(ctx context.Context, sel ast.SelectionSet, v *model.DecisionFlip) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "DecisionFlip!")
+		return graphql.Null
+	}
+	return ec._DecisionFlip(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNDeletePolicyTestPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐDeletePolicyTestPayload(ctx context.Context, sel ast.SelectionSet, v *model.DeletePolicyTestPayload) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "DeletePolicyTestPayload!")
+		return graphql.Null
+	}
+	return ec._DeletePolicyTestPayload(ctx, sel, v)
+}
+
 func (ec *executionContext) unmarshalNDeleteRecordsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐDeleteRecordsInput(ctx context.Context, v any) (model.DeleteRecordsInput, error) {
 	res, err := ec.unmarshalInputDeleteRecordsInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -52403,6 +59673,227 @@ func (ec *executionContext) marshalNPageInfo2ᚖentgoᚗioᚋcontribᚋentgqlᚐ
 	return ec._PageInfo(ctx, sel, v)
 }
 
+func (ec *executionContext) marshalNPolicy2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋpolicyᚐPolicy(ctx context.Context, sel ast.SelectionSet, v *policy.Policy) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "Policy!")
+		return graphql.Null
+	}
+	return ec._Policy(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNPolicyAttributeInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyAttributeInput(ctx context.Context, v any) (*model.PolicyAttributeInput, error) {
+	res, err := ec.unmarshalInputPolicyAttributeInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNPolicyDiff2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyDiff(ctx context.Context, sel ast.SelectionSet, v *model.PolicyDiff) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "PolicyDiff!")
+		return graphql.Null
+	}
+	return ec._PolicyDiff(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNPolicyDraftInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyDraftInput(ctx context.Context, v any) (model.PolicyDraftInput, error) {
+	res, err := ec.unmarshalInputPolicyDraftInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNPolicyDraftInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyDraftInput(ctx context.Context, v any) (*model.PolicyDraftInput, error) {
+	res, err := ec.unmarshalInputPolicyDraftInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNPolicyFinding2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyFindingᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.PolicyFinding) graphql.Marshaler {
+	if fields := ec.directPolicyFinding(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.PolicyFinding) { ec.writePolicyFinding(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNPolicyFinding2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyFinding(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNPolicyFinding2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyFinding(ctx context.Context, sel ast.SelectionSet, v *model.PolicyFinding) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "PolicyFinding!")
+		return graphql.Null
+	}
+	return ec._PolicyFinding(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNPolicyJudgement2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyJudgement(ctx context.Context, sel ast.SelectionSet, v *model.PolicyJudgement) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "PolicyJudgement!")
+		return graphql.Null
+	}
+	return ec._PolicyJudgement(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNPolicyPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyPayload(ctx context.Context, sel ast.SelectionSet, v *model.PolicyPayload) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "PolicyPayload!")
+		return graphql.Null
+	}
+	return ec._PolicyPayload(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNPolicyPreview2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyPreview(ctx context.Context, sel ast.SelectionSet, v *model.PolicyPreview) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "PolicyPreview!")
+		return graphql.Null
+	}
+	return ec._PolicyPreview(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNPolicyRevision2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐPolicyRevisionᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.PolicyRevision) graphql.Marshaler {
+	if fields := ec.directPolicyRevision(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.PolicyRevision) { ec.writePolicyRevision(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNPolicyRevision2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐPolicyRevision(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNPolicyRevision2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐPolicyRevision(ctx context.Context, sel ast.SelectionSet, v *ent.PolicyRevision) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "PolicyRevision!")
+		return graphql.Null
+	}
+	return ec._PolicyRevision(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNPolicyRevisionConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐPolicyRevisionConnection(ctx context.Context, sel ast.SelectionSet, v *ent.PolicyRevisionConnection) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "PolicyRevisionConnection!")
+		return graphql.Null
+	}
+	return ec._PolicyRevisionConnection(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNPolicyRevisionEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐPolicyRevisionEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.PolicyRevisionEdge) graphql.Marshaler {
+	if fields := ec.directPolicyRevisionEdge(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.PolicyRevisionEdge) { ec.writePolicyRevisionEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNPolicyRevisionEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐPolicyRevisionEdge(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNPolicyRevisionEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐPolicyRevisionEdge(ctx context.Context, sel ast.SelectionSet, v *ent.PolicyRevisionEdge) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "PolicyRevisionEdge!")
+		return graphql.Null
+	}
+	return ec._PolicyRevisionEdge(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNPolicyRow2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyRowᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.PolicyRow) graphql.Marshaler {
+	if fields := ec.directPolicyRow(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.PolicyRow) { ec.writePolicyRow(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNPolicyRow2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyRow(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNPolicyRow2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyRow(ctx context.Context, sel ast.SelectionSet, v *model.PolicyRow) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "PolicyRow!")
+		return graphql.Null
+	}
+	return ec._PolicyRow(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNPolicyRowInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyRowInput(ctx context.Context, v any) (*model.PolicyRowInput, error) {
+	res, err := ec.unmarshalInputPolicyRowInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNPolicySeverity2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicySeverity(ctx context.Context, v any) (model.PolicySeverity, error) {
+	var res model.PolicySeverity
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNPolicySeverity2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicySeverity(ctx context.Context, sel ast.SelectionSet, v model.PolicySeverity) graphql.Marshaler {
+	return v
+}
+
+func (ec *executionContext) marshalNPolicyTestCase2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyTestCaseᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.PolicyTestCase) graphql.Marshaler {
+	if fields := ec.directPolicyTestCase(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.PolicyTestCase) { ec.writePolicyTestCase(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNPolicyTestCase2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyTestCase(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNPolicyTestCase2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyTestCase(ctx context.Context, sel ast.SelectionSet, v *model.PolicyTestCase) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "PolicyTestCase!")
+		return graphql.Null
+	}
+	return ec._PolicyTestCase(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNPolicyTestPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyTestPayload(ctx context.Context, sel ast.SelectionSet, v *model.PolicyTestPayload) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "PolicyTestPayload!")
+		return graphql.Null
+	}
+	return ec._PolicyTestPayload(ctx, sel, v)
+}
+
 func (ec *executionContext) marshalNPreview2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐPreview(ctx context.Context, sel ast.SelectionSet, v *record.Preview) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "Preview!")
@@ -52418,6 +59909,11 @@ func (ec *executionContext) unmarshalNPreviewInput2githubᚗcomᚋletheᚑcrmᚋ
 
 func (ec *executionContext) unmarshalNPurgeRecordsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPurgeRecordsInput(ctx context.Context, v any) (model.PurgeRecordsInput, error) {
 	res, err := ec.unmarshalInputPurgeRecordsInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNPutPolicyTestInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPutPolicyTestInput(ctx context.Context, v any) (model.PutPolicyTestInput, error) {
+	res, err := ec.unmarshalInputPutPolicyTestInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
@@ -52573,6 +60069,68 @@ func (ec *executionContext) unmarshalNRestoreOverrideInput2ᚖgithubᚗcomᚋlet
 func (ec *executionContext) unmarshalNRestoreRecordsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRestoreRecordsInput(ctx context.Context, v any) (model.RestoreRecordsInput, error) {
 	res, err := ec.unmarshalInputRestoreRecordsInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNRoleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRoleInput(ctx context.Context, v any) (model.RoleInput, error) {
+	res, err := ec.unmarshalInputRoleInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNRollbackPolicyInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRollbackPolicyInput(ctx context.Context, v any) (model.RollbackPolicyInput, error) {
+	res, err := ec.unmarshalInputRollbackPolicyInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNSeparationOfDuty2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋpolicyᚐDuty(ctx context.Context, sel ast.SelectionSet, v policy.Duty) graphql.Marshaler {
+	return ec._SeparationOfDuty(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNSeparationOfDuty2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋpolicyᚐDutyᚄ(ctx context.Context, sel ast.SelectionSet, v []policy.Duty) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNSeparationOfDuty2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋpolicyᚐDuty(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNSeparationOfDuty2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋpolicyᚐDutyᚄ(ctx context.Context, sel ast.SelectionSet, v []*policy.Duty) graphql.Marshaler {
+	if fields := ec.directSeparationOfDuty(sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *policy.Duty) { ec.writeSeparationOfDuty(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNSeparationOfDuty2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋpolicyᚐDuty(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNSeparationOfDuty2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋpolicyᚐDuty(ctx context.Context, sel ast.SelectionSet, v *policy.Duty) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "SeparationOfDuty!")
+		return graphql.Null
+	}
+	return ec._SeparationOfDuty(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNSeparationOfDutyInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSeparationOfDutyInput(ctx context.Context, v any) (*model.SeparationOfDutyInput, error) {
+	res, err := ec.unmarshalInputSeparationOfDutyInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
 func (ec *executionContext) unmarshalNString2string(ctx context.Context, v any) (string, error) {
@@ -52881,6 +60439,14 @@ func (ec *executionContext) unmarshalNVoidRecordsInput2githubᚗcomᚋletheᚑcr
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) marshalNWhoCan2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐWhoCan(ctx context.Context, sel ast.SelectionSet, v *model.WhoCan) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "WhoCan!")
+		return graphql.Null
+	}
+	return ec._WhoCan(ctx, sel, v)
+}
+
 func (ec *executionContext) marshalN__Directive2githubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐDirective(ctx context.Context, sel ast.SelectionSet, v introspection.Directive) graphql.Marshaler {
 	return ec.___Directive(ctx, sel, &v)
 }
@@ -53057,6 +60623,22 @@ func (ec *executionContext) marshalOAction2ᚕgithubᚗcomᚋletheᚑcrmᚋlethe
 	}
 
 	return ret
+}
+
+func (ec *executionContext) unmarshalOAction2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx context.Context, v any) (*authz.Action, error) {
+	if v == nil {
+		return nil, nil
+	}
+	var res = new(authz.Action)
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOAction2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx context.Context, sel ast.SelectionSet, v *authz.Action) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return v
 }
 
 func (ec *executionContext) unmarshalOAttachmentOrder2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachmentOrder(ctx context.Context, v any) (*ent.AttachmentOrder, error) {
@@ -54161,6 +61743,40 @@ func (ec *executionContext) marshalOOperationMode2ᚖgithubᚗcomᚋletheᚑcrm�
 	return v
 }
 
+func (ec *executionContext) unmarshalOPolicyAttributeInput2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyAttributeInputᚄ(ctx context.Context, v any) ([]*model.PolicyAttributeInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	vSlice := graphql.CoerceList(v)
+	var err error
+	res := make([]*model.PolicyAttributeInput, len(vSlice))
+	for i := range vSlice {
+		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
+		res[i], err = ec.unmarshalNPolicyAttributeInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyAttributeInput(ctx, vSlice[i])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
+func (ec *executionContext) unmarshalOPolicyRowInput2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyRowInputᚄ(ctx context.Context, v any) ([]*model.PolicyRowInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	vSlice := graphql.CoerceList(v)
+	var err error
+	res := make([]*model.PolicyRowInput, len(vSlice))
+	for i := range vSlice {
+		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
+		res[i], err = ec.unmarshalNPolicyRowInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyRowInput(ctx, vSlice[i])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
 func (ec *executionContext) unmarshalOPurgeRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPurgeRecordsInput(ctx context.Context, v any) (*model.PurgeRecordsInput, error) {
 	if v == nil {
 		return nil, nil
@@ -54443,6 +62059,23 @@ func (ec *executionContext) unmarshalORestoreRecordsInput2ᚖgithubᚗcomᚋleth
 	}
 	res, err := ec.unmarshalInputRestoreRecordsInput(ctx, v)
 	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOSeparationOfDutyInput2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSeparationOfDutyInputᚄ(ctx context.Context, v any) ([]*model.SeparationOfDutyInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	vSlice := graphql.CoerceList(v)
+	var err error
+	res := make([]*model.SeparationOfDutyInput, len(vSlice))
+	for i := range vSlice {
+		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
+		res[i], err = ec.unmarshalNSeparationOfDutyInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSeparationOfDutyInput(ctx, vSlice[i])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
 }
 
 func (ec *executionContext) unmarshalOString2string(ctx context.Context, v any) (string, error) {

@@ -22,7 +22,84 @@ import (
 	"github.com/lethe-crm/lethe/ent/recipient"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/policy"
 )
+
+// What a subject may do to some record of a type, and may not after the change, or the other way round.
+type AccessChange struct {
+	// user:<id> or role:<name>.
+	Subject string `json:"subject"`
+	// The action.
+	Action authz.Action `json:"action"`
+	// A type, or a field of it as type.field.
+	Object string `json:"object"`
+	// Whether the subject gains it for some record.
+	Gained bool `json:"gained"`
+	// Whether the subject loses it for some record.
+	Lost bool `json:"lost"`
+}
+
+// Why somebody may or may not do something.
+type AccessExplanation struct {
+	// Whether it is permitted. Whether a deactivated user may sign in is another matter.
+	Permitted bool `json:"permitted"`
+	// Who asks: user:<id> or role:<name>.
+	Subject string `json:"subject"`
+	// What is asked for.
+	Action authz.Action `json:"action"`
+	// A type, or a field of it as type.field.
+	Object string `json:"object"`
+	// The roles of who asks, inherited ones included, nearest first.
+	Roles []string `json:"roles"`
+	// The rule that decided.
+	Rule *string `json:"rule,omitempty"`
+	// The version of the policy that was asked.
+	PolicyVersion int32 `json:"policyVersion"`
+	// The version that decided, for the decision of a request.
+	DecidedBy *int32 `json:"decidedBy,omitempty"`
+	// Every rule about it and what became of it, plugin by plugin.
+	Reasons []*AccessReason `json:"reasons"`
+}
+
+// What a role may do.
+type AccessMatrixEntry struct {
+	// The role.
+	Role string `json:"role"`
+	// The type.
+	Object string `json:"object"`
+	// The action.
+	Action authz.Action `json:"action"`
+	// For how many records.
+	Reach AccessReach `json:"reach"`
+}
+
+// What one rule, or one plugin, says to a question.
+type AccessReason struct {
+	// The plugin.
+	Plugin string `json:"plugin"`
+	// What it says, such as rule_permit, rule_deny, condition_failed or no_matching_rule.
+	Code string `json:"code"`
+	// The rule, as a line of a Casbin policy file.
+	Rule *string `json:"rule,omitempty"`
+	// How who asks came by the rule, and the values that its condition looked at.
+	Detail *string `json:"detail,omitempty"`
+}
+
+// A role that a user is given, for a review.
+type AccessReviewEntry struct {
+	// The user, as rows name him; he may be gone.
+	User gid.ID `json:"user"`
+	// His name.
+	Name *string `json:"name,omitempty"`
+	// Whether he is active. A grant of somebody who is not is one to revoke.
+	Active bool `json:"active"`
+	// The role.
+	Role string `json:"role"`
+	// The roles that come with it.
+	Inherited []string `json:"inherited"`
+	// When the audit log last has him do something that this role permits. Null for a grant that was not used. Reading is not in the log.
+	LastUsedAt *time.Time `json:"lastUsedAt,omitempty"`
+}
 
 // Who did something.
 type Actor struct {
@@ -30,6 +107,16 @@ type Actor struct {
 	Kind ActorKind `json:"kind"`
 	// The user. Null for the system.
 	User *ent.User `json:"user,omitempty"`
+}
+
+// A change of the policy.
+type ApplyPolicyInput struct {
+	// The version that was changed: CONFLICT when it is not the last any more, with what changed since.
+	Version int32 `json:"version"`
+	// The change.
+	Draft *PolicyDraftInput `json:"draft"`
+	// Why.
+	Message string `json:"message"`
 }
 
 // What a write of a Attachment answers.
@@ -314,6 +401,28 @@ type DealPayload struct {
 	Deal *ent.Deal `json:"deal"`
 }
 
+// A decision of the audit log that the policy would answer otherwise.
+type DecisionFlip struct {
+	// The event of the decision.
+	Event gid.ID `json:"event"`
+	// What was asked for.
+	Action authz.Action `json:"action"`
+	// The type of the record.
+	Object string `json:"object"`
+	// Who asked.
+	User gid.ID `json:"user"`
+	// Whether it is permitted now.
+	Before bool `json:"before"`
+	// Whether it would be.
+	After bool `json:"after"`
+}
+
+// What deleting a test answers.
+type DeletePolicyTestPayload struct {
+	// The name of the test.
+	Name string `json:"name"`
+}
+
 // Which records to delete, and how.
 type DeleteRecordsInput struct {
 	// Which records.
@@ -380,6 +489,138 @@ type OperationPayload struct {
 	Operation *ent.Operation `json:"operation"`
 }
 
+// An attribute of a record in a test.
+type PolicyAttributeInput struct {
+	// Its name in conditions, such as owner.
+	Name string `json:"name"`
+	// Its value as JSON, such as "ACTIVE" or 10000.
+	JSON string `json:"json"`
+}
+
+// What two versions of a policy differ in.
+type PolicyDiff struct {
+	// The version that is compared.
+	From int32 `json:"from"`
+	// The version it is compared with.
+	To int32 `json:"to"`
+	// Rows that came.
+	Added []*PolicyRow `json:"added"`
+	// Rows that went.
+	Removed []*PolicyRow `json:"removed"`
+	// Separations of duty that came, or came to have other roles.
+	AddedDuties []*policy.Duty `json:"addedDuties"`
+	// Separations of duty that went, or had other roles.
+	RemovedDuties []*policy.Duty `json:"removedDuties"`
+}
+
+// A policy, or a change of the one in force.
+type PolicyDraftInput struct {
+	// All rows there will be, as a Casbin policy file. Not with add or remove.
+	CSV graphql.Omittable[*string] `json:"csv,omitempty"`
+	// Rows that come.
+	Add graphql.Omittable[[]*PolicyRowInput] `json:"add,omitempty"`
+	// Rows that go.
+	Remove graphql.Omittable[[]*PolicyRowInput] `json:"remove,omitempty"`
+	// All separations of duty there will be. Absent leaves them.
+	Duties graphql.Omittable[[]*SeparationOfDutyInput] `json:"duties,omitempty"`
+}
+
+// Something wrong with a row.
+type PolicyFinding struct {
+	// Which row, counted from 0.
+	Row int32 `json:"row"`
+	// The row as a line of a Casbin policy file.
+	Line string `json:"line"`
+	// How bad it is.
+	Severity PolicySeverity `json:"severity"`
+	// What is wrong.
+	Message string `json:"message"`
+}
+
+// What there is to say about a policy before it is stored.
+type PolicyJudgement struct {
+	// Whether it would be stored, were it applied now by the caller.
+	Accepted bool `json:"accepted"`
+	// What is wrong with it, row by row.
+	Findings []*PolicyFinding `json:"findings"`
+	// Why it would be refused, in words.
+	Refusal *string `json:"refusal,omitempty"`
+	// The kind of refusal: POLICY_INVALID, LOCKOUT, ESCALATION, SEPARATION_OF_DUTY or POLICY_TEST.
+	Cause *string `json:"cause,omitempty"`
+	// The stored tests that would fail.
+	FailedTests []*PolicyTestCase `json:"failedTests"`
+}
+
+// What a change of the policy answers.
+type PolicyPayload struct {
+	// The policy as it is now.
+	Policy *policy.Policy `json:"policy"`
+}
+
+// What a policy would change.
+type PolicyPreview struct {
+	// What there is to say about it.
+	Judgement *PolicyJudgement `json:"judgement"`
+	// Who gains or loses what, the first 1,000. Empty for a policy that is not valid.
+	Changes []*AccessChange `json:"changes"`
+	// How many there are.
+	TotalChanges int32 `json:"totalChanges"`
+	// How many audited decisions were asked again.
+	Replayed int32 `json:"replayed"`
+	// Those that would be answered otherwise, newest first.
+	Flips []*DecisionFlip `json:"flips"`
+}
+
+// A row of a policy.
+type PolicyRow struct {
+	// p for a rule, g for a role that somebody is given.
+	Kind string `json:"kind"`
+	// user:<id> or role:<name>.
+	Subject string `json:"subject"`
+	// The role that the subject is given, role:<name>. Only of kind g.
+	Role *string `json:"role,omitempty"`
+	// A type, a field of it as type.field, or * for every type. Only of kind p.
+	Object *string `json:"object,omitempty"`
+	// An action, or * for all that are not restricted. Only of kind p.
+	Action *string `json:"action,omitempty"`
+	// allow or deny. Only of kind p.
+	Effect *string `json:"effect,omitempty"`
+	// What must be true of the record. Only of kind p.
+	Condition *string `json:"condition,omitempty"`
+	// The row as a line of a Casbin policy file.
+	Line string `json:"line"`
+}
+
+// A row of a policy.
+type PolicyRowInput struct {
+	// A line of a Casbin policy file, such as p,role:agent,<tenant>,Customer,read,allow,owner == me. For the id of the caller's tenant one may write a dot.
+	Line string `json:"line"`
+}
+
+// A question with the answer that the policy has to give.
+type PolicyTestCase struct {
+	// What it is called.
+	Name string `json:"name"`
+	// Who asks, if a user does.
+	User *gid.ID `json:"user,omitempty"`
+	// Who asks, if a role does.
+	Role *string `json:"role,omitempty"`
+	// What is asked for.
+	Action authz.Action `json:"action"`
+	// A type, or a field of it as type.field.
+	Object string `json:"object"`
+	// Whether it is to be permitted.
+	Permit bool `json:"permit"`
+	// Whether the policy answers that.
+	Passed bool `json:"passed"`
+}
+
+// What storing a test answers.
+type PolicyTestPayload struct {
+	// The test, and whether the policy passes it. One that fails keeps the policy from being changed until it passes.
+	Test *PolicyTestCase `json:"test"`
+}
+
 // An operation as it would be sent.
 type PreviewInput struct {
 	// As to deleteRecords.
@@ -412,6 +653,26 @@ type PurgeRecordsInput struct {
 	PreviewToken graphql.Omittable[*string] `json:"previewToken,omitempty"`
 	// Repeating a request under the same key has one effect. Kept 7 days.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+}
+
+// A question with the answer that the policy has to give.
+type PutPolicyTestInput struct {
+	// What it is called. A test of the same name is replaced.
+	Name string `json:"name"`
+	// Who asks, if a user does.
+	User graphql.Omittable[*gid.ID] `json:"user,omitempty"`
+	// Who asks, if a role does.
+	Role graphql.Omittable[*string] `json:"role,omitempty"`
+	// The teams of who asks.
+	Teams graphql.Omittable[[]gid.ID] `json:"teams,omitempty"`
+	// What is asked for.
+	Action authz.Action `json:"action"`
+	// A type, or a field of it as type.field.
+	Object string `json:"object"`
+	// The attributes of the record. Without any it is asked for the type as a whole.
+	Attributes graphql.Omittable[[]*PolicyAttributeInput] `json:"attributes,omitempty"`
+	// Whether it is to be permitted.
+	Permit bool `json:"permit"`
 }
 
 // One of the recipients of a Message.
@@ -514,6 +775,32 @@ type RestoreRecordsInput struct {
 	WithAncestors bool `json:"withAncestors"`
 	// Restore below this owner instead of the retired one.
 	NewParentID graphql.Omittable[*gid.ID] `json:"newParentID,omitempty"`
+}
+
+// A role of a user.
+type RoleInput struct {
+	// The user.
+	User gid.ID `json:"user"`
+	// The role, such as agent.
+	Role string `json:"role"`
+}
+
+// An earlier version to go back to.
+type RollbackPolicyInput struct {
+	// The version in force as the caller saw it: CONFLICT when it is not the last any more.
+	Version int32 `json:"version"`
+	// The version to go back to.
+	To int32 `json:"to"`
+	// Why.
+	Message string `json:"message"`
+}
+
+// Roles of which nobody may have two.
+type SeparationOfDutyInput struct {
+	// What it is called.
+	Name string `json:"name"`
+	// The roles, two or more.
+	Roles []string `json:"roles"`
 }
 
 // What a write of a Task answers.
@@ -796,6 +1083,74 @@ type VoidRecordsInput struct {
 	DuplicateOf graphql.Omittable[*gid.ID] `json:"duplicateOf,omitempty"`
 }
 
+// Who may do something to some record of a type.
+type WhoCan struct {
+	// The roles, sorted.
+	Roles []string `json:"roles"`
+	// The active users, by id; the first 1,000.
+	Users []*ent.User `json:"users"`
+	// How many active users there are who may.
+	TotalUsers int32 `json:"totalUsers"`
+}
+
+// For how many records something is permitted.
+type AccessReach string
+
+const (
+	// For every record.
+	AccessReachAlways AccessReach = "ALWAYS"
+	// For those that a condition holds of.
+	AccessReachSometimes AccessReach = "SOMETIMES"
+)
+
+var AllAccessReach = []AccessReach{
+	AccessReachAlways,
+	AccessReachSometimes,
+}
+
+func (e AccessReach) IsValid() bool {
+	switch e {
+	case AccessReachAlways, AccessReachSometimes:
+		return true
+	}
+	return false
+}
+
+func (e AccessReach) String() string {
+	return string(e)
+}
+
+func (e *AccessReach) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = AccessReach(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid AccessReach", str)
+	}
+	return nil
+}
+
+func (e AccessReach) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *AccessReach) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e AccessReach) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
 // How an actor came in.
 type ActorKind string
 
@@ -852,6 +1207,64 @@ func (e *ActorKind) UnmarshalJSON(b []byte) error {
 }
 
 func (e ActorKind) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
+// Whether a finding keeps a policy from being used.
+type PolicySeverity string
+
+const (
+	// The policy cannot be used with it.
+	PolicySeverityError PolicySeverity = "ERROR"
+	// It may not be what was meant.
+	PolicySeverityWarning PolicySeverity = "WARNING"
+)
+
+var AllPolicySeverity = []PolicySeverity{
+	PolicySeverityError,
+	PolicySeverityWarning,
+}
+
+func (e PolicySeverity) IsValid() bool {
+	switch e {
+	case PolicySeverityError, PolicySeverityWarning:
+		return true
+	}
+	return false
+}
+
+func (e PolicySeverity) String() string {
+	return string(e)
+}
+
+func (e *PolicySeverity) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = PolicySeverity(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid PolicySeverity", str)
+	}
+	return nil
+}
+
+func (e PolicySeverity) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *PolicySeverity) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e PolicySeverity) MarshalJSON() ([]byte, error) {
 	var buf bytes.Buffer
 	e.MarshalGQL(&buf)
 	return buf.Bytes(), nil

@@ -57,7 +57,9 @@ var layers = []layer{
 	{"internal/audit", concat(entities, "internal/store", others), "the log is written in the transaction it speaks of"},
 	{"internal/record", concat(concat(entities, policy...), "internal/store", "internal/audit", others),
 		"the pipeline serves every caller and knows none"},
-	{"internal/identity", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", others),
+	{"internal/policy", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", others),
+		"what a policy may become is decided before anybody is let in by it"},
+	{"internal/identity", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", "internal/policy", others),
 		"who may come in is known before anything is asked, and to whoever serves it"},
 	{"internal/importer", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", others),
 		"it turns files into requests to the pipeline"},
@@ -65,7 +67,7 @@ var layers = []layer{
 		"sample data comes in as any other does"},
 
 	{"internal/transport", []string{"internal/lifecycle"}, "it carries any schema; of ours it knows the codes"},
-	{"graph", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", "internal/transport", others),
+	{"graph", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/transport", others),
 		"resolvers hand on; a document's transaction begins and ends here"},
 
 	{"internal/server", []string{anything}, "it ties together what is served"},

@@ -40,6 +40,9 @@ const MaxRefusedIDs = 20
 // Event is one entry of the log. Actor, tenant, request and time are taken from
 // the context and the transaction.
 type Event struct {
+	// ID is made when it is zero; a refusal names its event to the client.
+	ID gid.ID
+
 	Action  string
 	Outcome Outcome // empty is SUCCEEDED
 	Code    lifecycle.Code
@@ -155,7 +158,10 @@ type sealer struct {
 }
 
 func (s *sealer) fill(row []any, tx *store.Tx, a *actor.Actor, e *Event) error {
-	id := gid.New(gid.Event)
+	id := e.ID
+	if id.IsZero() {
+		id = gid.New(gid.Event)
+	}
 	var sealed any
 	if e.Personal.Reason != "" || len(e.Personal.Changes) > 0 {
 		b, err := s.seal(a.Tenant, e.Seal, id, e.Personal)

@@ -47,18 +47,20 @@ const (
 	Note       Type = 7
 	Attachment Type = 8
 
-	Tenant        Type = 64
-	User          Type = 65
-	Team          Type = 66
-	Token         Type = 67
-	Session       Type = 68
-	SignInLink    Type = 69
-	Operation     Type = 70
-	OperationItem Type = 71
-	Event         Type = 72
-	Recipient     Type = 73
-	Policy        Type = 74
-	Tombstone     Type = 75
+	Tenant         Type = 64
+	User           Type = 65
+	Team           Type = 66
+	Token          Type = 67
+	Session        Type = 68
+	SignInLink     Type = 69
+	Operation      Type = 70
+	OperationItem  Type = 71
+	Event          Type = 72
+	Recipient      Type = 73
+	Policy         Type = 74
+	Tombstone      Type = 75
+	PolicyRevision Type = 90
+	PolicyTest     Type = 91
 )
 
 // prefixes are what clients see before the underscore.
@@ -68,6 +70,7 @@ var prefixes = map[Type]string{
 	Tenant: "tenant", User: "user", Team: "team", Token: "token", Session: "session",
 	SignInLink: "link", Operation: "operation", OperationItem: "item", Event: "event",
 	Recipient: "recipient", Policy: "policy", Tombstone: "tombstone",
+	PolicyRevision: "revision", PolicyTest: "policytest",
 }
 
 var types = func() map[string]Type {

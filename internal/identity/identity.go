@@ -16,6 +16,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/store"
 )
 
@@ -25,13 +26,13 @@ var (
 	// ErrUnauthenticated reports a credential that is unknown, used up, expired
 	// or revoked, or whose user is deactivated. It does not say which.
 	ErrUnauthenticated = errors.New("not signed in")
-	ErrNotFound        = errors.New("not found")
+	ErrNotFound        = policy.ErrNotFound
 	ErrExists          = errors.New("exists already")
-	ErrInvalid         = errors.New("invalid")
+	ErrInvalid         = policy.ErrInvalid
 	// ErrInactive reports a deactivated user.
 	ErrInactive = errors.New("deactivated")
 	// ErrLockout refuses what would leave nobody who can edit the policy.
-	ErrLockout = errors.New("the tenant would be left without an active user who can edit its policy")
+	ErrLockout = policy.ErrLockout
 	// ErrWrongKey reports a database that was written with another key.
 	ErrWrongKey = errors.New("this database was written with another key; give the one it was created with by --key-file or LETHE_KEY")
 )
@@ -45,16 +46,17 @@ type Authenticator interface {
 
 // Service keeps tenants, users and their credentials.
 type Service struct {
-	db    *store.DB
-	audit *audit.Log
-	log   *slog.Logger
+	db       *store.DB
+	audit    *audit.Log
+	log      *slog.Logger
+	policies *policy.Service
 }
 
 var _ Authenticator = (*Service)(nil)
 
 // New returns a service over a database, whose clock is its clock.
 func New(db *store.DB, auditLog *audit.Log, log *slog.Logger) *Service {
-	return &Service{db, auditLog, log}
+	return &Service{db, auditLog, log, policy.New(db, nil, auditLog, log)}
 }
 
 // The actions as the audit log names them.
@@ -70,8 +72,6 @@ const (
 	actionLinkCreate     = "LINK_CREATE"
 	actionSignIn         = "SIGN_IN"
 	actionSignOut        = "SIGN_OUT"
-	actionRoleGrant      = "ROLE_GRANT"
-	actionRoleRevoke     = "ROLE_REVOKE"
 )
 
 // record writes an event of a tenant as part of tx. Detail holds ids and names

@@ -7,8 +7,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/lethe-crm/lethe/authz/casbin"
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/store"
 )
 
@@ -38,10 +38,7 @@ func (s *Service) CreateTenant(ctx context.Context, name string) (gid.ID, error)
 		if _, err := store.Build(tx).Add("INSERT INTO tenants (id, name, created_at) VALUES (?, ?, ?)", id, name, tx.Now()).Exec(ctx, tx); err != nil {
 			return taken(err, "tenant %q", name)
 		}
-		if _, err := store.Build(tx).Add("INSERT INTO policy_heads (tenant_id, version) VALUES (?, 1)", id).Exec(ctx, tx); err != nil {
-			return err
-		}
-		if err := insertRules(ctx, tx, id, 0, casbin.DefaultRules(id.String())); err != nil {
+		if err := policy.Create(ctx, tx, id); err != nil {
 			return err
 		}
 		return s.record(ctx, tx, id, actionTenantCreate, map[string]any{"tenant": id})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 )
@@ -108,15 +109,11 @@ func (s *Service) DeactivateUser(ctx context.Context, tenant, user gid.ID) error
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		// The lock comes first, as in GrantRole and RevokeRole: of two admins who
 		// deactivate each other, one is refused.
-		policy, err := lockPolicy(ctx, tx, tenant)
+		editors, err := policy.LockEditors(ctx, tx, tenant)
 		if err != nil {
 			return err
 		}
-		before, err := policy.editors(ctx, tx)
-		if err != nil {
-			return err
-		}
-		if slices.Equal(before, []gid.ID{user}) {
+		if slices.Equal(editors, []gid.ID{user}) {
 			return ErrLockout
 		}
 		if changed, err := setActive(ctx, tx, tenant, user, false); err != nil || !changed {
@@ -214,18 +211,4 @@ func (s *Service) AddToTeam(ctx context.Context, tenant, user, team gid.ID) erro
 		return fmt.Errorf("adding to a team: %w", err)
 	}
 	return nil
-}
-
-// activeUsers lists a tenant's active users.
-func activeUsers(ctx context.Context, tx *store.Tx, tenant gid.ID) ([]gid.ID, error) {
-	var users []gid.ID
-	err := store.Build(tx).Add("SELECT id FROM users WHERE tenant_id = ? AND active = ? ORDER BY id", tenant, true).Query(ctx, tx, func(rows store.Row) error {
-		var id gid.ID
-		if err := rows.Scan(&id); err != nil {
-			return err
-		}
-		users = append(users, id)
-		return nil
-	})
-	return users, err
 }
