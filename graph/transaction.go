@@ -50,7 +50,7 @@ func (transactions) MutateOperationContext(_ context.Context, op *graphql.Operat
 
 // tries is how often a document is executed that lost a deadlock. All of it is
 // executed again: what it had read may have changed.
-const tries = 3
+const tries = 5
 
 // InterceptOperation implements graphql.OperationInterceptor.
 func (t transactions) InterceptOperation(ctx context.Context, next graphql.OperationHandler) graphql.ResponseHandler {
@@ -65,7 +65,7 @@ func (t transactions) InterceptOperation(ctx context.Context, next graphql.Opera
 		answered = true
 		for try := 1; ; try++ {
 			response, again := t.execute(withShared(ctx), next)
-			if !again || try == tries {
+			if !again || try == tries || store.Pause(ctx, try) != nil {
 				return response
 			}
 		}

@@ -113,14 +113,24 @@ func (l *Log) AppendEach(ctx context.Context, tx *store.Tx, n int, event func(i 
 	if a == nil {
 		return errors.New("audit: nobody acts in this context")
 	}
-	p := store.Get(tx, pendingKey{}, func() *pending {
+	p := l.pending(tx)
+	p.batches = append(p.batches, batch{a, n, event})
+	p.total += n
+	return nil
+}
+
+// Flush writes the events that the transaction has so far, for who reads the log
+// within it.
+func (l *Log) Flush(ctx context.Context, tx *store.Tx) error {
+	return l.write(ctx, tx, l.pending(tx))
+}
+
+func (l *Log) pending(tx *store.Tx) *pending {
+	return store.Get(tx, pendingKey{}, func() *pending {
 		p := &pending{}
 		tx.BeforeCommit(func(ctx context.Context) error { return l.write(ctx, tx, p) })
 		return p
 	})
-	p.batches = append(p.batches, batch{a, n, event})
-	p.total += n
-	return nil
 }
 
 func (l *Log) write(ctx context.Context, tx *store.Tx, p *pending) error {

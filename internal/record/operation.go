@@ -118,14 +118,14 @@ func (s *Service) start(ctx context.Context, r *run) (op *ent.Operation, err err
 	for try := 1; ; try++ {
 		op, err = r.once(ctx)
 		// In a transaction of the caller's only he can try again.
-		if err == nil || try == tries || store.TxFrom(ctx) != nil || !store.Busy(err) {
+		if err == nil || try == tries || store.TxFrom(ctx) != nil || !store.Busy(err) || store.Pause(ctx, try) != nil {
 			return op, err
 		}
 	}
 }
 
 // tries is how often an operation is tried that lost a deadlock.
-const tries = 3
+const tries = 5
 
 func (r *run) once(ctx context.Context) (op *ent.Operation, err error) {
 	err = r.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {

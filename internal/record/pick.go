@@ -150,8 +150,14 @@ func (r *run) ofOperation(ctx context.Context, id gid.ID, add func(gid.ID, int))
 			seen[row.RecordID()] = true
 		}
 	}
+	gone := map[gid.ID]bool{}
+	if r.undo != nil { // which says of each what became of it
+		if gone, err = r.purged(ctx, r.q, r.a, slices.DeleteFunc(slices.Clone(ids), func(id gid.ID) bool { return seen[id] })); err != nil {
+			return err
+		}
+	}
 	for _, id := range ids {
-		if seen[id] || r.undo != nil { // undo says of each what became of it
+		if seen[id] || gone[id] {
 			add(id, 0)
 		}
 	}
@@ -173,7 +179,7 @@ func (r *run) judge(ctx context.Context) error {
 	}
 	rows := map[gid.ID]ent.Record{}
 	for _, t := range typeOrder {
-		found, err := r.load(ctx, t, ids[t.Name], update)
+		found, err := r.loadPicked(ctx, t, ids[t.Name])
 		if err != nil {
 			return err
 		}
@@ -208,6 +214,8 @@ func (r *run) judge(ctx context.Context) error {
 			}
 		case gone[it.id]:
 			it.fail(lifecycle.Gone)
+		case r.req.Select.Filter != nil: // it matched a moment ago
+			it.fail(lifecycle.Conflict)
 		default:
 			it.fail(lifecycle.NotFound)
 		}
@@ -224,6 +232,20 @@ func (r *run) judge(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// loadPicked locks what is picked, and reads it. A filter is asked again with
+// the lock: what somebody has changed while that was waited for may match no
+// more.
+func (r *run) loadPicked(ctx context.Context, t *ent.RecordType, ids []gid.ID) ([]ent.Record, error) {
+	f := r.req.Select.Filter
+	if f == nil || len(ids) == 0 {
+		return r.load(ctx, t, ids, update)
+	}
+	return r.query(ctx, t, update, func(s *sql.Selector) {
+		s.Where(inIDs(s.C("id"), ids))
+		f.Where(s)
+	})
 }
 
 func (r *run) question(row ent.Record) access.Question {

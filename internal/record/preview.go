@@ -56,7 +56,7 @@ func (s *Service) Preview(ctx context.Context, req Request) (*Preview, error) {
 		return nil, err
 	}
 	if store.TxFrom(ctx) == nil {
-		n, err := r.weight(ctx)
+		n, err := r.weight(ctx, r.q)
 		if err != nil {
 			return nil, err
 		}

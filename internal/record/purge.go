@@ -5,12 +5,14 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"entgo.io/ent/dialect/sql"
 
+	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -36,6 +38,10 @@ func (r *run) planPurge(ctx context.Context) error {
 
 // applyPurge removes records for good, and leaves a tombstone of each.
 func (r *run) applyPurge(ctx context.Context) error {
+	// Histories tell of what the same transaction did before.
+	if err := r.audit.Flush(ctx, r.tx); err != nil {
+		return err
+	}
 	// The seal goes with the row: what a purge event would seal could never be read.
 	version := r.control.Version(ctx, r.a.Tenant)
 	events := make([]audit.Event, 0, len(r.changing))
@@ -239,7 +245,7 @@ const sweepBatch = 500
 // Sweep purges, in every tenant, the retired records whose clock has run out,
 // oldest first, and answers how many went. Each batch is an operation of the
 // system; state, guards and clock are looked at again in the transaction that
-// purges.
+// purges. What cannot go holds up nothing else.
 func (s *Service) Sweep(ctx context.Context) (int, error) {
 	now := s.db.Now()
 	var tenants []gid.ID
@@ -247,30 +253,54 @@ func (s *Service) Sweep(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("reading tenants: %w", err)
 	}
 	purged := 0
+	var errs []error
 	for _, tenant := range tenants {
 		ctx := actor.With(ctx, actor.ForSystem(tenant))
 		// Dependants first: a tree that is larger than a batch goes leaf by leaf.
 		for _, t := range slices.Backward(typeOrder) {
-			for {
-				var ids []gid.ID
-				err := store.Build(s.db).Add(`SELECT id FROM `+t.Table+` WHERE tenant_id = ? AND purge_after <= ? AND state IN ('VOIDED', 'DELETED') ORDER BY purge_after, id LIMIT ?`,
-					tenant, now, sweepBatch).Query(ctx, s.db, scanIDs(func(id gid.ID) { ids = append(ids, id) }))
-				if err != nil {
-					return purged, fmt.Errorf("looking for expired %s: %w", t.Table, err)
-				}
-				if len(ids) == 0 {
-					break
-				}
-				op, err := s.start(ctx, &run{req: Request{Verb: lifecycle.Purge, Select: Selection{IDs: ids}, Mode: BestEffort}, due: &now})
-				if err != nil {
-					return purged, fmt.Errorf("purging %s: %w", t.Table, err)
-				}
-				purged += op.Changed
-				if op.Changed == 0 {
-					break // what cannot go now is looked at next time
-				}
+			n, err := s.sweepType(ctx, tenant, t, now)
+			purged += n
+			if ctx.Err() != nil {
+				return purged, errors.Join(append(errs, err)...)
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("purging %s of tenant %s: %w", t.Table, tenant, err))
 			}
 		}
 	}
-	return purged, nil
+	return purged, errors.Join(errs...)
+}
+
+func (s *Service) sweepType(ctx context.Context, tenant gid.ID, t *ent.RecordType, now time.Time) (purged int, err error) {
+	for {
+		var ids []gid.ID
+		err := store.Build(s.db).Add(`SELECT id FROM `+t.Table+` WHERE tenant_id = ? AND purge_after <= ? AND state IN ('VOIDED', 'DELETED') ORDER BY purge_after, id LIMIT ?`,
+			tenant, now, sweepBatch).Query(ctx, s.db, scanIDs(func(id gid.ID) { ids = append(ids, id) }))
+		if err != nil || len(ids) == 0 {
+			return purged, err
+		}
+		n, err := s.purgeDue(ctx, ids, now)
+		purged += n
+		if err != nil || n == 0 { // what cannot go now is looked at next time
+			return purged, err
+		}
+	}
+}
+
+// purgeDue purges what is due of some records. A batch that is refused, because
+// more comes along than one operation may be about, is tried by halves.
+func (s *Service) purgeDue(ctx context.Context, ids []gid.ID, now time.Time) (int, error) {
+	op, err := s.start(ctx, &run{req: Request{Verb: lifecycle.Purge, Select: Selection{IDs: ids}, Mode: BestEffort}, due: &now})
+	_, refused := errors.AsType[*Error](err)
+	switch {
+	case err == nil:
+		return op.Changed, nil
+	case !refused || ctx.Err() != nil:
+		return 0, err
+	case len(ids) == 1:
+		return 0, fmt.Errorf("%s: %w", ids[0], err)
+	}
+	first, err := s.purgeDue(ctx, ids[:len(ids)/2], now)
+	second, otherErr := s.purgeDue(ctx, ids[len(ids)/2:], now)
+	return first + second, errors.Join(err, otherErr)
 }

@@ -64,6 +64,7 @@ func (r *run) reach(ctx context.Context, brings func(lifecycle.Class) bool) erro
 				rows, err := r.query(all, d.holder, update, func(s *sql.Selector) {
 					s.Where(inIDs(s.C(d.edge.Column), ids))
 					s.Where(sql.IsNull(s.C("retired_at")))
+					s.Limit(MaxRows + 1) // which is refused
 				})
 				if err != nil {
 					return err

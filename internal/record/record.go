@@ -33,8 +33,8 @@ type Service struct {
 	log     *slog.Logger
 	numbers numbers
 	reader  func() *ent.Client // reads outside of transactions
-	// Operations and previews each have room of their own: an operation waits
-	// with a connection in hand, which a preview that is let in needs to go on.
+	// Previews have room of their own: they hold neither locks nor connections
+	// for long, and need not wait for operations.
 	room, previewRoom *semaphore.Weighted
 }
 

@@ -50,6 +50,7 @@ func (r *run) planRestore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	claims := r.claims(r.overrides, r.parent)
 	r.settle(func(n *node) {
 		// What stays out of business needs no live owner, but an orphan needs one to go anywhere.
 		if !n.to.Retired() || timeOf(n.row, "orphaned_at") != nil {
@@ -57,7 +58,7 @@ func (r *run) planRestore(ctx context.Context) error {
 		}
 	}, func(n *node) {
 		if !n.to.Retired() {
-			r.checkTwin(n, twins, r.overrides, r.parent)
+			r.checkTwin(n, twins, claims)
 		}
 	})
 	return nil
@@ -217,7 +218,13 @@ func (r *run) ancestors(ctx context.Context, parent ent.Record) error {
 			}
 			for _, e := range n.row.RecordType().Edges {
 				id := refOf(n.row, e.Column)
-				if e.Class == lifecycle.Weak || id == nil || r.nodes[*id] != nil {
+				if e.Class == lifecycle.Weak || id == nil {
+					continue
+				}
+				if known := r.nodes[*id]; known != nil {
+					if known.item == nil && !slices.Contains(n.below, known) { // an owner of another pick, too
+						n.below = append(n.below, known)
+					}
 					continue
 				}
 				ids[e.Target] = append(ids[e.Target], *id)
@@ -410,27 +417,52 @@ func (r *run) twins(ctx context.Context, overrides map[gid.ID]map[string]string,
 	return out, nil
 }
 
-func (r *run) checkTwin(n *node, twins map[string]blocker, overrides map[gid.ID]map[string]string, parent ent.Record) {
-	if !newKey(n, overrides, parent) {
-		return
-	}
-	t := n.row.RecordType()
-	for _, u := range t.Uniques {
-		_, within := scope(n, u, overrides, parent)
-		if within == "" {
+// claim is a value that nobody else may have, by type, field and scope.
+type claim struct {
+	unique ent.RecordUnique
+	within string
+}
+
+func (c claim) key(t *ent.RecordType) string { return t.Name + c.unique.Field + c.within }
+
+// claims are the values that come back to life with each node, and who claims
+// each. They are worked out once: folding a domain a million times takes minutes.
+type claims struct {
+	of map[*node][]claim
+	by map[string][]*node
+}
+
+func (r *run) claims(overrides map[gid.ID]map[string]string, parent ent.Record) claims {
+	c := claims{map[*node][]claim{}, map[string][]*node{}}
+	for _, n := range r.nodes {
+		t := n.row.RecordType()
+		if n.to.Retired() {
 			continue
 		}
-		b := Blocker{Code: lifecycle.UniqueConflict, Type: t.Name, Field: u.GraphQL}
-		twin, taken := twins[t.Name+u.Field+within]
+		for _, u := range t.Uniques {
+			if _, within := scope(n, u, overrides, parent); within != "" {
+				mine := claim{u, within}
+				c.by[mine.key(t)] = append(c.by[mine.key(t)], n)
+				if newKey(n, overrides, parent) {
+					c.of[n] = append(c.of[n], mine)
+				}
+			}
+		}
+	}
+	return c
+}
+
+func (r *run) checkTwin(n *node, twins map[string]blocker, all claims) {
+	t := n.row.RecordType()
+	for _, mine := range all.of[n] {
+		b := Blocker{Code: lifecycle.UniqueConflict, Type: t.Name, Field: mine.unique.GraphQL}
+		twin, taken := twins[mine.key(t)]
 		taken = taken && (twin.row == nil || twin.row.RecordID() != n.row.RecordID())
 		if taken && twin.readable && twin.row != nil {
 			b.Record = twin.row.RecordID().UUID()
 		}
-		for _, other := range r.nodes { // of two among its own rows the later fails
-			if taken || other == n || !other.included || other.problem != "" || other.to.Retired() || other.row.RecordType() != t {
-				continue
-			}
-			if _, theirs := scope(other, u, overrides, parent); theirs == within && other.row.RecordID().UUID() < n.row.RecordID().UUID() {
+		for _, other := range all.by[mine.key(t)] { // of two among its own rows the later fails
+			if !taken && other != n && other.included && other.problem == "" && other.row.RecordID().UUID() < n.row.RecordID().UUID() {
 				taken = true
 			}
 		}

@@ -22,17 +22,19 @@ const small = 16
 // takeRoom waits until there is room for the operation. It is given back when
 // the transaction ends; what else is done in that has it, too.
 //
-// Whoever waits here must not hold what those who have room may wait for: an
-// operation in a transaction that has begun its work goes on without.
+// Whoever waits here must not hold what those who have room may wait for, locks
+// or a connection: an operation in a transaction that has begun goes on without.
 func (r *run) takeRoom(ctx context.Context) error {
-	unused := r.tx.Unused()
-	n, err := r.weight(ctx)
-	if err != nil || !unused {
+	if !r.tx.Unused() {
+		return nil
+	}
+	n, err := r.weight(ctx, r.db)
+	if err != nil {
 		return err
 	}
 	release, err := take(ctx, r.room, n)
 	if err == nil {
-		r.tx.AfterEnd(func(bool) { release() })
+		r.tx.Free(release)
 	}
 	return err
 }
@@ -49,11 +51,11 @@ func take(ctx context.Context, s *semaphore.Weighted, n int64) (release func(), 
 
 // weight is how many records the operation is about at most, as far as can be
 // said before they are selected.
-func (r *run) weight(ctx context.Context) (int64, error) {
+func (r *run) weight(ctx context.Context, q store.Querier) (int64, error) {
 	n, sel := MaxRows, r.req.Select
 	switch {
 	case sel.Operation != nil:
-		_, err := store.Build(r.q).Add(`SELECT changed FROM operations WHERE tenant_id = ? AND id = ?`, r.a.Tenant, *sel.Operation).One(ctx, r.q, &n)
+		_, err := store.Build(q).Add(`SELECT changed FROM operations WHERE tenant_id = ? AND id = ?`, r.a.Tenant, *sel.Operation).One(ctx, q, &n)
 		if err != nil {
 			return 0, fmt.Errorf("reading how large the operation was: %w", err)
 		}

@@ -23,14 +23,14 @@ func (s *SQL) Queue(ctx context.Context, tx *Tx, done func(changed int64, err er
 	if done == nil {
 		done = func(_ int64, err error) error { return err }
 	}
-	if tx.pg == nil {
+	if tx.db.pool == nil {
 		return done(s.Exec(ctx, tx))
 	}
 	args, err := pgArgs(s.args)
 	if err != nil {
 		return err
 	}
-	tx.trace(s.text.String())
+	tx.db.trace(s.text.String())
 	tx.queue = append(tx.queue, queued{s.text.String(), args, done})
 	return nil
 }
@@ -39,6 +39,9 @@ func (s *SQL) Queue(ctx context.Context, tx *Tx, done func(changed int64, err er
 func (tx *Tx) Flush(ctx context.Context) error {
 	if len(tx.queue) == 0 {
 		return nil
+	}
+	if err := tx.begin(); err != nil {
+		return err
 	}
 	queue := tx.queue
 	tx.queue = nil
@@ -60,30 +63,40 @@ func (tx *Tx) Flush(ctx context.Context) error {
 	return err
 }
 
-// flushing is a session of a transaction, in which what is queued goes first.
-type flushing struct {
-	session
+// beginning is a session of a transaction, which begins with its first
+// statement, and in which what is queued goes first.
+type beginning struct{ tx *Tx }
 
-	tx *Tx
-}
-
-func (f flushing) exec(ctx context.Context, query string, args []any) (int64, error) {
-	if err := f.tx.Flush(ctx); err != nil {
-		return 0, err
-	}
-	return f.session.exec(ctx, query, args)
-}
-
-func (f flushing) query(ctx context.Context, query string, args []any, scan func(Row) error) error {
-	if err := f.tx.Flush(ctx); err != nil {
-		return err
-	}
-	return f.session.query(ctx, query, args, scan)
-}
-
-func (f flushing) rows(ctx context.Context, query string, args []any) (entsql.ColumnScanner, error) {
-	if err := f.tx.Flush(ctx); err != nil {
+func (b beginning) session(ctx context.Context) (session, error) {
+	if err := b.tx.begin(); err != nil {
 		return nil, err
 	}
-	return f.session.rows(ctx, query, args)
+	if b.tx.pg == nil {
+		return sqliteSession{b.tx.sql}, nil
+	}
+	return pgSession{b.tx.pg}, b.tx.Flush(ctx)
+}
+
+func (b beginning) exec(ctx context.Context, query string, args []any) (int64, error) {
+	s, err := b.session(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return s.exec(ctx, query, args)
+}
+
+func (b beginning) query(ctx context.Context, query string, args []any, scan func(Row) error) error {
+	s, err := b.session(ctx)
+	if err != nil {
+		return err
+	}
+	return s.query(ctx, query, args, scan)
+}
+
+func (b beginning) rows(ctx context.Context, query string, args []any) (entsql.ColumnScanner, error) {
+	s, err := b.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.rows(ctx, query, args)
 }

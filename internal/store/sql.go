@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -158,11 +159,11 @@ func (tx *Tx) InsertEach(ctx context.Context, table string, columns []string, n 
 	switch {
 	case n == 0:
 		return nil
-	case tx.pg != nil && n >= copyRows:
+	case tx.db.pool != nil && n >= copyRows:
 		return tx.copy(ctx, table, columns, n, fill)
 	}
 	most := n
-	if tx.pg == nil {
+	if tx.db.pool == nil {
 		most = min(n, maxSQLiteArgs/len(columns))
 	}
 	for start := 0; start < n; start += most {
@@ -195,8 +196,8 @@ func (tx *Tx) InsertEach(ctx context.Context, table string, columns []string, n 
 }
 
 func (tx *Tx) copy(ctx context.Context, table string, columns []string, n int, fill func(i int, row []any) error) error {
-	tx.trace(fmt.Sprintf(`COPY "%s" ("%s") FROM STDIN`, table, strings.Join(columns, `","`)))
-	if err := tx.Flush(ctx); err != nil {
+	tx.db.trace(fmt.Sprintf(`COPY "%s" ("%s") FROM STDIN`, table, strings.Join(columns, `","`)))
+	if err := errors.Join(tx.begin(), tx.Flush(ctx)); err != nil {
 		return err
 	}
 	row := make([]any, len(columns))

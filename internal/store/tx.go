@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"entgo.io/ent/dialect"
@@ -12,17 +13,23 @@ import (
 )
 
 // Tx is a transaction. It gives ent and hand-written statements the same one.
+//
+// It begins with its first statement: until then it holds no connection, and on
+// SQLite nobody waits for it to write.
 type Tx struct {
 	db  *DB
+	ctx context.Context //nolint:containedctx // of Begin: a transaction of database/sql ends with the context it began with
 	on  session
-	pg  pgx.Tx  // nil on SQLite
-	sql *sql.Tx // nil on PostgreSQL
+	pg  pgx.Tx  // once begun, on PostgreSQL
+	sql *sql.Tx // once begun, on SQLite
 	now time.Time
 
-	used   bool // a statement was made
+	begun  bool
+	ended  bool
 	queue  []queued
 	before []func(context.Context) error
 	after  []func(committed bool)
+	free   []func()
 	values map[any]any
 }
 
@@ -37,40 +44,58 @@ func TxFrom(ctx context.Context) *Tx {
 // Begin starts a transaction and returns a context that carries it. The caller
 // ends it with End.
 func (db *DB) Begin(ctx context.Context) (context.Context, *Tx, error) {
-	tx := &Tx{db: db, now: db.Now(), values: map[any]any{}}
-	if db.pool != nil {
-		pg, err := db.pool.Begin(ctx)
-		if err != nil {
-			return ctx, nil, fmt.Errorf("beginning a transaction: %w", err)
-		}
-		tx.pg, tx.on = pg, traced{flushing{pgSession{pg}, tx}, tx.trace}
-	} else {
-		// Whoever waits for SQLite's writer asks it again and again, and may be
-		// passed over until the timeout. Here they wait in a queue.
-		if err := db.writer.Acquire(ctx, 1); err != nil {
-			return ctx, nil, fmt.Errorf("waiting to write: %w", err)
-		}
-		raw, err := db.sql.BeginTx(ctx, nil)
-		if err != nil {
-			db.writer.Release(1)
-			return ctx, nil, fmt.Errorf("beginning a transaction: %w", err)
-		}
-		tx.sql, tx.on = raw, traced{sqliteSession{raw}, tx.trace}
+	if err := ctx.Err(); err != nil {
+		return ctx, nil, fmt.Errorf("beginning a transaction: %w", err)
 	}
+	tx := &Tx{db: db, ctx: ctx, values: map[any]any{}}
+	tx.on = traced{beginning{tx}, db.trace}
 	return context.WithValue(ctx, txKey{}, tx), tx, nil
 }
 
-func (tx *Tx) trace(query string) {
-	tx.used = true
-	tx.db.trace(query)
+// begin takes a connection, and on SQLite the right to write.
+func (tx *Tx) begin() error {
+	if tx.begun {
+		return nil
+	}
+	if tx.ended {
+		return sql.ErrTxDone
+	}
+	if tx.db.pool != nil {
+		pg, err := tx.db.pool.Begin(tx.ctx)
+		if err != nil {
+			return fmt.Errorf("beginning a transaction: %w", err)
+		}
+		tx.pg, tx.begun = pg, true
+		return nil
+	}
+	// Whoever waits for SQLite's writer asks it again and again, and may be
+	// passed over until the timeout. Here they wait in a queue.
+	if err := tx.db.writer.Acquire(tx.ctx, 1); err != nil {
+		return fmt.Errorf("waiting to write: %w", err)
+	}
+	raw, err := tx.db.sql.BeginTx(tx.ctx, nil)
+	if err != nil {
+		tx.db.writer.Release(1)
+		return fmt.Errorf("beginning a transaction: %w", err)
+	}
+	tx.sql, tx.begun = raw, true
+	tx.Free(func() { tx.db.writer.Release(1) })
+	return nil
 }
 
 // Unused reports whether nothing was asked of the transaction yet, so that it
-// holds no lock of a row.
-func (tx *Tx) Unused() bool { return !tx.used }
+// holds no connection and no lock.
+func (tx *Tx) Unused() bool { return !tx.begun && len(tx.queue) == 0 }
+
+// Free runs f when the transaction has ended, before anything else that waits
+// for its end: others may be waiting for what f gives back.
+func (tx *Tx) Free(f func()) { tx.free = append(tx.free, f) }
 
 func (tx *Tx) commit(ctx context.Context) error {
-	if tx.pg != nil {
+	switch {
+	case !tx.begun:
+		return nil
+	case tx.pg != nil:
 		return tx.pg.Commit(ctx)
 	}
 	return tx.sql.Commit()
@@ -81,7 +106,10 @@ func (tx *Tx) commit(ctx context.Context) error {
 const rollbackTimeout = 5 * time.Second
 
 func (tx *Tx) rollback(ctx context.Context) error {
-	if tx.pg == nil {
+	switch {
+	case !tx.begun:
+		return nil
+	case tx.pg == nil:
 		return tx.sql.Rollback()
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
@@ -90,23 +118,31 @@ func (tx *Tx) rollback(ctx context.Context) error {
 }
 
 // End commits when err is nil and rolls back otherwise. It answers err, or why
-// the commit failed.
+// the commit failed. A transaction ends once: after that, also after a panic of
+// a hook, End does nothing.
 func (tx *Tx) End(ctx context.Context, err error) error {
-	committed, err := tx.end(ctx, err)
-	for _, f := range tx.after {
-		f(committed)
+	if tx.ended {
+		return err
 	}
+	committed := false
+	defer func() {
+		for _, f := range tx.after {
+			f(committed)
+		}
+	}()
+	committed, err = tx.end(ctx, err)
 	return err
 }
 
 func (tx *Tx) end(ctx context.Context, err error) (committed bool, _ error) {
-	ended := false
+	settled := false
 	defer func() {
-		if !ended { // a hook panicked
+		if !settled { // a hook panicked
 			_ = tx.rollback(ctx)
 		}
-		if tx.sql != nil {
-			tx.db.writer.Release(1)
+		tx.ended, tx.begun = true, false
+		for _, f := range tx.free {
+			f()
 		}
 	}()
 	for i := 0; err == nil && i < len(tx.before); i++ { // a hook may add another
@@ -115,7 +151,7 @@ func (tx *Tx) end(ctx context.Context, err error) (committed bool, _ error) {
 	if err == nil {
 		err = tx.Flush(ctx)
 	}
-	ended = true
+	settled = true
 	if err == nil {
 		if err = tx.commit(ctx); err != nil {
 			return false, fmt.Errorf("committing: %w", err)
@@ -151,8 +187,14 @@ func (db *DB) InTx(ctx context.Context, fn func(context.Context, *Tx) error) (er
 // Dialect implements Querier.
 func (tx *Tx) Dialect() string { return tx.db.dialect }
 
-// Now is when the transaction began: one moment for all it writes.
-func (tx *Tx) Now() time.Time { return tx.now }
+// Now is one moment for all that the transaction writes: when it was first asked
+// for.
+func (tx *Tx) Now() time.Time {
+	if tx.now.IsZero() {
+		tx.now = tx.db.Now()
+	}
+	return tx.now
+}
 
 // Get returns what the transaction carries under key, made by init on first use.
 func Get[T any](tx *Tx, key any, init func() T) T {
@@ -175,4 +217,16 @@ func (tx *Tx) session() session { return tx.on }
 // Driver is the ent driver over the transaction. Its own transactions join it.
 func (tx *Tx) Driver() dialect.Driver {
 	return driver{session: tx.on, dialect: tx.db.dialect, writes: true}
+}
+
+// Pause waits before a transaction is tried again that lost a deadlock: longer
+// each time, and not as long as the others, which would meet again.
+func Pause(ctx context.Context, try int) error {
+	most := 10 * time.Millisecond << min(try, 6)
+	select {
+	case <-time.After(rand.N(most)): //nolint:gosec // nobody gains by knowing how long
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

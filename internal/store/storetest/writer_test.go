@@ -17,21 +17,28 @@ import (
 func TestSQLitesWritersTakeTurnsInTheOrderInWhichTheyCame(t *testing.T) {
 	t.Parallel()
 	db := storetest.SQLite(t)
-	_, first, err := db.Begin(t.Context())
+	begin := func(ctx context.Context) (*store.Tx, error) {
+		ctx, tx, err := db.Begin(ctx)
+		if err == nil { // it begins with its first statement
+			_, err = store.Build(tx).Add("SELECT 1").Exec(ctx, tx)
+		}
+		return tx, err
+	}
+	first, err := begin(t.Context())
 	require.NoError(t, err)
 	soon, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	_, _, err = db.Begin(soon)
+	_, err = begin(soon)
 	require.ErrorIs(t, err, context.DeadlineExceeded, "who gives up leaves the queue")
 
 	var turns []int
 	var writers sync.WaitGroup
 	for i := range 10 {
 		writers.Go(func() {
-			ctx, tx, err := db.Begin(t.Context())
+			tx, err := begin(t.Context())
 			require.NoError(t, err)
 			turns = append(turns, i) // nobody else has the turn
-			require.NoError(t, tx.End(ctx, nil))
+			require.NoError(t, tx.End(t.Context(), nil))
 		})
 		time.Sleep(10 * time.Millisecond) // until it is in the queue
 	}
@@ -46,8 +53,14 @@ func TestAPanicAtTheEndOfATransactionGivesTheTurnBack(t *testing.T) {
 		for range 20 { // more than there are connections
 			ctx, tx, err := db.Begin(t.Context())
 			require.NoError(t, err)
+			_, err = store.Build(tx).Add("SELECT 1").Exec(ctx, tx)
+			require.NoError(t, err)
+			told := false
+			tx.AfterEnd(func(committed bool) { told = !committed })
 			tx.BeforeCommit(func(context.Context) error { panic("boom") })
 			require.Panics(t, func() { _ = tx.End(ctx, nil) })
+			require.True(t, told)
+			require.NoError(t, tx.End(ctx, nil), "it has ended")
 		}
 	})
 }
@@ -66,4 +79,28 @@ func TestSQLiteKnowsHowLargeItsTablesAre(t *testing.T) {
 	_, err := store.Build(db).Add(`SELECT COUNT(*) FROM sqlite_stat1 WHERE tbl = 'record_numbers'`).One(t.Context(), db, &known)
 	require.NoError(t, err)
 	require.Positive(t, known)
+}
+
+func TestATransactionHoldsNothingBeforeItsFirstStatement(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		for range 40 { // more than there are connections
+			_, idle, err := db.Begin(t.Context())
+			require.NoError(t, err)
+			require.True(t, idle.Unused())
+			defer func() { require.NoError(t, idle.End(t.Context(), nil)) }()
+		}
+		ctx, tx, err := db.Begin(t.Context())
+		require.NoError(t, err)
+		_, err = store.Build(tx).Add("SELECT 1").Exec(ctx, tx)
+		require.NoError(t, err)
+		require.False(t, tx.Unused())
+		var order []string
+		tx.AfterEnd(func(bool) { order = append(order, "told") })
+		tx.Free(func() { order = append(order, "freed") })
+		require.NoError(t, tx.End(ctx, nil))
+		require.Equal(t, []string{"freed", "told"}, order)
+		_, err = store.Build(tx).Add("SELECT 1").Exec(ctx, tx)
+		require.Error(t, err, "it has ended")
+	})
 }
