@@ -107,7 +107,7 @@ func (r *Resolver) policyDiff(ctx context.Context, from, to int32) (*model.Polic
 	}, nil
 }
 
-func version(v int32) uint64 { return uint64(max(v, 0)) } //nolint:gosec // not negative
+func version(v int32) uint64 { return uint64(max(v, 0)) }
 
 func pointers[T any](list []T) []*T {
 	out := make([]*T, len(list))
@@ -174,8 +174,7 @@ func policyRules(ctx context.Context, text, field string) ([]casbin.Rule, error)
 func judgement(j *policy.Judgement) *model.PolicyJudgement {
 	refused := j.Refused()
 	out := &model.PolicyJudgement{Accepted: refused == nil, Findings: policyFindings(j.Findings), FailedTests: policyTests(j.Failed)}
-	var shown *record.Error
-	if errors.As(refused, &shown) {
+	if shown, ok := errors.AsType[*record.Error](refused); ok {
 		out.Refusal = &shown.Message
 		if cause, ok := shown.Extensions["cause"].(string); ok {
 			out.Cause = &cause

@@ -239,7 +239,9 @@ func (PolicyTest) Fields() []ent.Field {
 }
 
 // Indexes implements ent.Interface.
-func (PolicyTest) Indexes() []ent.Index { return []ent.Index{index.Fields("tenant_id", "name").Unique()} }
+func (PolicyTest) Indexes() []ent.Index {
+	return []ent.Index{index.Fields("tenant_id", "name").Unique()}
+}
 
 // Secret proves that the key in use is the one the database was written with.
 type Secret struct{ ent.Schema }

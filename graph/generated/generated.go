@@ -12970,6 +12970,9 @@ type PageInfo {
   """
   endCursor: Cursor
 }
+"""
+A tenant's policy as one change left it.
+"""
 type PolicyRevision implements Node {
   """
   Its id, unique among all things.

@@ -97,7 +97,7 @@ func (s *Service) judge(ctx context.Context, q store.Querier, by *actor.Actor, b
 		func() error { return s.lockout(ctx, q, before, after) },
 	} {
 		if j.refusal != nil {
-			return j, nil
+			return j, nil //nolint:nilerr // that it would be refused is the answer
 		}
 		if j.refusal = check(); j.refusal != nil && !isRefusal(j.refusal) {
 			return nil, j.refusal
@@ -220,8 +220,7 @@ func brokenDuties(p Policy) (out []casbin.Finding) {
 		}
 	}
 	said := map[string]bool{}
-	for i := len(p.Rules) - 1; i >= 0; i-- { // the last grant is the one that broke it
-		r := p.Rules[i]
+	for i, r := range slices.Backward(p.Rules) { // the last grant is the one that broke it
 		if r.Ptype != "g" {
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/lethe-crm/lethe/authz"
@@ -54,9 +55,7 @@ func (t Test) request(tenant gid.ID) authz.Request {
 		for name := range access.Vocabulary().Schema[typ] {
 			r.Resource.Props[name] = nil // what a test does not name is null
 		}
-		for name, v := range t.Props {
-			r.Resource.Props[name] = v
-		}
+		maps.Copy(r.Resource.Props, t.Props)
 	}
 	return r
 }
