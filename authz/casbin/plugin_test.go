@@ -466,3 +466,78 @@ func TestTheRowsOfAPlanAreThoseThatDecideThePermits(t *testing.T) {
 		}
 	})
 }
+
+// told is a source that can be watched, until it is cut off.
+type told struct {
+	*memory
+	watches atomic.Int64
+	changed chan string
+	cut     chan struct{}
+}
+
+func (s *told) Watch(ctx context.Context, changed func(string)) error {
+	s.watches.Add(1)
+	changed("")
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.cut:
+			return errors.New("cut off")
+		case tenant := <-s.changed:
+			changed(tenant)
+		}
+	}
+}
+
+func TestAWatchedPolicyIsFreshWithoutThePoll(t *testing.T) {
+	t.Parallel()
+	rule := func(tenant string) casbin.Rule { return casbin.Permission("user:1", tenant, "customer", "read", "allow", "any") }
+	s := &told{memory: newMemory(), changed: make(chan string), cut: make(chan struct{})}
+	var mu sync.Mutex
+	var failures []error
+	p, err := casbin.New(casbin.Options{Source: s, Vocabulary: vocabulary, Poll: time.Hour, OnLoad: func(_ string, _ uint64, _ []casbin.Finding, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			failures = append(failures, err)
+		}
+	}})
+	require.NoError(t, err)
+	permitted := func(tenant string) bool {
+		return ask(t, p, authz.Request{Tenant: tenant, Subject: user("1"), Action: authz.Read, Resource: record("customer", props("1", nil))}).Permitted()
+	}
+	eventually := func(tenant string, want bool) {
+		t.Helper()
+		require.Eventually(t, func() bool { return permitted(tenant) == want }, 10*time.Second, time.Millisecond)
+	}
+	for _, tenant := range []string{"t1", "t2"} {
+		s.set(tenant, rule(tenant))
+		require.True(t, permitted(tenant))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+
+	s.set("t1")
+	s.set("t2")
+	s.changed <- "t1"
+	eventually("t1", false)
+	s.changed <- "t3" // not in use
+	s.changed <- "t2"
+	eventually("t2", false)
+
+	// What changes while nobody watches is seen once somebody does again.
+	s.set("t1", rule("t1"))
+	s.cut <- struct{}{}
+	eventually("t1", true)
+	s.set("t2", rule("t2"))
+	s.cut <- struct{}{}
+	eventually("t2", true)
+	require.EqualValues(t, 3, s.watches.Load())
+	cancel()
+	require.NoError(t, <-ended)
+	mu.Lock()
+	defer mu.Unlock()
+	require.Len(t, failures, 2, "each cut is reported, the end is not")
+}

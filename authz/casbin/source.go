@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -73,27 +74,149 @@ func (p *Plugin) Repin(ctx context.Context, tenant string) (context.Context, err
 	return context.WithValue(ctx, pinKey{p, tenant}, p.tenant(tenant).snapshot.Load()), nil
 }
 
-// Run refreshes the tenants in use every poll interval, until the context ends. A failure is reported to
-// Options.OnLoad and tried again; meanwhile the last known policy stays in force.
+// Watcher is implemented by sources that are told of changes.
+type Watcher interface {
+	// Watch calls changed with each tenant whose policy changed, and with "" once it has begun: what changed before
+	// is not told. It returns when the context ends or it lost touch, and ErrCannotWatch if it is no use trying again.
+	Watch(ctx context.Context, changed func(tenant string)) error
+}
+
+// ErrCannotWatch is answered by a Watcher whose storage tells nothing.
+var ErrCannotWatch = errors.New("casbin: the source cannot be watched")
+
+// HeadsReader is implemented by sources that read the versions of many tenants at once.
+type HeadsReader interface {
+	// Heads answers the versions by tenant. A tenant without rows is left out or has version 0.
+	Heads(ctx context.Context, tenants []string) (map[string]uint64, error)
+}
+
+// Run refreshes the tenants in use every poll interval, and at once those a Watcher names, until the context
+// ends. Polling goes on beside the watch: what is told while nobody listens is not told again. A failure is
+// reported to Options.OnLoad and tried again; meanwhile the last known policy stays in force.
 func (p *Plugin) Run(ctx context.Context) error {
+	told := &changes{signal: make(chan struct{}, 1)}
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	if w, ok := p.source.(Watcher); ok {
+		watching.Go(func() { p.watch(ctx, w, told.add) })
+	}
 	tick := time.NewTicker(p.poll)
 	defer tick.Stop()
 	for {
+		var due []string
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			due = p.inUse()
+		case <-told.signal:
+			due = told.take(p.inUse())
 		}
-		for _, tenant := range slices.Sorted(maps.Keys(*p.tenants.Load())) {
-			if err := p.refreshInTime(ctx, tenant); err != nil && ctx.Err() == nil {
-				p.onLoad(tenant, p.Version(ctx, tenant), nil, err)
+		p.refreshAll(ctx, due)
+	}
+}
+
+func (p *Plugin) inUse() []string { return slices.Sorted(maps.Keys(*p.tenants.Load())) }
+
+// changes are the tenants that were named since the last look, each once however often that was.
+type changes struct {
+	mu      sync.Mutex
+	tenants map[string]bool
+	signal  chan struct{}
+}
+
+func (c *changes) add(tenant string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tenants == nil {
+		c.tenants = map[string]bool{}
+	}
+	c.tenants[tenant] = true
+	select {
+	case c.signal <- struct{}{}:
+	default:
+	}
+}
+
+// take returns those of the tenants that were named, or all.
+func (c *changes) take(of []string) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	named := c.tenants
+	c.tenants = nil
+	if named[""] {
+		return of
+	}
+	return slices.DeleteFunc(of, func(tenant string) bool { return !named[tenant] })
+}
+
+// Waits between attempts to watch. While none succeeds, changes are seen by the poll.
+const (
+	firstBackoff = 50 * time.Millisecond
+	maxBackoff   = 5 * time.Second
+)
+
+// watch keeps a watch going until the context ends.
+func (p *Plugin) watch(ctx context.Context, w Watcher, changed func(tenant string)) {
+	backoff := firstBackoff
+	for {
+		err := w.Watch(ctx, func(tenant string) {
+			if tenant == "" {
+				backoff = firstBackoff
 			}
+			changed(tenant)
+		})
+		if ctx.Err() != nil || errors.Is(err, ErrCannotWatch) {
+			return
 		}
+		p.onLoad("", 0, nil, fmt.Errorf("casbin: the watch on policies ended, trying again in %s: %w", backoff, err))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(backoff):
+		}
+		backoff = min(2*backoff, maxBackoff)
 	}
 }
 
 // refreshTimeout keeps one stuck query from holding up all tenants for good.
 const refreshTimeout = 10 * time.Second
+
+// refreshAll asks for the versions of all tenants at once where the source can tell them so.
+func (p *Plugin) refreshAll(ctx context.Context, tenants []string) {
+	if len(tenants) == 0 {
+		return
+	}
+	if h, ok := p.source.(HeadsReader); ok {
+		heads, err := p.headsInTime(ctx, h, tenants)
+		if err != nil {
+			p.failed(ctx, "", fmt.Errorf("casbin: policy versions: %w", err))
+			return
+		}
+		tenants = slices.DeleteFunc(tenants, func(tenant string) bool {
+			s := p.tenant(tenant).snapshot.Load()
+			return s != nil && s.version == heads[tenant]
+		})
+	}
+	for _, tenant := range tenants {
+		if err := p.refreshInTime(ctx, tenant); err != nil {
+			p.failed(ctx, tenant, err)
+		}
+	}
+}
+
+// failed reports what is not only the end of Run.
+func (p *Plugin) failed(ctx context.Context, tenant string, err error) {
+	if ctx.Err() == nil {
+		p.onLoad(tenant, p.Version(ctx, tenant), nil, err)
+	}
+}
+
+func (p *Plugin) headsInTime(ctx context.Context, h HeadsReader, tenants []string) (map[string]uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	return h.Heads(ctx, tenants)
+}
 
 func (p *Plugin) refreshInTime(ctx context.Context, tenant string) error {
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)

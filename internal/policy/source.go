@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -16,7 +17,11 @@ import (
 // within a transaction.
 type Source struct{ DB *store.DB }
 
-var _ casbin.Source = Source{}
+var _ interface {
+	casbin.Source
+	casbin.Watcher
+	casbin.HeadsReader
+} = Source{}
 
 // Head implements casbin.Source. A tenant that is not there has version 0.
 func (s Source) Head(ctx context.Context, tenant string) (uint64, error) {
@@ -27,6 +32,46 @@ func (s Source) Head(ctx context.Context, tenant string) (uint64, error) {
 	var version uint64
 	_, err = store.Build(s.DB).Add("SELECT version FROM policy_heads WHERE tenant_id = ?", id).One(ctx, s.DB.Aside(), &version)
 	return version, err
+}
+
+// Heads implements casbin.HeadsReader.
+func (s Source) Heads(ctx context.Context, tenants []string) (map[string]uint64, error) {
+	ids := make([]gid.ID, len(tenants))
+	for i, tenant := range tenants {
+		var err error
+		if ids[i], err = parseTenant(tenant); err != nil {
+			return nil, err
+		}
+	}
+	heads := make(map[string]uint64, len(tenants))
+	err := store.Build(s.DB).Add("SELECT tenant_id, version FROM policy_heads WHERE ").IDs("tenant_id", ids).
+		Query(ctx, s.DB.Aside(), func(rows store.Row) error {
+			var id gid.ID
+			var version uint64
+			err := rows.Scan(&id, &version)
+			heads[id.String()] = version
+			return err
+		})
+	return heads, err
+}
+
+// channel is where the trigger policy_heads_changed sends the tenant's id.
+const channel = "lethe_policy"
+
+// Watch implements casbin.Watcher, on PostgreSQL.
+func (s Source) Watch(ctx context.Context, changed func(tenant string)) error {
+	err := s.DB.Listen(ctx, channel, func() { changed("") }, func(payload string) {
+		id, err := gid.ParseUUID(payload)
+		if err != nil { // whoever sent it meant something
+			changed("")
+			return
+		}
+		changed(id.String())
+	})
+	if errors.Is(err, store.ErrNoNotifications) {
+		return casbin.ErrCannotWatch
+	}
+	return err
 }
 
 // Load implements casbin.Source.

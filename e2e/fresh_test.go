@@ -1,0 +1,107 @@
+package e2e
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lethe-crm/lethe/internal/store"
+)
+
+// TestAnotherProcessRefusesWhatWasRevoked runs two servers on one database. A
+// role is given and revoked by a third process, and what they answer is watched.
+func TestAnotherProcessRefusesWhatWasRevoked(t *testing.T) {
+	t.Parallel()
+	for name, database := range databases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			url := database(t, dir)
+			env := append(os.Environ(), "LETHE_DATABASE="+url, "LETHE_DATA="+dir, "LETHE_KEY="+key)
+			run := func(args ...string) string {
+				t.Helper()
+				out, err := command(env, args...).Output()
+				require.NoError(t, err, args)
+				return strings.TrimSpace(string(out))
+			}
+			var servers []*server
+			for range 2 {
+				s, err := start(env, dir)
+				require.NoError(t, err)
+				t.Cleanup(func() { require.NoError(t, s.end()) })
+				servers = append(servers, s)
+			}
+			who := []string{"--tenant", "default", "--user", "clerk@example.com"}
+			run("user", "create", "--tenant", "default", "--email", "clerk@example.com", "--name", "Clerk")
+			secret := run(append([]string{"token", "create"}, who...)...)
+
+			// permitted creates a customer, or is refused for want of a role.
+			permitted := func(s *server) bool {
+				t.Helper()
+				answer, err := post(t.Context(), s.url, secret, `mutation { createCustomer(input: {name: "Fresh"}) { customer { id } } }`)
+				require.NoError(t, err)
+				if strings.Contains(string(answer), `"FORBIDDEN"`) {
+					return false
+				}
+				require.NotContains(t, string(answer), `"errors"`)
+				return true
+			}
+			// after waits until both servers answer so, and says how long that took.
+			after := func(since time.Time, want bool) time.Duration {
+				t.Helper()
+				for _, s := range servers {
+					require.Eventually(t, func() bool { return permitted(s) == want }, 10*time.Second, 5*time.Millisecond)
+				}
+				return time.Since(since)
+			}
+			change := func(verb string, want bool) time.Duration {
+				t.Helper()
+				run(append([]string{"role", verb, "agent"}, who...)...)
+				return after(time.Now(), want)
+			}
+			cut := func() {
+				if !strings.HasPrefix(url, "postgres") {
+					return
+				}
+				db, err := store.Open(t.Context(), url)
+				require.NoError(t, err)
+				defer db.Close()
+				// A server may be connecting; then the next look finds it.
+				ended := 0
+				require.Eventually(t, func() bool {
+					err := store.Build(db).Add(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'listen %'`).
+						Query(t.Context(), db, func(row store.Row) error {
+							ended++
+							var ok bool
+							return row.Scan(&ok)
+						})
+					return err == nil && ended >= len(servers)
+				}, 10*time.Second, 5*time.Millisecond, "nobody listens")
+			}
+			require.False(t, permitted(servers[0]))
+			require.False(t, permitted(servers[1]))
+
+			slowest := map[string]time.Duration{}
+			for range 2 {
+				slowest["grant"] = max(slowest["grant"], change("grant", true))
+				slowest["revoke"] = max(slowest["revoke"], change("revoke", false))
+				change("grant", true)
+				cut()
+				slowest["revoke, cut"] = max(slowest["revoke, cut"], change("revoke", false))
+			}
+			t.Logf("slowest after the command ended: %v", slowest)
+
+			// Who is deactivated is out with the next request; there is nothing to wait for.
+			change("grant", true)
+			run("user", "deactivate", "--tenant", "default", "--email", "clerk@example.com")
+			for _, s := range servers {
+				answer, err := post(t.Context(), s.url, secret, `{ viewer { user { id } } }`)
+				require.NoError(t, err)
+				require.Contains(t, string(answer), "UNAUTHENTICATED")
+			}
+		})
+	}
+}
