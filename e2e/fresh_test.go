@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
@@ -102,6 +103,73 @@ func TestAnotherProcessRefusesWhatWasRevoked(t *testing.T) {
 				require.NoError(t, err)
 				require.Contains(t, string(answer), "UNAUTHENTICATED")
 			}
+		})
+	}
+}
+
+// TestABadRowClosesItsTenantOnly writes a row past all checks, as whoever has the database can.
+func TestABadRowClosesItsTenantOnly(t *testing.T) {
+	t.Parallel()
+	for name, database := range databases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			url := database(t, dir)
+			env := append(os.Environ(), "LETHE_DATABASE="+url, "LETHE_DATA="+dir, "LETHE_KEY="+key)
+			run := func(args ...string) string {
+				t.Helper()
+				out, err := command(env, args...).Output()
+				require.NoError(t, err, args)
+				return strings.TrimSpace(string(out))
+			}
+			s, err := start(env, dir)
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, s.end()) })
+			secrets := map[string]string{}
+			for _, tenant := range []string{"good", "bad"} {
+				run("tenant", "create", tenant)
+				run("user", "create", "--tenant", tenant, "--email", "a@example.com")
+				run("role", "grant", "agent", "--tenant", tenant, "--user", "a@example.com")
+				secrets[tenant] = run("token", "create", "--tenant", tenant, "--user", "a@example.com")
+			}
+			permitted := func(tenant string) bool {
+				t.Helper()
+				answer, err := post(t.Context(), s.url, secrets[tenant], `mutation { createCustomer(input: {name: "Kept"}) { customer { id } } }`)
+				require.NoError(t, err)
+				return !strings.Contains(string(answer), `"errors"`)
+			}
+			eventually := func(tenant string, want bool) {
+				t.Helper()
+				require.Eventually(t, func() bool { return permitted(tenant) == want }, 10*time.Second, 5*time.Millisecond, "%s %v", tenant, want)
+			}
+			eventually("good", true)
+			eventually("bad", true)
+
+			db, err := store.Open(t.Context(), url)
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, db.Close()) })
+			write := func(effect, was string) {
+				t.Helper()
+				require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+					const bad = ` WHERE tenant_id = (SELECT id FROM tenants WHERE name = 'bad')`
+					if _, err := store.Build(tx).Add(`UPDATE policy_rules SET v4 = ?`+bad+` AND v4 = ?`, effect, was).Exec(ctx, tx); err != nil {
+						return err
+					}
+					_, err := store.Build(tx).Add(`UPDATE policy_heads SET version = version + 1`+bad).Exec(ctx, tx)
+					return err
+				}))
+			}
+			write("Allow", "allow")
+			eventually("bad", false)
+			require.True(t, permitted("good"))
+			require.Contains(t, s.out.String(), "a policy is invalid and permits nothing")
+			answer, err := post(t.Context(), s.url, secrets["bad"], `{ customers(first: 9) { totalCount } }`)
+			require.NoError(t, err)
+			require.NotContains(t, string(answer), `"totalCount":1`)
+
+			write("allow", "Allow")
+			eventually("bad", true)
+			require.True(t, permitted("good"))
 		})
 	}
 }

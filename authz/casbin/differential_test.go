@@ -178,22 +178,30 @@ func requireSameAnswer(t *testing.T, e *stock.Enforcer, s *snapshot, q *authz.Re
 }
 
 // checks is how many questions are asked of random policies. Casbin takes about 0.05 ms for each.
-func checks(t *testing.T) int {
-	text := os.Getenv("LETHE_CASBIN_CHECKS")
-	if text == "" {
-		return 20_000
+func checks() int {
+	if os.Getenv("LETHE_LONG") != "" {
+		return 1_000_000
 	}
-	n, err := strconv.Atoi(text)
-	require.NoError(t, err)
+	return 20_000
+}
+
+// seed is printed, and taken from LETHE_SEED to see the same again.
+func seed(t *testing.T) uint64 {
+	t.Helper()
+	n := rand.Uint64()
+	if s, err := strconv.ParseUint(os.Getenv("LETHE_SEED"), 10, 64); err == nil {
+		n = s
+	}
+	t.Logf("LETHE_SEED=%d", n)
 	return n
 }
 
 func TestDecisionsAndTheirRulesAreThoseOfCasbin(t *testing.T) {
 	t.Parallel()
 	const perPolicy = 100
-	permitted, denied := 0, 0
-	for seed := range checks(t) / perPolicy {
-		r := rand.New(rand.NewPCG(uint64(seed), 0))
+	permitted, denied, seed := 0, 0, seed(t)
+	for policy := range checks() / perPolicy {
+		r := rand.New(rand.NewPCG(seed, uint64(policy))) //nolint:gosec // counted from 0
 		rules := randomRules(r)
 		e := oracle(t, rules)
 		snapshots := map[string]*snapshot{}
