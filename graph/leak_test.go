@@ -6,6 +6,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/record"
 )
 
 func TestItemsOfOthersOperationsSpeakOfReadableRecordsOnly(t *testing.T) {
@@ -105,5 +108,33 @@ func TestAClearedValueIsWrittenDownAsNull(t *testing.T) {
 		get[object](w, "admin", fmt.Sprintf(`mutation { restoreRecords(input: {select: {ids: [%q]}, overrides: [{id: %q, email: null}]}) { operation { id } } }`, c, c))
 		changes := at(get[object](w, "admin", fmt.Sprintf(`{ node(id: %q) { ... on Customer { email history(last: 1) { nodes { changes { field old new } } } } } }`, c)), "node", "history", "nodes", 0, "changes")
 		require.Equal(w.t, []any{object{"field": "email", "old": `"c@example.com"`, "new": nil}}, changes)
+	})
+}
+
+func TestWhatOneMayNotReadIsTheSameAsMissing(t *testing.T) {
+	each(t, func(w *world) {
+		theirs := w.customer("agent2", "theirs")
+		retired := w.create("admin", "Customer", record.Values{"name": "gone", "ownerID": w.users["nobody"], "teamID": w.sales})
+		w.deleted("admin", retired)
+		missing := gid.New(gid.Customer)
+		for _, c := range []struct {
+			as     string
+			hidden gid.ID
+		}{{"agent", theirs}, {"stranger", theirs}, {"agent", retired}, {"stranger", retired}} {
+			for _, document := range []string{
+				`query($id: ID!) { node(id: $id) { id } }`,
+				`query($id: ID!) { nodes(ids: [$id]) { id } }`,
+				`query($id: ID!) { customers(first: 9, where: {id: $id}) { totalCount nodes { id } } }`,
+				`query($id: ID!) { customers(first: 9, where: {id: $id}, states: [ACTIVE, DELETED]) { totalCount nodes { id } } }`,
+				`query($id: ID!) { contacts(first: 9, where: {hasCustomerWith: [{id: $id}]}) { totalCount } }`,
+				`mutation($id: ID!) { updateCustomer(input: {id: $id, version: 1, name: "y"}) { customer { id } } }`,
+				`mutation($id: ID!) { deleteRecords(input: {select: {ids: [$id]}}) { operation { status changed failed items(first: 9) { nodes { code message label blockers { code } } } } } }`,
+				`mutation($id: ID!) { restoreRecords(input: {select: {ids: [$id]}}) { operation { status changed failed items(first: 9) { nodes { code message label blockers { code } } } } } }`,
+				`mutation($id: ID!) { createContact(input: {name: "x", customerID: $id}) { contact { id } } }`,
+			} {
+				hidden, none := w.ask(c.as, document, vars{"id": c.hidden}), w.ask(c.as, document, vars{"id": missing})
+				require.Equal(w.t, strings.ReplaceAll(none.raw, missing.String(), "ID"), strings.ReplaceAll(hidden.raw, c.hidden.String(), "ID"), "%s: %s", c.as, document)
+			}
+		}
 	})
 }
