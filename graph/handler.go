@@ -16,6 +16,7 @@ import (
 	"github.com/lethe-crm/lethe/graph/generated"
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 	"github.com/lethe-crm/lethe/internal/transport"
@@ -26,6 +27,7 @@ type Config struct {
 	DB      *store.DB
 	Control *access.Control
 	Records *record.Service
+	People  *identity.Service
 	Audit   *audit.Log
 	Log     *slog.Logger
 

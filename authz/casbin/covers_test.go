@@ -15,8 +15,12 @@ func TestWhoMayDoAllThatAnotherMay(t *testing.T) {
 	rule := func(subject, object, action, effect, condition string) casbin.Rule {
 		return casbin.Permission(casbin.UserSubject(subject), tenant, object, action, effect, condition)
 	}
-	a := func(object, action, condition string) casbin.Rule { return rule("a", object, action, "allow", condition) }
-	b := func(object, action, condition string) casbin.Rule { return rule("b", object, action, "allow", condition) }
+	a := func(object, action, condition string) casbin.Rule {
+		return rule("a", object, action, "allow", condition)
+	}
+	b := func(object, action, condition string) casbin.Rule {
+		return rule("b", object, action, "allow", condition)
+	}
 	granted := func(subject, role string) casbin.Rule {
 		return casbin.Grant(casbin.UserSubject(subject), casbin.RoleSubject(role), tenant)
 	}
