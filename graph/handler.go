@@ -16,6 +16,7 @@ import (
 	"github.com/lethe-crm/lethe/graph/generated"
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
@@ -27,6 +28,7 @@ type Config struct {
 	DB       *store.DB
 	Control  *access.Control
 	Records  *record.Service
+	People   *identity.Service
 	Policies *policy.Service
 	Audit    *audit.Log
 	Log      *slog.Logger

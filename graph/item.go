@@ -177,6 +177,7 @@ var messages = map[lifecycle.Code]string{
 	lifecycle.DuplicateInput:      "The id was given before.",
 	lifecycle.IdempotencyMismatch: "The idempotency key was used for another request.",
 	lifecycle.Gone:                "The record was purged.",
+	lifecycle.Lockout:             "The tenant would be left without an active user who can edit its policy.",
 	lifecycle.BadUserInput:        "The input is not valid.",
 	lifecycle.AuthzUnavailable:    "Access could not be decided; try again.",
 	lifecycle.Internal:            "Something went wrong on our side.",

@@ -20,6 +20,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 	"github.com/lethe-crm/lethe/internal/store/storetest"
@@ -75,6 +76,7 @@ type world struct {
 	t       *testing.T
 	db      *store.DB
 	records *record.Service
+	people  *identity.Service
 	policy  *policies
 	handler http.Handler
 	sql     *statements
@@ -133,8 +135,8 @@ func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *w
 	control, err := access.New(w.policy, func(string, uint64, []casbin.Finding, error) {})
 	w.NoError(err)
 	logger, log := slog.New(slog.NewTextHandler(w.log, nil)), audit.New(keys)
-	w.records = record.New(w.db, control, log, logger)
-	w.handler, err = graph.NewHandler(graph.Config{DB: w.db, Control: control, Records: w.records, Audit: log, Log: logger})
+	w.records, w.people = record.New(w.db, control, log, logger), identity.New(w.db, log, logger)
+	w.handler, err = graph.NewHandler(graph.Config{DB: w.db, Control: control, Records: w.records, People: w.people, Audit: log, Log: logger})
 	w.NoError(err)
 
 	w.tenant, w.other = w.newTenant("acme"), w.newTenant("other")

@@ -75,6 +75,7 @@ func TestStatementsDoNotGrowWithTheRows(t *testing.T) {
 			{"a timeline", "agent", `query($first: ID!) { timeline(customer: $first, first: 50) { nodes { ... on Record { id label } } } }`, 4},
 			{"a timeline with edges", "agent", `query($first: ID!) { timeline(customer: $first, first: 50) { totalCount nodes { ... on Record { label owner { name } } ... on Message { contact { name } } } } }`, 9},
 			{"the viewer", "agent", `{ viewer { tenant roles user { name } } }`, 1},
+			{"a user", "agent", `query($user: ID!) { user(id: $user) { name email teams { name } } }`, 2},
 			{"a node", "agent", `query($first: ID!) { node(id: $first) { id ... on Customer { name } } }`, 1},
 			{"an operation", "agent", `query($operation: ID!) { operation(id: $operation) { status items(first: 50) { nodes { label record { id } blockers { code } } } } }`, 6},
 			{"a preview", "agent", `query($first: ID!) { preview(input: {delete: {select: {ids: [$first]}, cascade: true}}) { token total byType { type count } items(first: 50) { nodes { label } } } }`, 20},
@@ -82,7 +83,7 @@ func TestStatementsDoNotGrowWithTheRows(t *testing.T) {
 		}
 		for _, size := range []int{2, 6} {
 			for _, test := range tests {
-				w.Equal(test.statements, w.cost(test.as, test.document, vars{"ids": all, "first": first, "operation": operation}), "%s of %d", test.name, size)
+				w.Equal(test.statements, w.cost(test.as, test.document, vars{"ids": all, "first": first, "operation": operation, "user": w.users["agent"].String()}), "%s of %d", test.name, size)
 			}
 			if size == 2 {
 				grow(4)

@@ -46,7 +46,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 		return err
 	}
 	records := a.records(control)
-	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, Policies: policy.New(a.db, control, a.audit, log), Audit: a.audit, Log: log, RequestID: server.RequestID})
+	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policy.New(a.db, control, a.audit, log), Audit: a.audit, Log: log, RequestID: server.RequestID})
 	if err != nil {
 		return fmt.Errorf("building the API: %w", err)
 	}

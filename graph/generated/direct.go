@@ -1292,6 +1292,88 @@ func (ec *executionContext) writeContactPayload(w io.Writer, fields []directFiel
 	writeText(w, "}")
 }
 
+// directCreateSignInLinkPayload are the selected fields of a CreateSignInLinkPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directCreateSignInLinkPayload(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, createSignInLinkPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "path":
+			d.index = 2
+		case "expiresAt":
+			d.index = 3
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeCreateSignInLinkPayload(w io.Writer, fields []directField, obj *model.CreateSignInLinkPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"CreateSignInLinkPayload"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			writeString(w, obj.Path)
+		case 3:
+			writeTime(w, obj.ExpiresAt)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directCreateTokenPayload are the selected fields of a CreateTokenPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directCreateTokenPayload(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, createTokenPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "secret":
+			d.index = 2
+		case "expiresAt":
+			d.index = 3
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeCreateTokenPayload(w io.Writer, fields []directField, obj *model.CreateTokenPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"CreateTokenPayload"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			writeString(w, obj.Secret)
+		case 3:
+			writeTime(w, obj.ExpiresAt)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directCustomer are the selected fields of a Customer, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directCustomer(sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, customerImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -3553,6 +3635,39 @@ func (ec *executionContext) writeRecordRef(w io.Writer, fields []directField, ob
 	writeText(w, "}")
 }
 
+// directRevokePayload are the selected fields of a RevokePayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directRevokePayload(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, revokePayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeRevokePayload(w io.Writer, fields []directField, obj *model.RevokePayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"RevokePayload"`)
+		case 1:
+			writeID(w, obj.ID)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directSeparationOfDuty are the selected fields of a SeparationOfDuty, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directSeparationOfDuty(sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, separationOfDutyImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -3841,6 +3956,41 @@ func (ec *executionContext) writeTeam(w io.Writer, fields []directField, obj *en
 	writeText(w, "}")
 }
 
+// directTeamPayload are the selected fields of a TeamPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directTeamPayload(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, teamPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "team":
+			d.index = 1
+			d.below = ec.directTeam(f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeTeamPayload(w io.Writer, fields []directField, obj *model.TeamPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"TeamPayload"`)
+		case 1:
+			ec.writeTeam(w, f.below, obj.Team)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directThreadImpact are the selected fields of a ThreadImpact, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directThreadImpact(sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, threadImpactImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -3971,6 +4121,41 @@ func (ec *executionContext) writeUser(w io.Writer, fields []directField, obj *en
 			writeBool(w, obj.Active)
 		case 5:
 			writeTime(w, obj.CreatedAt)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directUserPayload are the selected fields of a UserPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directUserPayload(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, userPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "user":
+			d.index = 1
+			d.below = ec.directUser(f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeUserPayload(w io.Writer, fields []directField, obj *model.UserPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"UserPayload"`)
+		case 1:
+			ec.writeUser(w, f.below, obj.User)
 		}
 	}
 	writeText(w, "}")

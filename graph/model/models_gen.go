@@ -367,6 +367,24 @@ type CreateNoteInput struct {
 	DealID graphql.Omittable[*gid.ID] `json:"dealID,omitempty"`
 }
 
+// A new sign-in link.
+type CreateSignInLinkInput struct {
+	// Whom it signs in.
+	User gid.ID `json:"user"`
+	// How long it holds, in seconds: 15 minutes to 24 hours.
+	TTL int32 `json:"ttl"`
+}
+
+// A sign-in link just made.
+type CreateSignInLinkPayload struct {
+	// Its id.
+	ID gid.ID `json:"id"`
+	// Where the link leads, from the root of the server. It works once, and cannot be shown again.
+	Path string `json:"path"`
+	// Until when it holds.
+	ExpiresAt time.Time `json:"expiresAt"`
+}
+
 // What a new Task is made of.
 type CreateTaskInput struct {
 	// The owner.
@@ -387,6 +405,34 @@ type CreateTaskInput struct {
 	DealID graphql.Omittable[*gid.ID] `json:"dealID,omitempty"`
 	// The assignee.
 	AssigneeID graphql.Omittable[*gid.ID] `json:"assigneeID,omitempty"`
+}
+
+// A new token.
+type CreateTokenInput struct {
+	// Whom it acts as.
+	User gid.ID `json:"user"`
+	// How long it holds, in seconds: up to 366 days.
+	TTL int32 `json:"ttl"`
+}
+
+// A token just made.
+type CreateTokenPayload struct {
+	// Its id, to revoke it by.
+	ID gid.ID `json:"id"`
+	// What is sent as a bearer token. It cannot be shown again.
+	Secret string `json:"secret"`
+	// Until when it holds.
+	ExpiresAt time.Time `json:"expiresAt"`
+}
+
+// A new user, who has no role.
+type CreateUserInput struct {
+	// The address the user signs in by.
+	Email string `json:"email"`
+	// The user's name.
+	Name string `json:"name"`
+	// Teams to be in; they need TEAM_EDIT, too.
+	Teams graphql.Omittable[[]gid.ID] `json:"teams,omitempty"`
 }
 
 // What a write of a Customer answers.
@@ -777,6 +823,12 @@ type RestoreRecordsInput struct {
 	NewParentID graphql.Omittable[*gid.ID] `json:"newParentID,omitempty"`
 }
 
+// What was revoked.
+type RevokePayload struct {
+	// Its id.
+	ID gid.ID `json:"id"`
+}
+
 // A role of a user.
 type RoleInput struct {
 	// The user.
@@ -807,6 +859,12 @@ type SeparationOfDutyInput struct {
 type TaskPayload struct {
 	// The record as it is now.
 	Task *ent.Task `json:"task"`
+}
+
+// A team that was created or changed.
+type TeamPayload struct {
+	// The team as it is now.
+	Team *ent.Team `json:"team"`
 }
 
 // Which operation to take back.
@@ -1049,6 +1107,12 @@ type UpdateTaskInput struct {
 	DealID graphql.Omittable[*gid.ID] `json:"dealID,omitempty"`
 	// The assignee.
 	AssigneeID graphql.Omittable[*gid.ID] `json:"assigneeID,omitempty"`
+}
+
+// A user who was created or changed.
+type UserPayload struct {
+	// The user as he is now.
+	User *ent.User `json:"user"`
 }
 
 // The caller.

@@ -69,6 +69,12 @@ func (c *Control) CouldEver(ctx context.Context, a *actor.Actor, action authz.Ac
 	return c.policy.CouldEver(ctx, a.Tenant.String(), a.Subject(), action, object)
 }
 
+// Covers reports whether the policy allows the actor all that it allows a user of
+// his tenant, so that acting as that user would gain him nothing.
+func (c *Control) Covers(ctx context.Context, a *actor.Actor, user gid.ID) (bool, error) {
+	return c.policy.Covers(ctx, a.Tenant.String(), a.Subject(), authz.Entity{Type: "user", ID: user.String()})
+}
+
 // Question is what an actor wants to do to one thing.
 type Question struct {
 	Action authz.Action

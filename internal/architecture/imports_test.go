@@ -67,7 +67,7 @@ var layers = []layer{
 		"sample data comes in as any other does"},
 
 	{"internal/transport", []string{"internal/lifecycle"}, "it carries any schema; of ours it knows the codes"},
-	{"graph", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/transport", others),
+	{"graph", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/transport", others),
 		"resolvers hand on; a document's transaction begins and ends here"},
 
 	{"internal/server", []string{anything}, "it ties together what is served"},

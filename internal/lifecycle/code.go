@@ -26,6 +26,7 @@ const (
 	DuplicateInput      Code = "DUPLICATE_INPUT"
 	IdempotencyMismatch Code = "IDEMPOTENCY_MISMATCH"
 	Gone                Code = "GONE"
+	Lockout             Code = "LOCKOUT"
 	BadUserInput        Code = "BAD_USER_INPUT"
 	AuthzUnavailable    Code = "AUTHZ_UNAVAILABLE"
 	Internal            Code = "INTERNAL"
@@ -36,7 +37,7 @@ func Codes() []Code {
 	return []Code{
 		NotFound, Forbidden, FieldForbidden, IllegalTransition, NotRetired, RecordNotEditable, Conflict,
 		UniqueConflict, HasDependents, ParentRetired, InvalidFilter, Limit, DuplicateInput,
-		IdempotencyMismatch, Gone, BadUserInput, AuthzUnavailable, Internal,
+		IdempotencyMismatch, Gone, Lockout, BadUserInput, AuthzUnavailable, Internal,
 	}
 }
 
