@@ -492,7 +492,9 @@ func (s *told) Watch(ctx context.Context, changed func(string)) error {
 
 func TestAWatchedPolicyIsFreshWithoutThePoll(t *testing.T) {
 	t.Parallel()
-	rule := func(tenant string) casbin.Rule { return casbin.Permission("user:1", tenant, "customer", "read", "allow", "any") }
+	rule := func(tenant string) casbin.Rule {
+		return casbin.Permission("user:1", tenant, "customer", "read", "allow", "any")
+	}
 	s := &told{memory: newMemory(), changed: make(chan string), cut: make(chan struct{})}
 	var mu sync.Mutex
 	var failures []error

@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/authz/casbin"
+	_ "github.com/lethe-crm/lethe/authz/officehours" // a plugin
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/config"
@@ -24,6 +26,7 @@ type storage struct {
 	Data     string `default:"./lethe-data" placeholder:"FOLDER" help:"The data folder (${default})."`
 	Database string `placeholder:"URL" help:"The database: postgres://... or sqlite:PATH. Default is SQLite in the data folder."`
 	KeyFile  string `placeholder:"PATH" help:"A file with the key, 32 bytes in base64; LETHE_KEY holds the key itself. Default with SQLite is lethe.key in the data folder."`
+	Authz    string `placeholder:"FILE" help:"What decides on access, in order: a list of plugins in JSON. Default is the policy in the database alone."`
 }
 
 func (s storage) config() config.Storage {
@@ -48,6 +51,7 @@ type app struct {
 	audit    *audit.Log
 	identity *identity.Service
 	log      *slog.Logger
+	members  []authz.Config // of the chain; none for the policy alone
 }
 
 // opening says how open treats a database that is not as it should be.
@@ -58,6 +62,12 @@ type opening struct {
 
 // open opens the database, brings its tables up to date, and checks the key.
 func (s storage) open(ctx context.Context, log *slog.Logger, o opening) (a *app, err error) {
+	var members []authz.Config
+	if s.Authz != "" {
+		if members, err = access.ReadChain(s.Authz); err != nil {
+			return nil, fmt.Errorf("reading the chain of plugins: %w", err)
+		}
+	}
 	db, err := s.connect(ctx, o.create)
 	if err != nil {
 		return nil, err
@@ -93,7 +103,7 @@ func (s storage) open(ctx context.Context, log *slog.Logger, o opening) (a *app,
 		return nil, err
 	}
 	events := audit.New(keys)
-	return &app{db, events, identity.New(db, events, log), log}, nil
+	return &app{db, events, identity.New(db, events, log), log, members}, nil
 }
 
 func (a *app) close() error { return a.db.Close() }
@@ -110,7 +120,7 @@ func (a *app) control() (*access.Control, error) {
 				log.Error("a policy is invalid and permits nothing", "finding", f.String())
 			}
 		}
-	})
+	}, a.members...)
 }
 
 // records is the pipeline.

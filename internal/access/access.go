@@ -4,7 +4,10 @@ package access
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,17 +24,52 @@ type Control struct {
 	policy *casbin.Plugin
 }
 
-// New builds the chain over the policies stored in the database.
-func New(source casbin.Source, onLoad func(tenant string, version uint64, findings []casbin.Finding, err error)) (*Control, error) {
+// Kind is the kind of the member that decides by the policies in the database.
+const Kind = "casbin"
+
+// New builds the chain over the policies stored in the database. Without members
+// these decide alone; else one of the members must be of Kind, and grant: roots
+// are refused, and lists are planned, by what it says.
+func New(source casbin.Source, onLoad func(tenant string, version uint64, findings []casbin.Finding, err error), members ...authz.Config) (*Control, error) {
 	policy, err := casbin.New(casbin.Options{Source: source, Vocabulary: Vocabulary(), OnLoad: onLoad})
 	if err != nil {
 		return nil, fmt.Errorf("building the Casbin plugin: %w", err)
 	}
-	chain, err := authz.NewChain(nil, authz.Member{Name: "casbin", Plugin: policy, Role: authz.Grant, Timeout: 5 * time.Second})
+	if len(members) == 0 {
+		members = []authz.Config{{Name: Kind, Kind: Kind, Role: authz.Grant, Timeout: "5s"}}
+	}
+	built := 0
+	chain, err := authz.BuildChain(context.Background(), members, map[string]authz.Factory{
+		Kind: func(_ context.Context, _ string, config json.RawMessage) (authz.Plugin, error) {
+			built++
+			_, err := authz.Decode[struct{}](config)
+			return policy, err
+		},
+	}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("building the chain: %w", err)
 	}
+	if i := slices.IndexFunc(members, func(m authz.Config) bool { return m.Kind == Kind }); built != 1 || members[i].Role != authz.Grant || members[i].OnError != authz.FallbackDeny {
+		return nil, fmt.Errorf("building the chain: there must be one member of kind %q, with the role grant, that is not skipped on errors", Kind)
+	}
 	return &Control{chain, policy}, nil
+}
+
+// ReadChain reads the members of a chain from a file: JSON, a list in which each
+// has name, kind and role, and may have on_error, no_plan, timeout and config.
+func ReadChain(path string) ([]authz.Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	members, err := authz.Decode[[]authz.Config](text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(members) == 0 {
+		return nil, fmt.Errorf("%s: no members", path)
+	}
+	return members, nil
 }
 
 // Run watches for policy changes until the context ends.
