@@ -180,7 +180,7 @@ func (m *model) selected(ops map[gid.ID]*ran, q ask) ([]pick, lifecycle.Code) {
 			return nil, lifecycle.IllegalTransition
 		}
 		for _, id := range o.changed {
-			if undo || m.sees(q.who, m.row[id]) {
+			if r := m.row[id]; m.sees(q.who, r) || undo && m.lost(q.who, r) == "GONE" {
 				picks = append(picks, pick{id: id})
 			}
 		}

@@ -317,11 +317,14 @@ func (r *run) settle(checks ...func(*node)) {
 	for again := true; again; {
 		again = false
 		r.include()
-		for i, found := 0, false; i < len(checks) && !found; i++ {
+		wrong := func(n *node) bool { return n.included && n.problem != "" }
+		for i, check := range checks {
+			if i > 0 && slices.ContainsFunc(nodes, wrong) {
+				break // what that takes out of the way may change what the next check finds
+			}
 			for _, n := range nodes {
 				if n.included && n.problem == "" {
-					checks[i](n)
-					found = found || n.problem != ""
+					check(n)
 				}
 			}
 		}
