@@ -7,9 +7,10 @@ import (
 	"context"
 	"database/sql/driver"
 
-	"entgo.io/contrib/entgql"
 	"entgo.io/ent/dialect/sql"
 	"github.com/99designs/gqlgen/graphql"
+
+	"entgo.io/contrib/entgql"
 	"github.com/lethe-crm/lethe/ent/attachment"
 	"github.com/lethe-crm/lethe/ent/auditevent"
 	"github.com/lethe-crm/lethe/ent/call"
@@ -27,6 +28,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/user"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/visible"
 )
 
 // CollectNodes is CollectFields for a field of the selection other than the one being resolved.
@@ -299,6 +301,12 @@ func (_q *AttachmentQuery) collectField(ctx context.Context, oneNode bool, opCtx
 	if unknownSeen {
 		_q.ctx.Fields = nil
 	} else {
+		for _, column := range visible.MaskColumns(ctx, TypeAttachment) {
+			if _, ok := fieldSeen[column]; !ok {
+				selectedFields = append(selectedFields, column)
+				fieldSeen[column] = struct{}{}
+			}
+		}
 		_q.Select(selectedFields...)
 	}
 	return nil
@@ -853,6 +861,12 @@ func (_q *CallQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 	if unknownSeen {
 		_q.ctx.Fields = nil
 	} else {
+		for _, column := range visible.MaskColumns(ctx, TypeCall) {
+			if _, ok := fieldSeen[column]; !ok {
+				selectedFields = append(selectedFields, column)
+				fieldSeen[column] = struct{}{}
+			}
+		}
 		_q.Select(selectedFields...)
 	}
 	return nil
@@ -1342,6 +1356,12 @@ func (_q *ContactQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 	if unknownSeen {
 		_q.ctx.Fields = nil
 	} else {
+		for _, column := range visible.MaskColumns(ctx, TypeContact) {
+			if _, ok := fieldSeen[column]; !ok {
+				selectedFields = append(selectedFields, column)
+				fieldSeen[column] = struct{}{}
+			}
+		}
 		_q.Select(selectedFields...)
 	}
 	return nil
@@ -2146,6 +2166,12 @@ func (_q *CustomerQuery) collectField(ctx context.Context, oneNode bool, opCtx *
 	if unknownSeen {
 		_q.ctx.Fields = nil
 	} else {
+		for _, column := range visible.MaskColumns(ctx, TypeCustomer) {
+			if _, ok := fieldSeen[column]; !ok {
+				selectedFields = append(selectedFields, column)
+				fieldSeen[column] = struct{}{}
+			}
+		}
 		_q.Select(selectedFields...)
 	}
 	return nil
@@ -2826,6 +2852,12 @@ func (_q *DealQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 	if unknownSeen {
 		_q.ctx.Fields = nil
 	} else {
+		for _, column := range visible.MaskColumns(ctx, TypeDeal) {
+			if _, ok := fieldSeen[column]; !ok {
+				selectedFields = append(selectedFields, column)
+				fieldSeen[column] = struct{}{}
+			}
+		}
 		_q.Select(selectedFields...)
 	}
 	return nil
@@ -3284,6 +3316,12 @@ func (_q *MessageQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 	if unknownSeen {
 		_q.ctx.Fields = nil
 	} else {
+		for _, column := range visible.MaskColumns(ctx, TypeMessage) {
+			if _, ok := fieldSeen[column]; !ok {
+				selectedFields = append(selectedFields, column)
+				fieldSeen[column] = struct{}{}
+			}
+		}
 		_q.Select(selectedFields...)
 	}
 	return nil
@@ -3668,6 +3706,12 @@ func (_q *NoteQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 	if unknownSeen {
 		_q.ctx.Fields = nil
 	} else {
+		for _, column := range visible.MaskColumns(ctx, TypeNote) {
+			if _, ok := fieldSeen[column]; !ok {
+				selectedFields = append(selectedFields, column)
+				fieldSeen[column] = struct{}{}
+			}
+		}
 		_q.Select(selectedFields...)
 	}
 	return nil
@@ -4585,6 +4629,12 @@ func (_q *TaskQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 	if unknownSeen {
 		_q.ctx.Fields = nil
 	} else {
+		for _, column := range visible.MaskColumns(ctx, TypeTask) {
+			if _, ok := fieldSeen[column]; !ok {
+				selectedFields = append(selectedFields, column)
+				fieldSeen[column] = struct{}{}
+			}
+		}
 		_q.Select(selectedFields...)
 	}
 	return nil

@@ -6,9 +6,11 @@ import (
 	"sync/atomic"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/graph/generated"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -18,12 +20,16 @@ import (
 
 // admission lets in who is signed in, and gives his operation the rows he may
 // see under one version of the policy.
-type admission struct{ Config }
+type admission struct {
+	Config
+	fields usedFields
+}
 
 var _ interface {
 	graphql.OperationParameterMutator
 	graphql.OperationContextMutator
 	graphql.OperationInterceptor
+	graphql.ResponseInterceptor
 } = admission{}
 
 // ExtensionName implements graphql.HandlerExtension.
@@ -54,8 +60,12 @@ func (a admission) InterceptOperation(ctx context.Context, next graphql.Operatio
 		a.Log.ErrorContext(ctx, "the policy could not be read", "error", err)
 		return graphql.OneShot(a.refusal(ctx, record.Refuse(lifecycle.AuthzUnavailable, "Access could not be decided; try again.")))
 	}
-	ctx = visible.With(pinned, a.Control.Rows(pinned, who))
-	ctx = ent.WithRecordHost(ctx, host(a))
+	rows := a.Control.Rows(pinned, who)
+	ctx = visible.With(pinned, rows)
+	if refused := a.refuseHidden(ctx, rows); refused != nil {
+		return graphql.OneShot(refused)
+	}
+	ctx = ent.WithRecordHost(ctx, host{a.Config})
 	return next(withShared(ctx))
 }
 
@@ -70,6 +80,8 @@ type shared struct {
 	mu       sync.Mutex
 	loads    map[any]*load
 	together map[*ent.AuditEvent]*events
+	// masked are the places in the answer where a value was withheld.
+	masked map[string]ast.Path
 	// busy says that a statement failed for want of a lock.
 	busy atomic.Bool
 }
@@ -77,7 +89,8 @@ type shared struct {
 type sharedKey struct{}
 
 func withShared(ctx context.Context) context.Context {
-	return context.WithValue(ctx, sharedKey{}, &shared{loads: map[any]*load{}, together: map[*ent.AuditEvent]*events{}})
+	s := &shared{loads: map[any]*load{}, together: map[*ent.AuditEvent]*events{}}
+	return generated.WithNote(context.WithValue(ctx, sharedKey{}, s), s.noteMasked)
 }
 
 // sharedOf is nil outside of operations.

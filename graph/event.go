@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"entgo.io/ent/dialect/sql"
 	"github.com/99designs/gqlgen/graphql"
 
 	"github.com/lethe-crm/lethe/ent"
@@ -15,6 +16,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/visible"
 )
 
 // erased is how a reason reads whose record was purged.
@@ -122,6 +124,8 @@ func eventType(e *ent.AuditEvent) *ent.RecordKind {
 type personal struct {
 	audit.Personal
 	erased bool
+	// hidden are the changes of fields that the reader may not see in the record.
+	hidden []bool
 }
 
 // personal opens what of an event is sealed, and that of all events read with it.
@@ -158,7 +162,58 @@ func (r *Resolver) open(ctx context.Context, rows []*ent.AuditEvent) (map[gid.ID
 			out[e.ID] = personal{Personal: p}
 		}
 	}
+	if err := r.hideFields(ctx, rows, out); err != nil {
+		return nil, err
+	}
 	return out, r.hideReferences(ctx, rows, out)
+}
+
+// hideFields takes out of changes the values of fields that are hidden from the caller in the record as it is now.
+// Of a record that is gone, every field that is hidden in some record is.
+func (r *Resolver) hideFields(ctx context.Context, rows []*ent.AuditEvent, opened map[gid.ID]personal) error {
+	byType := map[*ent.RecordType][]any{}
+	for _, e := range rows {
+		t := ent.RecordTypeNamed(deref(e.RecordType))
+		if t == nil || e.RecordID == nil || len(opened[e.ID].Changes) == 0 {
+			continue
+		}
+		if len(visible.MaskColumns(ctx, t.Name)) > 0 {
+			byType[t] = append(byType[t], *e.RecordID)
+		}
+	}
+	records := map[gid.ID]ent.Record{}
+	for t, ids := range byType {
+		// Whether or not the reader may read them: that he may read the event was decided before.
+		all := visible.With(ctx, visible.Tenant(actor.From(ctx).Tenant))
+		found, err := r.client(ctx).CollectRecords(all, t.Name, nil, append([]string{"id"}, visible.MaskColumns(ctx, t.Name)...), func(s *sql.Selector) {
+			s.Where(sql.In(s.C("id"), ids...))
+		})
+		if err != nil {
+			return fmt.Errorf("reading what decides about fields: %w", err)
+		}
+		for _, rec := range found {
+			records[rec.RecordID()] = rec
+		}
+	}
+	for _, e := range rows {
+		m := visible.MaskOf(ctx, deref(e.RecordType))
+		p := opened[e.ID]
+		if m == nil || len(p.Changes) == 0 || e.RecordID == nil {
+			continue
+		}
+		hidden := m.Names()
+		if len(m.Columns()) > 0 && records[*e.RecordID] != nil {
+			hidden = m.Hidden(records[*e.RecordID].Column)
+		}
+		p.hidden = make([]bool, len(p.Changes))
+		for i := range p.Changes {
+			if p.hidden[i] = hidden[p.Changes[i].Field]; p.hidden[i] {
+				p.Changes[i].Old, p.Changes[i].New = nil, nil
+			}
+		}
+		opened[e.ID] = p
+	}
+	return nil
 }
 
 // hideReferences takes out of changes the ids of records the caller may not
@@ -262,6 +317,11 @@ func (r *Resolver) eventChanges(ctx context.Context, e *ent.AuditEvent) ([]*mode
 	changes := make([]*model.FieldChange, len(p.Changes))
 	for i, c := range p.Changes {
 		changes[i] = &model.FieldChange{Field: c.Field}
+		if p.hidden != nil && p.hidden[i] {
+			noteElement(ctx, i, "old")
+			noteElement(ctx, i, "new")
+			continue
+		}
 		if changes[i].Old, err = encoded(c.Old); err != nil {
 			return nil, err
 		}

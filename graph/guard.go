@@ -77,10 +77,15 @@ func (c Config) couldEver(ctx context.Context, action authz.Action, object strin
 // logRefusal writes a REFUSED event, and answers its id: after the document's transaction, which is
 // rolled back, or at once where there is none.
 func (c Config) logRefusal(ctx context.Context, action authz.Action, object string) gid.ID {
+	return c.logRefusalAs(ctx, lifecycle.Forbidden, action, object)
+}
+
+// logRefusalAs is logRefusal with another code.
+func (c Config) logRefusalAs(ctx context.Context, code lifecycle.Code, action authz.Action, object string) gid.ID {
 	event := audit.Event{
 		ID:      gid.New(gid.Event),
 		Action:  strings.ToUpper(strings.ReplaceAll(string(action), ".", "_")),
-		Outcome: audit.Refused, Code: lifecycle.Forbidden,
+		Outcome: audit.Refused, Code: code,
 		PolicyVersion: c.Control.Version(ctx, actor.From(ctx).Tenant),
 	}
 	if ent.RecordTypeNamed(object) != nil {

@@ -61,7 +61,7 @@ func NewHandler(c Config) (http.Handler, error) {
 	srv.SetRecoverFunc(c.recovered)
 	srv.AddTransport(transport.POST{})
 	srv.AddTransport(transport.GET{})
-	srv.Use(admission{c}) // before all else: strangers learn nothing of the schema
+	srv.Use(admission{c, newUsedFields(schema.Schema())}) // before all else: strangers learn nothing of the schema
 	srv.Use(transport.NewLimiter(limits, cache))
 	srv.Use(&transport.OneOf{})
 	srv.Use(transport.Strict{})

@@ -12,11 +12,14 @@ import (
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/ent/operation"
+	"github.com/lethe-crm/lethe/graph/generated"
 	"github.com/lethe-crm/lethe/graph/model"
+	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/visible"
 )
 
 // canUndo reports whether the caller may take an operation back now.
@@ -133,7 +136,17 @@ func (r *Resolver) itemLabel(ctx context.Context, item *ent.OperationItem) (*str
 	if rec == nil {
 		return nil, err
 	}
+	if hides(ctx, rec, access.LabelField) {
+		generated.NoteMasked(ctx)
+		return nil, err
+	}
 	return rec.Label(), err
+}
+
+// hides reports whether a field of a record is hidden from the caller.
+func hides(ctx context.Context, r ent.Record, field string) bool {
+	m := visible.MaskOf(ctx, r.RecordType().Name)
+	return m != nil && m.Hidden(r.Column)[field]
 }
 
 // columns reads some columns of records the caller may read, in one statement
@@ -147,7 +160,8 @@ func (r *Resolver) columns(ctx context.Context, ids []gid.ID, columns func(*ent.
 	}
 	out := map[gid.ID]ent.Record{}
 	for t, ids := range byType {
-		rows, err := r.client(ctx).CollectRecords(ctx, t.Name, nil, append([]string{"id"}, columns(t)...), func(s *sql.Selector) {
+		names := append(append([]string{"id"}, columns(t)...), visible.MaskColumns(ctx, t.Name)...)
+		rows, err := r.client(ctx).CollectRecords(ctx, t.Name, nil, names, func(s *sql.Selector) {
 			s.Where(sql.In(s.C("id"), ids...))
 		})
 		if err != nil {
@@ -230,7 +244,7 @@ func (r *Resolver) itemBlockers(ctx context.Context, item *ent.OperationItem) ([
 			// What stood in the way was told to who asked; others may not be allowed to read it.
 			stored = record.Blocker{Code: stored.Code, Hidden: true}
 		}
-		if out[i], err = b.shown(item, stored); err != nil {
+		if out[i], err = b.shown(ctx, i, item, stored); err != nil {
 			return nil, err
 		}
 	}
@@ -313,7 +327,7 @@ func columnOf(t *ent.RecordType, field string) string {
 	return ""
 }
 
-func (b *blockers) shown(item *ent.OperationItem, s record.Blocker) (*model.Blocker, error) {
+func (b *blockers) shown(ctx context.Context, index int, item *ent.OperationItem, s record.Blocker) (*model.Blocker, error) {
 	out := &model.Blocker{Code: s.Code, Until: s.Until, Hidden: s.Hidden}
 	if t := ent.RecordTypeNamed(s.Type); t != nil {
 		kind := t.Kind()
@@ -355,6 +369,10 @@ func (b *blockers) shown(item *ent.OperationItem, s record.Blocker) (*model.Bloc
 		out.Operation, _ = b.operations[id].(*ent.Operation)
 	}
 	if own := b.own[item.RecordID]; own != nil && s.Code == lifecycle.UniqueConflict {
+		if hides(ctx, own, s.Field) {
+			noteElement(ctx, index, "value")
+			return out, nil
+		}
 		if value, ok := own.Column(columnOf(own.RecordType(), s.Field)).(string); ok {
 			out.Value = &value
 		}

@@ -100,7 +100,7 @@ func (r *Resolver) showBlockers(ctx context.Context, list []record.Blocked) ([]*
 	}
 	out := make([]*model.Blocker, len(list))
 	for i, b := range list {
-		if out[i], err = read.shown(with.rows[i], b.Blocker); err != nil {
+		if out[i], err = read.shown(ctx, i, with.rows[i], b.Blocker); err != nil {
 			return nil, err
 		}
 	}
@@ -124,6 +124,16 @@ func (r *Resolver) affectedUsers(ctx context.Context, p *record.Preview) ([]*ent
 		}
 	}
 	return users, nil
+}
+
+func brokenThreads(ctx context.Context, p *record.Preview) ([]*record.ThreadImpact, error) {
+	threads, err := p.BrokenThreads(ctx)
+	for i, t := range threads {
+		if t.Masked {
+			noteElement(ctx, i, "subject")
+		}
+	}
+	return threads, err
 }
 
 // reasonMessage is the code in words, where there is nothing more to say.

@@ -107,6 +107,10 @@ func (r *previewResolver) Blockers(ctx context.Context, obj *record.Preview) ([]
 	return r.showBlockers(ctx, obj.Blocked)
 }
 
+func (r *previewResolver) BrokenThreads(ctx context.Context, obj *record.Preview) ([]*record.ThreadImpact, error) {
+	return brokenThreads(ctx, obj)
+}
+
 func (r *previewResolver) AffectedUsers(ctx context.Context, obj *record.Preview) ([]*ent.User, error) {
 	return r.affectedUsers(ctx, obj)
 }

@@ -53,19 +53,20 @@ func (s *statements) take() []string {
 type policies struct {
 	mu    sync.Mutex
 	rules map[string][]casbin.Rule
+	edits uint64 // since the first version
 	fails error
 }
 
 func (p *policies) Head(context.Context, string) (uint64, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return 1, p.fails
+	return 1 + p.edits, p.fails
 }
 
 func (p *policies) Load(_ context.Context, tenant string) (uint64, []casbin.Rule, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return 1, p.rules[tenant], p.fails
+	return 1 + p.edits, p.rules[tenant], p.fails
 }
 
 // world is a tenant with a user of each role, another tenant beside it, and
@@ -78,6 +79,7 @@ type world struct {
 	records *record.Service
 	people  *identity.Service
 	policy  *policies
+	control *access.Control
 	handler http.Handler
 	sql     *statements
 	log     *logged
@@ -134,6 +136,7 @@ func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *w
 	w.NoError(err)
 	control, err := access.New(w.policy, func(string, uint64, []casbin.Finding, error) {})
 	w.NoError(err)
+	w.control = control
 	logger, log := slog.New(slog.NewTextHandler(w.log, nil)), audit.New(keys)
 	w.records, w.people = record.New(w.db, control, log, logger), identity.New(w.db, log, logger)
 	w.handler, err = graph.NewHandler(graph.Config{DB: w.db, Control: control, Records: w.records, People: w.people, Audit: log, Log: logger})
@@ -237,7 +240,8 @@ type answer struct {
 		Path       []any          `json:"path"`
 		Extensions map[string]any `json:"extensions"`
 	} `json:"errors"`
-	raw string
+	Extensions map[string]any `json:"extensions"`
+	raw        string
 }
 
 type vars map[string]any

@@ -95,6 +95,7 @@ func (t transactions) execute(ctx context.Context, next graphql.OperationHandler
 		}
 		if response != nil {
 			response.Data = json.RawMessage("null") // nothing of it has happened
+			delete(response.Extensions, "masked")
 		}
 		return response, sharedOf(ctx).busy.Load()
 	}

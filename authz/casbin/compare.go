@@ -154,7 +154,7 @@ func (c *Comparison) Changes() []Change {
 func (c *Comparison) gain(subject string, p persons, found func(*question) bool, others ...string) (Gain, bool) {
 	actions := append(authz.Actions(), c.vocabulary.Actions...)
 	for _, typ := range slices.Sorted(maps.Keys(c.vocabulary.Schema)) {
-		for _, field := range append([]string{""}, c.vocabulary.Fields[typ]...) {
+		for _, field := range append([]string{""}, c.fields(typ)...) {
 			for _, action := range actions {
 				conditions, differ := c.conditions(subject, typ, field, action, others)
 				if !differ {
@@ -170,6 +170,13 @@ func (c *Comparison) gain(subject string, p persons, found func(*question) bool,
 		}
 	}
 	return Gain{}, false
+}
+
+// fields are the fields of a type that rows of either policy name: all others are decided as the record is.
+func (c *Comparison) fields(typ string) []string {
+	names := slices.Concat(c.before.named[typ], c.after.named[typ])
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // conditions are those that decide, under either policy, what a subject and others may do; differ is false when

@@ -42,6 +42,9 @@ func (v Vocabulary) Lint(tenant string, rules []Rule) []Finding {
 		case r.V[5] != "any" && l.implies(r.V[2], &condition{op: opAny}, l.conditions[i], [2]string{"any", r.V[5]}):
 			warn("the condition holds for everyone and everything; any says so")
 		}
+		if l.showsInBin(i, bySubject[r.V[0]]) {
+			warn("the field still shows in records that are retired, if read_retired is allowed: * denies it everywhere")
+		}
 		for _, j := range bySubject[r.V[0]] {
 			if l.shadows(j, i) {
 				if r.V[4] == "allow" && rules[j].V[4] == "deny" {
@@ -62,6 +65,19 @@ type linter struct {
 	rules      []Rule
 	conditions []*condition
 	known      map[[3]string]bool
+}
+
+// showsInBin reports whether a row hides a field from readers of live records, and none of the subject's does so for
+// retired ones.
+func (l *linter) showsInBin(i int, subject []int) bool {
+	r := l.rules[i]
+	if parseObject(r.V[2]).field == "" || r.V[3] != string(authz.Read) || r.V[4] != "deny" {
+		return false
+	}
+	return !slices.ContainsFunc(subject, func(j int) bool {
+		other := l.rules[j]
+		return other.V[4] == "deny" && coversObject(other.V[2], r.V[2]) && coversAction(other.V[3], string(authz.ReadRetired))
+	})
 }
 
 // shadows reports whether row j leaves nothing to row i of the same subject. Of two that say the same the first

@@ -35,7 +35,7 @@ type Options struct {
 	OnLoad func(tenant string, version uint64, findings []Finding, err error)
 }
 
-// Plugin decides by the policies of a Source. It implements authz.Planner, Explainer, Versioned and Pinner.
+// Plugin decides by the policies of a Source. It implements authz.Planner, Explainer, Versioned, Pinner and FieldNamer.
 type Plugin struct {
 	source     Source
 	vocabulary Vocabulary
@@ -50,6 +50,7 @@ var _ interface {
 	authz.Explainer
 	authz.Versioned
 	authz.Pinner
+	authz.FieldNamer
 } = (*Plugin)(nil)
 
 // New returns a plugin. It loads each tenant's policy when it is first needed.
@@ -226,6 +227,15 @@ func (p *Plugin) Explain(ctx context.Context, r authz.Request) ([]authz.Reason, 
 		out = []authz.Reason{{Plugin: name, Code: authz.CodeNoMatchingRule, Version: s.version}}
 	}
 	return out, nil
+}
+
+// FieldNames implements authz.FieldNamer.
+func (p *Plugin) FieldNames(ctx context.Context, tenant, typ string) ([]string, error) {
+	s, err := p.usable(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	return s.named[typ], nil
 }
 
 // Version implements authz.Versioned. It does not load anything.

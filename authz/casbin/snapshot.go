@@ -20,6 +20,7 @@ type snapshot struct {
 	rules    []Rule
 	types    numbers[string]
 	fields   numbers[object]
+	named    map[string][]string // type: the fields of it that rules name
 	actions  numbers[string]
 	entries  map[entryKey]*entry
 	parents  map[string][]string // subject or role: the roles it is given
@@ -100,7 +101,7 @@ type grant struct {
 // of which it follows the first maxDepth links. Rows with a condition that cannot be read have to be refused before.
 func compile(version uint64, rules []Rule, schema Schema) (*snapshot, error) {
 	s := &snapshot{
-		version: version, schema: schema, rules: rules, types: numbers[string]{}, fields: numbers[object]{}, actions: numbers[string]{},
+		version: version, schema: schema, rules: rules, types: numbers[string]{}, fields: numbers[object]{}, named: map[string][]string{}, actions: numbers[string]{},
 		entries: map[entryKey]*entry{}, parents: map[string][]string{}, closures: map[string][]uint32{}, users: map[string][]uint32{},
 		silent: []authz.Reason{{Plugin: name, Code: authz.CodeNoMatchingRule, Version: version}},
 		spoken: make([]atomic.Pointer[[]authz.Reason], len(rules)),
@@ -139,6 +140,9 @@ func compile(version uint64, rules []Rule, schema Schema) (*snapshot, error) {
 		} else {
 			e.allow.list = append(e.allow.list, g)
 		}
+	}
+	for o := range s.fields {
+		s.named[o.typ] = append(s.named[o.typ], o.field)
 	}
 	for _, e := range s.entries {
 		e.allow.sort()

@@ -8,16 +8,18 @@ import (
 
 	"entgo.io/contrib/entgql"
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/ast"
+
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
-	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/lethe-crm/lethe/internal/visible"
 )
 
 // directAccessChange are the selected fields of a AccessChange, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directAccessChange(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directAccessChange(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, accessChangeImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -66,7 +68,7 @@ func (ec *executionContext) writeAccessChange(w io.Writer, fields []directField,
 }
 
 // directAccessExplanation are the selected fields of a AccessExplanation, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directAccessExplanation(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directAccessExplanation(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, accessExplanationImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -87,7 +89,7 @@ func (ec *executionContext) directAccessExplanation(sel ast.SelectionSet) []dire
 			d.index = 7
 		case "reasons":
 			d.index = 8
-			d.below = ec.directAccessReason(f.Selections)
+			d.below = ec.directAccessReason(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -129,7 +131,7 @@ func (ec *executionContext) writeAccessExplanation(w io.Writer, fields []directF
 }
 
 // directAccessMatrixEntry are the selected fields of a AccessMatrixEntry, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directAccessMatrixEntry(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directAccessMatrixEntry(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, accessMatrixEntryImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -174,7 +176,7 @@ func (ec *executionContext) writeAccessMatrixEntry(w io.Writer, fields []directF
 }
 
 // directAccessReason are the selected fields of a AccessReason, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directAccessReason(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directAccessReason(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, accessReasonImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -219,7 +221,7 @@ func (ec *executionContext) writeAccessReason(w io.Writer, fields []directField,
 }
 
 // directAccessReviewEntry are the selected fields of a AccessReviewEntry, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directAccessReviewEntry(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directAccessReviewEntry(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, accessReviewEntryImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -268,7 +270,7 @@ func (ec *executionContext) writeAccessReviewEntry(w io.Writer, fields []directF
 }
 
 // directActor are the selected fields of a Actor, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directActor(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directActor(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, actorImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -277,7 +279,7 @@ func (ec *executionContext) directActor(sel ast.SelectionSet) []directField {
 			d.index = 1
 		case "user":
 			d.index = 2
-			d.below = ec.directUser(f.Selections)
+			d.below = ec.directUser(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -307,7 +309,10 @@ func (ec *executionContext) writeActor(w io.Writer, fields []directField, obj *m
 }
 
 // directAttachment are the selected fields of a Attachment, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directAttachment(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directAttachment(ctx context.Context, sel ast.SelectionSet) []directField {
+	if visible.MaskOf(ctx, "Attachment") != nil {
+		return nil // which fields are hidden is said of each record, at its place in the answer
+	}
 	return ec.direct.fields(ec.OperationContext, sel, attachmentImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -400,24 +405,24 @@ func (ec *executionContext) writeAttachment(w io.Writer, fields []directField, o
 }
 
 // directAttachmentConnection are the selected fields of a AttachmentConnection, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directAttachmentConnection(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directAttachmentConnection(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, attachmentConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "edges":
 			d.index = 1
-			d.below = ec.directAttachmentEdge(f.Selections)
+			d.below = ec.directAttachmentEdge(ctx, f.Selections)
 			return d.below != nil
 		case "pageInfo":
 			d.index = 2
-			d.below = ec.directPageInfo(f.Selections)
+			d.below = ec.directPageInfo(ctx, f.Selections)
 			return d.below != nil
 		case "totalCount":
 			d.index = 3
 		case "nodes":
 			d.index = 4
-			d.below = ec.directAttachment(f.Selections)
+			d.below = ec.directAttachment(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -451,14 +456,14 @@ func (ec *executionContext) writeAttachmentConnection(w io.Writer, fields []dire
 }
 
 // directAttachmentEdge are the selected fields of a AttachmentEdge, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directAttachmentEdge(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directAttachmentEdge(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, attachmentEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "node":
 			d.index = 1
-			d.below = ec.directAttachment(f.Selections)
+			d.below = ec.directAttachment(ctx, f.Selections)
 			return d.below != nil
 		case "cursor":
 			d.index = 2
@@ -490,14 +495,14 @@ func (ec *executionContext) writeAttachmentEdge(w io.Writer, fields []directFiel
 }
 
 // directAttachmentPayload are the selected fields of a AttachmentPayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directAttachmentPayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directAttachmentPayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, attachmentPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "attachment":
 			d.index = 1
-			d.below = ec.directAttachment(f.Selections)
+			d.below = ec.directAttachment(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -525,7 +530,7 @@ func (ec *executionContext) writeAttachmentPayload(w io.Writer, fields []directF
 }
 
 // directAuditEvent are the selected fields of a AuditEvent, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directAuditEvent(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directAuditEvent(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, auditEventImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -602,24 +607,24 @@ func (ec *executionContext) writeAuditEvent(w io.Writer, fields []directField, o
 }
 
 // directAuditEventConnection are the selected fields of a AuditEventConnection, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directAuditEventConnection(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directAuditEventConnection(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, auditEventConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "edges":
 			d.index = 1
-			d.below = ec.directAuditEventEdge(f.Selections)
+			d.below = ec.directAuditEventEdge(ctx, f.Selections)
 			return d.below != nil
 		case "pageInfo":
 			d.index = 2
-			d.below = ec.directPageInfo(f.Selections)
+			d.below = ec.directPageInfo(ctx, f.Selections)
 			return d.below != nil
 		case "totalCount":
 			d.index = 3
 		case "nodes":
 			d.index = 4
-			d.below = ec.directAuditEvent(f.Selections)
+			d.below = ec.directAuditEvent(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -653,14 +658,14 @@ func (ec *executionContext) writeAuditEventConnection(w io.Writer, fields []dire
 }
 
 // directAuditEventEdge are the selected fields of a AuditEventEdge, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directAuditEventEdge(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directAuditEventEdge(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, auditEventEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "node":
 			d.index = 1
-			d.below = ec.directAuditEvent(f.Selections)
+			d.below = ec.directAuditEvent(ctx, f.Selections)
 			return d.below != nil
 		case "cursor":
 			d.index = 2
@@ -692,7 +697,7 @@ func (ec *executionContext) writeAuditEventEdge(w io.Writer, fields []directFiel
 }
 
 // directBlocker are the selected fields of a Blocker, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directBlocker(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directBlocker(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, blockerImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -713,7 +718,7 @@ func (ec *executionContext) directBlocker(sel ast.SelectionSet) []directField {
 			d.index = 7
 		case "operation":
 			d.index = 8
-			d.below = ec.directOperation(f.Selections)
+			d.below = ec.directOperation(ctx, f.Selections)
 			return d.below != nil
 		case "until":
 			d.index = 9
@@ -767,7 +772,10 @@ func (ec *executionContext) writeBlocker(w io.Writer, fields []directField, obj 
 }
 
 // directCall are the selected fields of a Call, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directCall(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directCall(ctx context.Context, sel ast.SelectionSet) []directField {
+	if visible.MaskOf(ctx, "Call") != nil {
+		return nil // which fields are hidden is said of each record, at its place in the answer
+	}
 	return ec.direct.fields(ec.OperationContext, sel, callImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -872,24 +880,24 @@ func (ec *executionContext) writeCall(w io.Writer, fields []directField, obj *en
 }
 
 // directCallConnection are the selected fields of a CallConnection, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directCallConnection(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directCallConnection(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, callConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "edges":
 			d.index = 1
-			d.below = ec.directCallEdge(f.Selections)
+			d.below = ec.directCallEdge(ctx, f.Selections)
 			return d.below != nil
 		case "pageInfo":
 			d.index = 2
-			d.below = ec.directPageInfo(f.Selections)
+			d.below = ec.directPageInfo(ctx, f.Selections)
 			return d.below != nil
 		case "totalCount":
 			d.index = 3
 		case "nodes":
 			d.index = 4
-			d.below = ec.directCall(f.Selections)
+			d.below = ec.directCall(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -923,14 +931,14 @@ func (ec *executionContext) writeCallConnection(w io.Writer, fields []directFiel
 }
 
 // directCallEdge are the selected fields of a CallEdge, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directCallEdge(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directCallEdge(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, callEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "node":
 			d.index = 1
-			d.below = ec.directCall(f.Selections)
+			d.below = ec.directCall(ctx, f.Selections)
 			return d.below != nil
 		case "cursor":
 			d.index = 2
@@ -962,14 +970,14 @@ func (ec *executionContext) writeCallEdge(w io.Writer, fields []directField, obj
 }
 
 // directCallPayload are the selected fields of a CallPayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directCallPayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directCallPayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, callPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "call":
 			d.index = 1
-			d.below = ec.directCall(f.Selections)
+			d.below = ec.directCall(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -997,18 +1005,18 @@ func (ec *executionContext) writeCallPayload(w io.Writer, fields []directField, 
 }
 
 // directCommunicationConnection are the selected fields of a CommunicationConnection, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directCommunicationConnection(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directCommunicationConnection(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, communicationConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "edges":
 			d.index = 1
-			d.below = ec.directCommunicationEdge(f.Selections)
+			d.below = ec.directCommunicationEdge(ctx, f.Selections)
 			return d.below != nil
 		case "pageInfo":
 			d.index = 2
-			d.below = ec.directPageInfo(f.Selections)
+			d.below = ec.directPageInfo(ctx, f.Selections)
 			return d.below != nil
 		case "totalCount":
 			d.index = 3
@@ -1042,7 +1050,7 @@ func (ec *executionContext) writeCommunicationConnection(w io.Writer, fields []d
 }
 
 // directCommunicationEdge are the selected fields of a CommunicationEdge, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directCommunicationEdge(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directCommunicationEdge(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, communicationEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -1075,7 +1083,10 @@ func (ec *executionContext) writeCommunicationEdge(w io.Writer, fields []directF
 }
 
 // directContact are the selected fields of a Contact, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directContact(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directContact(ctx context.Context, sel ast.SelectionSet) []directField {
+	if visible.MaskOf(ctx, "Contact") != nil {
+		return nil // which fields are hidden is said of each record, at its place in the answer
+	}
 	return ec.direct.fields(ec.OperationContext, sel, contactImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -1168,24 +1179,24 @@ func (ec *executionContext) writeContact(w io.Writer, fields []directField, obj 
 }
 
 // directContactConnection are the selected fields of a ContactConnection, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directContactConnection(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directContactConnection(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, contactConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "edges":
 			d.index = 1
-			d.below = ec.directContactEdge(f.Selections)
+			d.below = ec.directContactEdge(ctx, f.Selections)
 			return d.below != nil
 		case "pageInfo":
 			d.index = 2
-			d.below = ec.directPageInfo(f.Selections)
+			d.below = ec.directPageInfo(ctx, f.Selections)
 			return d.below != nil
 		case "totalCount":
 			d.index = 3
 		case "nodes":
 			d.index = 4
-			d.below = ec.directContact(f.Selections)
+			d.below = ec.directContact(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -1219,14 +1230,14 @@ func (ec *executionContext) writeContactConnection(w io.Writer, fields []directF
 }
 
 // directContactEdge are the selected fields of a ContactEdge, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directContactEdge(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directContactEdge(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, contactEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "node":
 			d.index = 1
-			d.below = ec.directContact(f.Selections)
+			d.below = ec.directContact(ctx, f.Selections)
 			return d.below != nil
 		case "cursor":
 			d.index = 2
@@ -1258,14 +1269,14 @@ func (ec *executionContext) writeContactEdge(w io.Writer, fields []directField, 
 }
 
 // directContactPayload are the selected fields of a ContactPayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directContactPayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directContactPayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, contactPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "contact":
 			d.index = 1
-			d.below = ec.directContact(f.Selections)
+			d.below = ec.directContact(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -1293,7 +1304,7 @@ func (ec *executionContext) writeContactPayload(w io.Writer, fields []directFiel
 }
 
 // directCreateSignInLinkPayload are the selected fields of a CreateSignInLinkPayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directCreateSignInLinkPayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directCreateSignInLinkPayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, createSignInLinkPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -1334,7 +1345,7 @@ func (ec *executionContext) writeCreateSignInLinkPayload(w io.Writer, fields []d
 }
 
 // directCreateTokenPayload are the selected fields of a CreateTokenPayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directCreateTokenPayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directCreateTokenPayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, createTokenPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -1375,7 +1386,10 @@ func (ec *executionContext) writeCreateTokenPayload(w io.Writer, fields []direct
 }
 
 // directCustomer are the selected fields of a Customer, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directCustomer(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directCustomer(ctx context.Context, sel ast.SelectionSet) []directField {
+	if visible.MaskOf(ctx, "Customer") != nil {
+		return nil // which fields are hidden is said of each record, at its place in the answer
+	}
 	return ec.direct.fields(ec.OperationContext, sel, customerImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -1488,24 +1502,24 @@ func (ec *executionContext) writeCustomer(w io.Writer, fields []directField, obj
 }
 
 // directCustomerConnection are the selected fields of a CustomerConnection, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directCustomerConnection(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directCustomerConnection(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, customerConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "edges":
 			d.index = 1
-			d.below = ec.directCustomerEdge(f.Selections)
+			d.below = ec.directCustomerEdge(ctx, f.Selections)
 			return d.below != nil
 		case "pageInfo":
 			d.index = 2
-			d.below = ec.directPageInfo(f.Selections)
+			d.below = ec.directPageInfo(ctx, f.Selections)
 			return d.below != nil
 		case "totalCount":
 			d.index = 3
 		case "nodes":
 			d.index = 4
-			d.below = ec.directCustomer(f.Selections)
+			d.below = ec.directCustomer(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -1539,14 +1553,14 @@ func (ec *executionContext) writeCustomerConnection(w io.Writer, fields []direct
 }
 
 // directCustomerEdge are the selected fields of a CustomerEdge, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directCustomerEdge(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directCustomerEdge(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, customerEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "node":
 			d.index = 1
-			d.below = ec.directCustomer(f.Selections)
+			d.below = ec.directCustomer(ctx, f.Selections)
 			return d.below != nil
 		case "cursor":
 			d.index = 2
@@ -1578,14 +1592,14 @@ func (ec *executionContext) writeCustomerEdge(w io.Writer, fields []directField,
 }
 
 // directCustomerPayload are the selected fields of a CustomerPayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directCustomerPayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directCustomerPayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, customerPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "customer":
 			d.index = 1
-			d.below = ec.directCustomer(f.Selections)
+			d.below = ec.directCustomer(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -1613,7 +1627,10 @@ func (ec *executionContext) writeCustomerPayload(w io.Writer, fields []directFie
 }
 
 // directDeal are the selected fields of a Deal, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directDeal(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directDeal(ctx context.Context, sel ast.SelectionSet) []directField {
+	if visible.MaskOf(ctx, "Deal") != nil {
+		return nil // which fields are hidden is said of each record, at its place in the answer
+	}
 	return ec.direct.fields(ec.OperationContext, sel, dealImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -1714,24 +1731,24 @@ func (ec *executionContext) writeDeal(w io.Writer, fields []directField, obj *en
 }
 
 // directDealConnection are the selected fields of a DealConnection, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directDealConnection(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directDealConnection(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, dealConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "edges":
 			d.index = 1
-			d.below = ec.directDealEdge(f.Selections)
+			d.below = ec.directDealEdge(ctx, f.Selections)
 			return d.below != nil
 		case "pageInfo":
 			d.index = 2
-			d.below = ec.directPageInfo(f.Selections)
+			d.below = ec.directPageInfo(ctx, f.Selections)
 			return d.below != nil
 		case "totalCount":
 			d.index = 3
 		case "nodes":
 			d.index = 4
-			d.below = ec.directDeal(f.Selections)
+			d.below = ec.directDeal(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -1765,14 +1782,14 @@ func (ec *executionContext) writeDealConnection(w io.Writer, fields []directFiel
 }
 
 // directDealEdge are the selected fields of a DealEdge, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directDealEdge(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directDealEdge(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, dealEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "node":
 			d.index = 1
-			d.below = ec.directDeal(f.Selections)
+			d.below = ec.directDeal(ctx, f.Selections)
 			return d.below != nil
 		case "cursor":
 			d.index = 2
@@ -1804,14 +1821,14 @@ func (ec *executionContext) writeDealEdge(w io.Writer, fields []directField, obj
 }
 
 // directDealPayload are the selected fields of a DealPayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directDealPayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directDealPayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, dealPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "deal":
 			d.index = 1
-			d.below = ec.directDeal(f.Selections)
+			d.below = ec.directDeal(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -1839,7 +1856,7 @@ func (ec *executionContext) writeDealPayload(w io.Writer, fields []directField, 
 }
 
 // directDecisionFlip are the selected fields of a DecisionFlip, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directDecisionFlip(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directDecisionFlip(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, decisionFlipImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -1892,7 +1909,7 @@ func (ec *executionContext) writeDecisionFlip(w io.Writer, fields []directField,
 }
 
 // directDeletePolicyTestPayload are the selected fields of a DeletePolicyTestPayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directDeletePolicyTestPayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directDeletePolicyTestPayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, deletePolicyTestPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -1925,7 +1942,7 @@ func (ec *executionContext) writeDeletePolicyTestPayload(w io.Writer, fields []d
 }
 
 // directFieldChange are the selected fields of a FieldChange, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directFieldChange(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directFieldChange(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, fieldChangeImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -1966,7 +1983,10 @@ func (ec *executionContext) writeFieldChange(w io.Writer, fields []directField, 
 }
 
 // directMessage are the selected fields of a Message, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directMessage(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directMessage(ctx context.Context, sel ast.SelectionSet) []directField {
+	if visible.MaskOf(ctx, "Message") != nil {
+		return nil // which fields are hidden is said of each record, at its place in the answer
+	}
 	return ec.direct.fields(ec.OperationContext, sel, messageImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -2083,24 +2103,24 @@ func (ec *executionContext) writeMessage(w io.Writer, fields []directField, obj 
 }
 
 // directMessageConnection are the selected fields of a MessageConnection, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directMessageConnection(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directMessageConnection(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, messageConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "edges":
 			d.index = 1
-			d.below = ec.directMessageEdge(f.Selections)
+			d.below = ec.directMessageEdge(ctx, f.Selections)
 			return d.below != nil
 		case "pageInfo":
 			d.index = 2
-			d.below = ec.directPageInfo(f.Selections)
+			d.below = ec.directPageInfo(ctx, f.Selections)
 			return d.below != nil
 		case "totalCount":
 			d.index = 3
 		case "nodes":
 			d.index = 4
-			d.below = ec.directMessage(f.Selections)
+			d.below = ec.directMessage(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -2134,14 +2154,14 @@ func (ec *executionContext) writeMessageConnection(w io.Writer, fields []directF
 }
 
 // directMessageEdge are the selected fields of a MessageEdge, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directMessageEdge(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directMessageEdge(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, messageEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "node":
 			d.index = 1
-			d.below = ec.directMessage(f.Selections)
+			d.below = ec.directMessage(ctx, f.Selections)
 			return d.below != nil
 		case "cursor":
 			d.index = 2
@@ -2173,14 +2193,14 @@ func (ec *executionContext) writeMessageEdge(w io.Writer, fields []directField, 
 }
 
 // directMessagePayload are the selected fields of a MessagePayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directMessagePayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directMessagePayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, messagePayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "message":
 			d.index = 1
-			d.below = ec.directMessage(f.Selections)
+			d.below = ec.directMessage(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -2208,7 +2228,10 @@ func (ec *executionContext) writeMessagePayload(w io.Writer, fields []directFiel
 }
 
 // directNote are the selected fields of a Note, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directNote(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directNote(ctx context.Context, sel ast.SelectionSet) []directField {
+	if visible.MaskOf(ctx, "Note") != nil {
+		return nil // which fields are hidden is said of each record, at its place in the answer
+	}
 	return ec.direct.fields(ec.OperationContext, sel, noteImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -2297,24 +2320,24 @@ func (ec *executionContext) writeNote(w io.Writer, fields []directField, obj *en
 }
 
 // directNoteConnection are the selected fields of a NoteConnection, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directNoteConnection(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directNoteConnection(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, noteConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "edges":
 			d.index = 1
-			d.below = ec.directNoteEdge(f.Selections)
+			d.below = ec.directNoteEdge(ctx, f.Selections)
 			return d.below != nil
 		case "pageInfo":
 			d.index = 2
-			d.below = ec.directPageInfo(f.Selections)
+			d.below = ec.directPageInfo(ctx, f.Selections)
 			return d.below != nil
 		case "totalCount":
 			d.index = 3
 		case "nodes":
 			d.index = 4
-			d.below = ec.directNote(f.Selections)
+			d.below = ec.directNote(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -2348,14 +2371,14 @@ func (ec *executionContext) writeNoteConnection(w io.Writer, fields []directFiel
 }
 
 // directNoteEdge are the selected fields of a NoteEdge, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directNoteEdge(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directNoteEdge(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, noteEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "node":
 			d.index = 1
-			d.below = ec.directNote(f.Selections)
+			d.below = ec.directNote(ctx, f.Selections)
 			return d.below != nil
 		case "cursor":
 			d.index = 2
@@ -2387,14 +2410,14 @@ func (ec *executionContext) writeNoteEdge(w io.Writer, fields []directField, obj
 }
 
 // directNotePayload are the selected fields of a NotePayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directNotePayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directNotePayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, notePayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "note":
 			d.index = 1
-			d.below = ec.directNote(f.Selections)
+			d.below = ec.directNote(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -2422,7 +2445,7 @@ func (ec *executionContext) writeNotePayload(w io.Writer, fields []directField, 
 }
 
 // directOperation are the selected fields of a Operation, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directOperation(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directOperation(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, operationImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -2507,24 +2530,24 @@ func (ec *executionContext) writeOperation(w io.Writer, fields []directField, ob
 }
 
 // directOperationConnection are the selected fields of a OperationConnection, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directOperationConnection(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directOperationConnection(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, operationConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "edges":
 			d.index = 1
-			d.below = ec.directOperationEdge(f.Selections)
+			d.below = ec.directOperationEdge(ctx, f.Selections)
 			return d.below != nil
 		case "pageInfo":
 			d.index = 2
-			d.below = ec.directPageInfo(f.Selections)
+			d.below = ec.directPageInfo(ctx, f.Selections)
 			return d.below != nil
 		case "totalCount":
 			d.index = 3
 		case "nodes":
 			d.index = 4
-			d.below = ec.directOperation(f.Selections)
+			d.below = ec.directOperation(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -2558,14 +2581,14 @@ func (ec *executionContext) writeOperationConnection(w io.Writer, fields []direc
 }
 
 // directOperationEdge are the selected fields of a OperationEdge, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directOperationEdge(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directOperationEdge(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, operationEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "node":
 			d.index = 1
-			d.below = ec.directOperation(f.Selections)
+			d.below = ec.directOperation(ctx, f.Selections)
 			return d.below != nil
 		case "cursor":
 			d.index = 2
@@ -2597,7 +2620,7 @@ func (ec *executionContext) writeOperationEdge(w io.Writer, fields []directField
 }
 
 // directOperationItem are the selected fields of a OperationItem, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directOperationItem(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directOperationItem(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, operationItemImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -2650,24 +2673,24 @@ func (ec *executionContext) writeOperationItem(w io.Writer, fields []directField
 }
 
 // directOperationItemConnection are the selected fields of a OperationItemConnection, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directOperationItemConnection(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directOperationItemConnection(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, operationItemConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "edges":
 			d.index = 1
-			d.below = ec.directOperationItemEdge(f.Selections)
+			d.below = ec.directOperationItemEdge(ctx, f.Selections)
 			return d.below != nil
 		case "pageInfo":
 			d.index = 2
-			d.below = ec.directPageInfo(f.Selections)
+			d.below = ec.directPageInfo(ctx, f.Selections)
 			return d.below != nil
 		case "totalCount":
 			d.index = 3
 		case "nodes":
 			d.index = 4
-			d.below = ec.directOperationItem(f.Selections)
+			d.below = ec.directOperationItem(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -2701,14 +2724,14 @@ func (ec *executionContext) writeOperationItemConnection(w io.Writer, fields []d
 }
 
 // directOperationItemEdge are the selected fields of a OperationItemEdge, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directOperationItemEdge(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directOperationItemEdge(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, operationItemEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "node":
 			d.index = 1
-			d.below = ec.directOperationItem(f.Selections)
+			d.below = ec.directOperationItem(ctx, f.Selections)
 			return d.below != nil
 		case "cursor":
 			d.index = 2
@@ -2740,14 +2763,14 @@ func (ec *executionContext) writeOperationItemEdge(w io.Writer, fields []directF
 }
 
 // directOperationPayload are the selected fields of a OperationPayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directOperationPayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directOperationPayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, operationPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "operation":
 			d.index = 1
-			d.below = ec.directOperation(f.Selections)
+			d.below = ec.directOperation(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -2775,7 +2798,7 @@ func (ec *executionContext) writeOperationPayload(w io.Writer, fields []directFi
 }
 
 // directPageInfo are the selected fields of a PageInfo, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directPageInfo(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directPageInfo(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, pageInfoImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -2820,7 +2843,7 @@ func (ec *executionContext) writePageInfo(w io.Writer, fields []directField, obj
 }
 
 // directPolicy are the selected fields of a Policy, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directPolicy(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directPolicy(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, policyImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -2853,7 +2876,7 @@ func (ec *executionContext) writePolicy(w io.Writer, fields []directField, obj *
 }
 
 // directPolicyDiff are the selected fields of a PolicyDiff, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directPolicyDiff(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directPolicyDiff(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, policyDiffImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -2864,19 +2887,19 @@ func (ec *executionContext) directPolicyDiff(sel ast.SelectionSet) []directField
 			d.index = 2
 		case "added":
 			d.index = 3
-			d.below = ec.directPolicyRow(f.Selections)
+			d.below = ec.directPolicyRow(ctx, f.Selections)
 			return d.below != nil
 		case "removed":
 			d.index = 4
-			d.below = ec.directPolicyRow(f.Selections)
+			d.below = ec.directPolicyRow(ctx, f.Selections)
 			return d.below != nil
 		case "addedDuties":
 			d.index = 5
-			d.below = ec.directSeparationOfDuty(f.Selections)
+			d.below = ec.directSeparationOfDuty(ctx, f.Selections)
 			return d.below != nil
 		case "removedDuties":
 			d.index = 6
-			d.below = ec.directSeparationOfDuty(f.Selections)
+			d.below = ec.directSeparationOfDuty(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -2914,7 +2937,7 @@ func (ec *executionContext) writePolicyDiff(w io.Writer, fields []directField, o
 }
 
 // directPolicyFinding are the selected fields of a PolicyFinding, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directPolicyFinding(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directPolicyFinding(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, policyFindingImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -2959,7 +2982,7 @@ func (ec *executionContext) writePolicyFinding(w io.Writer, fields []directField
 }
 
 // directPolicyJudgement are the selected fields of a PolicyJudgement, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directPolicyJudgement(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directPolicyJudgement(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, policyJudgementImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -2968,7 +2991,7 @@ func (ec *executionContext) directPolicyJudgement(sel ast.SelectionSet) []direct
 			d.index = 1
 		case "findings":
 			d.index = 2
-			d.below = ec.directPolicyFinding(f.Selections)
+			d.below = ec.directPolicyFinding(ctx, f.Selections)
 			return d.below != nil
 		case "refusal":
 			d.index = 3
@@ -2976,7 +2999,7 @@ func (ec *executionContext) directPolicyJudgement(sel ast.SelectionSet) []direct
 			d.index = 4
 		case "failedTests":
 			d.index = 5
-			d.below = ec.directPolicyTestCase(f.Selections)
+			d.below = ec.directPolicyTestCase(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -3012,14 +3035,14 @@ func (ec *executionContext) writePolicyJudgement(w io.Writer, fields []directFie
 }
 
 // directPolicyPayload are the selected fields of a PolicyPayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directPolicyPayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directPolicyPayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, policyPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "policy":
 			d.index = 1
-			d.below = ec.directPolicy(f.Selections)
+			d.below = ec.directPolicy(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -3047,18 +3070,18 @@ func (ec *executionContext) writePolicyPayload(w io.Writer, fields []directField
 }
 
 // directPolicyPreview are the selected fields of a PolicyPreview, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directPolicyPreview(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directPolicyPreview(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, policyPreviewImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "judgement":
 			d.index = 1
-			d.below = ec.directPolicyJudgement(f.Selections)
+			d.below = ec.directPolicyJudgement(ctx, f.Selections)
 			return d.below != nil
 		case "changes":
 			d.index = 2
-			d.below = ec.directAccessChange(f.Selections)
+			d.below = ec.directAccessChange(ctx, f.Selections)
 			return d.below != nil
 		case "totalChanges":
 			d.index = 3
@@ -3066,7 +3089,7 @@ func (ec *executionContext) directPolicyPreview(sel ast.SelectionSet) []directFi
 			d.index = 4
 		case "flips":
 			d.index = 5
-			d.below = ec.directDecisionFlip(f.Selections)
+			d.below = ec.directDecisionFlip(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -3102,7 +3125,7 @@ func (ec *executionContext) writePolicyPreview(w io.Writer, fields []directField
 }
 
 // directPolicyRevision are the selected fields of a PolicyRevision, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directPolicyRevision(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directPolicyRevision(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, policyRevisionImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -3151,24 +3174,24 @@ func (ec *executionContext) writePolicyRevision(w io.Writer, fields []directFiel
 }
 
 // directPolicyRevisionConnection are the selected fields of a PolicyRevisionConnection, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directPolicyRevisionConnection(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directPolicyRevisionConnection(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, policyRevisionConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "edges":
 			d.index = 1
-			d.below = ec.directPolicyRevisionEdge(f.Selections)
+			d.below = ec.directPolicyRevisionEdge(ctx, f.Selections)
 			return d.below != nil
 		case "pageInfo":
 			d.index = 2
-			d.below = ec.directPageInfo(f.Selections)
+			d.below = ec.directPageInfo(ctx, f.Selections)
 			return d.below != nil
 		case "totalCount":
 			d.index = 3
 		case "nodes":
 			d.index = 4
-			d.below = ec.directPolicyRevision(f.Selections)
+			d.below = ec.directPolicyRevision(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -3202,14 +3225,14 @@ func (ec *executionContext) writePolicyRevisionConnection(w io.Writer, fields []
 }
 
 // directPolicyRevisionEdge are the selected fields of a PolicyRevisionEdge, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directPolicyRevisionEdge(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directPolicyRevisionEdge(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, policyRevisionEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "node":
 			d.index = 1
-			d.below = ec.directPolicyRevision(f.Selections)
+			d.below = ec.directPolicyRevision(ctx, f.Selections)
 			return d.below != nil
 		case "cursor":
 			d.index = 2
@@ -3241,7 +3264,7 @@ func (ec *executionContext) writePolicyRevisionEdge(w io.Writer, fields []direct
 }
 
 // directPolicyRow are the selected fields of a PolicyRow, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directPolicyRow(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directPolicyRow(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, policyRowImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -3302,7 +3325,7 @@ func (ec *executionContext) writePolicyRow(w io.Writer, fields []directField, ob
 }
 
 // directPolicyTestCase are the selected fields of a PolicyTestCase, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directPolicyTestCase(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directPolicyTestCase(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, policyTestCaseImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -3359,14 +3382,14 @@ func (ec *executionContext) writePolicyTestCase(w io.Writer, fields []directFiel
 }
 
 // directPolicyTestPayload are the selected fields of a PolicyTestPayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directPolicyTestPayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directPolicyTestPayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, policyTestPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "test":
 			d.index = 1
-			d.below = ec.directPolicyTestCase(f.Selections)
+			d.below = ec.directPolicyTestCase(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -3394,7 +3417,7 @@ func (ec *executionContext) writePolicyTestPayload(w io.Writer, fields []directF
 }
 
 // directPreview are the selected fields of a Preview, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directPreview(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directPreview(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, previewImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -3439,7 +3462,7 @@ func (ec *executionContext) writePreview(w io.Writer, fields []directField, obj 
 }
 
 // directReason are the selected fields of a Reason, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directReason(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directReason(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, reasonImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -3472,7 +3495,7 @@ func (ec *executionContext) writeReason(w io.Writer, fields []directField, obj *
 }
 
 // directRecipient are the selected fields of a Recipient, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directRecipient(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directRecipient(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, recipientImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -3517,18 +3540,18 @@ func (ec *executionContext) writeRecipient(w io.Writer, fields []directField, ob
 }
 
 // directRecordConnection are the selected fields of a RecordConnection, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directRecordConnection(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directRecordConnection(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, recordConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "edges":
 			d.index = 1
-			d.below = ec.directRecordEdge(f.Selections)
+			d.below = ec.directRecordEdge(ctx, f.Selections)
 			return d.below != nil
 		case "pageInfo":
 			d.index = 2
-			d.below = ec.directPageInfo(f.Selections)
+			d.below = ec.directPageInfo(ctx, f.Selections)
 			return d.below != nil
 		case "totalCount":
 			d.index = 3
@@ -3562,7 +3585,7 @@ func (ec *executionContext) writeRecordConnection(w io.Writer, fields []directFi
 }
 
 // directRecordEdge are the selected fields of a RecordEdge, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directRecordEdge(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directRecordEdge(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, recordEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -3595,7 +3618,7 @@ func (ec *executionContext) writeRecordEdge(w io.Writer, fields []directField, o
 }
 
 // directRecordRef are the selected fields of a RecordRef, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directRecordRef(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directRecordRef(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, recordRefImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -3636,7 +3659,7 @@ func (ec *executionContext) writeRecordRef(w io.Writer, fields []directField, ob
 }
 
 // directRevokePayload are the selected fields of a RevokePayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directRevokePayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directRevokePayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, revokePayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -3669,7 +3692,7 @@ func (ec *executionContext) writeRevokePayload(w io.Writer, fields []directField
 }
 
 // directSeparationOfDuty are the selected fields of a SeparationOfDuty, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directSeparationOfDuty(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directSeparationOfDuty(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, separationOfDutyImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -3702,7 +3725,10 @@ func (ec *executionContext) writeSeparationOfDuty(w io.Writer, fields []directFi
 }
 
 // directTask are the selected fields of a Task, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directTask(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directTask(ctx context.Context, sel ast.SelectionSet) []directField {
+	if visible.MaskOf(ctx, "Task") != nil {
+		return nil // which fields are hidden is said of each record, at its place in the answer
+	}
 	return ec.direct.fields(ec.OperationContext, sel, taskImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -3795,24 +3821,24 @@ func (ec *executionContext) writeTask(w io.Writer, fields []directField, obj *en
 }
 
 // directTaskConnection are the selected fields of a TaskConnection, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directTaskConnection(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directTaskConnection(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, taskConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "edges":
 			d.index = 1
-			d.below = ec.directTaskEdge(f.Selections)
+			d.below = ec.directTaskEdge(ctx, f.Selections)
 			return d.below != nil
 		case "pageInfo":
 			d.index = 2
-			d.below = ec.directPageInfo(f.Selections)
+			d.below = ec.directPageInfo(ctx, f.Selections)
 			return d.below != nil
 		case "totalCount":
 			d.index = 3
 		case "nodes":
 			d.index = 4
-			d.below = ec.directTask(f.Selections)
+			d.below = ec.directTask(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -3846,14 +3872,14 @@ func (ec *executionContext) writeTaskConnection(w io.Writer, fields []directFiel
 }
 
 // directTaskEdge are the selected fields of a TaskEdge, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directTaskEdge(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directTaskEdge(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, taskEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "node":
 			d.index = 1
-			d.below = ec.directTask(f.Selections)
+			d.below = ec.directTask(ctx, f.Selections)
 			return d.below != nil
 		case "cursor":
 			d.index = 2
@@ -3885,14 +3911,14 @@ func (ec *executionContext) writeTaskEdge(w io.Writer, fields []directField, obj
 }
 
 // directTaskPayload are the selected fields of a TaskPayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directTaskPayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directTaskPayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, taskPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "task":
 			d.index = 1
-			d.below = ec.directTask(f.Selections)
+			d.below = ec.directTask(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -3920,7 +3946,7 @@ func (ec *executionContext) writeTaskPayload(w io.Writer, fields []directField, 
 }
 
 // directTeam are the selected fields of a Team, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directTeam(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directTeam(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, teamImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -3957,14 +3983,14 @@ func (ec *executionContext) writeTeam(w io.Writer, fields []directField, obj *en
 }
 
 // directTeamPayload are the selected fields of a TeamPayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directTeamPayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directTeamPayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, teamPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "team":
 			d.index = 1
-			d.below = ec.directTeam(f.Selections)
+			d.below = ec.directTeam(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -3992,7 +4018,7 @@ func (ec *executionContext) writeTeamPayload(w io.Writer, fields []directField, 
 }
 
 // directThreadImpact are the selected fields of a ThreadImpact, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directThreadImpact(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directThreadImpact(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, threadImpactImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -4037,7 +4063,7 @@ func (ec *executionContext) writeThreadImpact(w io.Writer, fields []directField,
 }
 
 // directTypeCount are the selected fields of a TypeCount, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directTypeCount(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directTypeCount(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, typeCountImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -4078,7 +4104,7 @@ func (ec *executionContext) writeTypeCount(w io.Writer, fields []directField, ob
 }
 
 // directUser are the selected fields of a User, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directUser(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directUser(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, userImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
@@ -4127,14 +4153,14 @@ func (ec *executionContext) writeUser(w io.Writer, fields []directField, obj *en
 }
 
 // directUserPayload are the selected fields of a UserPayload, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directUserPayload(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directUserPayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, userPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "user":
 			d.index = 1
-			d.below = ec.directUser(f.Selections)
+			d.below = ec.directUser(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -4162,14 +4188,14 @@ func (ec *executionContext) writeUserPayload(w io.Writer, fields []directField, 
 }
 
 // directViewer are the selected fields of a Viewer, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directViewer(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directViewer(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, viewerImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "user":
 			d.index = 1
-			d.below = ec.directUser(f.Selections)
+			d.below = ec.directUser(ctx, f.Selections)
 			return d.below != nil
 		case "tenant":
 			d.index = 2
@@ -4201,14 +4227,14 @@ func (ec *executionContext) writeViewer(w io.Writer, fields []directField, obj *
 }
 
 // directWhoCan are the selected fields of a WhoCan, nil where one of them takes gqlgen's way.
-func (ec *executionContext) directWhoCan(sel ast.SelectionSet) []directField {
+func (ec *executionContext) directWhoCan(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, whoCanImplementors, func(f *graphql.CollectedField, d *directField) bool {
 		switch f.Name {
 		case "__typename":
 			d.index = 0
 		case "users":
 			d.index = 1
-			d.below = ec.directUser(f.Selections)
+			d.below = ec.directUser(ctx, f.Selections)
 			return d.below != nil
 		case "totalUsers":
 			d.index = 2

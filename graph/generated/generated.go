@@ -1012,7 +1012,7 @@ type PolicyResolver interface {
 type PreviewResolver interface {
 	Items(ctx context.Context, obj *record.Preview, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.OperationItemConnection, error)
 	Blockers(ctx context.Context, obj *record.Preview) ([]*model.Blocker, error)
-
+	BrokenThreads(ctx context.Context, obj *record.Preview) ([]*record.ThreadImpact, error)
 	AffectedUsers(ctx context.Context, obj *record.Preview) ([]*ent.User, error)
 }
 type QueryResolver interface {
@@ -36004,7 +36004,7 @@ func (ec *executionContext) _Preview_brokenThreads(ctx context.Context, field gr
 			return ec.fieldContext_Preview_brokenThreads(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.BrokenThreads(ctx)
+			return ec.Resolvers.Preview().BrokenThreads(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*record.ThreadImpact) graphql.Marshaler {
@@ -36019,7 +36019,7 @@ func (ec *executionContext) fieldContext_Preview_brokenThreads(_ context.Context
 		Object:     "Preview",
 		Field:      field,
 		IsMethod:   true,
-		IsResolver: false,
+		IsResolver: true,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_ThreadImpact(ctx, field)
 		},
@@ -53516,7 +53516,7 @@ func (ec *executionContext) _Record(ctx context.Context, sel ast.SelectionSet, o
 var accessChangeImplementors = []string{"AccessChange"}
 
 func (ec *executionContext) _AccessChange(ctx context.Context, sel ast.SelectionSet, obj *model.AccessChange) graphql.Marshaler {
-	if fields := ec.directAccessChange(sel); fields != nil {
+	if fields := ec.directAccessChange(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeAccessChange(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, accessChangeImplementors)
@@ -53572,7 +53572,7 @@ func (ec *executionContext) _AccessChange(ctx context.Context, sel ast.Selection
 var accessExplanationImplementors = []string{"AccessExplanation"}
 
 func (ec *executionContext) _AccessExplanation(ctx context.Context, sel ast.SelectionSet, obj *model.AccessExplanation) graphql.Marshaler {
-	if fields := ec.directAccessExplanation(sel); fields != nil {
+	if fields := ec.directAccessExplanation(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeAccessExplanation(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, accessExplanationImplementors)
@@ -53648,7 +53648,7 @@ func (ec *executionContext) _AccessExplanation(ctx context.Context, sel ast.Sele
 var accessMatrixEntryImplementors = []string{"AccessMatrixEntry"}
 
 func (ec *executionContext) _AccessMatrixEntry(ctx context.Context, sel ast.SelectionSet, obj *model.AccessMatrixEntry) graphql.Marshaler {
-	if fields := ec.directAccessMatrixEntry(sel); fields != nil {
+	if fields := ec.directAccessMatrixEntry(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeAccessMatrixEntry(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, accessMatrixEntryImplementors)
@@ -53699,7 +53699,7 @@ func (ec *executionContext) _AccessMatrixEntry(ctx context.Context, sel ast.Sele
 var accessReasonImplementors = []string{"AccessReason"}
 
 func (ec *executionContext) _AccessReason(ctx context.Context, sel ast.SelectionSet, obj *model.AccessReason) graphql.Marshaler {
-	if fields := ec.directAccessReason(sel); fields != nil {
+	if fields := ec.directAccessReason(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeAccessReason(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, accessReasonImplementors)
@@ -53750,7 +53750,7 @@ func (ec *executionContext) _AccessReason(ctx context.Context, sel ast.Selection
 var accessReviewEntryImplementors = []string{"AccessReviewEntry"}
 
 func (ec *executionContext) _AccessReviewEntry(ctx context.Context, sel ast.SelectionSet, obj *model.AccessReviewEntry) graphql.Marshaler {
-	if fields := ec.directAccessReviewEntry(sel); fields != nil {
+	if fields := ec.directAccessReviewEntry(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeAccessReviewEntry(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, accessReviewEntryImplementors)
@@ -53811,7 +53811,7 @@ func (ec *executionContext) _AccessReviewEntry(ctx context.Context, sel ast.Sele
 var actorImplementors = []string{"Actor"}
 
 func (ec *executionContext) _Actor(ctx context.Context, sel ast.SelectionSet, obj *model.Actor) graphql.Marshaler {
-	if fields := ec.directActor(sel); fields != nil {
+	if fields := ec.directActor(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeActor(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, actorImplementors)
@@ -53852,14 +53852,19 @@ func (ec *executionContext) _Actor(ctx context.Context, sel ast.SelectionSet, ob
 var attachmentImplementors = []string{"Attachment", "Node", "Record"}
 
 func (ec *executionContext) _Attachment(ctx context.Context, sel ast.SelectionSet, obj *ent.Attachment) graphql.Marshaler {
-	if fields := ec.directAttachment(sel); fields != nil {
+	if fields := ec.directAttachment(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeAttachment(w, fields, obj) })
 	}
+	hidden := hiddenOf(ctx, obj)
 	fields := graphql.CollectFields(ec.OperationContext, sel, attachmentImplementors)
 
 	out := graphql.NewFieldSet(fields)
 	deferred := graphql.NewDeferredGroup(ctx)
 	for i, field := range fields {
+		if hidden[field.Name] {
+			out.Values[i] = masked(ctx, field)
+			continue
+		}
 		switch field.Name {
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Attachment")
@@ -54035,7 +54040,7 @@ func (ec *executionContext) _Attachment(ctx context.Context, sel ast.SelectionSe
 var attachmentConnectionImplementors = []string{"AttachmentConnection"}
 
 func (ec *executionContext) _AttachmentConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.AttachmentConnection) graphql.Marshaler {
-	if fields := ec.directAttachmentConnection(sel); fields != nil {
+	if fields := ec.directAttachmentConnection(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeAttachmentConnection(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, attachmentConnectionImplementors)
@@ -54086,7 +54091,7 @@ func (ec *executionContext) _AttachmentConnection(ctx context.Context, sel ast.S
 var attachmentEdgeImplementors = []string{"AttachmentEdge"}
 
 func (ec *executionContext) _AttachmentEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.AttachmentEdge) graphql.Marshaler {
-	if fields := ec.directAttachmentEdge(sel); fields != nil {
+	if fields := ec.directAttachmentEdge(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeAttachmentEdge(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, attachmentEdgeImplementors)
@@ -54127,7 +54132,7 @@ func (ec *executionContext) _AttachmentEdge(ctx context.Context, sel ast.Selecti
 var attachmentPayloadImplementors = []string{"AttachmentPayload"}
 
 func (ec *executionContext) _AttachmentPayload(ctx context.Context, sel ast.SelectionSet, obj *model.AttachmentPayload) graphql.Marshaler {
-	if fields := ec.directAttachmentPayload(sel); fields != nil {
+	if fields := ec.directAttachmentPayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeAttachmentPayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, attachmentPayloadImplementors)
@@ -54163,7 +54168,7 @@ func (ec *executionContext) _AttachmentPayload(ctx context.Context, sel ast.Sele
 var auditEventImplementors = []string{"AuditEvent", "Node"}
 
 func (ec *executionContext) _AuditEvent(ctx context.Context, sel ast.SelectionSet, obj *ent.AuditEvent) graphql.Marshaler {
-	if fields := ec.directAuditEvent(sel); fields != nil {
+	if fields := ec.directAuditEvent(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeAuditEvent(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, auditEventImplementors)
@@ -54290,7 +54295,7 @@ func (ec *executionContext) _AuditEvent(ctx context.Context, sel ast.SelectionSe
 var auditEventConnectionImplementors = []string{"AuditEventConnection"}
 
 func (ec *executionContext) _AuditEventConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.AuditEventConnection) graphql.Marshaler {
-	if fields := ec.directAuditEventConnection(sel); fields != nil {
+	if fields := ec.directAuditEventConnection(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeAuditEventConnection(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, auditEventConnectionImplementors)
@@ -54341,7 +54346,7 @@ func (ec *executionContext) _AuditEventConnection(ctx context.Context, sel ast.S
 var auditEventEdgeImplementors = []string{"AuditEventEdge"}
 
 func (ec *executionContext) _AuditEventEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.AuditEventEdge) graphql.Marshaler {
-	if fields := ec.directAuditEventEdge(sel); fields != nil {
+	if fields := ec.directAuditEventEdge(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeAuditEventEdge(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, auditEventEdgeImplementors)
@@ -54382,7 +54387,7 @@ func (ec *executionContext) _AuditEventEdge(ctx context.Context, sel ast.Selecti
 var blockerImplementors = []string{"Blocker"}
 
 func (ec *executionContext) _Blocker(ctx context.Context, sel ast.SelectionSet, obj *model.Blocker) graphql.Marshaler {
-	if fields := ec.directBlocker(sel); fields != nil {
+	if fields := ec.directBlocker(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeBlocker(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, blockerImplementors)
@@ -54478,14 +54483,19 @@ func (ec *executionContext) _Blocker(ctx context.Context, sel ast.SelectionSet, 
 var callImplementors = []string{"Call", "Node", "Record", "Communication"}
 
 func (ec *executionContext) _Call(ctx context.Context, sel ast.SelectionSet, obj *ent.Call) graphql.Marshaler {
-	if fields := ec.directCall(sel); fields != nil {
+	if fields := ec.directCall(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeCall(w, fields, obj) })
 	}
+	hidden := hiddenOf(ctx, obj)
 	fields := graphql.CollectFields(ec.OperationContext, sel, callImplementors)
 
 	out := graphql.NewFieldSet(fields)
 	deferred := graphql.NewDeferredGroup(ctx)
 	for i, field := range fields {
+		if hidden[field.Name] {
+			out.Values[i] = masked(ctx, field)
+			continue
+		}
 		switch field.Name {
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Call")
@@ -54694,7 +54704,7 @@ func (ec *executionContext) _Call(ctx context.Context, sel ast.SelectionSet, obj
 var callConnectionImplementors = []string{"CallConnection"}
 
 func (ec *executionContext) _CallConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.CallConnection) graphql.Marshaler {
-	if fields := ec.directCallConnection(sel); fields != nil {
+	if fields := ec.directCallConnection(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeCallConnection(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, callConnectionImplementors)
@@ -54745,7 +54755,7 @@ func (ec *executionContext) _CallConnection(ctx context.Context, sel ast.Selecti
 var callEdgeImplementors = []string{"CallEdge"}
 
 func (ec *executionContext) _CallEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.CallEdge) graphql.Marshaler {
-	if fields := ec.directCallEdge(sel); fields != nil {
+	if fields := ec.directCallEdge(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeCallEdge(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, callEdgeImplementors)
@@ -54786,7 +54796,7 @@ func (ec *executionContext) _CallEdge(ctx context.Context, sel ast.SelectionSet,
 var callPayloadImplementors = []string{"CallPayload"}
 
 func (ec *executionContext) _CallPayload(ctx context.Context, sel ast.SelectionSet, obj *model.CallPayload) graphql.Marshaler {
-	if fields := ec.directCallPayload(sel); fields != nil {
+	if fields := ec.directCallPayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeCallPayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, callPayloadImplementors)
@@ -54822,7 +54832,7 @@ func (ec *executionContext) _CallPayload(ctx context.Context, sel ast.SelectionS
 var communicationConnectionImplementors = []string{"CommunicationConnection"}
 
 func (ec *executionContext) _CommunicationConnection(ctx context.Context, sel ast.SelectionSet, obj *model.CommunicationConnection) graphql.Marshaler {
-	if fields := ec.directCommunicationConnection(sel); fields != nil {
+	if fields := ec.directCommunicationConnection(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeCommunicationConnection(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, communicationConnectionImplementors)
@@ -54873,7 +54883,7 @@ func (ec *executionContext) _CommunicationConnection(ctx context.Context, sel as
 var communicationEdgeImplementors = []string{"CommunicationEdge"}
 
 func (ec *executionContext) _CommunicationEdge(ctx context.Context, sel ast.SelectionSet, obj *model.CommunicationEdge) graphql.Marshaler {
-	if fields := ec.directCommunicationEdge(sel); fields != nil {
+	if fields := ec.directCommunicationEdge(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeCommunicationEdge(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, communicationEdgeImplementors)
@@ -54914,14 +54924,19 @@ func (ec *executionContext) _CommunicationEdge(ctx context.Context, sel ast.Sele
 var contactImplementors = []string{"Contact", "Node", "Record"}
 
 func (ec *executionContext) _Contact(ctx context.Context, sel ast.SelectionSet, obj *ent.Contact) graphql.Marshaler {
-	if fields := ec.directContact(sel); fields != nil {
+	if fields := ec.directContact(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeContact(w, fields, obj) })
 	}
+	hidden := hiddenOf(ctx, obj)
 	fields := graphql.CollectFields(ec.OperationContext, sel, contactImplementors)
 
 	out := graphql.NewFieldSet(fields)
 	deferred := graphql.NewDeferredGroup(ctx)
 	for i, field := range fields {
+		if hidden[field.Name] {
+			out.Values[i] = masked(ctx, field)
+			continue
+		}
 		switch field.Name {
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Contact")
@@ -55091,7 +55106,7 @@ func (ec *executionContext) _Contact(ctx context.Context, sel ast.SelectionSet, 
 var contactConnectionImplementors = []string{"ContactConnection"}
 
 func (ec *executionContext) _ContactConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.ContactConnection) graphql.Marshaler {
-	if fields := ec.directContactConnection(sel); fields != nil {
+	if fields := ec.directContactConnection(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeContactConnection(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, contactConnectionImplementors)
@@ -55142,7 +55157,7 @@ func (ec *executionContext) _ContactConnection(ctx context.Context, sel ast.Sele
 var contactEdgeImplementors = []string{"ContactEdge"}
 
 func (ec *executionContext) _ContactEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.ContactEdge) graphql.Marshaler {
-	if fields := ec.directContactEdge(sel); fields != nil {
+	if fields := ec.directContactEdge(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeContactEdge(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, contactEdgeImplementors)
@@ -55183,7 +55198,7 @@ func (ec *executionContext) _ContactEdge(ctx context.Context, sel ast.SelectionS
 var contactPayloadImplementors = []string{"ContactPayload"}
 
 func (ec *executionContext) _ContactPayload(ctx context.Context, sel ast.SelectionSet, obj *model.ContactPayload) graphql.Marshaler {
-	if fields := ec.directContactPayload(sel); fields != nil {
+	if fields := ec.directContactPayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeContactPayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, contactPayloadImplementors)
@@ -55219,7 +55234,7 @@ func (ec *executionContext) _ContactPayload(ctx context.Context, sel ast.Selecti
 var createSignInLinkPayloadImplementors = []string{"CreateSignInLinkPayload"}
 
 func (ec *executionContext) _CreateSignInLinkPayload(ctx context.Context, sel ast.SelectionSet, obj *model.CreateSignInLinkPayload) graphql.Marshaler {
-	if fields := ec.directCreateSignInLinkPayload(sel); fields != nil {
+	if fields := ec.directCreateSignInLinkPayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeCreateSignInLinkPayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, createSignInLinkPayloadImplementors)
@@ -55265,7 +55280,7 @@ func (ec *executionContext) _CreateSignInLinkPayload(ctx context.Context, sel as
 var createTokenPayloadImplementors = []string{"CreateTokenPayload"}
 
 func (ec *executionContext) _CreateTokenPayload(ctx context.Context, sel ast.SelectionSet, obj *model.CreateTokenPayload) graphql.Marshaler {
-	if fields := ec.directCreateTokenPayload(sel); fields != nil {
+	if fields := ec.directCreateTokenPayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeCreateTokenPayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, createTokenPayloadImplementors)
@@ -55311,14 +55326,19 @@ func (ec *executionContext) _CreateTokenPayload(ctx context.Context, sel ast.Sel
 var customerImplementors = []string{"Customer", "Node", "Record"}
 
 func (ec *executionContext) _Customer(ctx context.Context, sel ast.SelectionSet, obj *ent.Customer) graphql.Marshaler {
-	if fields := ec.directCustomer(sel); fields != nil {
+	if fields := ec.directCustomer(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeCustomer(w, fields, obj) })
 	}
+	hidden := hiddenOf(ctx, obj)
 	fields := graphql.CollectFields(ec.OperationContext, sel, customerImplementors)
 
 	out := graphql.NewFieldSet(fields)
 	deferred := graphql.NewDeferredGroup(ctx)
 	for i, field := range fields {
+		if hidden[field.Name] {
+			out.Values[i] = masked(ctx, field)
+			continue
+		}
 		switch field.Name {
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Customer")
@@ -55531,7 +55551,7 @@ func (ec *executionContext) _Customer(ctx context.Context, sel ast.SelectionSet,
 var customerConnectionImplementors = []string{"CustomerConnection"}
 
 func (ec *executionContext) _CustomerConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.CustomerConnection) graphql.Marshaler {
-	if fields := ec.directCustomerConnection(sel); fields != nil {
+	if fields := ec.directCustomerConnection(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeCustomerConnection(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, customerConnectionImplementors)
@@ -55582,7 +55602,7 @@ func (ec *executionContext) _CustomerConnection(ctx context.Context, sel ast.Sel
 var customerEdgeImplementors = []string{"CustomerEdge"}
 
 func (ec *executionContext) _CustomerEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.CustomerEdge) graphql.Marshaler {
-	if fields := ec.directCustomerEdge(sel); fields != nil {
+	if fields := ec.directCustomerEdge(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeCustomerEdge(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, customerEdgeImplementors)
@@ -55623,7 +55643,7 @@ func (ec *executionContext) _CustomerEdge(ctx context.Context, sel ast.Selection
 var customerPayloadImplementors = []string{"CustomerPayload"}
 
 func (ec *executionContext) _CustomerPayload(ctx context.Context, sel ast.SelectionSet, obj *model.CustomerPayload) graphql.Marshaler {
-	if fields := ec.directCustomerPayload(sel); fields != nil {
+	if fields := ec.directCustomerPayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeCustomerPayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, customerPayloadImplementors)
@@ -55659,14 +55679,19 @@ func (ec *executionContext) _CustomerPayload(ctx context.Context, sel ast.Select
 var dealImplementors = []string{"Deal", "Node", "Record"}
 
 func (ec *executionContext) _Deal(ctx context.Context, sel ast.SelectionSet, obj *ent.Deal) graphql.Marshaler {
-	if fields := ec.directDeal(sel); fields != nil {
+	if fields := ec.directDeal(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeDeal(w, fields, obj) })
 	}
+	hidden := hiddenOf(ctx, obj)
 	fields := graphql.CollectFields(ec.OperationContext, sel, dealImplementors)
 
 	out := graphql.NewFieldSet(fields)
 	deferred := graphql.NewDeferredGroup(ctx)
 	for i, field := range fields {
+		if hidden[field.Name] {
+			out.Values[i] = masked(ctx, field)
+			continue
+		}
 		switch field.Name {
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Deal")
@@ -55870,7 +55895,7 @@ func (ec *executionContext) _Deal(ctx context.Context, sel ast.SelectionSet, obj
 var dealConnectionImplementors = []string{"DealConnection"}
 
 func (ec *executionContext) _DealConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.DealConnection) graphql.Marshaler {
-	if fields := ec.directDealConnection(sel); fields != nil {
+	if fields := ec.directDealConnection(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeDealConnection(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, dealConnectionImplementors)
@@ -55921,7 +55946,7 @@ func (ec *executionContext) _DealConnection(ctx context.Context, sel ast.Selecti
 var dealEdgeImplementors = []string{"DealEdge"}
 
 func (ec *executionContext) _DealEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.DealEdge) graphql.Marshaler {
-	if fields := ec.directDealEdge(sel); fields != nil {
+	if fields := ec.directDealEdge(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeDealEdge(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, dealEdgeImplementors)
@@ -55962,7 +55987,7 @@ func (ec *executionContext) _DealEdge(ctx context.Context, sel ast.SelectionSet,
 var dealPayloadImplementors = []string{"DealPayload"}
 
 func (ec *executionContext) _DealPayload(ctx context.Context, sel ast.SelectionSet, obj *model.DealPayload) graphql.Marshaler {
-	if fields := ec.directDealPayload(sel); fields != nil {
+	if fields := ec.directDealPayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeDealPayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, dealPayloadImplementors)
@@ -55998,7 +56023,7 @@ func (ec *executionContext) _DealPayload(ctx context.Context, sel ast.SelectionS
 var decisionFlipImplementors = []string{"DecisionFlip"}
 
 func (ec *executionContext) _DecisionFlip(ctx context.Context, sel ast.SelectionSet, obj *model.DecisionFlip) graphql.Marshaler {
-	if fields := ec.directDecisionFlip(sel); fields != nil {
+	if fields := ec.directDecisionFlip(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeDecisionFlip(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, decisionFlipImplementors)
@@ -56059,7 +56084,7 @@ func (ec *executionContext) _DecisionFlip(ctx context.Context, sel ast.Selection
 var deletePolicyTestPayloadImplementors = []string{"DeletePolicyTestPayload"}
 
 func (ec *executionContext) _DeletePolicyTestPayload(ctx context.Context, sel ast.SelectionSet, obj *model.DeletePolicyTestPayload) graphql.Marshaler {
-	if fields := ec.directDeletePolicyTestPayload(sel); fields != nil {
+	if fields := ec.directDeletePolicyTestPayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeDeletePolicyTestPayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, deletePolicyTestPayloadImplementors)
@@ -56095,7 +56120,7 @@ func (ec *executionContext) _DeletePolicyTestPayload(ctx context.Context, sel as
 var fieldChangeImplementors = []string{"FieldChange"}
 
 func (ec *executionContext) _FieldChange(ctx context.Context, sel ast.SelectionSet, obj *model.FieldChange) graphql.Marshaler {
-	if fields := ec.directFieldChange(sel); fields != nil {
+	if fields := ec.directFieldChange(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeFieldChange(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, fieldChangeImplementors)
@@ -56141,14 +56166,19 @@ func (ec *executionContext) _FieldChange(ctx context.Context, sel ast.SelectionS
 var messageImplementors = []string{"Message", "Communication", "Node", "Record"}
 
 func (ec *executionContext) _Message(ctx context.Context, sel ast.SelectionSet, obj *ent.Message) graphql.Marshaler {
-	if fields := ec.directMessage(sel); fields != nil {
+	if fields := ec.directMessage(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeMessage(w, fields, obj) })
 	}
+	hidden := hiddenOf(ctx, obj)
 	fields := graphql.CollectFields(ec.OperationContext, sel, messageImplementors)
 
 	out := graphql.NewFieldSet(fields)
 	deferred := graphql.NewDeferredGroup(ctx)
 	for i, field := range fields {
+		if hidden[field.Name] {
+			out.Values[i] = masked(ctx, field)
+			continue
+		}
 		switch field.Name {
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Message")
@@ -56378,7 +56408,7 @@ func (ec *executionContext) _Message(ctx context.Context, sel ast.SelectionSet, 
 var messageConnectionImplementors = []string{"MessageConnection"}
 
 func (ec *executionContext) _MessageConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.MessageConnection) graphql.Marshaler {
-	if fields := ec.directMessageConnection(sel); fields != nil {
+	if fields := ec.directMessageConnection(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeMessageConnection(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, messageConnectionImplementors)
@@ -56429,7 +56459,7 @@ func (ec *executionContext) _MessageConnection(ctx context.Context, sel ast.Sele
 var messageEdgeImplementors = []string{"MessageEdge"}
 
 func (ec *executionContext) _MessageEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.MessageEdge) graphql.Marshaler {
-	if fields := ec.directMessageEdge(sel); fields != nil {
+	if fields := ec.directMessageEdge(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeMessageEdge(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, messageEdgeImplementors)
@@ -56470,7 +56500,7 @@ func (ec *executionContext) _MessageEdge(ctx context.Context, sel ast.SelectionS
 var messagePayloadImplementors = []string{"MessagePayload"}
 
 func (ec *executionContext) _MessagePayload(ctx context.Context, sel ast.SelectionSet, obj *model.MessagePayload) graphql.Marshaler {
-	if fields := ec.directMessagePayload(sel); fields != nil {
+	if fields := ec.directMessagePayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeMessagePayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, messagePayloadImplementors)
@@ -56794,14 +56824,19 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 var noteImplementors = []string{"Note", "Communication", "Node", "Record"}
 
 func (ec *executionContext) _Note(ctx context.Context, sel ast.SelectionSet, obj *ent.Note) graphql.Marshaler {
-	if fields := ec.directNote(sel); fields != nil {
+	if fields := ec.directNote(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeNote(w, fields, obj) })
 	}
+	hidden := hiddenOf(ctx, obj)
 	fields := graphql.CollectFields(ec.OperationContext, sel, noteImplementors)
 
 	out := graphql.NewFieldSet(fields)
 	deferred := graphql.NewDeferredGroup(ctx)
 	for i, field := range fields {
+		if hidden[field.Name] {
+			out.Values[i] = masked(ctx, field)
+			continue
+		}
 		switch field.Name {
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Note")
@@ -56978,7 +57013,7 @@ func (ec *executionContext) _Note(ctx context.Context, sel ast.SelectionSet, obj
 var noteConnectionImplementors = []string{"NoteConnection"}
 
 func (ec *executionContext) _NoteConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.NoteConnection) graphql.Marshaler {
-	if fields := ec.directNoteConnection(sel); fields != nil {
+	if fields := ec.directNoteConnection(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeNoteConnection(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, noteConnectionImplementors)
@@ -57029,7 +57064,7 @@ func (ec *executionContext) _NoteConnection(ctx context.Context, sel ast.Selecti
 var noteEdgeImplementors = []string{"NoteEdge"}
 
 func (ec *executionContext) _NoteEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.NoteEdge) graphql.Marshaler {
-	if fields := ec.directNoteEdge(sel); fields != nil {
+	if fields := ec.directNoteEdge(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeNoteEdge(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, noteEdgeImplementors)
@@ -57070,7 +57105,7 @@ func (ec *executionContext) _NoteEdge(ctx context.Context, sel ast.SelectionSet,
 var notePayloadImplementors = []string{"NotePayload"}
 
 func (ec *executionContext) _NotePayload(ctx context.Context, sel ast.SelectionSet, obj *model.NotePayload) graphql.Marshaler {
-	if fields := ec.directNotePayload(sel); fields != nil {
+	if fields := ec.directNotePayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeNotePayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, notePayloadImplementors)
@@ -57106,7 +57141,7 @@ func (ec *executionContext) _NotePayload(ctx context.Context, sel ast.SelectionS
 var operationImplementors = []string{"Operation", "Node"}
 
 func (ec *executionContext) _Operation(ctx context.Context, sel ast.SelectionSet, obj *ent.Operation) graphql.Marshaler {
-	if fields := ec.directOperation(sel); fields != nil {
+	if fields := ec.directOperation(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperation(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationImplementors)
@@ -57237,7 +57272,7 @@ func (ec *executionContext) _Operation(ctx context.Context, sel ast.SelectionSet
 var operationConnectionImplementors = []string{"OperationConnection"}
 
 func (ec *executionContext) _OperationConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.OperationConnection) graphql.Marshaler {
-	if fields := ec.directOperationConnection(sel); fields != nil {
+	if fields := ec.directOperationConnection(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationConnection(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationConnectionImplementors)
@@ -57288,7 +57323,7 @@ func (ec *executionContext) _OperationConnection(ctx context.Context, sel ast.Se
 var operationEdgeImplementors = []string{"OperationEdge"}
 
 func (ec *executionContext) _OperationEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.OperationEdge) graphql.Marshaler {
-	if fields := ec.directOperationEdge(sel); fields != nil {
+	if fields := ec.directOperationEdge(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationEdge(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationEdgeImplementors)
@@ -57329,7 +57364,7 @@ func (ec *executionContext) _OperationEdge(ctx context.Context, sel ast.Selectio
 var operationItemImplementors = []string{"OperationItem", "Node"}
 
 func (ec *executionContext) _OperationItem(ctx context.Context, sel ast.SelectionSet, obj *ent.OperationItem) graphql.Marshaler {
-	if fields := ec.directOperationItem(sel); fields != nil {
+	if fields := ec.directOperationItem(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationItem(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationItemImplementors)
@@ -57432,7 +57467,7 @@ func (ec *executionContext) _OperationItem(ctx context.Context, sel ast.Selectio
 var operationItemConnectionImplementors = []string{"OperationItemConnection"}
 
 func (ec *executionContext) _OperationItemConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.OperationItemConnection) graphql.Marshaler {
-	if fields := ec.directOperationItemConnection(sel); fields != nil {
+	if fields := ec.directOperationItemConnection(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationItemConnection(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationItemConnectionImplementors)
@@ -57483,7 +57518,7 @@ func (ec *executionContext) _OperationItemConnection(ctx context.Context, sel as
 var operationItemEdgeImplementors = []string{"OperationItemEdge"}
 
 func (ec *executionContext) _OperationItemEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.OperationItemEdge) graphql.Marshaler {
-	if fields := ec.directOperationItemEdge(sel); fields != nil {
+	if fields := ec.directOperationItemEdge(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationItemEdge(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationItemEdgeImplementors)
@@ -57524,7 +57559,7 @@ func (ec *executionContext) _OperationItemEdge(ctx context.Context, sel ast.Sele
 var operationPayloadImplementors = []string{"OperationPayload"}
 
 func (ec *executionContext) _OperationPayload(ctx context.Context, sel ast.SelectionSet, obj *model.OperationPayload) graphql.Marshaler {
-	if fields := ec.directOperationPayload(sel); fields != nil {
+	if fields := ec.directOperationPayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeOperationPayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, operationPayloadImplementors)
@@ -57560,7 +57595,7 @@ func (ec *executionContext) _OperationPayload(ctx context.Context, sel ast.Selec
 var pageInfoImplementors = []string{"PageInfo"}
 
 func (ec *executionContext) _PageInfo(ctx context.Context, sel ast.SelectionSet, obj *entgql.PageInfo[gid.ID]) graphql.Marshaler {
-	if fields := ec.directPageInfo(sel); fields != nil {
+	if fields := ec.directPageInfo(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writePageInfo(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, pageInfoImplementors)
@@ -57611,7 +57646,7 @@ func (ec *executionContext) _PageInfo(ctx context.Context, sel ast.SelectionSet,
 var policyImplementors = []string{"Policy"}
 
 func (ec *executionContext) _Policy(ctx context.Context, sel ast.SelectionSet, obj *policy.Policy) graphql.Marshaler {
-	if fields := ec.directPolicy(sel); fields != nil {
+	if fields := ec.directPolicy(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicy(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, policyImplementors)
@@ -57681,7 +57716,7 @@ func (ec *executionContext) _Policy(ctx context.Context, sel ast.SelectionSet, o
 var policyDiffImplementors = []string{"PolicyDiff"}
 
 func (ec *executionContext) _PolicyDiff(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyDiff) graphql.Marshaler {
-	if fields := ec.directPolicyDiff(sel); fields != nil {
+	if fields := ec.directPolicyDiff(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyDiff(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, policyDiffImplementors)
@@ -57742,7 +57777,7 @@ func (ec *executionContext) _PolicyDiff(ctx context.Context, sel ast.SelectionSe
 var policyFindingImplementors = []string{"PolicyFinding"}
 
 func (ec *executionContext) _PolicyFinding(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyFinding) graphql.Marshaler {
-	if fields := ec.directPolicyFinding(sel); fields != nil {
+	if fields := ec.directPolicyFinding(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyFinding(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, policyFindingImplementors)
@@ -57793,7 +57828,7 @@ func (ec *executionContext) _PolicyFinding(ctx context.Context, sel ast.Selectio
 var policyJudgementImplementors = []string{"PolicyJudgement"}
 
 func (ec *executionContext) _PolicyJudgement(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyJudgement) graphql.Marshaler {
-	if fields := ec.directPolicyJudgement(sel); fields != nil {
+	if fields := ec.directPolicyJudgement(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyJudgement(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, policyJudgementImplementors)
@@ -57849,7 +57884,7 @@ func (ec *executionContext) _PolicyJudgement(ctx context.Context, sel ast.Select
 var policyPayloadImplementors = []string{"PolicyPayload"}
 
 func (ec *executionContext) _PolicyPayload(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyPayload) graphql.Marshaler {
-	if fields := ec.directPolicyPayload(sel); fields != nil {
+	if fields := ec.directPolicyPayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyPayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, policyPayloadImplementors)
@@ -57885,7 +57920,7 @@ func (ec *executionContext) _PolicyPayload(ctx context.Context, sel ast.Selectio
 var policyPreviewImplementors = []string{"PolicyPreview"}
 
 func (ec *executionContext) _PolicyPreview(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyPreview) graphql.Marshaler {
-	if fields := ec.directPolicyPreview(sel); fields != nil {
+	if fields := ec.directPolicyPreview(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyPreview(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, policyPreviewImplementors)
@@ -57941,7 +57976,7 @@ func (ec *executionContext) _PolicyPreview(ctx context.Context, sel ast.Selectio
 var policyRevisionImplementors = []string{"PolicyRevision", "Node"}
 
 func (ec *executionContext) _PolicyRevision(ctx context.Context, sel ast.SelectionSet, obj *ent.PolicyRevision) graphql.Marshaler {
-	if fields := ec.directPolicyRevision(sel); fields != nil {
+	if fields := ec.directPolicyRevision(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyRevision(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, policyRevisionImplementors)
@@ -58003,7 +58038,7 @@ func (ec *executionContext) _PolicyRevision(ctx context.Context, sel ast.Selecti
 var policyRevisionConnectionImplementors = []string{"PolicyRevisionConnection"}
 
 func (ec *executionContext) _PolicyRevisionConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.PolicyRevisionConnection) graphql.Marshaler {
-	if fields := ec.directPolicyRevisionConnection(sel); fields != nil {
+	if fields := ec.directPolicyRevisionConnection(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyRevisionConnection(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, policyRevisionConnectionImplementors)
@@ -58054,7 +58089,7 @@ func (ec *executionContext) _PolicyRevisionConnection(ctx context.Context, sel a
 var policyRevisionEdgeImplementors = []string{"PolicyRevisionEdge"}
 
 func (ec *executionContext) _PolicyRevisionEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.PolicyRevisionEdge) graphql.Marshaler {
-	if fields := ec.directPolicyRevisionEdge(sel); fields != nil {
+	if fields := ec.directPolicyRevisionEdge(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyRevisionEdge(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, policyRevisionEdgeImplementors)
@@ -58095,7 +58130,7 @@ func (ec *executionContext) _PolicyRevisionEdge(ctx context.Context, sel ast.Sel
 var policyRowImplementors = []string{"PolicyRow"}
 
 func (ec *executionContext) _PolicyRow(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyRow) graphql.Marshaler {
-	if fields := ec.directPolicyRow(sel); fields != nil {
+	if fields := ec.directPolicyRow(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyRow(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, policyRowImplementors)
@@ -58166,7 +58201,7 @@ func (ec *executionContext) _PolicyRow(ctx context.Context, sel ast.SelectionSet
 var policyTestCaseImplementors = []string{"PolicyTestCase"}
 
 func (ec *executionContext) _PolicyTestCase(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyTestCase) graphql.Marshaler {
-	if fields := ec.directPolicyTestCase(sel); fields != nil {
+	if fields := ec.directPolicyTestCase(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyTestCase(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, policyTestCaseImplementors)
@@ -58232,7 +58267,7 @@ func (ec *executionContext) _PolicyTestCase(ctx context.Context, sel ast.Selecti
 var policyTestPayloadImplementors = []string{"PolicyTestPayload"}
 
 func (ec *executionContext) _PolicyTestPayload(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyTestPayload) graphql.Marshaler {
-	if fields := ec.directPolicyTestPayload(sel); fields != nil {
+	if fields := ec.directPolicyTestPayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyTestPayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, policyTestPayloadImplementors)
@@ -58268,7 +58303,7 @@ func (ec *executionContext) _PolicyTestPayload(ctx context.Context, sel ast.Sele
 var previewImplementors = []string{"Preview"}
 
 func (ec *executionContext) _Preview(ctx context.Context, sel ast.SelectionSet, obj *record.Preview) graphql.Marshaler {
-	if fields := ec.directPreview(sel); fields != nil {
+	if fields := ec.directPreview(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writePreview(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, previewImplementors)
@@ -58566,7 +58601,7 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 var reasonImplementors = []string{"Reason"}
 
 func (ec *executionContext) _Reason(ctx context.Context, sel ast.SelectionSet, obj *record.Reason) graphql.Marshaler {
-	if fields := ec.directReason(sel); fields != nil {
+	if fields := ec.directReason(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeReason(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, reasonImplementors)
@@ -58614,7 +58649,7 @@ func (ec *executionContext) _Reason(ctx context.Context, sel ast.SelectionSet, o
 var recipientImplementors = []string{"Recipient", "Node"}
 
 func (ec *executionContext) _Recipient(ctx context.Context, sel ast.SelectionSet, obj *ent.Recipient) graphql.Marshaler {
-	if fields := ec.directRecipient(sel); fields != nil {
+	if fields := ec.directRecipient(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeRecipient(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, recipientImplementors)
@@ -58665,7 +58700,7 @@ func (ec *executionContext) _Recipient(ctx context.Context, sel ast.SelectionSet
 var recordConnectionImplementors = []string{"RecordConnection"}
 
 func (ec *executionContext) _RecordConnection(ctx context.Context, sel ast.SelectionSet, obj *model.RecordConnection) graphql.Marshaler {
-	if fields := ec.directRecordConnection(sel); fields != nil {
+	if fields := ec.directRecordConnection(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeRecordConnection(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, recordConnectionImplementors)
@@ -58716,7 +58751,7 @@ func (ec *executionContext) _RecordConnection(ctx context.Context, sel ast.Selec
 var recordEdgeImplementors = []string{"RecordEdge"}
 
 func (ec *executionContext) _RecordEdge(ctx context.Context, sel ast.SelectionSet, obj *model.RecordEdge) graphql.Marshaler {
-	if fields := ec.directRecordEdge(sel); fields != nil {
+	if fields := ec.directRecordEdge(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeRecordEdge(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, recordEdgeImplementors)
@@ -58757,7 +58792,7 @@ func (ec *executionContext) _RecordEdge(ctx context.Context, sel ast.SelectionSe
 var recordRefImplementors = []string{"RecordRef"}
 
 func (ec *executionContext) _RecordRef(ctx context.Context, sel ast.SelectionSet, obj *ent.RecordRef) graphql.Marshaler {
-	if fields := ec.directRecordRef(sel); fields != nil {
+	if fields := ec.directRecordRef(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeRecordRef(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, recordRefImplementors)
@@ -58803,7 +58838,7 @@ func (ec *executionContext) _RecordRef(ctx context.Context, sel ast.SelectionSet
 var revokePayloadImplementors = []string{"RevokePayload"}
 
 func (ec *executionContext) _RevokePayload(ctx context.Context, sel ast.SelectionSet, obj *model.RevokePayload) graphql.Marshaler {
-	if fields := ec.directRevokePayload(sel); fields != nil {
+	if fields := ec.directRevokePayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeRevokePayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, revokePayloadImplementors)
@@ -58839,7 +58874,7 @@ func (ec *executionContext) _RevokePayload(ctx context.Context, sel ast.Selectio
 var separationOfDutyImplementors = []string{"SeparationOfDuty"}
 
 func (ec *executionContext) _SeparationOfDuty(ctx context.Context, sel ast.SelectionSet, obj *policy.Duty) graphql.Marshaler {
-	if fields := ec.directSeparationOfDuty(sel); fields != nil {
+	if fields := ec.directSeparationOfDuty(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeSeparationOfDuty(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, separationOfDutyImplementors)
@@ -58880,14 +58915,19 @@ func (ec *executionContext) _SeparationOfDuty(ctx context.Context, sel ast.Selec
 var taskImplementors = []string{"Task", "Node", "Record"}
 
 func (ec *executionContext) _Task(ctx context.Context, sel ast.SelectionSet, obj *ent.Task) graphql.Marshaler {
-	if fields := ec.directTask(sel); fields != nil {
+	if fields := ec.directTask(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeTask(w, fields, obj) })
 	}
+	hidden := hiddenOf(ctx, obj)
 	fields := graphql.CollectFields(ec.OperationContext, sel, taskImplementors)
 
 	out := graphql.NewFieldSet(fields)
 	deferred := graphql.NewDeferredGroup(ctx)
 	for i, field := range fields {
+		if hidden[field.Name] {
+			out.Values[i] = masked(ctx, field)
+			continue
+		}
 		switch field.Name {
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("Task")
@@ -59063,7 +59103,7 @@ func (ec *executionContext) _Task(ctx context.Context, sel ast.SelectionSet, obj
 var taskConnectionImplementors = []string{"TaskConnection"}
 
 func (ec *executionContext) _TaskConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.TaskConnection) graphql.Marshaler {
-	if fields := ec.directTaskConnection(sel); fields != nil {
+	if fields := ec.directTaskConnection(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeTaskConnection(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, taskConnectionImplementors)
@@ -59114,7 +59154,7 @@ func (ec *executionContext) _TaskConnection(ctx context.Context, sel ast.Selecti
 var taskEdgeImplementors = []string{"TaskEdge"}
 
 func (ec *executionContext) _TaskEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.TaskEdge) graphql.Marshaler {
-	if fields := ec.directTaskEdge(sel); fields != nil {
+	if fields := ec.directTaskEdge(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeTaskEdge(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, taskEdgeImplementors)
@@ -59155,7 +59195,7 @@ func (ec *executionContext) _TaskEdge(ctx context.Context, sel ast.SelectionSet,
 var taskPayloadImplementors = []string{"TaskPayload"}
 
 func (ec *executionContext) _TaskPayload(ctx context.Context, sel ast.SelectionSet, obj *model.TaskPayload) graphql.Marshaler {
-	if fields := ec.directTaskPayload(sel); fields != nil {
+	if fields := ec.directTaskPayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeTaskPayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, taskPayloadImplementors)
@@ -59191,7 +59231,7 @@ func (ec *executionContext) _TaskPayload(ctx context.Context, sel ast.SelectionS
 var teamImplementors = []string{"Team", "Node"}
 
 func (ec *executionContext) _Team(ctx context.Context, sel ast.SelectionSet, obj *ent.Team) graphql.Marshaler {
-	if fields := ec.directTeam(sel); fields != nil {
+	if fields := ec.directTeam(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeTeam(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, teamImplementors)
@@ -59232,7 +59272,7 @@ func (ec *executionContext) _Team(ctx context.Context, sel ast.SelectionSet, obj
 var teamPayloadImplementors = []string{"TeamPayload"}
 
 func (ec *executionContext) _TeamPayload(ctx context.Context, sel ast.SelectionSet, obj *model.TeamPayload) graphql.Marshaler {
-	if fields := ec.directTeamPayload(sel); fields != nil {
+	if fields := ec.directTeamPayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeTeamPayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, teamPayloadImplementors)
@@ -59268,7 +59308,7 @@ func (ec *executionContext) _TeamPayload(ctx context.Context, sel ast.SelectionS
 var threadImpactImplementors = []string{"ThreadImpact"}
 
 func (ec *executionContext) _ThreadImpact(ctx context.Context, sel ast.SelectionSet, obj *record.ThreadImpact) graphql.Marshaler {
-	if fields := ec.directThreadImpact(sel); fields != nil {
+	if fields := ec.directThreadImpact(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeThreadImpact(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, threadImpactImplementors)
@@ -59319,7 +59359,7 @@ func (ec *executionContext) _ThreadImpact(ctx context.Context, sel ast.Selection
 var typeCountImplementors = []string{"TypeCount"}
 
 func (ec *executionContext) _TypeCount(ctx context.Context, sel ast.SelectionSet, obj *record.TypeCount) graphql.Marshaler {
-	if fields := ec.directTypeCount(sel); fields != nil {
+	if fields := ec.directTypeCount(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeTypeCount(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, typeCountImplementors)
@@ -59365,7 +59405,7 @@ func (ec *executionContext) _TypeCount(ctx context.Context, sel ast.SelectionSet
 var userImplementors = []string{"User", "Node"}
 
 func (ec *executionContext) _User(ctx context.Context, sel ast.SelectionSet, obj *ent.User) graphql.Marshaler {
-	if fields := ec.directUser(sel); fields != nil {
+	if fields := ec.directUser(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeUser(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, userImplementors)
@@ -59427,7 +59467,7 @@ func (ec *executionContext) _User(ctx context.Context, sel ast.SelectionSet, obj
 var userPayloadImplementors = []string{"UserPayload"}
 
 func (ec *executionContext) _UserPayload(ctx context.Context, sel ast.SelectionSet, obj *model.UserPayload) graphql.Marshaler {
-	if fields := ec.directUserPayload(sel); fields != nil {
+	if fields := ec.directUserPayload(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeUserPayload(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, userPayloadImplementors)
@@ -59463,7 +59503,7 @@ func (ec *executionContext) _UserPayload(ctx context.Context, sel ast.SelectionS
 var viewerImplementors = []string{"Viewer"}
 
 func (ec *executionContext) _Viewer(ctx context.Context, sel ast.SelectionSet, obj *model.Viewer) graphql.Marshaler {
-	if fields := ec.directViewer(sel); fields != nil {
+	if fields := ec.directViewer(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeViewer(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, viewerImplementors)
@@ -59509,7 +59549,7 @@ func (ec *executionContext) _Viewer(ctx context.Context, sel ast.SelectionSet, o
 var whoCanImplementors = []string{"WhoCan"}
 
 func (ec *executionContext) _WhoCan(ctx context.Context, sel ast.SelectionSet, obj *model.WhoCan) graphql.Marshaler {
-	if fields := ec.directWhoCan(sel); fields != nil {
+	if fields := ec.directWhoCan(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeWhoCan(w, fields, obj) })
 	}
 	fields := graphql.CollectFields(ec.OperationContext, sel, whoCanImplementors)
@@ -59915,7 +59955,7 @@ func (ec *executionContext) ___Type(ctx context.Context, sel ast.SelectionSet, o
 // region    ***************************** type.gotpl *****************************
 
 func (ec *executionContext) marshalNAccessChange2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessChangeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.AccessChange) graphql.Marshaler {
-	if fields := ec.directAccessChange(sel); fields != nil && v != nil {
+	if fields := ec.directAccessChange(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *model.AccessChange) { ec.writeAccessChange(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -59950,7 +59990,7 @@ func (ec *executionContext) marshalNAccessExplanation2ᚖgithubᚗcomᚋletheᚑ
 }
 
 func (ec *executionContext) marshalNAccessMatrixEntry2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessMatrixEntryᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.AccessMatrixEntry) graphql.Marshaler {
-	if fields := ec.directAccessMatrixEntry(sel); fields != nil && v != nil {
+	if fields := ec.directAccessMatrixEntry(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *model.AccessMatrixEntry) { ec.writeAccessMatrixEntry(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -59987,7 +60027,7 @@ func (ec *executionContext) marshalNAccessReach2githubᚗcomᚋletheᚑcrmᚋlet
 }
 
 func (ec *executionContext) marshalNAccessReason2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessReasonᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.AccessReason) graphql.Marshaler {
-	if fields := ec.directAccessReason(sel); fields != nil && v != nil {
+	if fields := ec.directAccessReason(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *model.AccessReason) { ec.writeAccessReason(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60014,7 +60054,7 @@ func (ec *executionContext) marshalNAccessReason2ᚖgithubᚗcomᚋletheᚑcrm�
 }
 
 func (ec *executionContext) marshalNAccessReviewEntry2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAccessReviewEntryᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.AccessReviewEntry) graphql.Marshaler {
-	if fields := ec.directAccessReviewEntry(sel); fields != nil && v != nil {
+	if fields := ec.directAccessReviewEntry(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *model.AccessReviewEntry) { ec.writeAccessReviewEntry(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60104,7 +60144,7 @@ func (ec *executionContext) unmarshalNApplyPolicyInput2githubᚗcomᚋletheᚑcr
 }
 
 func (ec *executionContext) marshalNAttachment2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachmentᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Attachment) graphql.Marshaler {
-	if fields := ec.directAttachment(sel); fields != nil && v != nil {
+	if fields := ec.directAttachment(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.Attachment) { ec.writeAttachment(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60139,7 +60179,7 @@ func (ec *executionContext) marshalNAttachmentConnection2ᚖgithubᚗcomᚋlethe
 }
 
 func (ec *executionContext) marshalNAttachmentEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachmentEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.AttachmentEdge) graphql.Marshaler {
-	if fields := ec.directAttachmentEdge(sel); fields != nil && v != nil {
+	if fields := ec.directAttachmentEdge(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.AttachmentEdge) { ec.writeAttachmentEdge(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60193,7 +60233,7 @@ func (ec *executionContext) unmarshalNAttachmentWhereInput2ᚖgithubᚗcomᚋlet
 }
 
 func (ec *executionContext) marshalNAuditEvent2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAuditEventᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.AuditEvent) graphql.Marshaler {
-	if fields := ec.directAuditEvent(sel); fields != nil && v != nil {
+	if fields := ec.directAuditEvent(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.AuditEvent) { ec.writeAuditEvent(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60228,7 +60268,7 @@ func (ec *executionContext) marshalNAuditEventConnection2ᚖgithubᚗcomᚋlethe
 }
 
 func (ec *executionContext) marshalNAuditEventEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAuditEventEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.AuditEventEdge) graphql.Marshaler {
-	if fields := ec.directAuditEventEdge(sel); fields != nil && v != nil {
+	if fields := ec.directAuditEventEdge(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.AuditEventEdge) { ec.writeAuditEventEdge(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60270,7 +60310,7 @@ func (ec *executionContext) marshalNAuditOutcome2githubᚗcomᚋletheᚑcrmᚋle
 }
 
 func (ec *executionContext) marshalNBlocker2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐBlockerᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Blocker) graphql.Marshaler {
-	if fields := ec.directBlocker(sel); fields != nil && v != nil {
+	if fields := ec.directBlocker(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *model.Blocker) { ec.writeBlocker(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60311,7 +60351,7 @@ func (ec *executionContext) marshalNBoolean2bool(ctx context.Context, sel ast.Se
 }
 
 func (ec *executionContext) marshalNCall2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCallᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Call) graphql.Marshaler {
-	if fields := ec.directCall(sel); fields != nil && v != nil {
+	if fields := ec.directCall(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.Call) { ec.writeCall(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60356,7 +60396,7 @@ func (ec *executionContext) marshalNCallDirection2githubᚗcomᚋletheᚑcrmᚋl
 }
 
 func (ec *executionContext) marshalNCallEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCallEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.CallEdge) graphql.Marshaler {
-	if fields := ec.directCallEdge(sel); fields != nil && v != nil {
+	if fields := ec.directCallEdge(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.CallEdge) { ec.writeCallEdge(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60462,7 +60502,7 @@ func (ec *executionContext) marshalNCommunicationConnection2ᚖgithubᚗcomᚋle
 }
 
 func (ec *executionContext) marshalNCommunicationEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCommunicationEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.CommunicationEdge) graphql.Marshaler {
-	if fields := ec.directCommunicationEdge(sel); fields != nil && v != nil {
+	if fields := ec.directCommunicationEdge(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *model.CommunicationEdge) { ec.writeCommunicationEdge(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60489,7 +60529,7 @@ func (ec *executionContext) marshalNCommunicationEdge2ᚖgithubᚗcomᚋletheᚑ
 }
 
 func (ec *executionContext) marshalNContact2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐContactᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Contact) graphql.Marshaler {
-	if fields := ec.directContact(sel); fields != nil && v != nil {
+	if fields := ec.directContact(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.Contact) { ec.writeContact(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60524,7 +60564,7 @@ func (ec *executionContext) marshalNContactConnection2ᚖgithubᚗcomᚋletheᚑ
 }
 
 func (ec *executionContext) marshalNContactEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐContactEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.ContactEdge) graphql.Marshaler {
-	if fields := ec.directContactEdge(sel); fields != nil && v != nil {
+	if fields := ec.directContactEdge(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.ContactEdge) { ec.writeContactEdge(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60663,7 +60703,7 @@ func (ec *executionContext) marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCurso
 }
 
 func (ec *executionContext) marshalNCustomer2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCustomerᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Customer) graphql.Marshaler {
-	if fields := ec.directCustomer(sel); fields != nil && v != nil {
+	if fields := ec.directCustomer(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.Customer) { ec.writeCustomer(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60698,7 +60738,7 @@ func (ec *executionContext) marshalNCustomerConnection2ᚖgithubᚗcomᚋlethe�
 }
 
 func (ec *executionContext) marshalNCustomerEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCustomerEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.CustomerEdge) graphql.Marshaler {
-	if fields := ec.directCustomerEdge(sel); fields != nil && v != nil {
+	if fields := ec.directCustomerEdge(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.CustomerEdge) { ec.writeCustomerEdge(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60772,7 +60812,7 @@ func (ec *executionContext) unmarshalNCustomerWhereInput2ᚖgithubᚗcomᚋlethe
 }
 
 func (ec *executionContext) marshalNDeal2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐDealᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Deal) graphql.Marshaler {
-	if fields := ec.directDeal(sel); fields != nil && v != nil {
+	if fields := ec.directDeal(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.Deal) { ec.writeDeal(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60807,7 +60847,7 @@ func (ec *executionContext) marshalNDealConnection2ᚖgithubᚗcomᚋletheᚑcrm
 }
 
 func (ec *executionContext) marshalNDealEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐDealEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.DealEdge) graphql.Marshaler {
-	if fields := ec.directDealEdge(sel); fields != nil && v != nil {
+	if fields := ec.directDealEdge(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.DealEdge) { ec.writeDealEdge(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60871,7 +60911,7 @@ func (ec *executionContext) unmarshalNDealWhereInput2ᚖgithubᚗcomᚋletheᚑc
 }
 
 func (ec *executionContext) marshalNDecisionFlip2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐDecisionFlipᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.DecisionFlip) graphql.Marshaler {
-	if fields := ec.directDecisionFlip(sel); fields != nil && v != nil {
+	if fields := ec.directDecisionFlip(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *model.DecisionFlip) { ec.writeDecisionFlip(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -60916,7 +60956,7 @@ func (ec *executionContext) unmarshalNEmptyBinInput2githubᚗcomᚋletheᚑcrm�
 }
 
 func (ec *executionContext) marshalNFieldChange2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐFieldChangeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.FieldChange) graphql.Marshaler {
-	if fields := ec.directFieldChange(sel); fields != nil && v != nil {
+	if fields := ec.directFieldChange(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *model.FieldChange) { ec.writeFieldChange(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61034,7 +61074,7 @@ func (ec *executionContext) marshalNItemOutcome2githubᚗcomᚋletheᚑcrmᚋlet
 }
 
 func (ec *executionContext) marshalNMessage2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐMessageᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Message) graphql.Marshaler {
-	if fields := ec.directMessage(sel); fields != nil && v != nil {
+	if fields := ec.directMessage(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.Message) { ec.writeMessage(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61099,7 +61139,7 @@ func (ec *executionContext) marshalNMessageDirection2githubᚗcomᚋletheᚑcrm�
 }
 
 func (ec *executionContext) marshalNMessageEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐMessageEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.MessageEdge) graphql.Marshaler {
-	if fields := ec.directMessageEdge(sel); fields != nil && v != nil {
+	if fields := ec.directMessageEdge(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.MessageEdge) { ec.writeMessageEdge(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61163,7 +61203,7 @@ func (ec *executionContext) marshalNNode2ᚕgithubᚗcomᚋletheᚑcrmᚋlethe�
 }
 
 func (ec *executionContext) marshalNNote2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNoteᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Note) graphql.Marshaler {
-	if fields := ec.directNote(sel); fields != nil && v != nil {
+	if fields := ec.directNote(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.Note) { ec.writeNote(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61198,7 +61238,7 @@ func (ec *executionContext) marshalNNoteConnection2ᚖgithubᚗcomᚋletheᚑcrm
 }
 
 func (ec *executionContext) marshalNNoteEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNoteEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.NoteEdge) graphql.Marshaler {
-	if fields := ec.directNoteEdge(sel); fields != nil && v != nil {
+	if fields := ec.directNoteEdge(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.NoteEdge) { ec.writeNoteEdge(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61262,7 +61302,7 @@ func (ec *executionContext) unmarshalNNoteWhereInput2ᚖgithubᚗcomᚋletheᚑc
 }
 
 func (ec *executionContext) marshalNOperation2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Operation) graphql.Marshaler {
-	if fields := ec.directOperation(sel); fields != nil && v != nil {
+	if fields := ec.directOperation(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.Operation) { ec.writeOperation(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61297,7 +61337,7 @@ func (ec *executionContext) marshalNOperationConnection2ᚖgithubᚗcomᚋlethe�
 }
 
 func (ec *executionContext) marshalNOperationEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.OperationEdge) graphql.Marshaler {
-	if fields := ec.directOperationEdge(sel); fields != nil && v != nil {
+	if fields := ec.directOperationEdge(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.OperationEdge) { ec.writeOperationEdge(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61324,7 +61364,7 @@ func (ec *executionContext) marshalNOperationEdge2ᚖgithubᚗcomᚋletheᚑcrm�
 }
 
 func (ec *executionContext) marshalNOperationItem2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationItemᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.OperationItem) graphql.Marshaler {
-	if fields := ec.directOperationItem(sel); fields != nil && v != nil {
+	if fields := ec.directOperationItem(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.OperationItem) { ec.writeOperationItem(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61359,7 +61399,7 @@ func (ec *executionContext) marshalNOperationItemConnection2ᚖgithubᚗcomᚋle
 }
 
 func (ec *executionContext) marshalNOperationItemEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationItemEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.OperationItemEdge) graphql.Marshaler {
-	if fields := ec.directOperationItemEdge(sel); fields != nil && v != nil {
+	if fields := ec.directOperationItemEdge(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.OperationItemEdge) { ec.writeOperationItemEdge(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61467,7 +61507,7 @@ func (ec *executionContext) unmarshalNPolicyDraftInput2ᚖgithubᚗcomᚋlethe�
 }
 
 func (ec *executionContext) marshalNPolicyFinding2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyFindingᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.PolicyFinding) graphql.Marshaler {
-	if fields := ec.directPolicyFinding(sel); fields != nil && v != nil {
+	if fields := ec.directPolicyFinding(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *model.PolicyFinding) { ec.writePolicyFinding(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61518,7 +61558,7 @@ func (ec *executionContext) marshalNPolicyPreview2ᚖgithubᚗcomᚋletheᚑcrm�
 }
 
 func (ec *executionContext) marshalNPolicyRevision2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐPolicyRevisionᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.PolicyRevision) graphql.Marshaler {
-	if fields := ec.directPolicyRevision(sel); fields != nil && v != nil {
+	if fields := ec.directPolicyRevision(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.PolicyRevision) { ec.writePolicyRevision(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61553,7 +61593,7 @@ func (ec *executionContext) marshalNPolicyRevisionConnection2ᚖgithubᚗcomᚋl
 }
 
 func (ec *executionContext) marshalNPolicyRevisionEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐPolicyRevisionEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.PolicyRevisionEdge) graphql.Marshaler {
-	if fields := ec.directPolicyRevisionEdge(sel); fields != nil && v != nil {
+	if fields := ec.directPolicyRevisionEdge(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.PolicyRevisionEdge) { ec.writePolicyRevisionEdge(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61580,7 +61620,7 @@ func (ec *executionContext) marshalNPolicyRevisionEdge2ᚖgithubᚗcomᚋlethe�
 }
 
 func (ec *executionContext) marshalNPolicyRow2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyRowᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.PolicyRow) graphql.Marshaler {
-	if fields := ec.directPolicyRow(sel); fields != nil && v != nil {
+	if fields := ec.directPolicyRow(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *model.PolicyRow) { ec.writePolicyRow(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61622,7 +61662,7 @@ func (ec *executionContext) marshalNPolicySeverity2githubᚗcomᚋletheᚑcrmᚋ
 }
 
 func (ec *executionContext) marshalNPolicyTestCase2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyTestCaseᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.PolicyTestCase) graphql.Marshaler {
-	if fields := ec.directPolicyTestCase(sel); fields != nil && v != nil {
+	if fields := ec.directPolicyTestCase(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *model.PolicyTestCase) { ec.writePolicyTestCase(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61680,7 +61720,7 @@ func (ec *executionContext) unmarshalNPutPolicyTestInput2githubᚗcomᚋletheᚑ
 }
 
 func (ec *executionContext) marshalNReason2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐReasonᚄ(ctx context.Context, sel ast.SelectionSet, v []*record.Reason) graphql.Marshaler {
-	if fields := ec.directReason(sel); fields != nil && v != nil {
+	if fields := ec.directReason(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *record.Reason) { ec.writeReason(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61767,7 +61807,7 @@ func (ec *executionContext) marshalNRecordConnection2ᚖgithubᚗcomᚋletheᚑc
 }
 
 func (ec *executionContext) marshalNRecordEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.RecordEdge) graphql.Marshaler {
-	if fields := ec.directRecordEdge(sel); fields != nil && v != nil {
+	if fields := ec.directRecordEdge(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *model.RecordEdge) { ec.writeRecordEdge(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61872,7 +61912,7 @@ func (ec *executionContext) marshalNSeparationOfDuty2ᚕgithubᚗcomᚋletheᚑc
 }
 
 func (ec *executionContext) marshalNSeparationOfDuty2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋpolicyᚐDutyᚄ(ctx context.Context, sel ast.SelectionSet, v []*policy.Duty) graphql.Marshaler {
-	if fields := ec.directSeparationOfDuty(sel); fields != nil && v != nil {
+	if fields := ec.directSeparationOfDuty(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *policy.Duty) { ec.writeSeparationOfDuty(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61947,7 +61987,7 @@ func (ec *executionContext) marshalNString2ᚕstringᚄ(ctx context.Context, sel
 }
 
 func (ec *executionContext) marshalNTask2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTaskᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Task) graphql.Marshaler {
-	if fields := ec.directTask(sel); fields != nil && v != nil {
+	if fields := ec.directTask(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.Task) { ec.writeTask(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -61982,7 +62022,7 @@ func (ec *executionContext) marshalNTaskConnection2ᚖgithubᚗcomᚋletheᚑcrm
 }
 
 func (ec *executionContext) marshalNTaskEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTaskEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.TaskEdge) graphql.Marshaler {
-	if fields := ec.directTaskEdge(sel); fields != nil && v != nil {
+	if fields := ec.directTaskEdge(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.TaskEdge) { ec.writeTaskEdge(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -62057,7 +62097,7 @@ func (ec *executionContext) unmarshalNTeamWhereInput2ᚖgithubᚗcomᚋletheᚑc
 }
 
 func (ec *executionContext) marshalNThreadImpact2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐThreadImpactᚄ(ctx context.Context, sel ast.SelectionSet, v []*record.ThreadImpact) graphql.Marshaler {
-	if fields := ec.directThreadImpact(sel); fields != nil && v != nil {
+	if fields := ec.directThreadImpact(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *record.ThreadImpact) { ec.writeThreadImpact(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -62163,7 +62203,7 @@ func (ec *executionContext) unmarshalNUpdateTaskInput2githubᚗcomᚋletheᚑcrm
 }
 
 func (ec *executionContext) marshalNUser2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUserᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.User) graphql.Marshaler {
-	if fields := ec.directUser(sel); fields != nil && v != nil {
+	if fields := ec.directUser(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.User) { ec.writeUser(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
@@ -63572,7 +63612,7 @@ func (ec *executionContext) unmarshalOPurgeRecordsInput2ᚖgithubᚗcomᚋlethe�
 }
 
 func (ec *executionContext) marshalORecipient2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecipientᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Recipient) graphql.Marshaler {
-	if fields := ec.directRecipient(sel); fields != nil && v != nil {
+	if fields := ec.directRecipient(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.Recipient) { ec.writeRecipient(w, fields, obj) })
 	}
 	if v == nil {
@@ -63970,7 +64010,7 @@ func (ec *executionContext) unmarshalOTaskWhereInput2ᚖgithubᚗcomᚋletheᚑc
 }
 
 func (ec *executionContext) marshalOTeam2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTeamᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Team) graphql.Marshaler {
-	if fields := ec.directTeam(sel); fields != nil && v != nil {
+	if fields := ec.directTeam(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.Team) { ec.writeTeam(w, fields, obj) })
 	}
 	if v == nil {

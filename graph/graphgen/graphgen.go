@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -55,6 +56,11 @@ func (o *observer) GenerateCode(data *codegen.Data) error {
 type Object struct {
 	*codegen.Object
 	Fields []*Field
+}
+
+// Record reports whether the type is a record type, some fields of which may be hidden from the reader.
+func (o *Object) Record() bool {
+	return slices.ContainsFunc(o.Implements, func(d *ast.Definition) bool { return d.Name == "Record" })
 }
 
 // Field is a field that is read from its object without a context, arguments,
@@ -201,9 +207,14 @@ func hook(filename string, objects []*Object) error {
 		{"graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func", "marshalSlice(ctx, len(v), func"},
 	}
 	for _, o := range objects {
-		direct := fmt.Sprintf("\tif fields := ec.direct%s(sel); fields != nil {\n\t\treturn graphql.WriterFunc(func(w io.Writer) { ec.write%s(w, fields, obj) })\n\t}\n", o.Name, o.Name)
+		direct := fmt.Sprintf("\tif fields := ec.direct%s(ctx, sel); fields != nil {\n\t\treturn graphql.WriterFunc(func(w io.Writer) { ec.write%s(w, fields, obj) })\n\t}\n", o.Name, o.Name)
 		head := fmt.Sprintf("func (ec *executionContext) _%s(ctx context.Context, sel ast.SelectionSet, obj %s) graphql.Marshaler {\n", o.Name, pointerTo(o))
 		edits = append(edits, [2]string{head, head + direct})
+		if o.Record() {
+			// The switch over the fields follows; what is hidden of a record does not get there.
+			loop := fmt.Sprintf("\tfields := graphql.CollectFields(ec.OperationContext, sel, %sImplementors)\n\n\tout := graphql.NewFieldSet(fields)\n\tdeferred := graphql.NewDeferredGroup(ctx)\n\tfor i, field := range fields {\n", templates.LcFirst(o.Name))
+			edits = append(edits, [2]string{loop, "\thidden := hiddenOf(ctx, obj)\n" + loop + "\t\tif hidden[field.Name] {\n\t\t\tout.Values[i] = masked(ctx, field)\n\t\t\tcontinue\n\t\t}\n"})
+		}
 		for _, f := range o.Fields {
 			if f.Leaf() {
 				edits = append(edits, [2]string{

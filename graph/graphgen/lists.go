@@ -10,7 +10,7 @@ func hookLists(source string, objects []*Object) string {
 	for _, o := range objects {
 		head := regexp.MustCompile(`func \(ec \*executionContext\) marshal[NO]` + o.Name + `2ᚕᚖ\S+\(ctx context\.Context, sel ast\.SelectionSet, v \[\]` +
 			regexp.QuoteMeta(pointerTo(o)) + `\) graphql\.Marshaler \{\n`)
-		direct := fmt.Sprintf(`	if fields := ec.direct%[1]s(sel); fields != nil && v != nil {
+		direct := fmt.Sprintf(`	if fields := ec.direct%[1]s(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj %[2]s) { ec.write%[1]s(w, fields, obj) })
 	}
 `, o.Name, pointerTo(o))

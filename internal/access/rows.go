@@ -17,18 +17,22 @@ import (
 
 // Rows is what one actor may see, planned once for each type. It serves one
 // request, so that one version of the policy judges all of it.
-func (c *Control) Rows(ctx context.Context, a *actor.Actor) visible.Rows {
-	return &rows{ctx: ctx, control: c, actor: a, plans: map[string]plan{}}
+func (c *Control) Rows(ctx context.Context, a *actor.Actor) *Rows {
+	return &Rows{ctx: ctx, control: c, actor: a, plans: map[string]plan{}, masks: map[string]*mask{}}
 }
 
-type rows struct {
+// Rows implements visible.Rows for one actor.
+type Rows struct {
 	ctx     context.Context //nolint:containedctx // predicates are built without one, and this serves one request only
 	control *Control
 	actor   *actor.Actor
 
 	mu    sync.Mutex
 	plans map[string]plan
+	masks map[string]*mask
 }
+
+var _ visible.Rows = (*Rows)(nil)
 
 // plan is a planned filter; a nil predicate lets every row through.
 type plan struct {
@@ -39,7 +43,7 @@ type plan struct {
 var nothing = plan{authz.False{}, func(*sql.Selector) *sql.Predicate { return sql.ExprP("1 = 0") }}
 
 // Where implements visible.Rows.
-func (r *rows) Where(s *sql.Selector, typ string) {
+func (r *Rows) Where(s *sql.Selector, typ string) {
 	preds := []*sql.Predicate{sql.EQ(s.C("tenant_id"), r.actor.Tenant)}
 	switch {
 	case ent.RecordTypeNamed(typ) != nil:
@@ -71,7 +75,7 @@ func (r *rows) Where(s *sql.Selector, typ string) {
 
 // items are shown to who asked for the operation, and of other people's
 // operations those that speak of a record the reader may read.
-func (r *rows) items(s *sql.Selector) []*sql.Predicate {
+func (r *Rows) items(s *sql.Selector) []*sql.Predicate {
 	all := true
 	for _, t := range ent.RecordTypes {
 		for _, action := range []authz.Action{authz.Read, authz.ReadRetired} {
@@ -103,7 +107,7 @@ func (r *rows) items(s *sql.Selector) []*sql.Predicate {
 
 // events are filtered by the type, owner and team of what they speak of, at
 // the time they speak of it.
-func (r *rows) events(s *sql.Selector) []*sql.Predicate {
+func (r *Rows) events(s *sql.Selector) []*sql.Predicate {
 	var alternatives []*sql.Predicate
 	general := r.plan(ent.TypeAuditEvent, authz.AuditRead, entfilter.Mapper{})
 	all := general.predicate == nil
@@ -123,7 +127,7 @@ func (r *rows) events(s *sql.Selector) []*sql.Predicate {
 
 // plan asks the chain for the rows of a type, once. What cannot be said in
 // columns shows nothing.
-func (r *rows) plan(typ string, action authz.Action, m entfilter.Mapper) plan {
+func (r *Rows) plan(typ string, action authz.Action, m entfilter.Mapper) plan {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := typ + " " + string(action)

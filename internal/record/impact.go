@@ -10,6 +10,7 @@ import (
 	"entgo.io/ent/dialect/sql"
 
 	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
@@ -29,6 +30,8 @@ type ThreadImpact struct {
 	ThreadKey string
 	// Subject is what one of those that go is known by.
 	Subject *string
+	// Masked says that a subject is hidden from the caller.
+	Masked  bool
 	Going   int
 	Staying int
 }
@@ -56,7 +59,9 @@ func (p *Preview) BrokenThreads(ctx context.Context) ([]*ThreadImpact, error) {
 			}
 			threads[key].Going++
 			ids = append(ids, n.row.RecordID())
-			if threads[key].Subject == nil {
+			if m := visible.MaskOf(ctx, t.Name); m != nil && m.Hidden(n.row.Column)[access.LabelField] {
+				threads[key].Masked = true
+			} else if threads[key].Subject == nil {
 				threads[key].Subject = n.row.Label()
 			}
 		}

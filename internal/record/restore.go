@@ -39,6 +39,9 @@ func (r *run) planRestore(ctx context.Context) error {
 		}
 	}
 	r.authorizeAlong(ctx)
+	if err = r.mayMendFields(ctx); err != nil {
+		return err
+	}
 	if r.overrides, err = r.readOverrides(); err != nil {
 		return err
 	}

@@ -71,8 +71,10 @@ func (s *Service) CreateMany(ctx context.Context, typ string, rows []Values) ([]
 				refused[d.err.Code]++
 			}
 		}
-		if n := refused[lifecycle.Forbidden]; n > 0 {
-			s.logRefusal(ctx, tx, audit.Event{Action: "CREATE", Code: lifecycle.Forbidden, RecordType: t.Name, Count: n})
+		for _, code := range []lifecycle.Code{lifecycle.Forbidden, lifecycle.FieldForbidden} {
+			if n := refused[code]; n > 0 {
+				s.logRefusal(ctx, tx, audit.Event{Action: "CREATE", Code: code, RecordType: t.Name, Count: n})
+			}
 		}
 		return nil
 	})
@@ -95,6 +97,7 @@ func (s *Service) authorizeCreate(ctx context.Context, a *actor.Actor, t *ent.Re
 			d.err = refusal(answer)
 		}
 	}
+	s.mayCreateFields(ctx, a, t, drafts)
 }
 
 func refusal(d access.Decision) *Error {
@@ -169,7 +172,7 @@ func (s *Service) Update(ctx context.Context, id gid.ID, version int, values Val
 	var out ent.Record
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
 		out, err = s.update(ctx, tx, a, t, id, version, values)
-		if refused, ok := errors.AsType[*Error](err); ok && refused.Code == lifecycle.Forbidden {
+		if refused, ok := errors.AsType[*Error](err); ok && (refused.Code == lifecycle.Forbidden || refused.Code == lifecycle.FieldForbidden) {
 			s.logRefusal(ctx, tx, audit.Event{Action: "UPDATE", Code: refused.Code, RecordType: t.Name, Count: 1, IDs: []string{id.String()}})
 		}
 		return err
@@ -217,6 +220,9 @@ func (s *Service) update(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 		if !answer.Permit {
 			return nil, refusal(answer)
 		}
+	}
+	if refused := s.mayUpdateFields(ctx, a, t, before, after, r, d); refused != nil {
+		return nil, refused
 	}
 	switch {
 	case !r.RecordState().Editable():
