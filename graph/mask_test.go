@@ -333,3 +333,18 @@ func TestAValueThatIsTakenIsNotToldWhereItIsHidden(t *testing.T) {
 		w.Equal("FIELD_FORBIDDEN", w.ask("agent", mend).code())
 	})
 }
+
+func TestTheSubjectOfAThreadIsHiddenWithTheMessages(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.customer("agent", "c")
+		thread := record.Values{"subject": "secret", "threadKey": "t", "customerID": c, "sentAt": time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)}
+		going := w.create("agent", "Message", thread)
+		w.create("agent", "Message", thread)
+		preview := fmt.Sprintf(`{ preview(input: {delete: {select: {ids: [%q]}}}) { brokenThreads { about: subject staying } items(first: 9) { nodes { label } } } }`, going)
+		w.Contains(w.ask("agent", preview).raw, `"about":"secret"`)
+		w.hide("agent", "Message.subject", "read", "any")
+		got := w.ask("agent", preview)
+		w.JSONEq(`{"preview": {"brokenThreads": [{"about": null, "staying": 1}], "items": {"nodes": [{"label": null}]}}}`, string(got.Data), got.raw)
+		w.Equal([]string{"preview.brokenThreads.0.about", "preview.items.nodes.0.label"}, got.masked())
+	})
+}

@@ -198,5 +198,32 @@ func (w *world) checkRole(role, typ, whose string, customer gid.ID) {
 	if allowed(role, "restore", whose) {
 		w.Empty(w.carry("admin", "delete", id), what("restore"))
 	}
+	w.checkUndo(role, typ, whose, customer)
 	w.Equal(expected(role, "purge", whose, true), w.carry(role, "purge", id), what("purge"))
+}
+
+// readsOperations are the roles that read what others of their team did; each reads what he did himself.
+var readsOperations = []string{"manager", "compliance", "purger", "admin"}
+
+// checkUndo lets a role take back a deletion: another's, and its own.
+func (w *world) checkUndo(role, typ, whose string, customer gid.ID) {
+	w.t.Helper()
+	undo := func(op string) string {
+		return w.ask(role, fmt.Sprintf(`mutation { x: undoOperation(input: {id: %q}) { operation { items(first: 1) { nodes { code } } } } }`, op)).outcome()
+	}
+	what := strings.Join([]string{role, "undo", typ, whose}, " ")
+	want := expected(role, "restore", whose, true)
+	switch {
+	case !slices.Contains(readsOperations, role):
+		want = "NOT_FOUND" // the operation
+	case want == "NOT_FOUND":
+		want = "" // he reads the operation, and nothing of what it did: there is nothing to take back
+	}
+	record := w.sample(role, whose, typ, customer)
+	w.Equal(want, undo(w.deleted("admin", record)), what)
+	state := at(get[object](w, "compliance", fmt.Sprintf(`{ node(id: %q) { ... on Record { state } } }`, record)), "node", "state")
+	w.Equal(want == "" && allowed(role, "restore", whose), state == "ACTIVE", what)
+	if allowed(role, "delete", whose) {
+		w.Equal(expected(role, "restore", whose, true), undo(w.deleted(role, w.sample(role, whose, typ, customer))), "%s, its own", what)
+	}
 }
