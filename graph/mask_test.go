@@ -298,6 +298,9 @@ func TestAFieldIsWrittenByWhoMay(t *testing.T) {
 			got := update(fields)
 			w.Equal("FIELD_FORBIDDEN", got.code(), "%s: %s", fields, got.raw)
 		}
+		w.exec(`UPDATE customers SET status = 'FORMER' WHERE id = ?`, c)
+		w.Equal("FIELD_FORBIDDEN", update(`name: "d", status: CUSTOMER`).code(), "the record as it was decides too")
+		w.exec(`UPDATE customers SET status = 'CUSTOMER' WHERE id = ?`, c)
 		got := update(`name: "d"`)
 		w.JSONEq(`{"updateCustomer": {"customer": {"phone": "+491", "name": "d", "email": null}}}`, string(got.Data), got.raw)
 		w.Equal([]string{"updateCustomer.customer.email"}, got.masked())
