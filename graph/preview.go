@@ -23,6 +23,10 @@ func (r *Resolver) preview(ctx context.Context, in model.PreviewInput) (*record.
 		m, name = deletion(in.Delete.Value()), "delete"
 	case in.Void.Value() != nil:
 		m, name = voiding(in.Void.Value()), "void"
+	case in.Archive.Value() != nil:
+		m, name = archiving(in.Archive.Value()), "archive"
+	case in.Suspend.Value() != nil:
+		m, name = suspending(in.Suspend.Value()), "suspend"
 	case in.Restore.Value() != nil:
 		m, name = restoration(in.Restore.Value()), "restore"
 	case in.Purge.Value() != nil:

@@ -32,10 +32,12 @@ var rights = map[string]map[string][]string{
 		"agent": {own}, "agent2": {own}, "manager": {own, teams},
 		"compliance": {own, teams, others}, "purger": {own, teams, others}, "admin": {own, teams, others},
 	},
-	"create": {"agent": {own, teams}, "agent2": {own, teams}, "manager": {own, teams}, "admin": {own, teams, others}},
-	"update": {"agent": {own, teams}, "agent2": {own, teams}, "manager": {own, teams}, "admin": {own, teams, others}},
-	"delete": {"agent": {own}, "agent2": {own}, "manager": {own, teams}, "admin": {own, teams, others}},
-	"void":   {"manager": {teams}, "admin": {own, teams, others}},
+	"create":  {"agent": {own, teams}, "agent2": {own, teams}, "manager": {own, teams}, "admin": {own, teams, others}},
+	"update":  {"agent": {own, teams}, "agent2": {own, teams}, "manager": {own, teams}, "admin": {own, teams, others}},
+	"delete":  {"agent": {own}, "agent2": {own}, "manager": {own, teams}, "admin": {own, teams, others}},
+	"archive": {"agent": {own}, "agent2": {own}, "manager": {own, teams}, "admin": {own, teams, others}},
+	"suspend": {"agent": {own}, "agent2": {own}, "manager": {own, teams}, "admin": {own, teams, others}},
+	"void":    {"manager": {teams}, "admin": {own, teams, others}},
 	"restore": {
 		"agent": {own}, "agent2": {own}, "manager": {own, teams}, "admin": {own, teams, others},
 	},
@@ -128,10 +130,7 @@ func (a answer) outcome() string {
 
 // carry does a lifecycle verb to one record, and answers the outcome.
 func (w *world) carry(as, verb string, id gid.ID) string {
-	reason := ""
-	if verb == "void" {
-		reason = `, reason: "test"`
-	}
+	reason := map[string]string{"void": `, reason: "test"`, "suspend": `, until: "2030-01-01T00:00:00Z"`}[verb]
 	return w.ask(as, fmt.Sprintf(`mutation { x: %sRecords(input: {select: {ids: [%q]}%s}) { operation { items(first: 1) { nodes { code } } } } }`, verb, id, reason)).outcome()
 }
 
@@ -176,7 +175,7 @@ func (w *world) checkRole(role, typ, whose string, customer gid.ID) {
 
 	id := w.sample(role, whose, typ, customer)
 	w.Equal(allowed(role, "read", whose), w.sees(role, id), what("read"))
-	for _, verb := range []string{"delete", "void"} {
+	for _, verb := range []string{"delete", "void", "archive", "suspend"} {
 		if !allowed(role, verb, whose) { // what succeeds comes below
 			w.Equal(expected(role, verb, whose, false), w.carry(role, verb, id), what(verb))
 		}
@@ -184,6 +183,13 @@ func (w *world) checkRole(role, typ, whose string, customer gid.ID) {
 	a = w.ask(role, fmt.Sprintf(`mutation { update%s(input: {id: %q, version: 1, %s}) { __typename } }`, typ, id, s.changed))
 	w.Equal(expected(role, "update", whose, false), a.outcome(), "%s: %s", what("update"), a.raw)
 
+	for _, verb := range []string{"archive", "suspend"} {
+		if allowed(role, verb, whose) {
+			kept := w.sample(role, whose, typ, customer)
+			w.Empty(w.carry(role, verb, kept), what(verb))
+			w.Equal(expected(role, "restore", whose, false), w.carry(role, "restore", kept), what("restore of what is live"))
+		}
+	}
 	if allowed(role, "void", whose) {
 		voided := w.sample(role, whose, typ, customer)
 		w.Empty(w.carry(role, "void", voided), what("void"))

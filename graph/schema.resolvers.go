@@ -47,6 +47,14 @@ func (r *mutationResolver) DeleteRecords(ctx context.Context, input model.Delete
 	return r.run(ctx, deletion(&input))
 }
 
+func (r *mutationResolver) ArchiveRecords(ctx context.Context, input model.ArchiveRecordsInput) (*model.OperationPayload, error) {
+	return r.run(ctx, archiving(&input))
+}
+
+func (r *mutationResolver) SuspendRecords(ctx context.Context, input model.SuspendRecordsInput) (*model.OperationPayload, error) {
+	return r.run(ctx, suspending(&input))
+}
+
 func (r *mutationResolver) VoidRecords(ctx context.Context, input model.VoidRecordsInput) (*model.OperationPayload, error) {
 	return r.run(ctx, voiding(&input))
 }

@@ -44,6 +44,19 @@ func deletion(in *model.DeleteRecordsInput) move {
 	}}
 }
 
+func archiving(in *model.ArchiveRecordsInput) move {
+	c := common{in.Select, in.States, in.Reason.Value(), in.Mode.Value(), in.ExpectedCount.Value(), in.PreviewToken.Value(), in.IdempotencyKey.Value()}
+	return move{lifecycle.Archive, "archiveRecords", c, func(*record.Request) error { return nil }}
+}
+
+func suspending(in *model.SuspendRecordsInput) move {
+	c := common{in.Select, in.States, in.Reason.Value(), in.Mode.Value(), in.ExpectedCount.Value(), in.PreviewToken.Value(), in.IdempotencyKey.Value()}
+	return move{lifecycle.Suspend, "suspendRecords", c, func(req *record.Request) error {
+		req.Until, req.Then = &in.Until, in.Then.String()
+		return nil
+	}}
+}
+
 func voiding(in *model.VoidRecordsInput) move {
 	c := common{in.Select, in.States, &in.Reason, in.Mode.Value(), in.ExpectedCount.Value(), in.PreviewToken.Value(), in.IdempotencyKey.Value()}
 	return move{lifecycle.Void, "voidRecords", c, func(req *record.Request) error {

@@ -81,7 +81,7 @@ func (s storage) withDB(ctx context.Context, create bool, do func(*store.DB) err
 type sweepCmd struct {
 	storage
 	output
-	Once bool `required:"" help:"Sweep once and end. A server sweeps by itself."`
+	Once bool `required:"" help:"Sweep once and end. A server sweeps by itself: suspensions that ran out end, and what is due is purged."`
 }
 
 // Run implements the command.
@@ -91,11 +91,13 @@ func (cmd *sweepCmd) Run(ctx context.Context, c *console) error {
 		if err != nil {
 			return err
 		}
-		purged, err := a.records(control).Sweep(ctx)
-		if err != nil {
-			return fmt.Errorf("sweeping, after %d were purged: %w", purged, err)
+		records := a.records(control)
+		woken, wakeErr := records.Wake(ctx)
+		purged, err := records.Sweep(ctx)
+		if err = errors.Join(wakeErr, err); err != nil {
+			return fmt.Errorf("sweeping, after %d woke and %d were purged: %w", woken, purged, err)
 		}
-		return c.print(cmd.JSON, fmt.Sprintf("%d purged", purged), map[string]int{"purged": purged})
+		return c.print(cmd.JSON, fmt.Sprintf("%d woken, %d purged", woken, purged), map[string]int{"woken": woken, "purged": purged})
 	})
 }
 

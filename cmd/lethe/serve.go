@@ -110,19 +110,20 @@ func reachable(addr net.Addr) string {
 	return "http://" + addr.String()
 }
 
-// sweep purges what is due, until the context ends.
+// sweep ends suspensions and purges what is due, until the context ends.
 func sweep(ctx context.Context, records *record.Service, log *slog.Logger) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
+		woken, wakeErr := records.Wake(ctx)
 		purged, err := records.Sweep(ctx)
-		switch {
+		switch err = errors.Join(wakeErr, err); {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			log.ErrorContext(ctx, "sweeping failed", "error", err, "purged", purged)
-		case purged > 0:
-			log.InfoContext(ctx, "purged what was due", "purged", purged)
+			log.ErrorContext(ctx, "sweeping failed", "error", err, "woken", woken, "purged", purged)
+		case woken > 0 || purged > 0:
+			log.InfoContext(ctx, "did what was due", "woken", woken, "purged", purged)
 		}
 		select {
 		case <-ctx.Done():

@@ -514,6 +514,7 @@ type ComplexityRoot struct {
 	Mutation struct {
 		ActivateUser     func(childComplexity int, id gid.ID) int
 		ApplyPolicy      func(childComplexity int, input model.ApplyPolicyInput) int
+		ArchiveRecords   func(childComplexity int, input model.ArchiveRecordsInput) int
 		CreateAttachment func(childComplexity int, input model.CreateAttachmentInput) int
 		CreateCall       func(childComplexity int, input model.CreateCallInput) int
 		CreateContact    func(childComplexity int, input model.CreateContactInput) int
@@ -538,6 +539,7 @@ type ComplexityRoot struct {
 		RevokeSession    func(childComplexity int, id gid.ID) int
 		RevokeToken      func(childComplexity int, id gid.ID) int
 		RollbackPolicy   func(childComplexity int, input model.RollbackPolicyInput) int
+		SuspendRecords   func(childComplexity int, input model.SuspendRecordsInput) int
 		UndoOperation    func(childComplexity int, input model.UndoOperationInput) int
 		UpdateAttachment func(childComplexity int, input model.UpdateAttachmentInput) int
 		UpdateCall       func(childComplexity int, input model.UpdateCallInput) int
@@ -954,6 +956,8 @@ type AuditEventResolver interface {
 }
 type MutationResolver interface {
 	DeleteRecords(ctx context.Context, input model.DeleteRecordsInput) (*model.OperationPayload, error)
+	ArchiveRecords(ctx context.Context, input model.ArchiveRecordsInput) (*model.OperationPayload, error)
+	SuspendRecords(ctx context.Context, input model.SuspendRecordsInput) (*model.OperationPayload, error)
 	VoidRecords(ctx context.Context, input model.VoidRecordsInput) (*model.OperationPayload, error)
 	RestoreRecords(ctx context.Context, input model.RestoreRecordsInput) (*model.OperationPayload, error)
 	PurgeRecords(ctx context.Context, input model.PurgeRecordsInput) (*model.OperationPayload, error)
@@ -3202,6 +3206,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ApplyPolicy(childComplexity, args["input"].(model.ApplyPolicyInput)), true
+	case "Mutation.archiveRecords":
+		if e.ComplexityRoot.Mutation.ArchiveRecords == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_archiveRecords_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ArchiveRecords(childComplexity, args["input"].(model.ArchiveRecordsInput)), true
 	case "Mutation.createAttachment":
 		if e.ComplexityRoot.Mutation.CreateAttachment == nil {
 			break
@@ -3466,6 +3481,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RollbackPolicy(childComplexity, args["input"].(model.RollbackPolicyInput)), true
+	case "Mutation.suspendRecords":
+		if e.ComplexityRoot.Mutation.SuspendRecords == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_suspendRecords_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SuspendRecords(childComplexity, args["input"].(model.SuspendRecordsInput)), true
 	case "Mutation.undoOperation":
 		if e.ComplexityRoot.Mutation.UndoOperation == nil {
 			break
@@ -5307,6 +5333,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	inputUnmarshalers := func() *graphql.InputUnmarshalerIndex {
 		return graphql.NewInputUnmarshalerIndex(
 			graphql.NewInputUnmarshaler("ApplyPolicyInput", ec.unmarshalInputApplyPolicyInput),
+			graphql.NewInputUnmarshaler("ArchiveRecordsInput", ec.unmarshalInputArchiveRecordsInput),
 			graphql.NewInputUnmarshaler("AttachmentOrder", ec.unmarshalInputAttachmentOrder),
 			graphql.NewInputUnmarshaler("AttachmentWhereInput", ec.unmarshalInputAttachmentWhereInput),
 			graphql.NewInputUnmarshaler("AuditEventWhereInput", ec.unmarshalInputAuditEventWhereInput),
@@ -5350,6 +5377,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("RoleInput", ec.unmarshalInputRoleInput),
 			graphql.NewInputUnmarshaler("RollbackPolicyInput", ec.unmarshalInputRollbackPolicyInput),
 			graphql.NewInputUnmarshaler("SeparationOfDutyInput", ec.unmarshalInputSeparationOfDutyInput),
+			graphql.NewInputUnmarshaler("SuspendRecordsInput", ec.unmarshalInputSuspendRecordsInput),
 			graphql.NewInputUnmarshaler("TaskOrder", ec.unmarshalInputTaskOrder),
 			graphql.NewInputUnmarshaler("TaskWhereInput", ec.unmarshalInputTaskWhereInput),
 			graphql.NewInputUnmarshaler("TeamWhereInput", ec.unmarshalInputTeamWhereInput),
@@ -5836,6 +5864,54 @@ input DeleteRecordsInput {
   cascade: Boolean! = false
 }
 
+"""Which records to archive, with what they own."""
+input ArchiveRecordsInput {
+  """Which records."""
+  select: RecordSelector!
+  """With a filter: only those in these states."""
+  states: [RecordState!]
+  """Why."""
+  reason: String
+  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
+  mode: OperationMode
+  """How many records the selection must have. A filter needs it, or previewToken."""
+  expectedCount: Int
+  """The token of a preview of the same input: CONFLICT when the selection is not as it was previewed."""
+  previewToken: String
+  """Repeating a request under the same key has one effect. Kept 7 days."""
+  idempotencyKey: String
+}
+
+"""Which records to suspend, and until when."""
+input SuspendRecordsInput {
+  """Which records."""
+  select: RecordSelector!
+  """With a filter: only those in these states."""
+  states: [RecordState!]
+  """Why."""
+  reason: String
+  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
+  mode: OperationMode
+  """How many records the selection must have. A filter needs it, or previewToken."""
+  expectedCount: Int
+  """The token of a preview of the same input: CONFLICT when the selection is not as it was previewed."""
+  previewToken: String
+  """Repeating a request under the same key has one effect. Kept 7 days."""
+  idempotencyKey: String
+  """When the suspension ends; in the future."""
+  until: Time!
+  """What becomes of the records then."""
+  then: SuspensionEnd! = RESTORE
+}
+
+"""What becomes of a record when its suspension ends."""
+enum SuspensionEnd {
+  """It is ACTIVE again."""
+  RESTORE
+  """It goes into the bin; where that is refused, it is ACTIVE again."""
+  DELETE
+}
+
 """Which records to void, and why."""
 input VoidRecordsInput {
   """Which records."""
@@ -5936,6 +6012,10 @@ input PreviewInput @oneOf {
   delete: DeleteRecordsInput
   """As to voidRecords."""
   void: VoidRecordsInput
+  """As to archiveRecords."""
+  archive: ArchiveRecordsInput
+  """As to suspendRecords."""
+  suspend: SuspendRecordsInput
   """As to restoreRecords."""
   restore: RestoreRecordsInput
   """As to purgeRecords."""
@@ -6090,6 +6170,16 @@ type Mutation {
     """Which records, and how."""
     input: DeleteRecordsInput!
   ): OperationPayload! @authz(action: DELETE)
+  """Put records out of the way, with what they own: they stay, and are read-only."""
+  archiveRecords(
+    """Which records, and how."""
+    input: ArchiveRecordsInput!
+  ): OperationPayload! @authz(action: ARCHIVE)
+  """Take records out of the queues for a time. What they own stays, and all of it can be changed."""
+  suspendRecords(
+    """Which records, and until when."""
+    input: SuspendRecordsInput!
+  ): OperationPayload! @authz(action: SUSPEND)
   """Declare records void, with what they own."""
   voidRecords(
     """Which records, and why."""
@@ -19081,6 +19171,20 @@ func (ec *executionContext) field_Mutation_applyPolicy_args(ctx context.Context,
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_archiveRecords_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.ArchiveRecordsInput, error) {
+			return ec.unmarshalNArchiveRecordsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐArchiveRecordsInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_createAttachment_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -19409,6 +19513,20 @@ func (ec *executionContext) field_Mutation_rollbackPolicy_args(ctx context.Conte
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.RollbackPolicyInput, error) {
 			return ec.unmarshalNRollbackPolicyInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRollbackPolicyInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_suspendRecords_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.SuspendRecordsInput, error) {
+			return ec.unmarshalNSuspendRecordsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSuspendRecordsInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -29801,6 +29919,130 @@ func (ec *executionContext) fieldContext_Mutation_deleteRecords(ctx context.Cont
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Mutation_deleteRecords_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_archiveRecords(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_archiveRecords(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().ArchiveRecords(ctx, fc.Args["input"].(model.ArchiveRecordsInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "ARCHIVE")
+				if err != nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.OperationPayload) graphql.Marshaler {
+			return ec.marshalNOperationPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐOperationPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_archiveRecords(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_OperationPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_archiveRecords_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_suspendRecords(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_suspendRecords(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().SuspendRecords(ctx, fc.Args["input"].(model.SuspendRecordsInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "SUSPEND")
+				if err != nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.OperationPayload) graphql.Marshaler {
+			return ec.marshalNOperationPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐOperationPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_suspendRecords(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_OperationPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_suspendRecords_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -41117,6 +41359,90 @@ func UnmarshalApplyPolicyInput(ctx context.Context, raw any) (model.ApplyPolicyI
 	return out, err
 }
 
+func (ec *executionContext) unmarshalInputArchiveRecordsInput(ctx context.Context, obj any) (model.ArchiveRecordsInput, error) {
+	var it model.ArchiveRecordsInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "select":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("select"))
+			data, err := ec.unmarshalNRecordSelector2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordSelector(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Select = data
+		case "states":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("states"))
+			data, err := ec.unmarshalORecordState2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐStateᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.States = graphql.OmittableOf(data)
+		case "reason":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("reason"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Reason = graphql.OmittableOf(data)
+		case "mode":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("mode"))
+			data, err := ec.unmarshalOOperationMode2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚋoperationᚐMode(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Mode = graphql.OmittableOf(data)
+		case "expectedCount":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("expectedCount"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ExpectedCount = graphql.OmittableOf(data)
+		case "previewToken":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("previewToken"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PreviewToken = graphql.OmittableOf(data)
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = graphql.OmittableOf(data)
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalArchiveRecordsInput unmarshals raw into the ArchiveRecordsInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalArchiveRecordsInput(ctx context.Context, raw any) (model.ArchiveRecordsInput, error) {
+	var out model.ArchiveRecordsInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "ArchiveRecordsInput", raw, &out)
+	return out, err
+}
+
 func (ec *executionContext) unmarshalInputAttachmentOrder(ctx context.Context, obj any) (ent.AttachmentOrder, error) {
 	var it ent.AttachmentOrder
 	if obj == nil {
@@ -49742,7 +50068,7 @@ func (ec *executionContext) unmarshalInputPreviewInput(ctx context.Context, obj 
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"delete", "void", "restore", "purge", "emptyBin", "undo"}
+	fieldsInOrder := [...]string{"delete", "void", "archive", "suspend", "restore", "purge", "emptyBin", "undo"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -49763,6 +50089,20 @@ func (ec *executionContext) unmarshalInputPreviewInput(ctx context.Context, obj 
 				return it, err
 			}
 			it.Void = graphql.OmittableOf(data)
+		case "archive":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("archive"))
+			data, err := ec.unmarshalOArchiveRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐArchiveRecordsInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Archive = graphql.OmittableOf(data)
+		case "suspend":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("suspend"))
+			data, err := ec.unmarshalOSuspendRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSuspendRecordsInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Suspend = graphql.OmittableOf(data)
 		case "restore":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("restore"))
 			data, err := ec.unmarshalORestoreRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRestoreRecordsInput(ctx, v)
@@ -50842,6 +51182,108 @@ func (ec *executionContext) unmarshalInputSeparationOfDutyInput(ctx context.Cont
 func UnmarshalSeparationOfDutyInput(ctx context.Context, raw any) (model.SeparationOfDutyInput, error) {
 	var out model.SeparationOfDutyInput
 	err := graphql.UnmarshalNamedInputFromContext(ctx, "SeparationOfDutyInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputSuspendRecordsInput(ctx context.Context, obj any) (model.SuspendRecordsInput, error) {
+	var it model.SuspendRecordsInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["then"]; !present {
+		asMap["then"] = "RESTORE"
+	}
+
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey", "until", "then"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "select":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("select"))
+			data, err := ec.unmarshalNRecordSelector2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordSelector(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Select = data
+		case "states":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("states"))
+			data, err := ec.unmarshalORecordState2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐStateᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.States = graphql.OmittableOf(data)
+		case "reason":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("reason"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Reason = graphql.OmittableOf(data)
+		case "mode":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("mode"))
+			data, err := ec.unmarshalOOperationMode2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚋoperationᚐMode(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Mode = graphql.OmittableOf(data)
+		case "expectedCount":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("expectedCount"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ExpectedCount = graphql.OmittableOf(data)
+		case "previewToken":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("previewToken"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PreviewToken = graphql.OmittableOf(data)
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = graphql.OmittableOf(data)
+		case "until":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("until"))
+			data, err := ec.unmarshalNTime2timeᚐTime(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Until = data
+		case "then":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("then"))
+			data, err := ec.unmarshalNSuspensionEnd2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSuspensionEnd(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Then = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalSuspendRecordsInput unmarshals raw into the SuspendRecordsInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalSuspendRecordsInput(ctx context.Context, raw any) (model.SuspendRecordsInput, error) {
+	var out model.SuspendRecordsInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "SuspendRecordsInput", raw, &out)
 	return out, err
 }
 
@@ -56559,6 +57001,20 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "archiveRecords":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_archiveRecords(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "suspendRecords":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_suspendRecords(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "voidRecords":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_voidRecords(ctx, field)
@@ -60143,6 +60599,11 @@ func (ec *executionContext) unmarshalNApplyPolicyInput2githubᚗcomᚋletheᚑcr
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalNArchiveRecordsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐArchiveRecordsInput(ctx context.Context, v any) (model.ArchiveRecordsInput, error) {
+	res, err := ec.unmarshalInputArchiveRecordsInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalNAttachment2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachmentᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Attachment) graphql.Marshaler {
 	if fields := ec.directAttachment(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.Attachment) { ec.writeAttachment(w, fields, obj) })
@@ -61986,6 +62447,21 @@ func (ec *executionContext) marshalNString2ᚕstringᚄ(ctx context.Context, sel
 	return ret
 }
 
+func (ec *executionContext) unmarshalNSuspendRecordsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSuspendRecordsInput(ctx context.Context, v any) (model.SuspendRecordsInput, error) {
+	res, err := ec.unmarshalInputSuspendRecordsInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNSuspensionEnd2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSuspensionEnd(ctx context.Context, v any) (model.SuspensionEnd, error) {
+	var res model.SuspensionEnd
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNSuspensionEnd2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSuspensionEnd(ctx context.Context, sel ast.SelectionSet, v model.SuspensionEnd) graphql.Marshaler {
+	return v
+}
+
 func (ec *executionContext) marshalNTask2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTaskᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Task) graphql.Marshaler {
 	if fields := ec.directTask(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *ent.Task) { ec.writeTask(w, fields, obj) })
@@ -62465,6 +62941,14 @@ func (ec *executionContext) marshalOAction2ᚖgithubᚗcomᚋletheᚑcrmᚋlethe
 		return graphql.Null
 	}
 	return v
+}
+
+func (ec *executionContext) unmarshalOArchiveRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐArchiveRecordsInput(ctx context.Context, v any) (*model.ArchiveRecordsInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputArchiveRecordsInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
 func (ec *executionContext) unmarshalOAttachmentOrder2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachmentOrder(ctx context.Context, v any) (*ent.AttachmentOrder, error) {
@@ -63967,6 +64451,14 @@ func (ec *executionContext) marshalOString2ᚖstring(ctx context.Context, sel as
 	_ = ctx
 	res := graphql.MarshalString(*v)
 	return res
+}
+
+func (ec *executionContext) unmarshalOSuspendRecordsInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSuspendRecordsInput(ctx context.Context, v any) (*model.SuspendRecordsInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputSuspendRecordsInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
 func (ec *executionContext) marshalOTask2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTask(ctx context.Context, sel ast.SelectionSet, v *ent.Task) graphql.Marshaler {

@@ -119,6 +119,24 @@ type ApplyPolicyInput struct {
 	Message string `json:"message"`
 }
 
+// Which records to archive, with what they own.
+type ArchiveRecordsInput struct {
+	// Which records.
+	Select *RecordSelector `json:"select"`
+	// With a filter: only those in these states.
+	States graphql.Omittable[[]lifecycle.State] `json:"states,omitempty"`
+	// Why.
+	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
+	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING.
+	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
+	// How many records the selection must have. A filter needs it, or previewToken.
+	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
+	// The token of a preview of the same input: CONFLICT when the selection is not as it was previewed.
+	PreviewToken graphql.Omittable[*string] `json:"previewToken,omitempty"`
+	// Repeating a request under the same key has one effect. Kept 7 days.
+	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+}
+
 // What a write of a Attachment answers.
 type AttachmentPayload struct {
 	// The record as it is now.
@@ -673,6 +691,10 @@ type PreviewInput struct {
 	Delete graphql.Omittable[*DeleteRecordsInput] `json:"delete,omitempty"`
 	// As to voidRecords.
 	Void graphql.Omittable[*VoidRecordsInput] `json:"void,omitempty"`
+	// As to archiveRecords.
+	Archive graphql.Omittable[*ArchiveRecordsInput] `json:"archive,omitempty"`
+	// As to suspendRecords.
+	Suspend graphql.Omittable[*SuspendRecordsInput] `json:"suspend,omitempty"`
 	// As to restoreRecords.
 	Restore graphql.Omittable[*RestoreRecordsInput] `json:"restore,omitempty"`
 	// As to purgeRecords.
@@ -853,6 +875,28 @@ type SeparationOfDutyInput struct {
 	Name string `json:"name"`
 	// The roles, two or more.
 	Roles []string `json:"roles"`
+}
+
+// Which records to suspend, and until when.
+type SuspendRecordsInput struct {
+	// Which records.
+	Select *RecordSelector `json:"select"`
+	// With a filter: only those in these states.
+	States graphql.Omittable[[]lifecycle.State] `json:"states,omitempty"`
+	// Why.
+	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
+	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING.
+	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
+	// How many records the selection must have. A filter needs it, or previewToken.
+	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
+	// The token of a preview of the same input: CONFLICT when the selection is not as it was previewed.
+	PreviewToken graphql.Omittable[*string] `json:"previewToken,omitempty"`
+	// Repeating a request under the same key has one effect. Kept 7 days.
+	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+	// When the suspension ends; in the future.
+	Until time.Time `json:"until"`
+	// What becomes of the records then.
+	Then SuspensionEnd `json:"then"`
 }
 
 // What a write of a Task answers.
@@ -1329,6 +1373,64 @@ func (e *PolicySeverity) UnmarshalJSON(b []byte) error {
 }
 
 func (e PolicySeverity) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
+// What becomes of a record when its suspension ends.
+type SuspensionEnd string
+
+const (
+	// It is ACTIVE again.
+	SuspensionEndRestore SuspensionEnd = "RESTORE"
+	// It goes into the bin; where that is refused, it is ACTIVE again.
+	SuspensionEndDelete SuspensionEnd = "DELETE"
+)
+
+var AllSuspensionEnd = []SuspensionEnd{
+	SuspensionEndRestore,
+	SuspensionEndDelete,
+}
+
+func (e SuspensionEnd) IsValid() bool {
+	switch e {
+	case SuspensionEndRestore, SuspensionEndDelete:
+		return true
+	}
+	return false
+}
+
+func (e SuspensionEnd) String() string {
+	return string(e)
+}
+
+func (e *SuspensionEnd) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = SuspensionEnd(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid SuspensionEnd", str)
+	}
+	return nil
+}
+
+func (e SuspensionEnd) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *SuspensionEnd) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e SuspensionEnd) MarshalJSON() ([]byte, error) {
 	var buf bytes.Buffer
 	e.MarshalGQL(&buf)
 	return buf.Bytes(), nil

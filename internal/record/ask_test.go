@@ -19,11 +19,11 @@ type people map[string]person
 var grants = []struct{ roles, rows, actions string }{
 	{"viewer agent agent2 manager", "own team", "read"},
 	{"agent agent2 manager", "own team", "create update"},
-	{"agent agent2 manager", "own", "delete archive restore read_retired"},
-	{"manager", "team", "delete void archive restore read_retired operation.read"},
+	{"agent agent2 manager", "own", "delete archive suspend restore read_retired"},
+	{"manager", "team", "delete void archive suspend restore read_retired operation.read"},
 	{"compliance", "all", "read read_retired audit.read operation.read"},
 	{"purger", "all", "read read_retired purge operation.read"},
-	{"admin", "all", "read read_retired create update delete void archive restore audit.read operation.read"},
+	{"admin", "all", "read read_retired create update delete void archive suspend restore audit.read operation.read"},
 	{"system", "all", "read read_retired delete void archive restore purge"},
 }
 
@@ -84,6 +84,7 @@ type ask struct {
 	parent                         gid.ID
 	overrides                      map[gid.ID]map[string]string
 	mends                          bool // overrides are drawn once it is known what is picked
+	short                          bool // a suspension that has ended when the next thing happens
 }
 
 func (q ask) restores() bool { return q.verb == lifecycle.Restore || q.verb == lifecycle.Undo }
@@ -113,6 +114,14 @@ func (q ask) to(r *row) lifecycle.State {
 
 // prior is the state a row goes back to.
 func (r *row) prior() lifecycle.State {
+	if top := r.top(); top != lifecycle.Suspended || !r.short {
+		return top
+	}
+	return lifecycle.Active // a suspension that ran out meanwhile
+}
+
+// top is the state on top of a row's stack.
+func (r *row) top() lifecycle.State {
 	if len(r.stack) == 0 {
 		return lifecycle.Active
 	}
@@ -176,7 +185,7 @@ func (m *model) selected(ops map[gid.ID]*ran, q ask) ([]pick, lifecycle.Code) {
 		switch {
 		case o == nil || o.who != q.who && !m.may(q.who, "operation.read", m.people[o.who]):
 			return nil, lifecycle.NotFound
-		case undo && !has("DELETE VOID ARCHIVE", string(o.verb)):
+		case undo && !has("DELETE VOID ARCHIVE SUSPEND", string(o.verb)):
 			return nil, lifecycle.IllegalTransition
 		}
 		for _, id := range o.changed {

@@ -68,6 +68,8 @@ type node struct {
 	to lifecycle.State
 	// pop is what it goes back to, when restored.
 	pop *prior
+	// awake says that it goes back to a suspension which has ended meanwhile.
+	awake bool
 
 	included bool
 	cameWith *gid.ID

@@ -28,6 +28,7 @@ type row struct {
 	by           person
 	version      int
 	orphan, gone bool
+	short        bool // its suspension is over
 }
 
 // life is where an operation put a row.
@@ -175,13 +176,22 @@ func (m *model) apply(q ask, op gid.ID, set, picked map[*row]bool) {
 		case q.verb == lifecycle.Purge:
 			r.gone = true
 		case q.restores():
+			to := q.to(r)
 			r.life, r.stack = r.stack[n], r.stack[:n]
+			if r.state != to {
+				r.life, r.stack = r.stack[n-1], r.stack[:n-1]
+			}
 			r.owner, r.orphan = q.home(r, picked[r]), r.orphan && !q.moves(picked[r])
 			maps.Copy(r.unique, q.overrides[r.id])
+		case q.verb == lifecycle.Suspend && r.state == lifecycle.Suspended:
+			r.short = q.short // and nothing else
 		default:
+			r.short = map[bool]bool{true: q.short, false: r.short}[q.verb == lifecycle.Suspend]
 			r.stack, r.life = append(r.stack, r.life), life{op: op, state: q.to(r), clock: map[bool]string{true: "fresh"}[q.verb == lifecycle.Delete]}
 			// The nearest above it, unless something is between that the verb does not reach through.
-			if o := m.up(r, func(o *row) bool { return set[o] || !o.live() || o.class == lifecycle.Blocking }); set[o] {
+			if o := m.up(r, func(o *row) bool {
+				return q.verb == lifecycle.Suspend || set[o] || !o.live() || o.class == lifecycle.Blocking
+			}); set[o] {
 				r.cameWith = o.id
 			}
 		}

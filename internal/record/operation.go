@@ -45,7 +45,7 @@ const idempotencyWindow = 7 * 24 * time.Hour
 // actions are what policies must allow for each verb.
 var actions = map[lifecycle.Verb]authz.Action{
 	lifecycle.Delete: authz.Delete, lifecycle.Void: authz.Void, lifecycle.Archive: authz.Archive,
-	lifecycle.Restore: authz.Restore, lifecycle.Purge: authz.Purge, lifecycle.Undo: authz.Restore,
+	lifecycle.Suspend: authz.Suspend, lifecycle.Restore: authz.Restore, lifecycle.Purge: authz.Purge, lifecycle.Undo: authz.Restore,
 }
 
 // run is one operation under way. It has two halves. The plan selects,
@@ -60,7 +60,7 @@ type run struct {
 	req Request
 	id  gid.ID
 
-	// due restricts a purge to records whose clock ran out by then.
+	// due restricts what a timer does to records whose clock ran out by then.
 	due *time.Time
 
 	plan
@@ -199,6 +199,8 @@ func (r *run) guard(ctx context.Context) error {
 	switch r.req.Verb {
 	case lifecycle.Delete, lifecycle.Void, lifecycle.Archive:
 		return r.planRetire(ctx)
+	case lifecycle.Suspend:
+		return r.planSuspend(ctx)
 	case lifecycle.Restore, lifecycle.Undo:
 		return r.planRestore(ctx)
 	case lifecycle.Purge:
@@ -223,6 +225,8 @@ func (r *run) apply(ctx context.Context) (*ent.Operation, error) {
 		err = r.applyRestore(ctx)
 	case lifecycle.Purge:
 		err = r.applyPurge(ctx)
+	case lifecycle.Suspend:
+		err = r.applySuspend(ctx)
 	default:
 		err = r.applyRetire(ctx)
 	}
@@ -282,6 +286,9 @@ func (r *run) check() error {
 	}
 	if req.Verb == lifecycle.Void && req.Reason == "" && r.tx != nil {
 		return Refuse(lifecycle.BadUserInput, "voiding needs a reason", "reason")
+	}
+	if err := r.checkSuspension(); err != nil {
+		return err
 	}
 	if err := mixin.Characters(mixin.MaxReason)(req.Reason); err != nil {
 		return Refuse(lifecycle.BadUserInput, err.Error(), "reason")

@@ -263,7 +263,7 @@ func (r *run) judgeState(it *item) {
 		}
 	}
 	if r.due != nil {
-		if at := timeOf(row, "purge_after"); at == nil || at.After(*r.due) {
+		if !r.isDue(row) {
 			it.outcome, it.node = unchanged, nil
 			return
 		}

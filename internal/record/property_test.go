@@ -93,6 +93,7 @@ type play struct {
 	foreign gid.ID         // a record of another tenant
 	met     map[string]int // how often each verdict was met
 	last    *row           // picked last
+	steady  bool           // no suspension runs out
 }
 
 func newPlay(w *world, t *rapid.T, foreign gid.ID) *play {
@@ -315,7 +316,7 @@ func (p *play) draw() ask {
 	if !p.chance(2, "admin") {
 		q.who = oneOf(p, "who", append(actors, "manager", "manager", "agent")...)
 	}
-	q.verb = oneOf(p, "verb", lifecycle.Delete, lifecycle.Delete, lifecycle.Delete, lifecycle.Void, lifecycle.Archive, lifecycle.Archive,
+	q.verb = oneOf(p, "verb", lifecycle.Delete, lifecycle.Delete, lifecycle.Delete, lifecycle.Void, lifecycle.Archive, lifecycle.Archive, lifecycle.Suspend, lifecycle.Suspend,
 		lifecycle.Restore, lifecycle.Restore, lifecycle.Restore, lifecycle.Restore, lifecycle.Undo, lifecycle.Undo, lifecycle.Purge)
 	if q.verb == lifecycle.Purge {
 		q.who = oneOf(p, "purges", "purger", "purger", "system", "admin")
@@ -332,6 +333,8 @@ func (p *play) draw() ask {
 	switch q.verb {
 	case lifecycle.Delete, lifecycle.Void:
 		q.cascade = p.chance(3, "cascade")
+	case lifecycle.Suspend:
+		q.short = !p.steady && p.chance(3, "short")
 	case lifecycle.Restore:
 		q.ancestors, q.mends = p.chance(3, "with ancestors"), true
 		if p.chance(4, "moves") {
@@ -396,8 +399,8 @@ func (q ask) String() string {
 	for _, k := range q.picks {
 		picks = append(picks, fmt.Sprintf("%s@%d", k.id, k.version))
 	}
-	return fmt.Sprintf("%s: %s of %s %v, best effort %t, cascade %t, with ancestors %t, new parent %s, %v",
-		q.who, q.verb, q.of, picks, q.bestEffort, q.cascade, q.ancestors, q.parent, q.overrides)
+	return fmt.Sprintf("%s: %s of %s %v, best effort %t, cascade %t, with ancestors %t, new parent %s, %v, short %t",
+		q.who, q.verb, q.of, picks, q.bestEffort, q.cascade, q.ancestors, q.parent, q.overrides, q.short)
 }
 
 func (q ask) request() record.Request {
@@ -436,10 +439,21 @@ func (p *play) run(q ask) *ent.Operation {
 	p.Logf("%s", q)
 	var op *ent.Operation
 	var err error
+	req := q.request()
+	if q.verb == lifecycle.Suspend {
+		until := p.clock.now().Add(24 * 365 * time.Hour)
+		if q.short {
+			until = p.clock.now().Add(time.Second)
+		}
+		req.Until = &until
+	}
 	if q.verb == lifecycle.Undo {
-		op, err = p.svc.Undo(p.as(q.who), q.of, q.request())
+		op, err = p.svc.Undo(p.as(q.who), q.of, req)
 	} else {
-		op, err = p.svc.Run(p.as(q.who), q.request())
+		op, err = p.svc.Run(p.as(q.who), req)
+	}
+	if q.short {
+		p.clock.add(2 * time.Second)
 	}
 	require.Equal(p.T, refused, code(err), "%v", err)
 	if refused != "" {
@@ -503,7 +517,8 @@ func (p *play) compareItems(q ask, op *ent.Operation, items []*ent.OperationItem
 		require.Equal(p.T, b.state, *it.PriorState)
 		require.Equal(p.T, b.version, it.Version)
 		require.Equal(p.T, b.op, deref(it.PriorOperationID))
-		if !q.restores() && q.verb != lifecycle.Purge {
+		again := q.verb == lifecycle.Suspend && b.state == lifecycle.Suspended // it stays with the operation before
+		if !q.restores() && q.verb != lifecycle.Purge && !again {
 			require.Equal(p.T, r.cameWith, deref(it.CameWith), "what %s came with", it.RecordID)
 		}
 	}
@@ -554,7 +569,7 @@ func (p *play) compare() {
 		}
 		want := map[string]any{"state": r.state, "version": r.version, "owner_id": r.by.user, "team_id": r.by.team}
 		if r.op != gid.Nil {
-			want["operation_id"], want["prior_state"] = r.op, r.prior()
+			want["operation_id"], want["prior_state"] = r.op, r.top()
 		}
 		if owner := p.m.row[r.owner]; owner != nil {
 			want[strings.ToLower(owner.typ)+"_id"] = owner.id
@@ -583,6 +598,8 @@ func (p *play) compare() {
 		}
 		require.Equal(p.T, want, have, "%s", r.id)
 		require.Equal(p.T, []bool{r.orphan, r.state.Retired()}, []bool{got.Column("orphaned_at") != nil, got.Column("retired_at") != nil}, "%s is an orphan, is retired", r.id)
+		suspended := r.state == lifecycle.Suspended || slices.ContainsFunc(r.stack, func(l life) bool { return l.state == lifecycle.Suspended })
+		require.Equal(p.T, suspended, got.Column("suspended_until") != nil, "%s is to wake", r.id)
 		clock := ""
 		if at, ok := got.Column("purge_after").(time.Time); ok {
 			clock = at.UTC().Format(time.RFC3339Nano)
@@ -627,6 +644,7 @@ func (p *play) root() *row {
 
 func TestPropertyRestoreAfterDeleteIsIdentity(t *testing.T) {
 	property(t, func(p *play) int {
+		p.steady = true
 		p.plant()
 		before := rapid.IntRange(0, 6).Draw(p.T, "steps before")
 		for range before {
@@ -668,6 +686,7 @@ func TestPropertyRestoreAfterDeleteIsIdentity(t *testing.T) {
 
 func TestPropertySequencesEndWhereTheyBegan(t *testing.T) {
 	property(t, func(p *play) int {
+		p.steady = true
 		p.plant()
 		before := rapid.IntRange(0, 6).Draw(p.T, "steps before")
 		for range before {
@@ -683,6 +702,9 @@ func TestPropertySequencesEndWhereTheyBegan(t *testing.T) {
 		}
 		want, depth := p.snapshot(volatile), 0
 		do := func(verb lifecycle.Verb) {
+			if verb == lifecycle.Suspend && root.state == lifecycle.Suspended {
+				return // another end is no step on the stack, and is not taken back
+			}
 			op := p.run(ask{who: "admin", verb: verb, cascade: p.chance(2, "cascade"), picks: []pick{{id: root.id}}})
 			switch {
 			case op.Changed == 0:
@@ -694,7 +716,7 @@ func TestPropertySequencesEndWhereTheyBegan(t *testing.T) {
 		}
 		steps := rapid.IntRange(1, 8).Draw(p.T, "steps")
 		for range steps {
-			verbs := []lifecycle.Verb{lifecycle.Void, lifecycle.Archive, lifecycle.Delete}
+			verbs := []lifecycle.Verb{lifecycle.Void, lifecycle.Archive, lifecycle.Delete, lifecycle.Suspend}
 			if depth > 0 {
 				verbs = append(verbs, lifecycle.Restore)
 			}
@@ -769,8 +791,8 @@ func (p *play) replay() {
 		}
 		last := map[string]any{}
 		for _, c := range personal.Changes {
-			if c.Field == "lastActivityAt" {
-				continue // no event says how it came to be
+			if c.Field == "lastActivityAt" || strings.HasPrefix(c.Field, "suspended") {
+				continue // no event says how it came to be, or it is no field of the record's own
 			}
 			if has("DELETE VOID ARCHIVE", e.Action) {
 				last[c.Field] = plain(c.Old)

@@ -13,7 +13,6 @@ import (
 	"entgo.io/ent/dialect/sql"
 
 	"github.com/lethe-crm/lethe/ent"
-	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
@@ -248,27 +247,21 @@ const sweepBatch = 500
 // purges. What cannot go holds up nothing else.
 func (s *Service) Sweep(ctx context.Context) (int, error) {
 	now := s.db.Now()
-	var tenants []gid.ID
-	if err := store.Build(s.db).Add(`SELECT id FROM tenants ORDER BY id`).Query(ctx, s.db, scanIDs(func(id gid.ID) { tenants = append(tenants, id) })); err != nil {
-		return 0, fmt.Errorf("reading tenants: %w", err)
-	}
-	purged := 0
-	var errs []error
-	for _, tenant := range tenants {
-		ctx := actor.With(ctx, actor.ForSystem(tenant))
+	return s.eachTenant(ctx, func(ctx context.Context, tenant gid.ID) (purged int, err error) {
+		var errs []error
 		// Dependants first: a tree that is larger than a batch goes leaf by leaf.
 		for _, t := range slices.Backward(typeOrder) {
 			n, err := s.sweepType(ctx, tenant, t, now)
 			purged += n
-			if ctx.Err() != nil {
-				return purged, errors.Join(append(errs, err)...)
-			}
 			if err != nil {
 				errs = append(errs, fmt.Errorf("purging %s of tenant %s: %w", t.Table, tenant, err))
 			}
+			if ctx.Err() != nil {
+				break
+			}
 		}
-	}
-	return purged, errors.Join(errs...)
+		return purged, errors.Join(errs...)
+	})
 }
 
 func (s *Service) sweepType(ctx context.Context, tenant gid.ID, t *ent.RecordType, now time.Time) (purged int, err error) {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"entgo.io/ent/dialect/sql"
 	"golang.org/x/sync/semaphore"
@@ -72,6 +73,8 @@ type Request struct {
 	Overrides     map[gid.ID]map[string]string // restore: by record and GraphQL field name
 	WithAncestors bool                         // restore
 	NewParentID   *gid.ID                      // restore
+	Until         *time.Time                   // suspend: when it ends
+	Then          string                       // suspend: what becomes of it then; empty is ThenRestore
 }
 
 // Selection says which records; exactly one field is set.

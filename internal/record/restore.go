@@ -150,6 +150,9 @@ func (r *run) pops(ctx context.Context, nodes []*node) error {
 	for _, n := range nodes {
 		if op := refOf(n.row, "operation_id"); op != nil {
 			if state, ok := r.priors[stackTop{n.row.RecordID(), *op}]; ok {
+				if n.awake = n.ranOut(state, r.q.Now()); n.awake {
+					state = lifecycle.Active // timers do not touch what is retired or archived
+				}
 				n.pop, n.to = &prior{state: state}, state
 			}
 		}
@@ -545,14 +548,34 @@ func (r *run) popRows(ctx context.Context) error {
 			purge_after = CASE WHEN i.prior_state = 'VOIDED' AND `+t.Table+`.orphaned_at IS NULL THEN NULL ELSE i.prior_purge_after END, retired_at = i.prior_retired_at,
 			state_changed_at = CASE WHEN i.prior_state = 'ACTIVE' THEN ? ELSE i.prior_changed_at END,`, now).
 			Add(` state_changed_by_id = CASE WHEN i.prior_state = 'ACTIVE' THEN ?`, nullID(r.a.UserRef())).Add(r.uuidCast()+` ELSE i.prior_changed_by END,
-			state_reason = i.prior_reason, updated_at = ?, version = `+t.Table+`.version + 1
+			state_reason = i.prior_reason, updated_at = ?, version = `+t.Table+`.version + 1,
+			suspended_until = CASE WHEN i.prior_state = 'ACTIVE' THEN NULL ELSE `+t.Table+`.suspended_until END,
+			suspended_then = CASE WHEN i.prior_state = 'ACTIVE' THEN NULL ELSE `+t.Table+`.suspended_then END
 			FROM operation_items i WHERE i.record_id = `+t.Table+`.id AND i.operation_id = `+t.Table+`.operation_id AND i.outcome = 'CHANGED'
 			AND `+t.Table+`.tenant_id = ? AND `, now, r.a.Tenant).IDs(t.Table+".id", ids).Queue(ctx, r.tx, meets(t, len(ids)))
 		if err != nil {
 			return err
 		}
+		if err := r.wake(ctx, t); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// wake ends the suspensions that ran out while their records were retired or archived.
+func (r *run) wake(ctx context.Context, t *ent.RecordType) error {
+	var ids []gid.ID
+	for _, n := range r.changing {
+		if n.awake && n.row.RecordType() == t {
+			ids = append(ids, n.row.RecordID())
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	return r.exec(ctx, t, store.Build(r.tx).Add(`UPDATE `+t.Table+` SET state = ?, prior_state = NULL, operation_id = NULL, state_changed_at = ?, state_changed_by_id = ?,
+		state_reason = NULL, suspended_until = NULL, suspended_then = NULL`, string(lifecycle.Active), r.tx.Now(), nullID(r.a.UserRef())), ids)
 }
 
 // uuidCast tells PostgreSQL the type of a parameter it cannot infer.

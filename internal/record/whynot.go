@@ -23,7 +23,7 @@ type Reason struct {
 
 // moves are the verbs by the action a policy must allow for them.
 var moves = func() map[authz.Action]lifecycle.Verb {
-	out := map[authz.Action]lifecycle.Verb{authz.Suspend: lifecycle.Suspend}
+	out := map[authz.Action]lifecycle.Verb{}
 	for v, action := range actions {
 		if v != lifecycle.Undo {
 			out[action] = v
@@ -58,10 +58,10 @@ func (s *Service) WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([
 		}
 		return []*Reason{{Code: lifecycle.NotFound, Record: id}}, nil
 	}
-	if isMove && verb != lifecycle.Suspend {
+	if isMove {
 		return r.whyNotMove(ctx)
 	}
-	return r.whyNotDo(ctx, rows[0], action, verb)
+	return r.whyNotDo(ctx, rows[0], action)
 }
 
 // whyNotMove plans the operation for the one record.
@@ -101,7 +101,7 @@ func (it *item) reasons() []*Reason {
 }
 
 // whyNotDo asks the policy and the state table.
-func (r *run) whyNotDo(ctx context.Context, row ent.Record, action authz.Action, verb lifecycle.Verb) ([]*Reason, error) {
+func (r *run) whyNotDo(ctx context.Context, row ent.Record, action authz.Action) ([]*Reason, error) {
 	q := r.question(row)
 	q.Action = action
 	answer := r.control.Decide(ctx, r.a, []access.Question{q})[0]
@@ -118,11 +118,6 @@ func (r *run) whyNotDo(ctx context.Context, row ent.Record, action authz.Action,
 	}
 	if action == authz.Update && !state.Editable() {
 		add(lifecycle.RecordNotEditable, Blocker{Code: lifecycle.RecordNotEditable, State: state, Allowed: lifecycle.Allowed(state)})
-	}
-	if verb == lifecycle.Suspend {
-		if move := lifecycle.Next(state, verb); move.Code != "" {
-			add(move.Code, Blocker{Code: move.Code, State: state, Allowed: lifecycle.Allowed(state)})
-		}
 	}
 	return out, nil
 }

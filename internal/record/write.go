@@ -64,6 +64,9 @@ func (s *Service) CreateMany(ctx context.Context, typ string, rows []Values) ([]
 		if err := s.activity(ctx, tx, a, customersOf(out...)); err != nil {
 			return err
 		}
+		if err := s.wakeThreads(ctx, tx, a, t, out); err != nil {
+			return err
+		}
 		refused := map[lifecycle.Code]int{}
 		for i, d := range drafts {
 			if d.err != nil {

@@ -1,0 +1,183 @@
+package record
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/internal/actor"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/store"
+)
+
+// Wake ends, in every tenant, the suspensions that have run out, and answers how many. Records come back, or go into
+// the bin, as was chosen when they were suspended; what cannot go into the bin comes back. Each batch is an operation
+// of the system, and the clock is looked at again when its records are locked.
+func (s *Service) Wake(ctx context.Context) (int, error) {
+	return s.eachTenant(ctx, func(ctx context.Context, tenant gid.ID) (woken int, err error) {
+		now := s.db.Now()
+		var errs []error
+		for _, t := range typeOrder {
+			n, err := s.wakeType(ctx, tenant, t, now)
+			woken += n
+			if err != nil {
+				errs = append(errs, fmt.Errorf("waking %s of tenant %s: %w", t.Table, tenant, err))
+			}
+		}
+		return woken, errors.Join(errs...)
+	})
+}
+
+// eachTenant does something for every tenant as the system. A tenant that fails holds up no other.
+func (s *Service) eachTenant(ctx context.Context, do func(ctx context.Context, tenant gid.ID) (int, error)) (int, error) {
+	var tenants []gid.ID
+	if err := store.Build(s.db).Add(`SELECT id FROM tenants ORDER BY id`).Query(ctx, s.db, scanIDs(func(id gid.ID) { tenants = append(tenants, id) })); err != nil {
+		return 0, fmt.Errorf("reading tenants: %w", err)
+	}
+	done := 0
+	var errs []error
+	for _, tenant := range tenants {
+		n, err := do(actor.With(ctx, actor.ForSystem(tenant)), tenant)
+		done += n
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return done, errors.Join(errs...)
+}
+
+func (s *Service) wakeType(ctx context.Context, tenant gid.ID, t *ent.RecordType, now time.Time) (woken int, err error) {
+	for {
+		ids := map[string][]gid.ID{}
+		found := 0
+		err := store.Build(s.db).Add(`SELECT id, suspended_then FROM `+t.Table+` WHERE tenant_id = ? AND state = ? AND suspended_until <= ? ORDER BY suspended_until, id LIMIT ?`,
+			tenant, string(lifecycle.Suspended), now, sweepBatch).Query(ctx, s.db, func(row store.Row) error {
+			var id gid.ID
+			then := ThenRestore
+			if err := row.Scan(&id, &then); err != nil {
+				return err
+			}
+			ids[then] = append(ids[then], id)
+			found++
+			return nil
+		})
+		if err != nil || found == 0 {
+			return woken, err
+		}
+		n := 0
+		if list := ids[ThenDelete]; len(list) > 0 {
+			gone, refused, err := s.endSuspensions(ctx, lifecycle.Delete, list, now)
+			n += gone
+			if err != nil {
+				return woken + n, err
+			}
+			ids[ThenRestore] = append(ids[ThenRestore], refused...)
+		}
+		if list := ids[ThenRestore]; len(list) > 0 {
+			back, _, err := s.endSuspensions(ctx, lifecycle.Restore, list, now)
+			n += back
+			if err != nil {
+				return woken + n, err
+			}
+		}
+		woken += n
+		if n == 0 { // what cannot wake now is looked at next time
+			return woken, nil
+		}
+	}
+}
+
+// endSuspensions runs a verb over suspended records whose time is up, and answers how many went, and which were refused.
+func (s *Service) endSuspensions(ctx context.Context, verb lifecycle.Verb, ids []gid.ID, now time.Time) (int, []gid.ID, error) {
+	r := &run{req: Request{Verb: verb, Select: Selection{IDs: ids}, Mode: BestEffort}, due: &now}
+	op, err := s.start(ctx, r)
+	if err != nil {
+		if _, refused := errors.AsType[*Error](err); refused && verb == lifecycle.Delete {
+			return 0, ids, nil // more would come along than one operation may be about, for one
+		}
+		return 0, nil, err
+	}
+	var refused []gid.ID
+	for _, it := range r.items {
+		if it.outcome == failed {
+			refused = append(refused, it.id)
+		}
+	}
+	return op.Changed, refused, nil
+}
+
+// isDue reports whether the clock by which a timer came for a record has run out.
+func (r *run) isDue(row ent.Record) bool {
+	at := timeOf(row, "purge_after")
+	if r.req.Verb != lifecycle.Purge {
+		if row.RecordState() != lifecycle.Suspended {
+			return false
+		}
+		at = timeOf(row, "suspended_until")
+	}
+	return at != nil && !at.After(*r.due)
+}
+
+// wakeThreads restores the suspended records of a conversation that was gone on with: something came in that is newer
+// than the suspension. It is an operation of the system in the transaction of the new records.
+func (s *Service) wakeThreads(ctx context.Context, tx *store.Tx, a *actor.Actor, t *ent.RecordType, records []ent.Record) error {
+	if t.Activity == "" || !slices.Contains(t.Columns, threadColumn) || !slices.Contains(t.Columns, "direction") {
+		return nil
+	}
+	newest := map[string]time.Time{}
+	var keys []string
+	for _, r := range records {
+		if r == nil || fmt.Sprint(r.Column("direction")) != "INBOUND" {
+			continue
+		}
+		key, _ := r.Column(threadColumn).(string)
+		at := timeOf(r, t.Activity)
+		if key == "" || at == nil {
+			continue
+		}
+		if _, known := newest[key]; !known {
+			keys = append(keys, key)
+		}
+		if at.After(newest[key]) {
+			newest[key] = *at
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	var asleep []gid.ID
+	err := store.Build(tx).Add(`SELECT id, `+threadColumn+`, state_changed_at FROM `+t.Table+` WHERE tenant_id = ? AND state = ? AND `,
+		a.Tenant, string(lifecycle.Suspended)).Strings(threadColumn, keys).Add(` ORDER BY id LIMIT ?`, MaxRows).
+		Query(ctx, tx, func(row store.Row) error {
+			var id gid.ID
+			var key string
+			var since time.Time
+			if err := row.Scan(&id, &key, &since); err != nil {
+				return err
+			}
+			if newest[key].After(since) {
+				asleep = append(asleep, id)
+			}
+			return nil
+		})
+	if err != nil {
+		return fmt.Errorf("looking for conversations that are suspended: %w", err)
+	}
+	if len(asleep) == 0 {
+		return nil
+	}
+	op, err := s.start(actor.With(ctx, actor.ForSystem(a.Tenant)), &run{req: Request{Verb: lifecycle.Restore, Select: Selection{IDs: asleep}, Mode: BestEffort}})
+	if refused, ok := errors.AsType[*Error](err); ok {
+		s.log.WarnContext(ctx, "a suspended conversation was not woken", "error", refused, "messages", len(asleep))
+		return nil // what came in is kept all the same
+	}
+	if err == nil && op.Failed > 0 {
+		s.log.WarnContext(ctx, "a suspended conversation was not woken", "operation", op.ID, "failed", op.Failed)
+	}
+	return err
+}
