@@ -22214,6 +22214,7 @@ type OperationMutation struct {
 	cascade             *bool
 	reason              *string
 	selection           *[]byte
+	request             *[]byte
 	team_id             *gid.ID
 	undoes_id           *gid.ID
 	duplicate_of_id     *gid.ID
@@ -22614,6 +22615,55 @@ func (m *OperationMutation) OldSelection(ctx context.Context) (v []byte, err err
 // ResetSelection resets all changes to the "selection" field.
 func (m *OperationMutation) ResetSelection() {
 	m.selection = nil
+}
+
+// SetRequest sets the "request" field.
+func (m *OperationMutation) SetRequest(b []byte) {
+	m.request = &b
+}
+
+// Request returns the value of the "request" field in the mutation.
+func (m *OperationMutation) Request() (r []byte, exists bool) {
+	v := m.request
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRequest returns the old "request" field's value of the Operation entity.
+// If the Operation object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *OperationMutation) OldRequest(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRequest is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRequest requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRequest: %w", err)
+	}
+	return oldValue.Request, nil
+}
+
+// ClearRequest clears the value of the "request" field.
+func (m *OperationMutation) ClearRequest() {
+	m.request = nil
+	m.clearedFields[operation.FieldRequest] = struct{}{}
+}
+
+// RequestCleared returns if the "request" field was cleared in this mutation.
+func (m *OperationMutation) RequestCleared() bool {
+	_, ok := m.clearedFields[operation.FieldRequest]
+	return ok
+}
+
+// ResetRequest resets all changes to the "request" field.
+func (m *OperationMutation) ResetRequest() {
+	m.request = nil
+	delete(m.clearedFields, operation.FieldRequest)
 }
 
 // SetActorID sets the "actor_id" field.
@@ -23591,7 +23641,7 @@ func (m *OperationMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *OperationMutation) Fields() []string {
-	fields := make([]string, 0, 23)
+	fields := make([]string, 0, 24)
 	if m.tenant_id != nil {
 		fields = append(fields, operation.FieldTenantID)
 	}
@@ -23612,6 +23662,9 @@ func (m *OperationMutation) Fields() []string {
 	}
 	if m.selection != nil {
 		fields = append(fields, operation.FieldSelection)
+	}
+	if m.request != nil {
+		fields = append(fields, operation.FieldRequest)
 	}
 	if m.actor != nil {
 		fields = append(fields, operation.FieldActorID)
@@ -23683,6 +23736,8 @@ func (m *OperationMutation) Field(name string) (ent.Value, bool) {
 		return m.Reason()
 	case operation.FieldSelection:
 		return m.Selection()
+	case operation.FieldRequest:
+		return m.Request()
 	case operation.FieldActorID:
 		return m.ActorID()
 	case operation.FieldTeamID:
@@ -23738,6 +23793,8 @@ func (m *OperationMutation) OldField(ctx context.Context, name string) (ent.Valu
 		return m.OldReason(ctx)
 	case operation.FieldSelection:
 		return m.OldSelection(ctx)
+	case operation.FieldRequest:
+		return m.OldRequest(ctx)
 	case operation.FieldActorID:
 		return m.OldActorID(ctx)
 	case operation.FieldTeamID:
@@ -23827,6 +23884,13 @@ func (m *OperationMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetSelection(v)
+		return nil
+	case operation.FieldRequest:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRequest(v)
 		return nil
 	case operation.FieldActorID:
 		v, ok := value.(gid.ID)
@@ -24036,6 +24100,9 @@ func (m *OperationMutation) ClearedFields() []string {
 	if m.FieldCleared(operation.FieldReason) {
 		fields = append(fields, operation.FieldReason)
 	}
+	if m.FieldCleared(operation.FieldRequest) {
+		fields = append(fields, operation.FieldRequest)
+	}
 	if m.FieldCleared(operation.FieldActorID) {
 		fields = append(fields, operation.FieldActorID)
 	}
@@ -24082,6 +24149,9 @@ func (m *OperationMutation) ClearField(name string) error {
 	switch name {
 	case operation.FieldReason:
 		m.ClearReason()
+		return nil
+	case operation.FieldRequest:
+		m.ClearRequest()
 		return nil
 	case operation.FieldActorID:
 		m.ClearActorID()
@@ -24141,6 +24211,9 @@ func (m *OperationMutation) ResetField(name string) error {
 		return nil
 	case operation.FieldSelection:
 		m.ResetSelection()
+		return nil
+	case operation.FieldRequest:
+		m.ResetRequest()
 		return nil
 	case operation.FieldActorID:
 		m.ResetActorID()

@@ -34,6 +34,8 @@ type Operation struct {
 	Reason *string `json:"reason,omitempty"`
 	// The selection as it was given, as JSON.
 	Selection []byte `json:"selection,omitempty"`
+	// What is kept of a request that is carried out later, as JSON.
+	Request []byte `json:"request,omitempty"`
 	// ActorID holds the value of the "actor_id" field.
 	ActorID *gid.ID `json:"actor_id,omitempty"`
 	// The actor's first team, for row policies.
@@ -140,7 +142,7 @@ func (*Operation) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case operation.FieldActorID, operation.FieldTeamID, operation.FieldOnBehalfOfID, operation.FieldUndoneByID, operation.FieldUndoesID, operation.FieldDuplicateOfID:
 			values[i] = &sql.NullScanner{S: new(gid.ID)}
-		case operation.FieldSelection, operation.FieldPayloadHash:
+		case operation.FieldSelection, operation.FieldRequest, operation.FieldPayloadHash:
 			values[i] = new([]byte)
 		case operation.FieldID, operation.FieldTenantID:
 			values[i] = new(gid.ID)
@@ -215,6 +217,12 @@ func (_m *Operation) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field selection", values[i])
 			} else if value != nil {
 				_m.Selection = *value
+			}
+		case operation.FieldRequest:
+			if value, ok := values[i].(*[]byte); !ok {
+				return fmt.Errorf("unexpected type %T for field request", values[i])
+			} else if value != nil {
+				_m.Request = *value
 			}
 		case operation.FieldActorID:
 			if value, ok := values[i].(*sql.NullScanner); !ok {
@@ -399,6 +407,9 @@ func (_m *Operation) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("selection=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Selection))
+	builder.WriteString(", ")
+	builder.WriteString("request=")
+	builder.WriteString(fmt.Sprintf("%v", _m.Request))
 	builder.WriteString(", ")
 	if v := _m.ActorID; v != nil {
 		builder.WriteString("actor_id=")

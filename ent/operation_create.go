@@ -82,6 +82,12 @@ func (_c *OperationCreate) SetSelection(v []byte) *OperationCreate {
 	return _c
 }
 
+// SetRequest sets the "request" field.
+func (_c *OperationCreate) SetRequest(v []byte) *OperationCreate {
+	_c.mutation.SetRequest(v)
+	return _c
+}
+
 // SetActorID sets the "actor_id" field.
 func (_c *OperationCreate) SetActorID(v gid.ID) *OperationCreate {
 	_c.mutation.SetActorID(v)
@@ -514,6 +520,10 @@ func (_c *OperationCreate) createSpec() (*Operation, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Selection(); ok {
 		_spec.SetField(operation.FieldSelection, field.TypeBytes, value)
 		_node.Selection = value
+	}
+	if value, ok := _c.mutation.Request(); ok {
+		_spec.SetField(operation.FieldRequest, field.TypeBytes, value)
+		_node.Request = value
 	}
 	if value, ok := _c.mutation.TeamID(); ok {
 		_spec.SetField(operation.FieldTeamID, field.TypeString, value)

@@ -114,6 +114,18 @@ func (_u *OperationUpdate) SetSelection(v []byte) *OperationUpdate {
 	return _u
 }
 
+// SetRequest sets the "request" field.
+func (_u *OperationUpdate) SetRequest(v []byte) *OperationUpdate {
+	_u.mutation.SetRequest(v)
+	return _u
+}
+
+// ClearRequest clears the value of the "request" field.
+func (_u *OperationUpdate) ClearRequest() *OperationUpdate {
+	_u.mutation.ClearRequest()
+	return _u
+}
+
 // SetActorID sets the "actor_id" field.
 func (_u *OperationUpdate) SetActorID(v gid.ID) *OperationUpdate {
 	_u.mutation.SetActorID(v)
@@ -565,6 +577,12 @@ func (_u *OperationUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.Selection(); ok {
 		_spec.SetField(operation.FieldSelection, field.TypeBytes, value)
 	}
+	if value, ok := _u.mutation.Request(); ok {
+		_spec.SetField(operation.FieldRequest, field.TypeBytes, value)
+	}
+	if _u.mutation.RequestCleared() {
+		_spec.ClearField(operation.FieldRequest, field.TypeBytes)
+	}
 	if value, ok := _u.mutation.TeamID(); ok {
 		_spec.SetField(operation.FieldTeamID, field.TypeString, value)
 	}
@@ -868,6 +886,18 @@ func (_u *OperationUpdateOne) ClearReason() *OperationUpdateOne {
 // SetSelection sets the "selection" field.
 func (_u *OperationUpdateOne) SetSelection(v []byte) *OperationUpdateOne {
 	_u.mutation.SetSelection(v)
+	return _u
+}
+
+// SetRequest sets the "request" field.
+func (_u *OperationUpdateOne) SetRequest(v []byte) *OperationUpdateOne {
+	_u.mutation.SetRequest(v)
+	return _u
+}
+
+// ClearRequest clears the value of the "request" field.
+func (_u *OperationUpdateOne) ClearRequest() *OperationUpdateOne {
+	_u.mutation.ClearRequest()
 	return _u
 }
 
@@ -1351,6 +1381,12 @@ func (_u *OperationUpdateOne) sqlSave(ctx context.Context) (_node *Operation, er
 	}
 	if value, ok := _u.mutation.Selection(); ok {
 		_spec.SetField(operation.FieldSelection, field.TypeBytes, value)
+	}
+	if value, ok := _u.mutation.Request(); ok {
+		_spec.SetField(operation.FieldRequest, field.TypeBytes, value)
+	}
+	if _u.mutation.RequestCleared() {
+		_spec.ClearField(operation.FieldRequest, field.TypeBytes)
 	}
 	if value, ok := _u.mutation.TeamID(); ok {
 		_spec.SetField(operation.FieldTeamID, field.TypeString, value)

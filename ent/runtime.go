@@ -391,23 +391,23 @@ func init() {
 	// operation.DefaultCascade holds the default value on creation for the cascade field.
 	operation.DefaultCascade = operationDescCascade.Default.(bool)
 	// operationDescTotal is the schema descriptor for total field.
-	operationDescTotal := operationFields[15].Descriptor()
+	operationDescTotal := operationFields[16].Descriptor()
 	// operation.DefaultTotal holds the default value on creation for the total field.
 	operation.DefaultTotal = operationDescTotal.Default.(int)
 	// operationDescProcessed is the schema descriptor for processed field.
-	operationDescProcessed := operationFields[16].Descriptor()
+	operationDescProcessed := operationFields[17].Descriptor()
 	// operation.DefaultProcessed holds the default value on creation for the processed field.
 	operation.DefaultProcessed = operationDescProcessed.Default.(int)
 	// operationDescChanged is the schema descriptor for changed field.
-	operationDescChanged := operationFields[17].Descriptor()
+	operationDescChanged := operationFields[18].Descriptor()
 	// operation.DefaultChanged holds the default value on creation for the changed field.
 	operation.DefaultChanged = operationDescChanged.Default.(int)
 	// operationDescUnchanged is the schema descriptor for unchanged field.
-	operationDescUnchanged := operationFields[18].Descriptor()
+	operationDescUnchanged := operationFields[19].Descriptor()
 	// operation.DefaultUnchanged holds the default value on creation for the unchanged field.
 	operation.DefaultUnchanged = operationDescUnchanged.Default.(int)
 	// operationDescFailed is the schema descriptor for failed field.
-	operationDescFailed := operationFields[19].Descriptor()
+	operationDescFailed := operationFields[20].Descriptor()
 	// operation.DefaultFailed holds the default value on creation for the failed field.
 	operation.DefaultFailed = operationDescFailed.Default.(int)
 	// operationDescID is the schema descriptor for id field.

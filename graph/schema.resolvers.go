@@ -75,6 +75,10 @@ func (r *mutationResolver) UndoOperation(ctx context.Context, input model.UndoOp
 	return r.run(ctx, undoing(&input))
 }
 
+func (r *mutationResolver) CancelOperation(ctx context.Context, input model.CancelOperationInput) (*model.OperationPayload, error) {
+	return r.cancel(ctx, input.ID)
+}
+
 func (r *operationResolver) CanUndo(ctx context.Context, obj *ent.Operation) (bool, error) {
 	return r.canUndo(ctx, obj)
 }

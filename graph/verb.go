@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 
@@ -24,6 +25,7 @@ type common struct {
 	expectedCount  *int32
 	previewToken   *string
 	idempotencyKey *string
+	runAt          *time.Time
 }
 
 // move is a verb with its input, whether it is carried out or previewed.
@@ -37,7 +39,7 @@ type move struct {
 }
 
 func deletion(in *model.DeleteRecordsInput) move {
-	c := common{in.Select, in.States, in.Reason.Value(), in.Mode.Value(), in.ExpectedCount.Value(), in.PreviewToken.Value(), in.IdempotencyKey.Value()}
+	c := common{in.Select, in.States, in.Reason.Value(), in.Mode.Value(), in.ExpectedCount.Value(), in.PreviewToken.Value(), in.IdempotencyKey.Value(), in.RunAt.Value()}
 	return move{lifecycle.Delete, "deleteRecords", c, func(req *record.Request) error {
 		req.Cascade = in.Cascade
 		return nil
@@ -45,12 +47,12 @@ func deletion(in *model.DeleteRecordsInput) move {
 }
 
 func archiving(in *model.ArchiveRecordsInput) move {
-	c := common{in.Select, in.States, in.Reason.Value(), in.Mode.Value(), in.ExpectedCount.Value(), in.PreviewToken.Value(), in.IdempotencyKey.Value()}
+	c := common{in.Select, in.States, in.Reason.Value(), in.Mode.Value(), in.ExpectedCount.Value(), in.PreviewToken.Value(), in.IdempotencyKey.Value(), in.RunAt.Value()}
 	return move{lifecycle.Archive, "archiveRecords", c, func(*record.Request) error { return nil }}
 }
 
 func suspending(in *model.SuspendRecordsInput) move {
-	c := common{in.Select, in.States, in.Reason.Value(), in.Mode.Value(), in.ExpectedCount.Value(), in.PreviewToken.Value(), in.IdempotencyKey.Value()}
+	c := common{in.Select, in.States, in.Reason.Value(), in.Mode.Value(), in.ExpectedCount.Value(), in.PreviewToken.Value(), in.IdempotencyKey.Value(), in.RunAt.Value()}
 	return move{lifecycle.Suspend, "suspendRecords", c, func(req *record.Request) error {
 		req.Until, req.Then = &in.Until, in.Then.String()
 		return nil
@@ -58,7 +60,7 @@ func suspending(in *model.SuspendRecordsInput) move {
 }
 
 func voiding(in *model.VoidRecordsInput) move {
-	c := common{in.Select, in.States, &in.Reason, in.Mode.Value(), in.ExpectedCount.Value(), in.PreviewToken.Value(), in.IdempotencyKey.Value()}
+	c := common{in.Select, in.States, &in.Reason, in.Mode.Value(), in.ExpectedCount.Value(), in.PreviewToken.Value(), in.IdempotencyKey.Value(), in.RunAt.Value()}
 	return move{lifecycle.Void, "voidRecords", c, func(req *record.Request) error {
 		req.Cascade, req.DuplicateOf = in.Cascade, in.DuplicateOf.Value()
 		return recordRef(req.DuplicateOf, "duplicateOf")
@@ -66,7 +68,7 @@ func voiding(in *model.VoidRecordsInput) move {
 }
 
 func restoration(in *model.RestoreRecordsInput) move {
-	c := common{in.Select, in.States, in.Reason.Value(), in.Mode.Value(), in.ExpectedCount.Value(), in.PreviewToken.Value(), in.IdempotencyKey.Value()}
+	c := common{in.Select, in.States, in.Reason.Value(), in.Mode.Value(), in.ExpectedCount.Value(), in.PreviewToken.Value(), in.IdempotencyKey.Value(), in.RunAt.Value()}
 	return move{lifecycle.Restore, "restoreRecords", c, func(req *record.Request) error {
 		req.Overrides, req.WithAncestors, req.NewParentID = overridesOf(in.Overrides.Value()), in.WithAncestors, in.NewParentID.Value()
 		return recordRef(req.NewParentID, "newParentID")
@@ -74,7 +76,7 @@ func restoration(in *model.RestoreRecordsInput) move {
 }
 
 func purging(in *model.PurgeRecordsInput) move {
-	c := common{in.Select, in.States, in.Reason.Value(), in.Mode.Value(), in.ExpectedCount.Value(), in.PreviewToken.Value(), in.IdempotencyKey.Value()}
+	c := common{in.Select, in.States, in.Reason.Value(), in.Mode.Value(), in.ExpectedCount.Value(), in.PreviewToken.Value(), in.IdempotencyKey.Value(), in.RunAt.Value()}
 	return move{lifecycle.Purge, "purgeRecords", c, func(*record.Request) error { return nil }}
 }
 
@@ -110,6 +112,18 @@ func (r *Resolver) run(ctx context.Context, m move) (*model.OperationPayload, er
 	return &model.OperationPayload{Operation: op}, nil
 }
 
+// cancel calls an operation off.
+func (r *Resolver) cancel(ctx context.Context, id gid.ID) (*model.OperationPayload, error) {
+	if err := checkID(id, "id", gid.Operation); err != nil {
+		return nil, err
+	}
+	op, err := r.Records.Cancel(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &model.OperationPayload{Operation: op}, nil
+}
+
 // inputOf is the argument input of the field, as it was given.
 func inputOf(ctx context.Context) map[string]any {
 	args := graphql.GetFieldContext(ctx).Field.ArgumentMap(graphql.GetOperationContext(ctx).Variables)
@@ -120,7 +134,7 @@ func inputOf(ctx context.Context) map[string]any {
 // request puts a verb into the pipeline's form.
 func (m move) request(input map[string]any) (record.Request, error) {
 	c := m.common
-	req := record.Request{Verb: m.verb, ExpectedCount: number(c.expectedCount), States: c.states.Value()}
+	req := record.Request{Verb: m.verb, ExpectedCount: number(c.expectedCount), States: c.states.Value(), RunAt: c.runAt}
 	for to, from := range map[*string]*string{&req.Reason: c.reason, &req.PreviewToken: c.previewToken, &req.IdempotencyKey: c.idempotencyKey} {
 		if from != nil {
 			*to = *from

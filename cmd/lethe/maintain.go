@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	"github.com/lethe-crm/lethe/graph"
+	"github.com/lethe-crm/lethe/internal/actor"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 )
 
@@ -81,7 +84,7 @@ func (s storage) withDB(ctx context.Context, create bool, do func(*store.DB) err
 type sweepCmd struct {
 	storage
 	output
-	Once bool `required:"" help:"Sweep once and end. A server sweeps by itself: suspensions that ran out end, and what is due is purged."`
+	Once bool `required:"" help:"Sweep once and end. A server sweeps by itself: scheduled operations run, suspensions that ran out end, and what is due is purged."`
 }
 
 // Run implements the command.
@@ -91,14 +94,33 @@ func (cmd *sweepCmd) Run(ctx context.Context, c *console) error {
 		if err != nil {
 			return err
 		}
-		records := a.records(control)
-		woken, wakeErr := records.Wake(ctx)
-		purged, err := records.Sweep(ctx)
-		if err = errors.Join(wakeErr, err); err != nil {
-			return fmt.Errorf("sweeping, after %d woke and %d were purged: %w", woken, purged, err)
+		did, err := a.sweep(ctx, a.records(control))
+		if err != nil {
+			return fmt.Errorf("sweeping, after %s: %w", did, err)
 		}
-		return c.print(cmd.JSON, fmt.Sprintf("%d woken, %d purged", woken, purged), map[string]int{"woken": woken, "purged": purged})
+		return c.print(cmd.JSON, did.String(), did)
 	})
+}
+
+// swept counts what the clocks brought about.
+type swept struct {
+	Ran    int `json:"ran"`    // scheduled operations
+	Woken  int `json:"woken"`  // suspensions that ended
+	Purged int `json:"purged"` // records
+}
+
+func (s swept) String() string {
+	return fmt.Sprintf("%d run, %d woken, %d purged", s.Ran, s.Woken, s.Purged)
+}
+
+// sweep does what is due. What fails holds up nothing else.
+func (a *app) sweep(ctx context.Context, records *record.Service) (did swept, err error) {
+	actAs := func(ctx context.Context, tenant, user gid.ID) (*actor.Actor, error) { return a.identity.ActAs(ctx, tenant, user, "") }
+	var errs [3]error
+	did.Ran, errs[0] = records.RunScheduled(ctx, actAs)
+	did.Woken, errs[1] = records.Wake(ctx)
+	did.Purged, errs[2] = records.Sweep(ctx)
+	return did, errors.Join(errs[:]...)
 }
 
 type schemaCmd struct {

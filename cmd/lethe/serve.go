@@ -20,8 +20,8 @@ import (
 // optimizeEvery is how often SQLite's statistics are brought up to date.
 const optimizeEvery = time.Hour
 
-// sweepEvery is how late a purge that is due may be.
-const sweepEvery = time.Minute
+// sweepEvery is how late what is due may be.
+const sweepEvery = 15 * time.Second
 
 type serveCmd struct {
 	storage
@@ -74,7 +74,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 			log.ErrorContext(background, "watching policies ended", "error", err)
 		}
 	})
-	working.Go(func() { sweep(background, records, log) })
+	working.Go(func() { sweepOften(background, a, records) })
 	working.Go(func() { optimize(background, a.db, log) })
 
 	s := server.New(server.Config{GraphQL: api, Identity: a.identity, DB: a.db, Log: log, PublicURL: public})
@@ -110,20 +110,19 @@ func reachable(addr net.Addr) string {
 	return "http://" + addr.String()
 }
 
-// sweep ends suspensions and purges what is due, until the context ends.
-func sweep(ctx context.Context, records *record.Service, log *slog.Logger) {
+// sweepOften does what is due, until the context ends.
+func sweepOften(ctx context.Context, a *app, records *record.Service) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		woken, wakeErr := records.Wake(ctx)
-		purged, err := records.Sweep(ctx)
-		switch err = errors.Join(wakeErr, err); {
+		did, err := a.sweep(ctx, records)
+		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			log.ErrorContext(ctx, "sweeping failed", "error", err, "woken", woken, "purged", purged)
-		case woken > 0 || purged > 0:
-			log.InfoContext(ctx, "did what was due", "woken", woken, "purged", purged)
+			a.log.ErrorContext(ctx, "sweeping failed", "error", err, "ran", did.Ran, "woken", did.Woken, "purged", did.Purged)
+		case did != (swept{}):
+			a.log.InfoContext(ctx, "did what was due", "ran", did.Ran, "woken", did.Woken, "purged", did.Purged)
 		}
 		select {
 		case <-ctx.Done():

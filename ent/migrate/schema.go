@@ -1118,6 +1118,7 @@ var (
 		{Name: "cascade", Type: field.TypeBool, Default: false},
 		{Name: "reason", Type: field.TypeString, Nullable: true, Size: 2147483647},
 		{Name: "selection", Type: field.TypeBytes},
+		{Name: "request", Type: field.TypeBytes, Nullable: true},
 		{Name: "team_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
 		{Name: "undoes_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
 		{Name: "duplicate_of_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
@@ -1143,19 +1144,19 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "operations_users_actor",
-				Columns:    []*schema.Column{OperationsColumns[21]},
-				RefColumns: []*schema.Column{UsersColumns[0]},
-				OnDelete:   schema.Restrict,
-			},
-			{
-				Symbol:     "operations_users_on_behalf_of",
 				Columns:    []*schema.Column{OperationsColumns[22]},
 				RefColumns: []*schema.Column{UsersColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
 			{
-				Symbol:     "operations_operations_undone_by",
+				Symbol:     "operations_users_on_behalf_of",
 				Columns:    []*schema.Column{OperationsColumns[23]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "operations_operations_undone_by",
+				Columns:    []*schema.Column{OperationsColumns[24]},
 				RefColumns: []*schema.Column{OperationsColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
@@ -1164,7 +1165,7 @@ var (
 			{
 				Name:    "operation_tenant_id_actor_id_idempotency_key",
 				Unique:  true,
-				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[21], OperationsColumns[11]},
+				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[22], OperationsColumns[12]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "idempotency_key IS NOT NULL",
 				},
@@ -1175,9 +1176,17 @@ var (
 				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[0]},
 			},
 			{
+				Name:    "operation_run_at",
+				Unique:  false,
+				Columns: []*schema.Column{OperationsColumns[20]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "request IS NOT NULL",
+				},
+			},
+			{
 				Name:    "operation_tenant_id_actor_id_created_at",
 				Unique:  false,
-				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[21], OperationsColumns[18]},
+				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[22], OperationsColumns[19]},
 			},
 		},
 	}

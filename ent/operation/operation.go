@@ -33,6 +33,8 @@ const (
 	FieldReason = "reason"
 	// FieldSelection holds the string denoting the selection field in the database.
 	FieldSelection = "selection"
+	// FieldRequest holds the string denoting the request field in the database.
+	FieldRequest = "request"
 	// FieldActorID holds the string denoting the actor_id field in the database.
 	FieldActorID = "actor_id"
 	// FieldTeamID holds the string denoting the team_id field in the database.
@@ -112,6 +114,7 @@ var Columns = []string{
 	FieldCascade,
 	FieldReason,
 	FieldSelection,
+	FieldRequest,
 	FieldActorID,
 	FieldTeamID,
 	FieldOnBehalfOfID,

@@ -79,6 +79,11 @@ func Selection(v []byte) predicate.Operation {
 	return predicate.Operation(sql.FieldEQ(FieldSelection, v))
 }
 
+// Request applies equality check predicate on the "request" field. It's identical to RequestEQ.
+func Request(v []byte) predicate.Operation {
+	return predicate.Operation(sql.FieldEQ(FieldRequest, v))
+}
+
 // ActorID applies equality check predicate on the "actor_id" field. It's identical to ActorIDEQ.
 func ActorID(v gid.ID) predicate.Operation {
 	return predicate.Operation(sql.FieldEQ(FieldActorID, v))
@@ -422,6 +427,56 @@ func SelectionLT(v []byte) predicate.Operation {
 // SelectionLTE applies the LTE predicate on the "selection" field.
 func SelectionLTE(v []byte) predicate.Operation {
 	return predicate.Operation(sql.FieldLTE(FieldSelection, v))
+}
+
+// RequestEQ applies the EQ predicate on the "request" field.
+func RequestEQ(v []byte) predicate.Operation {
+	return predicate.Operation(sql.FieldEQ(FieldRequest, v))
+}
+
+// RequestNEQ applies the NEQ predicate on the "request" field.
+func RequestNEQ(v []byte) predicate.Operation {
+	return predicate.Operation(sql.FieldNEQ(FieldRequest, v))
+}
+
+// RequestIn applies the In predicate on the "request" field.
+func RequestIn(vs ...[]byte) predicate.Operation {
+	return predicate.Operation(sql.FieldIn(FieldRequest, vs...))
+}
+
+// RequestNotIn applies the NotIn predicate on the "request" field.
+func RequestNotIn(vs ...[]byte) predicate.Operation {
+	return predicate.Operation(sql.FieldNotIn(FieldRequest, vs...))
+}
+
+// RequestGT applies the GT predicate on the "request" field.
+func RequestGT(v []byte) predicate.Operation {
+	return predicate.Operation(sql.FieldGT(FieldRequest, v))
+}
+
+// RequestGTE applies the GTE predicate on the "request" field.
+func RequestGTE(v []byte) predicate.Operation {
+	return predicate.Operation(sql.FieldGTE(FieldRequest, v))
+}
+
+// RequestLT applies the LT predicate on the "request" field.
+func RequestLT(v []byte) predicate.Operation {
+	return predicate.Operation(sql.FieldLT(FieldRequest, v))
+}
+
+// RequestLTE applies the LTE predicate on the "request" field.
+func RequestLTE(v []byte) predicate.Operation {
+	return predicate.Operation(sql.FieldLTE(FieldRequest, v))
+}
+
+// RequestIsNil applies the IsNil predicate on the "request" field.
+func RequestIsNil() predicate.Operation {
+	return predicate.Operation(sql.FieldIsNull(FieldRequest))
+}
+
+// RequestNotNil applies the NotNil predicate on the "request" field.
+func RequestNotNil() predicate.Operation {
+	return predicate.Operation(sql.FieldNotNull(FieldRequest))
 }
 
 // ActorIDEQ applies the EQ predicate on the "actor_id" field.

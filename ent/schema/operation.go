@@ -39,6 +39,7 @@ func (Operation) Fields() []ent.Field {
 		field.Bool("cascade").Default(false).Comment("Whether live dependants that would block were taken along."),
 		field.Text("reason").Optional().Nillable().Comment("The reason given."),
 		field.Bytes("selection").Annotations(mixin.Hidden()).Comment("The selection as it was given, as JSON."),
+		field.Bytes("request").Optional().Annotations(mixin.Hidden()).Comment("What is kept of a request that is carried out later, as JSON."),
 		mixin.Ref("actor_id").Annotations(mixin.Hidden()),
 		mixin.Ref("team_id").Annotations(mixin.Hidden()).Comment("The actor's first team, for row policies."),
 		mixin.Ref("on_behalf_of_id").Annotations(mixin.Hidden()),
@@ -78,6 +79,7 @@ func (Operation) Indexes() []ent.Index {
 		index.Fields("tenant_id", "actor_id", "idempotency_key").Unique().
 			Annotations(entsql.IndexWhere("idempotency_key IS NOT NULL")),
 		index.Fields("tenant_id", "id"),
+		index.Fields("run_at").Annotations(entsql.IndexWhere("request IS NOT NULL")), // what is to run next
 		index.Fields("tenant_id", "actor_id", "created_at"), // what an actor did of late: the brake
 	}
 }

@@ -515,6 +515,7 @@ type ComplexityRoot struct {
 		ActivateUser     func(childComplexity int, id gid.ID) int
 		ApplyPolicy      func(childComplexity int, input model.ApplyPolicyInput) int
 		ArchiveRecords   func(childComplexity int, input model.ArchiveRecordsInput) int
+		CancelOperation  func(childComplexity int, input model.CancelOperationInput) int
 		CreateAttachment func(childComplexity int, input model.CreateAttachmentInput) int
 		CreateCall       func(childComplexity int, input model.CreateCallInput) int
 		CreateContact    func(childComplexity int, input model.CreateContactInput) int
@@ -963,6 +964,7 @@ type MutationResolver interface {
 	PurgeRecords(ctx context.Context, input model.PurgeRecordsInput) (*model.OperationPayload, error)
 	EmptyBin(ctx context.Context, input model.EmptyBinInput) (*model.OperationPayload, error)
 	UndoOperation(ctx context.Context, input model.UndoOperationInput) (*model.OperationPayload, error)
+	CancelOperation(ctx context.Context, input model.CancelOperationInput) (*model.OperationPayload, error)
 	CreateCustomer(ctx context.Context, input model.CreateCustomerInput) (*model.CustomerPayload, error)
 	UpdateCustomer(ctx context.Context, input model.UpdateCustomerInput) (*model.CustomerPayload, error)
 	CreateContact(ctx context.Context, input model.CreateContactInput) (*model.ContactPayload, error)
@@ -3217,6 +3219,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ArchiveRecords(childComplexity, args["input"].(model.ArchiveRecordsInput)), true
+	case "Mutation.cancelOperation":
+		if e.ComplexityRoot.Mutation.CancelOperation == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_cancelOperation_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CancelOperation(childComplexity, args["input"].(model.CancelOperationInput)), true
 	case "Mutation.createAttachment":
 		if e.ComplexityRoot.Mutation.CreateAttachment == nil {
 			break
@@ -5339,6 +5352,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("AuditEventWhereInput", ec.unmarshalInputAuditEventWhereInput),
 			graphql.NewInputUnmarshaler("CallOrder", ec.unmarshalInputCallOrder),
 			graphql.NewInputUnmarshaler("CallWhereInput", ec.unmarshalInputCallWhereInput),
+			graphql.NewInputUnmarshaler("CancelOperationInput", ec.unmarshalInputCancelOperationInput),
 			graphql.NewInputUnmarshaler("ContactOrder", ec.unmarshalInputContactOrder),
 			graphql.NewInputUnmarshaler("ContactWhereInput", ec.unmarshalInputContactWhereInput),
 			graphql.NewInputUnmarshaler("CreateAttachmentInput", ec.unmarshalInputCreateAttachmentInput),
@@ -5858,6 +5872,8 @@ input DeleteRecordsInput {
   expectedCount: Int
   """The token of a preview of the same input: CONFLICT when the selection is not as it was previewed."""
   previewToken: String
+  """When to do it, if later: until then the records stay as they are, and cancelOperation calls it off."""
+  runAt: Time
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
   """Take live dependants along that would block."""
@@ -5878,6 +5894,8 @@ input ArchiveRecordsInput {
   expectedCount: Int
   """The token of a preview of the same input: CONFLICT when the selection is not as it was previewed."""
   previewToken: String
+  """When to do it, if later: until then the records stay as they are, and cancelOperation calls it off."""
+  runAt: Time
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
 }
@@ -5896,6 +5914,8 @@ input SuspendRecordsInput {
   expectedCount: Int
   """The token of a preview of the same input: CONFLICT when the selection is not as it was previewed."""
   previewToken: String
+  """When to do it, if later: until then the records stay as they are, and cancelOperation calls it off."""
+  runAt: Time
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
   """When the suspension ends; in the future."""
@@ -5926,6 +5946,8 @@ input VoidRecordsInput {
   expectedCount: Int
   """The token of a preview of the same input: CONFLICT when the selection is not as it was previewed."""
   previewToken: String
+  """When to do it, if later: until then the records stay as they are, and cancelOperation calls it off."""
+  runAt: Time
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
   """Take live dependants along that would block."""
@@ -5948,6 +5970,8 @@ input RestoreRecordsInput {
   expectedCount: Int
   """The token of a preview of the same input: CONFLICT when the selection is not as it was previewed."""
   previewToken: String
+  """When to do it, if later: until then the records stay as they are, and cancelOperation calls it off."""
+  runAt: Time
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
   """New values for fields whose old ones are taken."""
@@ -5972,6 +5996,8 @@ input PurgeRecordsInput {
   expectedCount: Int
   """The token of a preview of the same input: CONFLICT when the selection is not as it was previewed."""
   previewToken: String
+  """When to do it, if later: until then the records stay as they are, and cancelOperation calls it off."""
+  runAt: Time
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
 }
@@ -6024,6 +6050,12 @@ input PreviewInput @oneOf {
   emptyBin: EmptyBinInput
   """As to undoOperation."""
   undo: UndoOperationInput
+}
+
+"""Which operation to call off."""
+input CancelOperationInput {
+  """The operation. Whoever asked for it may cancel it, and who may do the same to all of its records."""
+  id: ID!
 }
 
 """What an operation would do, if it were asked for now. Nothing of it is stored."""
@@ -6205,6 +6237,11 @@ type Mutation {
     """Which operation."""
     input: UndoOperationInput!
   ): OperationPayload! @authz(action: RESTORE)
+  """Call off an operation that is scheduled and has not run yet."""
+  cancelOperation(
+    """Which operation."""
+    input: CancelOperationInput!
+  ): OperationPayload! @authz(action: READ)
 }
 `, BuiltIn: false},
 	{Name: "../ent.graphql", Input: `directive @goField(forceResolver: Boolean, name: String, omittable: Boolean) on FIELD_DEFINITION | INPUT_FIELD_DEFINITION
@@ -19185,6 +19222,20 @@ func (ec *executionContext) field_Mutation_archiveRecords_args(ctx context.Conte
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_cancelOperation_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.CancelOperationInput, error) {
+			return ec.unmarshalNCancelOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCancelOperationInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_createAttachment_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -30359,6 +30410,68 @@ func (ec *executionContext) fieldContext_Mutation_undoOperation(ctx context.Cont
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_cancelOperation(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_cancelOperation(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().CancelOperation(ctx, fc.Args["input"].(model.CancelOperationInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "READ")
+				if err != nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.OperationPayload) graphql.Marshaler {
+			return ec.marshalNOperationPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐOperationPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_cancelOperation(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_OperationPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_cancelOperation_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_createCustomer(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -41370,7 +41483,7 @@ func (ec *executionContext) unmarshalInputArchiveRecordsInput(ctx context.Contex
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey"}
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "runAt", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -41419,6 +41532,13 @@ func (ec *executionContext) unmarshalInputArchiveRecordsInput(ctx context.Contex
 				return it, err
 			}
 			it.PreviewToken = graphql.OmittableOf(data)
+		case "runAt":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("runAt"))
+			data, err := ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.RunAt = graphql.OmittableOf(data)
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -43856,6 +43976,48 @@ func (ec *executionContext) unmarshalInputCallWhereInput(ctx context.Context, ob
 func UnmarshalCallWhereInput(ctx context.Context, raw any) (ent.CallWhereInput, error) {
 	var out ent.CallWhereInput
 	err := graphql.UnmarshalNamedInputFromContext(ctx, "CallWhereInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputCancelOperationInput(ctx context.Context, obj any) (model.CancelOperationInput, error) {
+	var it model.CancelOperationInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"id"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalCancelOperationInput unmarshals raw into the CancelOperationInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalCancelOperationInput(ctx context.Context, raw any) (model.CancelOperationInput, error) {
+	var out model.CancelOperationInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "CancelOperationInput", raw, &out)
 	return out, err
 }
 
@@ -47834,7 +47996,7 @@ func (ec *executionContext) unmarshalInputDeleteRecordsInput(ctx context.Context
 		asMap["cascade"] = false
 	}
 
-	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey", "cascade"}
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "runAt", "idempotencyKey", "cascade"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -47883,6 +48045,13 @@ func (ec *executionContext) unmarshalInputDeleteRecordsInput(ctx context.Context
 				return it, err
 			}
 			it.PreviewToken = graphql.OmittableOf(data)
+		case "runAt":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("runAt"))
+			data, err := ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.RunAt = graphql.OmittableOf(data)
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -50159,7 +50328,7 @@ func (ec *executionContext) unmarshalInputPurgeRecordsInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey"}
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "runAt", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -50208,6 +50377,13 @@ func (ec *executionContext) unmarshalInputPurgeRecordsInput(ctx context.Context,
 				return it, err
 			}
 			it.PreviewToken = graphql.OmittableOf(data)
+		case "runAt":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("runAt"))
+			data, err := ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.RunAt = graphql.OmittableOf(data)
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -50933,7 +51109,7 @@ func (ec *executionContext) unmarshalInputRestoreRecordsInput(ctx context.Contex
 		asMap["withAncestors"] = false
 	}
 
-	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey", "overrides", "withAncestors", "newParentID"}
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "runAt", "idempotencyKey", "overrides", "withAncestors", "newParentID"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -50982,6 +51158,13 @@ func (ec *executionContext) unmarshalInputRestoreRecordsInput(ctx context.Contex
 				return it, err
 			}
 			it.PreviewToken = graphql.OmittableOf(data)
+		case "runAt":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("runAt"))
+			data, err := ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.RunAt = graphql.OmittableOf(data)
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -51200,7 +51383,7 @@ func (ec *executionContext) unmarshalInputSuspendRecordsInput(ctx context.Contex
 		asMap["then"] = "RESTORE"
 	}
 
-	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey", "until", "then"}
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "runAt", "idempotencyKey", "until", "then"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -51249,6 +51432,13 @@ func (ec *executionContext) unmarshalInputSuspendRecordsInput(ctx context.Contex
 				return it, err
 			}
 			it.PreviewToken = graphql.OmittableOf(data)
+		case "runAt":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("runAt"))
+			data, err := ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.RunAt = graphql.OmittableOf(data)
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -53686,7 +53876,7 @@ func (ec *executionContext) unmarshalInputVoidRecordsInput(ctx context.Context, 
 		asMap["cascade"] = false
 	}
 
-	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "idempotencyKey", "cascade", "duplicateOf"}
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "runAt", "idempotencyKey", "cascade", "duplicateOf"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -53735,6 +53925,13 @@ func (ec *executionContext) unmarshalInputVoidRecordsInput(ctx context.Context, 
 				return it, err
 			}
 			it.PreviewToken = graphql.OmittableOf(data)
+		case "runAt":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("runAt"))
+			data, err := ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.RunAt = graphql.OmittableOf(data)
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -57046,6 +57243,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 		case "undoOperation":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_undoOperation(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cancelOperation":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_cancelOperation(ctx, field)
 			})
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
@@ -60918,6 +61122,11 @@ func (ec *executionContext) marshalNCallPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋ
 func (ec *executionContext) unmarshalNCallWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCallWhereInput(ctx context.Context, v any) (*ent.CallWhereInput, error) {
 	res, err := ec.unmarshalInputCallWhereInput(ctx, v)
 	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNCancelOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCancelOperationInput(ctx context.Context, v any) (model.CancelOperationInput, error) {
+	res, err := ec.unmarshalInputCancelOperationInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
 }
 
 func (ec *executionContext) unmarshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx context.Context, v any) (lifecycle.Code, error) {

@@ -133,6 +133,8 @@ type ArchiveRecordsInput struct {
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
 	// The token of a preview of the same input: CONFLICT when the selection is not as it was previewed.
 	PreviewToken graphql.Omittable[*string] `json:"previewToken,omitempty"`
+	// When to do it, if later: until then the records stay as they are, and cancelOperation calls it off.
+	RunAt graphql.Omittable[*time.Time] `json:"runAt,omitempty"`
 	// Repeating a request under the same key has one effect. Kept 7 days.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
@@ -177,6 +179,12 @@ type Blocker struct {
 type CallPayload struct {
 	// The record as it is now.
 	Call *ent.Call `json:"call"`
+}
+
+// Which operation to call off.
+type CancelOperationInput struct {
+	// The operation. Whoever asked for it may cancel it, and who may do the same to all of its records.
+	ID gid.ID `json:"id"`
 }
 
 // A page of messages, calls and notes.
@@ -501,6 +509,8 @@ type DeleteRecordsInput struct {
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
 	// The token of a preview of the same input: CONFLICT when the selection is not as it was previewed.
 	PreviewToken graphql.Omittable[*string] `json:"previewToken,omitempty"`
+	// When to do it, if later: until then the records stay as they are, and cancelOperation calls it off.
+	RunAt graphql.Omittable[*time.Time] `json:"runAt,omitempty"`
 	// Repeating a request under the same key has one effect. Kept 7 days.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 	// Take live dependants along that would block.
@@ -719,6 +729,8 @@ type PurgeRecordsInput struct {
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
 	// The token of a preview of the same input: CONFLICT when the selection is not as it was previewed.
 	PreviewToken graphql.Omittable[*string] `json:"previewToken,omitempty"`
+	// When to do it, if later: until then the records stay as they are, and cancelOperation calls it off.
+	RunAt graphql.Omittable[*time.Time] `json:"runAt,omitempty"`
 	// Repeating a request under the same key has one effect. Kept 7 days.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
@@ -835,6 +847,8 @@ type RestoreRecordsInput struct {
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
 	// The token of a preview of the same input: CONFLICT when the selection is not as it was previewed.
 	PreviewToken graphql.Omittable[*string] `json:"previewToken,omitempty"`
+	// When to do it, if later: until then the records stay as they are, and cancelOperation calls it off.
+	RunAt graphql.Omittable[*time.Time] `json:"runAt,omitempty"`
 	// Repeating a request under the same key has one effect. Kept 7 days.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 	// New values for fields whose old ones are taken.
@@ -891,6 +905,8 @@ type SuspendRecordsInput struct {
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
 	// The token of a preview of the same input: CONFLICT when the selection is not as it was previewed.
 	PreviewToken graphql.Omittable[*string] `json:"previewToken,omitempty"`
+	// When to do it, if later: until then the records stay as they are, and cancelOperation calls it off.
+	RunAt graphql.Omittable[*time.Time] `json:"runAt,omitempty"`
 	// Repeating a request under the same key has one effect. Kept 7 days.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 	// When the suspension ends; in the future.
@@ -1183,6 +1199,8 @@ type VoidRecordsInput struct {
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
 	// The token of a preview of the same input: CONFLICT when the selection is not as it was previewed.
 	PreviewToken graphql.Omittable[*string] `json:"previewToken,omitempty"`
+	// When to do it, if later: until then the records stay as they are, and cancelOperation calls it off.
+	RunAt graphql.Omittable[*time.Time] `json:"runAt,omitempty"`
 	// Repeating a request under the same key has one effect. Kept 7 days.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 	// Take live dependants along that would block.

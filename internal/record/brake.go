@@ -139,7 +139,7 @@ func (r *run) overCaps() []exceeded {
 			out = append(out, exceeded{cap: name, limit: *limit, actual: actual})
 		}
 	}
-	if r.tx != nil && r.token == nil {
+	if r.tx != nil && r.token == nil && !r.previewed {
 		check("brakeRecords", s.records, n)
 	}
 	taken := r.takenLive()

@@ -60,6 +60,11 @@ type run struct {
 	req Request
 	id  gid.ID
 
+	// scheduled is the operation as it was written down, when it runs later.
+	scheduled *ent.Operation
+	// previewed says that it was previewed when it was written down.
+	previewed bool
+
 	// due restricts what a timer does to records whose clock ran out by then.
 	due *time.Time
 
@@ -147,6 +152,11 @@ func (r *run) once(ctx context.Context) (op *ent.Operation, err error) {
 }
 
 func (r *run) do(ctx context.Context) (*ent.Operation, error) {
+	if r.req.Verb == "" { // it was asked for before
+		if op, err := r.claim(ctx); op == nil || err != nil {
+			return nil, err
+		}
+	}
 	if err := r.check(); err != nil {
 		return nil, err
 	}
@@ -162,6 +172,9 @@ func (r *run) do(ctx context.Context) (*ent.Operation, error) {
 	}
 	if caps := r.overCaps(); len(caps) > 0 {
 		return nil, caps[0].refusal()
+	}
+	if r.req.RunAt != nil {
+		return r.schedule(ctx)
 	}
 	return r.apply(ctx)
 }
@@ -288,6 +301,9 @@ func (r *run) check() error {
 		return Refuse(lifecycle.BadUserInput, "voiding needs a reason", "reason")
 	}
 	if err := r.checkSuspension(); err != nil {
+		return err
+	}
+	if err := r.checkRunAt(); err != nil {
 		return err
 	}
 	if err := mixin.Characters(mixin.MaxReason)(req.Reason); err != nil {
@@ -467,36 +483,65 @@ func (r *run) writeDown(ctx context.Context) (*ent.Operation, error) {
 		Total: len(all), Processed: len(all), Changed: counts[changed], Unchanged: counts[unchanged], Failed: counts[failed],
 		CreatedAt: now, FinishedAt: &now,
 	}
-	if r.req.Reason != "" {
-		op.Reason = &r.req.Reason
+	write := r.insertOperation
+	if r.scheduled != nil {
+		op.CreatedAt, op.RunAt = r.scheduled.CreatedAt, r.scheduled.RunAt
+		write = r.updateOperation
 	}
-	var hash, key any
-	if r.req.IdempotencyKey != "" {
-		h, err := r.payloadHash()
-		if err != nil {
-			return nil, err
-		}
-		op.IdempotencyKey, op.PayloadHash = &r.req.IdempotencyKey, h
-		hash, key = h, r.req.IdempotencyKey
-	}
-	err := store.Build(r.tx).Add(`INSERT INTO operations (id, tenant_id, verb, status, mode, cascade, reason, selection, actor_id, team_id,
-		undoes_id, duplicate_of_id, idempotency_key, payload_hash, total, processed, changed, unchanged, failed, created_at, finished_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		op.ID, op.TenantID, string(op.Verb), string(op.Status), string(op.Mode), op.Cascade, nullText(r.req.Reason), op.Selection, nullID(op.ActorID), nullID(op.TeamID),
-		nullID(op.UndoesID), nullID(op.DuplicateOfID), key, hash, op.Total, op.Processed, op.Changed, op.Unchanged, op.Failed, now, now).
-		Queue(ctx, r.tx, named("writing the operation"))
-	if err != nil {
+	if err := write(ctx, op); err != nil {
 		return nil, err
 	}
-	err = r.tx.InsertEach(ctx, "operation_items", itemColumns, len(all), func(i int, row []any) error { return all[i].fill(r, row) })
-	if err != nil {
-		return nil, fmt.Errorf("writing the items: %w", err)
+	if err := r.insertItems(ctx, all); err != nil {
+		return nil, err
 	}
 	if counts[failed] > 0 {
 		refused.Action, refused.Operation, refused.Count = string(r.req.Verb), &r.id, counts[failed]
 		r.logRefusal(ctx, r.tx, refused)
 	}
 	return r.Client(ctx).AdoptOperation(op), nil
+}
+
+// insertOperation writes an operation down.
+func (r *run) insertOperation(ctx context.Context, op *ent.Operation) error {
+	if r.req.Reason != "" {
+		op.Reason = &r.req.Reason
+	}
+	var hash, key, request any
+	if r.req.IdempotencyKey != "" {
+		h, err := r.payloadHash()
+		if err != nil {
+			return err
+		}
+		op.IdempotencyKey, op.PayloadHash = &r.req.IdempotencyKey, h
+		hash, key = h, r.req.IdempotencyKey
+	}
+	if op.Request != nil {
+		request = op.Request
+	}
+	return store.Build(r.tx).Add(`INSERT INTO operations (id, tenant_id, verb, status, mode, cascade, reason, selection, request, actor_id, team_id,
+		undoes_id, duplicate_of_id, idempotency_key, payload_hash, total, processed, changed, unchanged, failed, created_at, run_at, finished_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		op.ID, op.TenantID, string(op.Verb), string(op.Status), string(op.Mode), op.Cascade, nullText(r.req.Reason), op.Selection, request, nullID(op.ActorID), nullID(op.TeamID),
+		nullID(op.UndoesID), nullID(op.DuplicateOfID), key, hash, op.Total, op.Processed, op.Changed, op.Unchanged, op.Failed, op.CreatedAt, nullTime(op.RunAt), nullTime(op.FinishedAt)).
+		Queue(ctx, r.tx, named("writing the operation"))
+}
+
+// updateOperation writes what became of an operation that was written down before; its items are written anew.
+func (r *run) updateOperation(ctx context.Context, op *ent.Operation) error {
+	err := store.Build(r.tx).Add(`UPDATE operations SET status = ?, total = ?, processed = ?, changed = ?, unchanged = ?, failed = ?, finished_at = ?, request = NULL WHERE id = ?`,
+		string(op.Status), op.Total, op.Processed, op.Changed, op.Unchanged, op.Failed, nullTime(op.FinishedAt), op.ID).Queue(ctx, r.tx, named("writing the operation"))
+	if err != nil {
+		return err
+	}
+	return store.Build(r.tx).Add(`DELETE FROM operation_items WHERE operation_id = ?`, op.ID).Queue(ctx, r.tx, named("replacing the items"))
+}
+
+func (r *run) insertItems(ctx context.Context, items []*item) error {
+	err := r.tx.InsertEach(ctx, "operation_items", itemColumns, len(items), func(i int, row []any) error { return items[i].fill(r, row) })
+	if err != nil {
+		return fmt.Errorf("writing the items: %w", err)
+	}
+	return nil
 }
 
 func (r *run) undone() *gid.ID {

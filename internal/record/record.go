@@ -73,6 +73,9 @@ type Request struct {
 	Overrides     map[gid.ID]map[string]string // restore: by record and GraphQL field name
 	WithAncestors bool                         // restore
 	NewParentID   *gid.ID                      // restore
+	// RunAt puts the operation off: the selection is frozen, and all else is decided then.
+	RunAt *time.Time
+
 	Until         *time.Time                   // suspend: when it ends
 	Then          string                       // suspend: what becomes of it then; empty is ThenRestore
 }

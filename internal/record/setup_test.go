@@ -87,15 +87,24 @@ func (s *source) Load(_ context.Context, tenant string) (uint64, []casbin.Rule, 
 	return s.v, s.rules[tenant], nil
 }
 
+// replace puts other rules into force.
+func (s *source) replace(tenant gid.ID, rules []casbin.Rule) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rules[tenant.String()] = rules
+	s.v++
+}
+
 // world is one tenant with the demo's users, and another tenant beside it.
 type world struct {
-	t      *testing.T
-	db     *store.DB
-	svc    *record.Service
-	log    *audit.Log
-	policy *source
-	clock  *clock
-	sql    *statements
+	t       *testing.T
+	db      *store.DB
+	svc     *record.Service
+	log     *audit.Log
+	policy  *source
+	control *access.Control
+	clock   *clock
+	sql     *statements
 
 	tenant, other  gid.ID
 	sales, support gid.ID
@@ -134,6 +143,7 @@ func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *w
 		}
 	})
 	require.NoError(t, err)
+	w.control = control
 	w.svc = record.New(db, control, w.log, slog.New(slog.DiscardHandler))
 
 	w.tenant, w.other = w.newTenant("acme"), w.newTenant("other")
