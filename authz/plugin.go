@@ -42,8 +42,17 @@ func New(ctx context.Context, kind, name string, config json.RawMessage) (Plugin
 	if !ok {
 		return nil, fmt.Errorf("authz: plugin %q: unknown kind %q, known are %v", name, kind, Kinds())
 	}
-	p, err := f(ctx, name, config)
-	if err != nil {
+	return f.build(ctx, kind, name, config)
+}
+
+// build takes a panic for an error: a server whose chain is read again must outlive it.
+func (f Factory) build(ctx context.Context, kind, name string, config json.RawMessage) (p Plugin, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			p, err = nil, fmt.Errorf("authz: plugin %q of kind %q: panic: %v", name, kind, v)
+		}
+	}()
+	if p, err = f(ctx, name, config); err != nil {
 		return nil, fmt.Errorf("authz: plugin %q of kind %q: %w", name, kind, err)
 	}
 	return p, nil
