@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -116,4 +117,22 @@ func TestAChainThatCannotBeBuiltLeavesNothingOpen(t *testing.T) {
 		closed += bad.built
 		require.Equal(t, closed, p.closed.Load())
 	}
+}
+
+func TestAFactoryThatHangsIsNotWaitedForLongerThanItsContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &held{decideFunc: decideFunc(nil)}
+		own := map[string]authz.Factory{"slow": func(context.Context, string, json.RawMessage) (authz.Plugin, error) {
+			time.Sleep(time.Hour) // whatever its context says
+			return p, nil
+		}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := authz.BuildChain(ctx, []authz.Config{{Name: "a", Kind: "slow", Role: authz.Grant}}, own, nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		require.EqualValues(t, 1, p.closed.Load(), "it comes too late, and is closed")
+	})
 }
