@@ -87,11 +87,14 @@ func (c *Chain) unpinned(ctx context.Context, m Member, reqs []Request) []Reason
 	if _, ok := m.Plugin.(Pinner); !ok {
 		return nil
 	}
+	last := ""
 	for i := range reqs {
-		if i > 0 && reqs[i].Tenant == reqs[i-1].Tenant {
+		tenant := reqs[i].Tenant
+		if i > 0 && tenant == last { // as nearly always
 			continue
 		}
-		if p, ok := ctx.Value(pinKey{c, reqs[i].Tenant}).(*pin); ok && p.failed[m.Name] != nil {
+		last = tenant
+		if p, ok := ctx.Value(pinKey{c, tenant}).(*pin); ok && p.failed[m.Name] != nil {
 			return p.failed[m.Name]
 		}
 	}

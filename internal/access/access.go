@@ -172,15 +172,15 @@ func (c *Control) Decide(ctx context.Context, a *actor.Actor, questions []Questi
 	}
 	subject, tenant, chain := a.Subject(), a.Tenant.String(), c.chainOf(ctx)
 	requests := make([]authz.Request, len(questions))
-	var looked map[string][]attribute
+	gathers := func(q Question) bool { return q.Props == nil && q.Record != nil }
+	if slices.ContainsFunc(questions, gathers) {
+		// What decides must be what was asked for its attributes. A member that
+		// cannot be pinned gives no answer.
+		ctx, _ = c.pin(ctx, chain, a.Tenant)
+	}
+	looked := map[string][]attribute{}
 	for i, q := range questions {
-		if q.Props == nil && q.Record != nil {
-			if looked == nil {
-				// What decides must be what was asked for its attributes. A member that
-				// cannot be pinned gives no answer.
-				ctx, _ = c.pin(ctx, chain, a.Tenant)
-				looked = map[string][]attribute{}
-			}
+		if gathers(q) {
 			attrs, known := looked[q.Type]
 			if !known {
 				attrs = lookedAt(ctx, chain, tenant, q.Type)
