@@ -129,8 +129,10 @@ func TestAFactoryThatHangsIsNotWaitedForLongerThanItsContext(t *testing.T) {
 		}}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
+		began := time.Now()
 		_, err := authz.BuildChain(ctx, []authz.Config{{Name: "a", Kind: "slow", Role: authz.Grant}}, own, nil)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(began))
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		require.EqualValues(t, 1, p.closed.Load(), "it comes too late, and is closed")

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"entgo.io/ent/dialect/sql"
 	"github.com/stretchr/testify/require"
 
 	"github.com/lethe-crm/lethe/authz"
@@ -177,6 +178,25 @@ func TestWhatCannotBeUndoneIsJudgedByTheChainOfNow(t *testing.T) {
 	require.Equal(t, "12", rule(now))
 	require.NoError(t, control.Reload(t.Context(), stamped(t, 13), func(error) {}))
 	require.Equal(t, "12", rule(now), "and keeps it")
+}
+
+func TestListsAreOfThePinnedChainToo(t *testing.T) {
+	t.Parallel()
+	a := someone()
+	rules := fixed{casbin.Permission(casbin.UserSubject(a.User.String()), a.Tenant.String(), "*", "*", "allow", "any")}
+	control, err := access.New(rules, nil)
+	require.NoError(t, err)
+	ctx, err := control.Pin(t.Context(), a.Tenant)
+	require.NoError(t, err)
+	require.NoError(t, control.Reload(t.Context(), stamped(t, 31), func(error) {})) // a stamp cannot plan
+	where := func(ctx context.Context) string {
+		s := sql.Select().From(sql.Table("customers"))
+		control.Rows(ctx, a).Where(s, "Customer")
+		query, _ := s.Query()
+		return query
+	}
+	require.NotContains(t, where(ctx), "1 = 0")
+	require.Contains(t, where(t.Context()), "1 = 0")
 }
 
 func TestTheChainsOfAllReloadsAreObserved(t *testing.T) {
