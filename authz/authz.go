@@ -39,7 +39,7 @@ type Entity struct {
 
 // Request is one question. It maps one to one to an AuthZEN evaluation.
 //
-// Plugins must not modify the maps: they are shared by the members of a chain.
+// A plugin may do with it as it likes; one that only reads it says so by ReadOnly, and is spared the copy.
 type Request struct {
 	Tenant      string
 	Subject     Entity
@@ -109,13 +109,22 @@ type Explainer interface {
 }
 
 // Versioned is implemented by plugins whose policy has numbered revisions. Each tenant has its own policy, so
-// each has its own number; zero means none is loaded.
+// each has its own number; zero means none is loaded. It is asked for often and must not wait for anything.
 type Versioned interface {
 	Version(ctx context.Context, tenant string) uint64
 }
 
 // Pinner is implemented by plugins whose policy changes while they run. Under the returned context they keep
-// answering from the revision that was current at the call, so that one operation is judged by one policy.
+// answering from the revision that was current at the call, so that one operation is judged by one policy. It is a
+// context derived from the one given, of which only what was added to it is kept.
 type Pinner interface {
 	Pin(ctx context.Context, tenant string) (context.Context, error)
+}
+
+// AttributeReader is implemented by plugins that can tell which attributes of a type's resources they look at, so
+// that no others have to be gathered; known is false where they may look at any. It answers under the context that
+// Decide is asked under, of the pinned policy if one is pinned, and like Version must not wait. A plugin that is none
+// may look at all.
+type AttributeReader interface {
+	Attributes(ctx context.Context, tenant, typ string) (names []string, known bool)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 )
@@ -27,8 +28,10 @@ type Sink func(ctx context.Context, r Request, final Decision, each []Decision)
 // Chain combines plugins: any Deny wins; a member that gave no answer counts as Deny unless it may be skipped;
 // otherwise one Permit of a granting member permits; otherwise the answer is Deny.
 type Chain struct {
-	members []Member
-	sink    Sink
+	members  []Member
+	sink     Sink
+	observer Observer
+	closing  *closing
 }
 
 // NewChain refuses a chain that could permit nothing. The sink may be nil.
@@ -50,7 +53,13 @@ func NewChain(sink Sink, members ...Member) (*Chain, error) {
 	if !grants {
 		return nil, errors.New("authz: no member grants, so every request would be denied")
 	}
-	return &Chain{members: slices.Clone(members), sink: sink}, nil
+	c := &Chain{members: slices.Clone(members), sink: sink, closing: &closing{}}
+	for _, m := range members {
+		if _, ok := m.Plugin.(io.Closer); ok {
+			c.closing.members = append(c.closing.members, m)
+		}
+	}
+	return c, nil
 }
 
 // Decide answers each request with Permit or Deny, in their order.
@@ -58,7 +67,7 @@ func (c *Chain) Decide(ctx context.Context, reqs []Request) []Decision {
 	if len(reqs) == 0 {
 		return nil
 	}
-	answers := askAll(c.members, func(m Member) []Decision { return m.decide(ctx, reqs) })
+	answers := askAll(c.members, func(m Member) []Decision { return c.decide(ctx, m, reqs) })
 	out := make([]Decision, len(reqs))
 	each := make([]Decision, len(c.members))
 	for i, r := range reqs {
@@ -129,10 +138,7 @@ func (c *Chain) Plan(ctx context.Context, q Query) (Filter, []Reason) {
 			why := []Reason{{Plugin: m.Name, Code: CodeNotSupported, Detail: "the plugin cannot plan"}}
 			return answer{Plan{Deny: True{}, Reasons: why}, m.NoPlan == FallbackSkip}
 		}
-		p, why := call(ctx, m, func(ctx context.Context) (Plan, error) {
-			p, err := planner.Plan(ctx, q)
-			return p, errors.Join(err, checkPlan(p))
-		})
+		p, why := c.plan(ctx, m, planner, q)
 		if why != nil {
 			return answer{Plan{Deny: True{}, Reasons: why}, m.OnError == FallbackSkip}
 		}
@@ -173,12 +179,9 @@ func checkPlan(p Plan) error {
 func (c *Chain) Explain(ctx context.Context, r Request) []Reason {
 	var why []Reason
 	for _, m := range c.members {
-		e, ok := m.Plugin.(Explainer)
-		if !ok {
-			continue
+		if e, ok := m.Plugin.(Explainer); ok {
+			why = append(why, c.explain(ctx, m, e, r)...)
 		}
-		reasons, failed := call(ctx, m, func(ctx context.Context) ([]Reason, error) { return e.Explain(ctx, r) })
-		why = append(append(why, reasons...), failed...)
 	}
 	return why
 }
@@ -187,36 +190,44 @@ func (c *Chain) Explain(ctx context.Context, r Request) []Reason {
 func (c *Chain) Version(ctx context.Context, tenant string) uint64 {
 	for _, m := range c.members {
 		if v, ok := m.Plugin.(Versioned); ok {
-			return v.Version(ctx, tenant)
+			return c.version(ctx, m, v, tenant)
 		}
 	}
 	return 0
 }
 
-// Pin returns a context under which every member that can do so answers from its present policy. Members that
-// failed to load theirs are named in the error, and will deny.
-func (c *Chain) Pin(ctx context.Context, tenant string) (context.Context, error) {
-	var errs []error
+// Attributes lists the attributes of a type's resources that the members look at; all says that one of them may
+// look at any.
+func (c *Chain) Attributes(ctx context.Context, tenant, typ string) (names []string, all bool) {
 	for _, m := range c.members {
-		p, ok := m.Plugin.(Pinner)
+		r, ok := m.Plugin.(AttributeReader)
 		if !ok {
-			continue
+			return nil, true
 		}
-		pinned, err := p.Pin(ctx, tenant)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("authz: pin %q: %w", m.Name, err))
-			continue
+		own, known := c.attributes(ctx, m, r, tenant, typ)
+		if !known {
+			return nil, true
 		}
-		ctx = pinned //nolint:fatcontext // one value a member, and chains are short
+		for _, name := range own {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
 	}
-	return ctx, errors.Join(errs...)
+	return names, false
 }
 
-// askAll asks the members at the same time, so that a chain takes as long as its slowest member.
+// askAll asks the members at the same time, so that a chain takes as long as its slowest member. The last is asked
+// by the caller's own goroutine: most chains have one.
 func askAll[T any](members []Member, ask func(Member) T) []T {
 	out := make([]T, len(members))
 	done := make(chan struct{}, len(members))
 	for i, m := range members {
+		if i == len(members)-1 {
+			out[i] = ask(m)
+			done <- struct{}{}
+			break
+		}
 		go func() {
 			out[i] = ask(m)
 			done <- struct{}{}
@@ -226,70 +237,4 @@ func askAll[T any](members []Member, ask func(Member) T) []T {
 		<-done
 	}
 	return out
-}
-
-// decide returns one decision per request whatever the plugin does.
-func (m Member) decide(ctx context.Context, reqs []Request) []Decision {
-	own := slices.Clone(reqs) // a plugin that outlives its timeout must not see what the caller does next
-	ds, why := call(ctx, m, func(ctx context.Context) ([]Decision, error) {
-		ds, err := m.Plugin.Decide(ctx, own)
-		if err == nil && len(ds) != len(own) {
-			err = fmt.Errorf("%d decisions for %d requests", len(ds), len(own))
-		}
-		return slices.Clone(ds), err
-	})
-	if why != nil {
-		return slices.Repeat([]Decision{{Indeterminate, why}}, len(reqs))
-	}
-	for i := range ds {
-		if ds[i].Effect > Indeterminate {
-			ds[i].Effect = Indeterminate
-		}
-	}
-	return ds
-}
-
-// call runs a plugin's method. An error, a panic and a timeout become a reason; a method that ignores its
-// context is left behind.
-func call[T any](ctx context.Context, m Member, f func(context.Context) (T, error)) (T, []Reason) {
-	type result struct {
-		v   T
-		err error
-	}
-	timeout := m.Timeout
-	if timeout == 0 {
-		timeout = DefaultTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	done := make(chan result, 1)
-	go func() {
-		var r result
-		returned := false
-		defer func() {
-			if p := recover(); p != nil {
-				r.err = fmt.Errorf("panic: %v", p)
-			} else if !returned {
-				r.err = errors.New("the plugin ended its goroutine")
-			}
-			done <- r
-		}()
-		r.v, r.err = f(ctx)
-		returned = true
-	}()
-	var r result
-	select {
-	case r = <-done:
-	case <-ctx.Done():
-		r.err = ctx.Err()
-	}
-	if r.err == nil {
-		return r.v, nil
-	}
-	code := CodePluginError
-	if errors.Is(r.err, context.DeadlineExceeded) {
-		code = CodePluginTimeout
-	}
-	var zero T
-	return zero, []Reason{{Plugin: m.Name, Code: code, Detail: r.err.Error()}}
 }

@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -19,12 +20,17 @@ type Config struct {
 }
 
 // BuildChain builds the members and their chain. Plugins that need parts of the application (a database, a
-// schema) cannot register themselves: their factories are given in own, which is looked at first.
-func BuildChain(ctx context.Context, members []Config, own map[string]Factory, sink Sink) (*Chain, error) {
+// schema) cannot register themselves: their factories are given in own, which is looked at first. What was built is
+// closed again when the whole cannot be.
+func BuildChain(ctx context.Context, members []Config, own map[string]Factory, sink Sink) (_ *Chain, err error) {
 	built := make([]Member, 0, len(members))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, (&closing{members: built}).close())
+		}
+	}()
 	for _, c := range members {
 		m := Member{Name: c.Name, Role: c.Role, OnError: c.OnError, NoPlan: c.NoPlan}
-		var err error
 		if c.Timeout != "" {
 			if m.Timeout, err = time.ParseDuration(c.Timeout); err != nil {
 				return nil, fmt.Errorf("authz: plugin %q: timeout: %w", c.Name, err)
@@ -34,8 +40,8 @@ func BuildChain(ctx context.Context, members []Config, own map[string]Factory, s
 			}
 		}
 		if f, ok := own[c.Kind]; ok {
-			if m.Plugin, err = f(ctx, c.Name, c.Config); err != nil {
-				return nil, fmt.Errorf("authz: plugin %q of kind %q: %w", c.Name, c.Kind, err)
+			if m.Plugin, err = f.build(ctx, c.Kind, c.Name, c.Config); err != nil {
+				return nil, err
 			}
 		} else if m.Plugin, err = New(ctx, c.Kind, c.Name, c.Config); err != nil {
 			return nil, err

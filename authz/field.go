@@ -8,7 +8,8 @@ import (
 // FieldNamer is implemented by plugins that know which fields of a type their policy speaks of. Of all others it
 // decides as of the record itself, so that nobody has to ask about them.
 type FieldNamer interface {
-	FieldNames(ctx context.Context, tenant, typ string) ([]string, error)
+	// FieldNames must not wait: known is false while the policy is not at hand.
+	FieldNames(ctx context.Context, tenant, typ string) (names []string, known bool)
 }
 
 // Fields are those of the candidates, fields of a type, about which the chain may decide otherwise than about the
@@ -23,8 +24,8 @@ func (c *Chain) Fields(ctx context.Context, tenant, typ string, candidates []str
 		if !ok {
 			return candidates
 		}
-		names, why := call(ctx, m, func(ctx context.Context) ([]string, error) { return f.FieldNames(ctx, tenant, typ) })
-		if why != nil {
+		names, known := c.fieldNames(ctx, m, f, tenant, typ)
+		if !known {
 			return candidates
 		}
 		named = append(named, names...)

@@ -9,7 +9,8 @@ import (
 	"sync"
 )
 
-// Factory builds a plugin from its part of the configuration, and refuses what it does not understand.
+// Factory builds a plugin from its part of the configuration, and refuses what it does not understand. The context is
+// for building alone: what a plugin goes on doing afterwards ends with its Close, if it is an io.Closer.
 type Factory func(ctx context.Context, name string, config json.RawMessage) (Plugin, error)
 
 var registry = struct {
@@ -42,9 +43,39 @@ func New(ctx context.Context, kind, name string, config json.RawMessage) (Plugin
 	if !ok {
 		return nil, fmt.Errorf("authz: plugin %q: unknown kind %q, known are %v", name, kind, Kinds())
 	}
-	p, err := f(ctx, name, config)
-	if err != nil {
-		return nil, fmt.Errorf("authz: plugin %q of kind %q: %w", name, kind, err)
+	return f.build(ctx, kind, name, config)
+}
+
+// build takes a panic for an error, and does not wait longer than the context: a server whose chain is read again must
+// outlive it. A plugin that comes too late is closed.
+func (f Factory) build(ctx context.Context, kind, name string, config json.RawMessage) (Plugin, error) {
+	type result struct {
+		p   Plugin
+		err error
 	}
-	return p, nil
+	done := make(chan result, 1)
+	go func() {
+		var r result
+		defer func() {
+			if v := recover(); v != nil {
+				r = result{nil, fmt.Errorf("panic: %v", v)}
+			}
+			done <- r
+		}()
+		r.p, r.err = f(ctx, name, config)
+	}()
+	var r result
+	select {
+	case r = <-done:
+	case <-ctx.Done():
+		r.err = ctx.Err()
+		go func() {
+			late := <-done
+			_ = (&closing{members: []Member{{Name: name, Plugin: late.p}}}).close() // nobody waits for it
+		}()
+	}
+	if r.err != nil {
+		return nil, fmt.Errorf("authz: plugin %q of kind %q: %w", name, kind, r.err)
+	}
+	return r.p, nil
 }

@@ -25,9 +25,9 @@ type block struct {
 
 var blocks = regexp.MustCompile("\\*\\*([^*]+)\\*\\*, (new|at the end|after `[^`]+`):\n\n```\\w+\n((?s:.*?))```")
 
-func readBlocks(t *testing.T) []block {
+func readBlocks(t *testing.T, name string) []block {
 	t.Helper()
-	page, err := os.ReadFile("record-type.md")
+	page, err := os.ReadFile(name)
 	require.NoError(t, err)
 	var out []block
 	for _, m := range blocks.FindAllStringSubmatch(string(page), -1) {
@@ -40,7 +40,7 @@ func readBlocks(t *testing.T) []block {
 func TestARecordTypeCostsFewLines(t *testing.T) {
 	t.Parallel()
 	lines := 0
-	for _, b := range readBlocks(t) {
+	for _, b := range readBlocks(t, "record-type.md") {
 		for line := range strings.SplitSeq(b.text, "\n") {
 			if strings.TrimSpace(line) != "" {
 				lines++
@@ -60,7 +60,7 @@ func TestThePageAddsARecordType(t *testing.T) {
 		t.Skip("it generates and compiles everything anew")
 	}
 	root := copyRepository(t)
-	for _, b := range readBlocks(t) {
+	for _, b := range readBlocks(t, "record-type.md") {
 		apply(t, root, b)
 	}
 	try, err := os.ReadFile(filepath.Join("testdata", "ticket_test.go.txt"))

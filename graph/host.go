@@ -22,7 +22,7 @@ type host struct{ Config }
 var _ ent.RecordHost = host{}
 
 func question(r ent.Record, action authz.Action) access.Question {
-	return access.Question{Action: action, Type: r.RecordType().Name, ID: r.RecordID(), Props: access.RecordProps(r)}
+	return access.Of(action, r)
 }
 
 // Held implements ent.RecordHost.

@@ -240,6 +240,17 @@ func (c *condition) possible(attributes map[string]Kind) (canBeTrue, canBeFalse 
 	return true, true
 }
 
+// reads adds the record's attributes that the condition looks at to a list.
+func (c *condition) reads(list []string) []string {
+	for _, p := range c.parts {
+		list = p.reads(list)
+	}
+	if c.op >= opCompare && c.source == fromRecord && !slices.Contains(list, c.name) {
+		list = append(list, c.name)
+	}
+	return list
+}
+
 // describe lists the values that the condition looks at, for an explanation.
 func (c *condition) describe(in *input) string {
 	var out []string

@@ -35,7 +35,8 @@ type Options struct {
 	OnLoad func(tenant string, version uint64, findings []Finding, err error)
 }
 
-// Plugin decides by the policies of a Source. It implements authz.Planner, Explainer, Versioned, Pinner and FieldNamer.
+// Plugin decides by the policies of a Source. It implements authz.Planner, Explainer, Versioned, Pinner, FieldNamer,
+// AttributeReader and ReadOnly.
 type Plugin struct {
 	source     Source
 	vocabulary Vocabulary
@@ -51,6 +52,8 @@ var _ interface {
 	authz.Versioned
 	authz.Pinner
 	authz.FieldNamer
+	authz.AttributeReader
+	authz.ReadOnly
 } = (*Plugin)(nil)
 
 // New returns a plugin. It loads each tenant's policy when it is first needed.
@@ -230,26 +233,42 @@ func (p *Plugin) Explain(ctx context.Context, r authz.Request) ([]authz.Reason, 
 }
 
 // FieldNames implements authz.FieldNamer.
-func (p *Plugin) FieldNames(ctx context.Context, tenant, typ string) ([]string, error) {
-	s, err := p.usable(ctx, tenant)
-	if err != nil {
-		return nil, err
+func (p *Plugin) FieldNames(ctx context.Context, tenant, typ string) (names []string, known bool) {
+	if s := p.loaded(ctx, tenant); s != nil {
+		return s.named[typ], true
 	}
-	return s.named[typ], nil
+	return nil, false
 }
 
 // Version implements authz.Versioned. It does not load anything.
 func (p *Plugin) Version(ctx context.Context, tenant string) uint64 {
-	if pinned, ok := ctx.Value(pinKey{p, tenant}).(*snapshot); ok {
-		return pinned.version
-	}
-	if t, ok := (*p.tenants.Load())[tenant]; ok {
-		if s := t.snapshot.Load(); s != nil {
-			return s.version
-		}
+	if s := p.loaded(ctx, tenant); s != nil {
+		return s.version
 	}
 	return 0
 }
+
+// loaded is the policy that is pinned or, without asking the source, the newest known; nil where there is none.
+func (p *Plugin) loaded(ctx context.Context, tenant string) *snapshot {
+	if pinned, ok := ctx.Value(pinKey{p, tenant}).(*snapshot); ok {
+		return pinned
+	}
+	if t, ok := (*p.tenants.Load())[tenant]; ok {
+		return t.snapshot.Load()
+	}
+	return nil
+}
+
+// Attributes implements authz.AttributeReader. A policy with invalid rows looks at none, and refuses.
+func (p *Plugin) Attributes(ctx context.Context, tenant, typ string) (names []string, known bool) {
+	if s := p.loaded(ctx, tenant); s != nil {
+		return s.attributes(typ), true
+	}
+	return nil, false
+}
+
+// ReadOnly implements authz.ReadOnly.
+func (p *Plugin) ReadOnly() {}
 
 // RolesOf returns the names of the roles that a subject has, by itself or through other roles, nearest first.
 func (p *Plugin) RolesOf(ctx context.Context, tenant string, subject authz.Entity) ([]string, error) {

@@ -26,6 +26,7 @@ type snapshot struct {
 	parents  map[string][]string // subject or role: the roles it is given
 	closures map[string][]uint32 // subject or role: itself and its roles, as sorted grantee ids
 	users    map[string][]uint32 // the closures of users, by their ids alone
+	reads    map[string][]string // by type that rules are about, or "*": the attributes that conditions look at
 
 	silent []authz.Reason                   // no rule speaks
 	spoken []atomic.Pointer[[]authz.Reason] // by rule, once it has decided something
@@ -103,6 +104,7 @@ func compile(version uint64, rules []Rule, schema Schema) (*snapshot, error) {
 	s := &snapshot{
 		version: version, schema: schema, rules: rules, types: numbers[string]{}, fields: numbers[object]{}, named: map[string][]string{}, actions: numbers[string]{},
 		entries: map[entryKey]*entry{}, parents: map[string][]string{}, closures: map[string][]uint32{}, users: map[string][]uint32{},
+		reads:  map[string][]string{},
 		silent: []authz.Reason{{Plugin: name, Code: authz.CodeNoMatchingRule, Version: version}},
 		spoken: make([]atomic.Pointer[[]authz.Reason], len(rules)),
 	}
@@ -122,6 +124,7 @@ func compile(version uint64, rules []Rule, schema Schema) (*snapshot, error) {
 				return nil, err
 			}
 			conditions[text] = c
+			s.reads[obj.typ] = c.reads(s.reads[obj.typ])
 		}
 		id, ok := grantees[r.V[0]]
 		if !ok {
@@ -169,6 +172,21 @@ func (s *snapshot) key(o object, action string) entryKey {
 
 func (s Schema) condition(typ, text string) (*condition, error) {
 	return parseCondition(text, func(attribute string) (Kind, error) { return s.kindOf(typ, attribute) })
+}
+
+// attributes are those that rules may look at for a thing of a type.
+func (s *snapshot) attributes(typ string) []string {
+	own, everywhere := s.reads[typ], s.reads[wildcard]
+	if len(everywhere) == 0 {
+		return slices.Clip(own)
+	}
+	out := slices.Clone(everywhere)
+	for _, name := range own {
+		if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // sort orders by grantee and then by rule, and drops rules that repeat an earlier one.

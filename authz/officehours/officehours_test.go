@@ -3,6 +3,7 @@ package officehours
 import (
 	"encoding/json"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -28,21 +29,23 @@ func TestListedActionsAreDeniedOutsideOfficeHoursInDecisionsAndPlans(t *testing.
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			built, err := authz.New(t.Context(), "officehours", "hours", json.RawMessage(weekdays))
-			require.NoError(t, err)
-			p, ok := built.(*plugin)
-			require.True(t, ok)
-			now, err := time.Parse(time.RFC3339, c.now)
-			require.NoError(t, err)
-			p.now = func() time.Time { return now }
-			r := authz.Request{Action: c.action}
-			ds, err := p.Decide(t.Context(), []authz.Request{r})
-			require.NoError(t, err)
-			require.Equal(t, c.want, ds[0].Effect)
-			plan, err := p.Plan(t.Context(), r)
-			require.NoError(t, err)
-			require.Equal(t, c.want == authz.Deny, plan.Deny != nil)
-			require.Nil(t, plan.Permit)
+			synctest.Test(t, func(t *testing.T) {
+				p, err := authz.New(t.Context(), "officehours", "hours", json.RawMessage(weekdays))
+				require.NoError(t, err)
+				now, err := time.Parse(time.RFC3339, c.now)
+				require.NoError(t, err)
+				time.Sleep(time.Until(now))
+				r := authz.Request{Action: c.action}
+				ds, err := p.Decide(t.Context(), []authz.Request{r})
+				require.NoError(t, err)
+				require.Equal(t, c.want, ds[0].Effect)
+				planner, ok := p.(authz.Planner)
+				require.True(t, ok)
+				plan, err := planner.Plan(t.Context(), r)
+				require.NoError(t, err)
+				require.Equal(t, c.want == authz.Deny, plan.Deny != nil)
+				require.Nil(t, plan.Permit)
+			})
 		})
 	}
 }
@@ -57,6 +60,8 @@ func TestConfigurationsThatSayNothingOrTooMuchAreRefused(t *testing.T) {
 		`{"zone": "Mars", "days": [1], "from": 9, "to": 17, "actions": ["purge"]}`: "zone",
 		`{"zone": "UTC", "days": [7], "from": 9, "to": 17, "actions": ["purge"]}`:  "day 7",
 		`{"zone": "UTC", "days": [1], "from": 9, "to": 17, "actions": ["prug"]}`:   `unknown action "prug"`,
+		`{"zone": "UTC", "days": [1], "from": 9, "to": 25, "actions": ["purge"]}`:  "to <= 24",
+		`{"zone": "UTC", "days": [1], "from": 9, "to": 17, "actions": []}`:         "actions",
 	} {
 		_, err := authz.New(t.Context(), "officehours", "hours", json.RawMessage(config))
 		require.ErrorContains(t, err, says, config)

@@ -115,7 +115,9 @@ func (s swept) String() string {
 
 // sweep does what is due. What fails holds up nothing else.
 func (a *app) sweep(ctx context.Context, records *record.Service) (did swept, err error) {
-	actAs := func(ctx context.Context, tenant, user gid.ID) (*actor.Actor, error) { return a.identity.ActAs(ctx, tenant, user, "") }
+	actAs := func(ctx context.Context, tenant, user gid.ID) (*actor.Actor, error) {
+		return a.identity.ActAs(ctx, tenant, user, "")
+	}
 	var errs [3]error
 	did.Ran, errs[0] = records.RunScheduled(ctx, actAs)
 	did.Woken, errs[1] = records.Wake(ctx)

@@ -29,6 +29,7 @@ type serveCmd struct {
 	URL      string     `name:"url" placeholder:"URL" help:"Where people reach the server, if that is elsewhere, as behind a proxy."`
 	Demo     bool       `help:"Load sample data into a tenant named demo, and print sign-in links for its users."`
 	Migrate  bool       `help:"Bring the tables of a PostgreSQL database up to date first; SQLite needs no asking."`
+	Metrics  string     `placeholder:"ADDRESS" help:"Where to serve /metrics, and not beside the API."`
 	LogLevel slog.Level `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
 }
 
@@ -36,15 +37,21 @@ type serveCmd struct {
 func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	start := time.Now()
 	log := c.logger(cmd.LogLevel)
+	hangups, ignore := cmd.hangups()
+	defer ignore()
 	a, err := cmd.open(ctx, log, opening{create: true, migrate: cmd.Migrate})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.close()) }()
+	metrics := server.NewMetrics()
+	a.loaded = metrics.PolicyLoaded
 	control, err := a.control()
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, control.Close()) }()
+	control.Observe(metrics.Call)
 	records := a.records(control)
 	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policy.New(a.db, control, a.audit, log), Audit: a.audit, Log: log, RequestID: server.RequestID})
 	if err != nil {
@@ -57,13 +64,17 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
+	watched, err := cmd.watched(ctx)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	local := "http://" + listener.Addr().String()
 	public := cmd.URL
 	if public == "" {
 		public = reachable(listener.Addr())
 	}
 	if err := cmd.welcome(ctx, c, a, records, public); err != nil {
-		return errors.Join(err, listener.Close())
+		return errors.Join(err, listener.Close(), closeIf(watched))
 	}
 
 	background, stop := context.WithCancel(ctx)
@@ -76,8 +87,19 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	})
 	working.Go(func() { sweepOften(background, a, records) })
 	working.Go(func() { optimize(background, a.db, log) })
+	working.Go(func() { cmd.reload(background, hangups, control, metrics, log) })
 
-	s := server.New(server.Config{GraphQL: api, Identity: a.identity, DB: a.db, Log: log, PublicURL: public})
+	config := server.Config{GraphQL: api, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics}
+	if watched != nil {
+		config.Metrics = nil
+		log.InfoContext(ctx, "metrics on http://"+watched.Addr().String()+"/metrics")
+		working.Go(func() {
+			if err := metrics.Run(background, watched); err != nil {
+				log.ErrorContext(background, "serving metrics ended", "error", err)
+			}
+		})
+	}
+	s := server.New(config)
 	log.InfoContext(ctx, "listening on "+local, "database", cmd.config().Redacted(), "version", readBuild().Version,
 		"ready_after", time.Since(start).Round(time.Millisecond))
 	if err := s.Run(ctx, listener); err != nil {
@@ -85,6 +107,26 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	}
 	log.InfoContext(ctx, "stopped")
 	return nil
+}
+
+// watched is the listener for metrics, nil where they are served beside the API.
+func (cmd *serveCmd) watched(ctx context.Context) (net.Listener, error) {
+	if cmd.Metrics == "" {
+		return nil, nil
+	}
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", cmd.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("listening for metrics: %w", err)
+	}
+	return listener, nil
+}
+
+func closeIf(listener net.Listener) error {
+	if listener == nil {
+		return nil
+	}
+	return listener.Close()
 }
 
 // welcome sets up an empty database and says how to sign in.

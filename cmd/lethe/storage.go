@@ -10,7 +10,6 @@ import (
 
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/authz/casbin"
-	_ "github.com/lethe-crm/lethe/authz/officehours" // a plugin
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/config"
@@ -52,6 +51,8 @@ type app struct {
 	identity *identity.Service
 	log      *slog.Logger
 	members  []authz.Config // of the chain; none for the policy alone
+	// loaded is told of policies that were read, where somebody wants to know.
+	loaded func(findings []casbin.Finding, err error)
 }
 
 // opening says how open treats a database that is not as it should be.
@@ -62,11 +63,9 @@ type opening struct {
 
 // open opens the database, brings its tables up to date, and checks the key.
 func (s storage) open(ctx context.Context, log *slog.Logger, o opening) (a *app, err error) {
-	var members []authz.Config
-	if s.Authz != "" {
-		if members, err = access.ReadChain(s.Authz); err != nil {
-			return nil, fmt.Errorf("reading the chain of plugins: %w", err)
-		}
+	members, err := s.chain()
+	if err != nil {
+		return nil, err
 	}
 	db, err := s.connect(ctx, o.create)
 	if err != nil {
@@ -103,7 +102,19 @@ func (s storage) open(ctx context.Context, log *slog.Logger, o opening) (a *app,
 		return nil, err
 	}
 	events := audit.New(keys)
-	return &app{db, events, identity.New(db, events, log), log, members}, nil
+	return &app{db: db, audit: events, identity: identity.New(db, events, log), log: log, members: members}, nil
+}
+
+// chain are the members of the chain that decides on access.
+func (s storage) chain() ([]authz.Config, error) {
+	if s.Authz == "" {
+		return nil, nil
+	}
+	members, err := access.ReadChain(s.Authz)
+	if err != nil {
+		return nil, fmt.Errorf("reading the chain of plugins: %w", err)
+	}
+	return members, nil
 }
 
 func (a *app) close() error { return a.db.Close() }
@@ -111,6 +122,9 @@ func (a *app) close() error { return a.db.Close() }
 // control is who may do what.
 func (a *app) control() (*access.Control, error) {
 	return access.New(identity.PolicySource{DB: a.db}, func(tenant string, version uint64, findings []casbin.Finding, err error) {
+		if a.loaded != nil {
+			a.loaded(findings, err)
+		}
 		log := a.log.With("tenant", tenant, "version", version)
 		if err != nil {
 			log.Error("reading a policy failed", "error", err)

@@ -5,10 +5,13 @@ package access
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lethe-crm/lethe/authz"
@@ -20,8 +23,12 @@ import (
 
 // Control answers for one process.
 type Control struct {
-	chain  *authz.Chain
+	chain  atomic.Pointer[authz.Chain] // that operations begin with; see reload.go
 	policy *casbin.Plugin
+
+	observer authz.Observer
+	mu       sync.Mutex
+	retired  []func() error // close what chains had that were replaced
 }
 
 // Kind is the kind of the member that decides by the policies in the database.
@@ -35,24 +42,37 @@ func New(source casbin.Source, onLoad func(tenant string, version uint64, findin
 	if err != nil {
 		return nil, fmt.Errorf("building the Casbin plugin: %w", err)
 	}
+	c := &Control{policy: policy}
+	chain, err := c.build(context.Background(), members)
+	if err != nil {
+		return nil, err
+	}
+	c.chain.Store(chain)
+	return c, nil
+}
+
+// build makes a chain of members around the policy, which all chains share.
+func (c *Control) build(ctx context.Context, members []authz.Config) (*authz.Chain, error) {
 	if len(members) == 0 {
 		members = []authz.Config{{Name: Kind, Kind: Kind, Role: authz.Grant, Timeout: "5s"}}
 	}
 	built := 0
-	chain, err := authz.BuildChain(context.Background(), members, map[string]authz.Factory{
+	chain, err := authz.BuildChain(ctx, members, map[string]authz.Factory{
 		Kind: func(_ context.Context, _ string, config json.RawMessage) (authz.Plugin, error) {
 			built++
 			_, err := authz.Decode[struct{}](config)
-			return policy, err
+			return c.policy, err
 		},
 	}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("building the chain: %w", err)
 	}
 	if i := slices.IndexFunc(members, func(m authz.Config) bool { return m.Kind == Kind }); built != 1 || members[i].Role != authz.Grant || members[i].OnError != authz.FallbackDeny {
-		return nil, fmt.Errorf("building the chain: there must be one member of kind %q, with the role grant, that is not skipped on errors", Kind)
+		err := fmt.Errorf("building the chain: there must be one member of kind %q, with the role grant, that is not skipped on errors", Kind)
+		return nil, errors.Join(err, chain.Close())
 	}
-	return &Control{chain, policy}, nil
+	chain.Observe(c.observer)
+	return chain, nil
 }
 
 // ReadChain reads the members of a chain from a file: JSON, a list in which each
@@ -80,20 +100,24 @@ func (c *Control) Refresh(ctx context.Context, tenant gid.ID) error {
 	return c.policy.Refresh(ctx, tenant.String())
 }
 
-// Repin is Pin of the policy as it is now.
-func (c *Control) Repin(ctx context.Context, tenant gid.ID) (context.Context, error) {
-	return c.policy.Repin(ctx, tenant.String())
+// Pin makes everything under the returned context be judged by one chain, and by
+// one version of the tenant's policy.
+func (c *Control) Pin(ctx context.Context, tenant gid.ID) (context.Context, error) {
+	return c.pin(ctx, c.chainOf(ctx), tenant)
 }
 
-// Pin makes everything under the returned context be judged by one version of
-// the tenant's policy.
-func (c *Control) Pin(ctx context.Context, tenant gid.ID) (context.Context, error) {
-	return c.chain.Pin(ctx, tenant.String())
+// Repin is Pin of the chain and of the policy as they are now.
+func (c *Control) Repin(ctx context.Context, tenant gid.ID) (context.Context, error) {
+	ctx, err := c.pin(ctx, c.chain.Load(), tenant)
+	if err != nil {
+		return ctx, err
+	}
+	return c.policy.Repin(ctx, tenant.String())
 }
 
 // Version is the version of the policy that judges under ctx.
 func (c *Control) Version(ctx context.Context, tenant gid.ID) uint64 {
-	return c.chain.Version(ctx, tenant.String())
+	return c.chainOf(ctx).Version(ctx, tenant.String())
 }
 
 // Roles lists the actor's roles, inherited ones included.
@@ -123,6 +147,14 @@ type Question struct {
 	// Field is a field of the record, empty for the record itself.
 	Field string
 	Props map[string]any
+	// Record is whose attributes are meant where Props is nil. Only those that the
+	// chain looks at are read from it.
+	Record ent.Record
+}
+
+// Of is the question whether something may be done to a record.
+func Of(action authz.Action, r ent.Record) Question {
+	return Question{Action: action, Type: r.RecordType().Name, ID: r.RecordID(), Record: r}
 }
 
 // Decision is the answer to a Question.
@@ -140,15 +172,30 @@ func (c *Control) Decide(ctx context.Context, a *actor.Actor, questions []Questi
 	if len(questions) == 0 {
 		return nil
 	}
-	subject, tenant := a.Subject(), a.Tenant.String()
+	subject, tenant, chain := a.Subject(), a.Tenant.String(), c.chainOf(ctx)
 	requests := make([]authz.Request, len(questions))
+	gathers := func(q Question) bool { return q.Props == nil && q.Record != nil }
+	if slices.ContainsFunc(questions, gathers) {
+		// What decides must be what was asked for its attributes. A member that
+		// cannot be pinned gives no answer.
+		ctx, _ = c.pin(ctx, chain, a.Tenant)
+	}
+	looked := map[string][]attribute{}
 	for i, q := range questions {
+		if gathers(q) {
+			attrs, known := looked[q.Type]
+			if !known {
+				attrs = lookedAt(ctx, chain, tenant, q.Type)
+				looked[q.Type] = attrs
+			}
+			q.Props = read(attrs, q.Record.Column)
+		}
 		requests[i] = authz.Request{
 			Tenant: tenant, Subject: subject, Action: q.Action,
 			Resource: authz.Entity{Type: q.Type, ID: q.ID.String(), Props: q.Props}, Field: q.Field,
 		}
 	}
-	answers := c.chain.Decide(ctx, requests)
+	answers := chain.Decide(ctx, requests)
 	out := make([]Decision, len(answers))
 	for i, answer := range answers {
 		out[i].Permit = answer.Effect == authz.Permit
@@ -167,7 +214,7 @@ func (c *Control) Decide(ctx context.Context, a *actor.Actor, questions []Questi
 
 // Fields are the fields of a record type about which the chain may decide otherwise than about the record.
 func (c *Control) Fields(ctx context.Context, a *actor.Actor, typ string) []string {
-	return c.chain.Fields(ctx, a.Tenant.String(), typ, maskable[typ])
+	return c.chainOf(ctx).Fields(ctx, a.Tenant.String(), typ, maskable[typ])
 }
 
 // May answers one question.
@@ -178,11 +225,30 @@ func (c *Control) May(ctx context.Context, a *actor.Actor, q Question) bool {
 // Props are the attributes policies may speak of, of a record that is read from
 // its columns by get.
 func Props(t *ent.RecordType, get func(column string) any) map[string]any {
-	props := make(map[string]any, len(t.Fields)+3)
-	for _, attr := range attributes[t.Name] {
+	return read(attributes[t.Name], get)
+}
+
+func read(attrs []attribute, get func(column string) any) map[string]any {
+	props := make(map[string]any, len(attrs))
+	for _, attr := range attrs {
 		props[attr.name] = attr.read(get(attr.column))
 	}
 	return props
+}
+
+// lookedAt are the attributes of a type that the members of the chain look at.
+func lookedAt(ctx context.Context, chain *authz.Chain, tenant, typ string) []attribute {
+	names, all := chain.Attributes(ctx, tenant, typ)
+	if all {
+		return attributes[typ]
+	}
+	var out []attribute
+	for _, attr := range attributes[typ] {
+		if slices.Contains(names, attr.name) {
+			out = append(out, attr)
+		}
+	}
+	return out
 }
 
 // RecordProps are the attributes of a loaded record.

@@ -21,7 +21,8 @@ type Explanation struct {
 // caller decides who may ask.
 func (c *Control) Explain(ctx context.Context, r authz.Request) (Explanation, error) {
 	var e Explanation
-	d := c.chain.Decide(ctx, []authz.Request{r})[0]
+	chain := c.chainOf(ctx)
+	d := chain.Decide(ctx, []authz.Request{r})[0]
 	e.Permit = d.Permitted()
 	for _, reason := range d.Reasons {
 		if reason.Rule != "" && e.Rule == "" {
@@ -29,7 +30,7 @@ func (c *Control) Explain(ctx context.Context, r authz.Request) (Explanation, er
 		}
 		e.Version = max(e.Version, reason.Version)
 	}
-	e.Reasons = c.chain.Explain(ctx, r)
+	e.Reasons = chain.Explain(ctx, r)
 	var err error
 	e.Roles, err = c.policy.RolesOf(ctx, r.Tenant, r.Subject)
 	return e, err

@@ -77,7 +77,7 @@ func (r *Rows) mask(typ string) *mask {
 }
 
 func (r *Rows) newMask(t *ent.RecordType) *mask {
-	named := r.control.chain.Fields(r.ctx, r.actor.Tenant.String(), t.Name, maskable[t.Name])
+	named := r.chain.Fields(r.ctx, r.actor.Tenant.String(), t.Name, maskable[t.Name])
 	m := &mask{typ: t, names: map[string]bool{}}
 	constant := true
 	for _, name := range named {
@@ -125,7 +125,7 @@ func (r *Rows) shows(t *ent.RecordType, field string, action authz.Action) authz
 	query := authz.Query{
 		Tenant: r.actor.Tenant.String(), Subject: r.actor.Subject(), Action: action, Resource: authz.Entity{Type: t.Name}, Field: field,
 	}
-	filter, _ := r.control.chain.Plan(r.ctx, query)
+	filter, _ := r.chain.Plan(r.ctx, query)
 	switch {
 	case isFalse(record.filter):
 		return nil

@@ -18,14 +18,14 @@ import (
 // Rows is what one actor may see, planned once for each type. It serves one
 // request, so that one version of the policy judges all of it.
 func (c *Control) Rows(ctx context.Context, a *actor.Actor) *Rows {
-	return &Rows{ctx: ctx, control: c, actor: a, plans: map[string]plan{}, masks: map[string]*mask{}}
+	return &Rows{ctx: ctx, chain: c.chainOf(ctx), actor: a, plans: map[string]plan{}, masks: map[string]*mask{}}
 }
 
 // Rows implements visible.Rows for one actor.
 type Rows struct {
-	ctx     context.Context //nolint:containedctx // predicates are built without one, and this serves one request only
-	control *Control
-	actor   *actor.Actor
+	ctx   context.Context //nolint:containedctx // predicates are built without one, and this serves one request only
+	chain *authz.Chain
+	actor *actor.Actor
 
 	mu    sync.Mutex
 	plans map[string]plan
@@ -134,7 +134,7 @@ func (r *Rows) plan(typ string, action authz.Action, m entfilter.Mapper) plan {
 	if p, ok := r.plans[key]; ok {
 		return p
 	}
-	filter, _ := r.control.chain.Plan(r.ctx, authz.Query{
+	filter, _ := r.chain.Plan(r.ctx, authz.Query{
 		Tenant: r.actor.Tenant.String(), Subject: r.actor.Subject(), Action: action, Resource: authz.Entity{Type: typ},
 	})
 	p := plan{filter: filter}

@@ -249,7 +249,7 @@ func (r *run) loadPicked(ctx context.Context, t *ent.RecordType, ids []gid.ID) (
 }
 
 func (r *run) question(row ent.Record) access.Question {
-	return access.Question{Action: actions[r.req.Verb], Type: row.RecordType().Name, ID: row.RecordID(), Props: access.RecordProps(row)}
+	return access.Of(actions[r.req.Verb], row)
 }
 
 // judgeState applies the state table to a picked record.

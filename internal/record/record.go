@@ -76,8 +76,8 @@ type Request struct {
 	// RunAt puts the operation off: the selection is frozen, and all else is decided then.
 	RunAt *time.Time
 
-	Until         *time.Time                   // suspend: when it ends
-	Then          string                       // suspend: what becomes of it then; empty is ThenRestore
+	Until *time.Time // suspend: when it ends
+	Then  string     // suspend: what becomes of it then; empty is ThenRestore
 }
 
 // Selection says which records; exactly one field is set.

@@ -315,4 +315,3 @@ func (r *run) mayCancel(ctx context.Context, op *ent.Operation) error {
 	}
 	return nil
 }
-

@@ -211,7 +211,7 @@ func (s *Service) update(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 		return nil, Refuse(lifecycle.NotFound, "there is no such record", "id")
 	}
 	r := rows[0]
-	before := access.Question{Action: authz.Update, Type: t.Name, ID: id, Props: access.RecordProps(r)}
+	before := access.Of(authz.Update, r)
 	after := before
 	after.Props = access.Props(t, func(column string) any {
 		if v, ok := d.values[column]; ok {

@@ -54,6 +54,9 @@ type Config struct {
 	// PublicURL is where people reach the server. When it begins with https,
 	// cookies are for TLS only, whatever a proxy speaks to the server.
 	PublicURL string
+	// Metrics are served beside the API, to whoever asks; nil where they have a
+	// listener of their own.
+	Metrics http.Handler
 }
 
 // Server is an http.Handler that can be run.
@@ -79,6 +82,9 @@ func New(c Config) *Server {
 	mux.Handle("GET /{$}", http.RedirectHandler("/graphiql/", http.StatusFound))
 	mux.HandleFunc("GET /healthz", s.healthy)
 	mux.HandleFunc("GET /readyz", s.ready)
+	if c.Metrics != nil {
+		mux.Handle("GET /metrics", c.Metrics)
+	}
 
 	s.handler = s.named(s.logged(headers(s.recovered(impatient(mux)))))
 	return s

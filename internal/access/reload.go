@@ -1,0 +1,60 @@
+package access
+
+import (
+	"context"
+	"errors"
+
+	"github.com/lethe-crm/lethe/authz"
+	"github.com/lethe-crm/lethe/internal/gid"
+)
+
+// Observe sets who is told of every call of a member of the chain. It comes
+// before the first question.
+func (c *Control) Observe(o authz.Observer) {
+	c.observer = o
+	c.chain.Load().Observe(o)
+}
+
+// Reload replaces the chain by one of other members, as New would build it. What
+// cannot be built changes nothing. Operations that have begun go on with the
+// chain they have; what its plugins hold is closed after them, and what came of
+// that is told to closed.
+func (c *Control) Reload(ctx context.Context, members []authz.Config, closed func(error)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	chain, err := c.build(ctx, members)
+	if err != nil {
+		return err
+	}
+	c.retired = append(c.retired, c.chain.Swap(chain).Retire(closed))
+	return nil
+}
+
+// Close closes what plugins hold. Nobody may ask any more.
+func (c *Control) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	errs := []error{c.chain.Load().Close()}
+	for _, now := range c.retired {
+		errs = append(errs, now())
+	}
+	return errors.Join(errs...)
+}
+
+type chainKey struct{ control *Control }
+
+// chainOf is the chain that judges under ctx: the one that is pinned, or that of
+// now.
+func (c *Control) chainOf(ctx context.Context) *authz.Chain {
+	if pinned, ok := ctx.Value(chainKey{c}).(*authz.Chain); ok {
+		return pinned
+	}
+	return c.chain.Load()
+}
+
+func (c *Control) pin(ctx context.Context, chain *authz.Chain, tenant gid.ID) (context.Context, error) {
+	if ctx.Value(chainKey{c}) != any(chain) {
+		ctx = context.WithValue(ctx, chainKey{c}, chain)
+	}
+	return chain.Pin(ctx, tenant.String())
+}
