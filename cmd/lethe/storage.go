@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/lethe-crm/lethe/authz"
+	_ "github.com/lethe-crm/lethe/authz/authzen" // a plugin
 	"github.com/lethe-crm/lethe/authz/casbin"
 	_ "github.com/lethe-crm/lethe/authz/officehours" // a plugin
 	"github.com/lethe-crm/lethe/internal/access"
