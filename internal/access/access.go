@@ -20,8 +20,9 @@ import (
 
 // Control answers for one process.
 type Control struct {
-	chain  *authz.Chain
-	policy *casbin.Plugin
+	chain      *authz.Chain
+	policy     *casbin.Plugin
+	vocabulary casbin.Vocabulary
 }
 
 // Kind is the kind of the member that decides by the policies in the database.
@@ -31,7 +32,11 @@ const Kind = "casbin"
 // these decide alone; else one of the members must be of Kind, and grant: roots
 // are refused, and lists are planned, by what it says.
 func New(source casbin.Source, onLoad func(tenant string, version uint64, findings []casbin.Finding, err error), members ...authz.Config) (*Control, error) {
-	policy, err := casbin.New(casbin.Options{Source: source, Vocabulary: Vocabulary(), OnLoad: onLoad})
+	vocabulary, err := VocabularyOf(members)
+	if err != nil {
+		return nil, fmt.Errorf("building the chain: %w", err)
+	}
+	policy, err := casbin.New(casbin.Options{Source: source, Vocabulary: vocabulary, OnLoad: onLoad})
 	if err != nil {
 		return nil, fmt.Errorf("building the Casbin plugin: %w", err)
 	}
@@ -40,10 +45,9 @@ func New(source casbin.Source, onLoad func(tenant string, version uint64, findin
 	}
 	built := 0
 	chain, err := authz.BuildChain(context.Background(), members, map[string]authz.Factory{
-		Kind: func(_ context.Context, _ string, config json.RawMessage) (authz.Plugin, error) {
+		Kind: func(context.Context, string, json.RawMessage) (authz.Plugin, error) { // its config is the vocabulary
 			built++
-			_, err := authz.Decode[struct{}](config)
-			return policy, err
+			return policy, nil
 		},
 	}, nil)
 	if err != nil {
@@ -52,7 +56,7 @@ func New(source casbin.Source, onLoad func(tenant string, version uint64, findin
 	if i := slices.IndexFunc(members, func(m authz.Config) bool { return m.Kind == Kind }); built != 1 || members[i].Role != authz.Grant || members[i].OnError != authz.FallbackDeny {
 		return nil, fmt.Errorf("building the chain: there must be one member of kind %q, with the role grant, that is not skipped on errors", Kind)
 	}
-	return &Control{chain, policy}, nil
+	return &Control{chain, policy, vocabulary}, nil
 }
 
 // ReadChain reads the members of a chain from a file: JSON, a list in which each
@@ -239,10 +243,10 @@ var attributes = func() map[string][]attribute {
 	return out
 }()
 
-// Vocabulary is what policies may name.
+// Vocabulary is what policies may name where nothing is configured.
 func Vocabulary() casbin.Vocabulary {
 	v := casbin.Vocabulary{Schema: casbin.Schema{}}
-	for _, object := range []string{"AuditEvent", "Policy", "User", "Team", "Token", "Webhook", "Alert", "Settings", "LegalHold", "RetentionRule", "Statistics", "Export"} {
+	for _, object := range []string{"AuditEvent", "Authz", "Policy", "User", "Team", "Token", "Webhook", "Alert", "Settings", "LegalHold", "RetentionRule", "Statistics", "Export"} {
 		v.Schema[object] = map[string]casbin.Kind{}
 	}
 	for object, attrs := range attributes {
