@@ -11,6 +11,7 @@ import (
 
 	"github.com/lethe-crm/lethe/graph"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/pdp"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/server"
@@ -77,7 +78,8 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	working.Go(func() { sweep(background, records, log) })
 	working.Go(func() { optimize(background, a.db, log) })
 
-	s := server.New(server.Config{GraphQL: api, Identity: a.identity, DB: a.db, Log: log, PublicURL: public})
+	decisions := pdp.NewHandler(pdp.Config{DB: a.db, Control: control, Records: records, Audit: a.audit, Log: log, PublicURL: public})
+	s := server.New(server.Config{GraphQL: api, AuthZEN: decisions, Identity: a.identity, DB: a.db, Log: log, PublicURL: public})
 	log.InfoContext(ctx, "listening on "+local, "database", cmd.config().Redacted(), "version", readBuild().Version,
 		"ready_after", time.Since(start).Round(time.Millisecond))
 	if err := s.Run(ctx, listener); err != nil {
