@@ -223,7 +223,7 @@ func (s *served) as(user string) context.Context {
 // customer makes a customer that a user owns, in his team.
 func (s *served) customer(owner, name string) string {
 	s.w.Helper()
-	r, err := s.records.Create(s.as(owner), "Customer", record.Values{"name": name, "kind": "COMPANY"})
+	r, err := s.records.Create(s.as(owner), "Customer", record.Values{"name": name})
 	require.NoError(s.w, err)
 	return r.RecordID().String()
 }
@@ -235,4 +235,19 @@ func (s *served) delete(user, id string) {
 	one := 1
 	_, err = s.records.Run(s.as(user), record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: []gid.ID{parsed}}, ExpectedCount: &one, Mode: "ALL_OR_NOTHING"})
 	require.NoError(s.w, err)
+}
+
+func sqlite(tb testing.TB, opts ...store.Option) *store.DB {
+	tb.Helper()
+	return storetest.SQLite(tb, opts...)
+}
+
+// serveOne asks a handler for one evaluation, and answers the status.
+func serveOne(t *testing.T, h http.Handler, ctx context.Context, body string) int {
+	t.Helper()
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/access/v1/evaluation", strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w.Code
 }
