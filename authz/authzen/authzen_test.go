@@ -268,7 +268,7 @@ func TestEndpointsAreReadOnceAndOnlyWhereTheyWereConfigured(t *testing.T) {
 
 	for name, bad := range map[string]map[string]any{
 		"another decision point": {"policy_decision_point": "https://evil.example", "access_evaluation_endpoint": p.URL + "/one"},
-		"another host":           {"policy_decision_point": p.URL + "/acme", "access_evaluation_endpoint": "https://evil.example/one"},
+		"another host":           {"policy_decision_point": p.URL + "/acme", "access_evaluation_endpoint": "http://evil.example/one"},
 		"no endpoint":            {"policy_decision_point": p.URL + "/acme"},
 		"an endpoint of no text": {"policy_decision_point": p.URL + "/acme", "access_evaluation_endpoint": 7},
 	} {

@@ -131,7 +131,8 @@ func TestASearchIsReadInPages(t *testing.T) {
 		sent := w.statements.during(func() { _, got = s.ask("search/resource", body) })
 		require.Len(w, got["results"], 5)
 		require.True(w, slices.ContainsFunc(sent, func(q string) bool {
-			return strings.Contains(q, "customers") && strings.Contains(q, "owner_id") && strings.Contains(q, "LIMIT")
+			_, where, _ := strings.Cut(q, "WHERE")
+			return strings.Contains(q, "customers") && strings.Contains(where, "owner_id") && strings.Contains(where, "LIMIT")
 		}), "the filter is the database's:\n%s", strings.Join(sent, "\n"))
 	})
 }
