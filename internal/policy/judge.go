@@ -319,7 +319,21 @@ func (s *Service) LockEditors(ctx context.Context, tx *store.Tx, tenant gid.ID) 
 	return s.editorsAmong(ctx, p, users)
 }
 
+// editorsAmong leaves out rows that cannot be used here. With them the policy
+// permits nothing, and nobody would be an editor worth keeping; but they may name
+// types that only the server was told of.
 func (s *Service) editorsAmong(ctx context.Context, p Policy, users []gid.ID) ([]gid.ID, error) {
+	unusable := map[int]bool{}
+	for _, f := range s.vocabulary.Validate(p.Tenant.String(), p.Rules) {
+		unusable[f.Index] = unusable[f.Index] || f.Severity == casbin.Error
+	}
+	var rules []casbin.Rule
+	for i, r := range p.Rules {
+		if !unusable[i] {
+			rules = append(rules, r)
+		}
+	}
+	p.Rules = rules
 	plugin, err := s.plugin(p)
 	if err != nil {
 		return nil, err
