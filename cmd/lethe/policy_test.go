@@ -72,7 +72,7 @@ func TestTypesOfOtherApplicationsAreKnownToCommandsThatAreToldOfThem(t *testing.
 		require.Contains(p, p.does("policy", "check", "--authz", chain, p.file(strings.Replace(row, ",.,", ",t,", 1))), "can be used")
 
 		for _, told := range [][]string{{"--authz", chain}, nil} {
-			out := p.fails(append([]string{"user", "deactivate", "--tenant", "default", "admin@localhost"}, told...)...)
+			out := p.fails(append([]string{"user", "deactivate", "--tenant", "default", "--email", "admin@localhost"}, told...)...)
 			require.Contains(p, out, "without an active user who can edit its policy", "%v: the last editor is kept", told)
 		}
 	})
