@@ -236,8 +236,7 @@ func TestEndpointsAreReadOnceAndOnlyWhereTheyWereConfigured(t *testing.T) {
 	t.Parallel()
 	var fetched atomic.Int32
 	var metadata atomic.Pointer[map[string]any]
-	var p *pdp
-	p = newPDP(t, func(w http.ResponseWriter, r *http.Request) {
+	p := newPDP(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/.well-known/authzen-configuration/acme":
 			fetched.Add(1)

@@ -153,7 +153,7 @@ func TestATenantWaitsForItsOwnRequestsOnly(t *testing.T) {
 	h := pdp.NewHandler(pdp.Config{DB: w.db, Control: control, Audit: w.log, AtOnce: 1})
 	ask := func(tenant gid.ID, body string) int {
 		a := &actor.Actor{Kind: actor.Token, Tenant: tenant, User: w.users["app"]}
-		return serveOne(t, h, actor.With(t.Context(), a), body)
+		return serveOne(actor.With(t.Context(), a), t, h, body)
 	}
 	first := make(chan int)
 	go func() { first <- ask(w.tenant, strings.Replace(plain, `"read"`, `"wait"`, 1)) }()

@@ -243,7 +243,7 @@ func sqlite(tb testing.TB, opts ...store.Option) *store.DB {
 }
 
 // serveOne asks a handler for one evaluation, and answers the status.
-func serveOne(t *testing.T, h http.Handler, ctx context.Context, body string) int {
+func serveOne(ctx context.Context, t *testing.T, h http.Handler, body string) int {
 	t.Helper()
 	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/access/v1/evaluation", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
