@@ -17,6 +17,7 @@ const (
 	MethodVersion    Method = "version"
 	MethodAttributes Method = "attributes"
 	MethodFields     Method = "fields"
+	MethodSearch     Method = "search"
 )
 
 // Failure is how a member failed to answer; it is empty where it did not.

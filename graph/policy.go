@@ -409,7 +409,7 @@ func (r *Resolver) askedOf(ctx context.Context, a accessQuestion, q *authz.Reque
 			return err
 		}
 	}
-	vocabulary := access.Vocabulary()
+	vocabulary := r.Control.Vocabulary()
 	if a.object != nil {
 		q.Resource.Type = *a.object
 	} else {
@@ -479,7 +479,7 @@ func (r *Resolver) askedFor(ctx context.Context, a accessQuestion, q *authz.Requ
 }
 
 func (r *Resolver) whoCan(ctx context.Context, action authz.Action, object string) (*model.WhoCan, error) {
-	if access.Vocabulary().Schema[object] == nil {
+	if r.Control.Vocabulary().Schema[object] == nil {
 		return nil, badInput("is no type that policies speak of", "object")
 	}
 	p, err := r.policy(ctx)
@@ -530,7 +530,7 @@ func (r *Resolver) accessMatrix(ctx context.Context) ([]*model.AccessMatrixEntry
 	if err != nil {
 		return nil, err
 	}
-	vocabulary := access.Vocabulary()
+	vocabulary := r.Control.Vocabulary()
 	objects := make([]string, 0, len(vocabulary.Schema))
 	for object := range vocabulary.Schema {
 		objects = append(objects, object)

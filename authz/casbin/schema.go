@@ -3,6 +3,7 @@ package casbin
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/lethe-crm/lethe/authz"
 )
@@ -20,16 +21,36 @@ const (
 	ID
 )
 
+var kindNames = []string{"unknown", "string", "int", "float", "bool", "time", "id"}
+
 func (k Kind) String() string {
-	names := []string{"unknown", "string", "int", "float", "bool", "time", "id"}
-	if int(k) < len(names) {
-		return names[k]
+	if int(k) < len(kindNames) {
+		return kindNames[k]
 	}
-	return names[0]
+	return kindNames[0]
+}
+
+// UnmarshalText reads the name of a kind.
+func (k *Kind) UnmarshalText(text []byte) error {
+	i := slices.Index(kindNames, string(text))
+	if i <= 0 {
+		return fmt.Errorf("%q is none of %v", text, kindNames[1:])
+	}
+	*k = Kind(i) //nolint:gosec // there are seven
+	return nil
 }
 
 // Schema names the object types, and the attributes that conditions on them may use.
 type Schema map[string]map[string]Kind
+
+// IsAttribute reports whether conditions could use an attribute of that name.
+func IsAttribute(name string) bool {
+	if name == "" || !isLower(name[0]) || reserved[name] {
+		return false
+	}
+	tokens, err := scan(name)
+	return err == nil && len(tokens) == 2 && tokens[0].kind == tokenName && !strings.Contains(name, ".")
+}
 
 // Vocabulary is what the application calls its things; rows that say anything else are refused.
 type Vocabulary struct {

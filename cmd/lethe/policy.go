@@ -10,7 +10,6 @@ import (
 
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/authz/casbin"
-	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/policy"
@@ -24,7 +23,9 @@ type policyCmd struct {
 }
 
 // policies changes policies as the operator.
-func (a *app) policies() *policy.Service { return policy.New(a.db, nil, a.audit, a.log) }
+func (a *app) policies() *policy.Service {
+	return policy.New(a.db, nil, a.audit, a.log).WithVocabulary(a.vocabulary)
+}
 
 type policyExportCmd struct {
 	storage
@@ -160,7 +161,11 @@ func (cmd *policyCheckCmd) Run(ctx context.Context, c *console) error {
 			tenant = rules[0].V[2]
 		}
 	}
-	return cmd.report(c, access.Vocabulary().Lint(tenant, rules), nil)
+	_, vocabulary, err := cmd.chain()
+	if err != nil {
+		return err
+	}
+	return cmd.report(c, vocabulary.Lint(tenant, rules), nil)
 }
 
 func (cmd *policyCheckCmd) report(c *console, findings []casbin.Finding, refused error) error {
@@ -209,10 +214,10 @@ func (cmd *policyExplainCmd) Run(ctx context.Context, c *console) error {
 		return errors.New("name either --user or --role")
 	}
 	action := authz.Action(cmd.Action)
-	if !action.Known() || access.Vocabulary().Schema[cmd.Object] == nil {
-		return fmt.Errorf("there is no action %q or no type %q", cmd.Action, cmd.Object)
-	}
 	return cmd.withApp(ctx, c, func(a *app) error {
+		if !action.Known() || a.vocabulary.Schema[cmd.Object] == nil {
+			return fmt.Errorf("there is no action %q or no type %q", cmd.Action, cmd.Object)
+		}
 		tenant, err := a.identity.TenantByName(ctx, cmd.Tenant)
 		if err != nil {
 			return err

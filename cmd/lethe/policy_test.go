@@ -58,3 +58,22 @@ func TestAPolicyFileIsCheckedWithoutADatabase(t *testing.T) {
 	p.fails("policy", "check", p.file("p,role:a\n"))
 	p.fails("policy", "check", filepath.Join(t.TempDir(), "none"))
 }
+
+func TestTypesOfOtherApplicationsAreKnownToCommandsThatAreToldOfThem(t *testing.T) {
+	each(t, func(p place) {
+		_, _, stop := p.serve("--migrate")
+		stop()
+		chain := p.file(`[{"name": "policy", "kind": "casbin", "role": "grant", "config": {"external": {"invoice": {"amount": "float"}}}}]`)
+		row := "p,role:manager,.,invoice,approve,allow,amount < 1000.0\n"
+		more := p.file(p.does("policy", "export", "--tenant", "default") + row)
+		require.Contains(p, p.fails("policy", "import", "--tenant", "default", more), `unknown object "invoice"`)
+		p.does("policy", "import", "--tenant", "default", "--authz", chain, more)
+		require.Contains(p, p.does("policy", "explain", "--tenant", "default", "--authz", chain, "--role", "manager", "approve", "invoice"), "for some records")
+		require.Contains(p, p.does("policy", "check", "--authz", chain, p.file(strings.Replace(row, ",.,", ",t,", 1))), "can be used")
+
+		for _, told := range [][]string{{"--authz", chain}, nil} {
+			out := p.fails(append([]string{"user", "deactivate", "--tenant", "default", "--email", "admin@localhost"}, told...)...)
+			require.Contains(p, out, "without an active user who can edit its policy", "%v: the last editor is kept", told)
+		}
+	})
+}

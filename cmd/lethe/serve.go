@@ -11,6 +11,7 @@ import (
 
 	"github.com/lethe-crm/lethe/graph"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/pdp"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/server"
@@ -89,7 +90,8 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	working.Go(func() { optimize(background, a.db, log) })
 	working.Go(func() { cmd.reload(background, hangups, control, metrics, log) })
 
-	config := server.Config{GraphQL: api, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics}
+	decisions := pdp.NewHandler(pdp.Config{DB: a.db, Control: control, Records: records, Audit: a.audit, Log: log, PublicURL: public})
+	config := server.Config{GraphQL: api, AuthZEN: decisions, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics}
 	if watched != nil {
 		config.Metrics = nil
 		log.InfoContext(ctx, "metrics on http://"+watched.Addr().String()+"/metrics")

@@ -44,6 +44,19 @@ func (s storage) connect(ctx context.Context, create bool) (*store.DB, error) {
 	return store.Open(ctx, c.URL())
 }
 
+// chain reads who decides on access, and what policies may name because of it.
+func (s storage) chain() (members []authz.Config, vocabulary casbin.Vocabulary, err error) {
+	if s.Authz != "" {
+		if members, err = access.ReadChain(s.Authz); err != nil {
+			return nil, vocabulary, fmt.Errorf("reading the chain of plugins: %w", err)
+		}
+	}
+	if vocabulary, err = access.VocabularyOf(members); err != nil {
+		return nil, vocabulary, fmt.Errorf("reading the chain of plugins: %w", err)
+	}
+	return members, vocabulary, nil
+}
+
 // app is what commands work with.
 type app struct {
 	db       *store.DB
@@ -53,6 +66,8 @@ type app struct {
 	members  []authz.Config // of the chain; none for the policy alone
 	// loaded is told of policies that were read, where somebody wants to know.
 	loaded func(findings []casbin.Finding, err error)
+	// vocabulary is what policies may name under that chain.
+	vocabulary casbin.Vocabulary
 }
 
 // opening says how open treats a database that is not as it should be.
@@ -63,7 +78,7 @@ type opening struct {
 
 // open opens the database, brings its tables up to date, and checks the key.
 func (s storage) open(ctx context.Context, log *slog.Logger, o opening) (a *app, err error) {
-	members, err := s.chain()
+	members, vocabulary, err := s.chain()
 	if err != nil {
 		return nil, err
 	}
@@ -102,19 +117,9 @@ func (s storage) open(ctx context.Context, log *slog.Logger, o opening) (a *app,
 		return nil, err
 	}
 	events := audit.New(keys)
-	return &app{db: db, audit: events, identity: identity.New(db, events, log), log: log, members: members}, nil
-}
-
-// chain are the members of the chain that decides on access.
-func (s storage) chain() ([]authz.Config, error) {
-	if s.Authz == "" {
-		return nil, nil
-	}
-	members, err := access.ReadChain(s.Authz)
-	if err != nil {
-		return nil, fmt.Errorf("reading the chain of plugins: %w", err)
-	}
-	return members, nil
+	return &app{
+		db: db, audit: events, identity: identity.New(db, events, log).WithVocabulary(vocabulary), log: log, members: members, vocabulary: vocabulary,
+	}, nil
 }
 
 func (a *app) close() error { return a.db.Close() }

@@ -25,6 +25,8 @@ import (
 type Control struct {
 	chain  atomic.Pointer[authz.Chain] // that operations begin with; see reload.go
 	policy *casbin.Plugin
+	// vocabulary is what policies may name under the chain.
+	vocabulary casbin.Vocabulary
 
 	observer authz.Observer
 	mu       sync.Mutex
@@ -38,11 +40,15 @@ const Kind = "casbin"
 // these decide alone; else one of the members must be of Kind, and grant: roots
 // are refused, and lists are planned, by what it says.
 func New(source casbin.Source, onLoad func(tenant string, version uint64, findings []casbin.Finding, err error), members ...authz.Config) (*Control, error) {
-	policy, err := casbin.New(casbin.Options{Source: source, Vocabulary: Vocabulary(), OnLoad: onLoad})
+	vocabulary, err := VocabularyOf(members)
+	if err != nil {
+		return nil, fmt.Errorf("building the chain: %w", err)
+	}
+	policy, err := casbin.New(casbin.Options{Source: source, Vocabulary: vocabulary, OnLoad: onLoad})
 	if err != nil {
 		return nil, fmt.Errorf("building the Casbin plugin: %w", err)
 	}
-	c := &Control{policy: policy}
+	c := &Control{policy: policy, vocabulary: vocabulary}
 	chain, err := c.build(context.Background(), members)
 	if err != nil {
 		return nil, err
@@ -58,10 +64,9 @@ func (c *Control) build(ctx context.Context, members []authz.Config) (*authz.Cha
 	}
 	built := 0
 	chain, err := authz.BuildChain(ctx, members, map[string]authz.Factory{
-		Kind: func(_ context.Context, _ string, config json.RawMessage) (authz.Plugin, error) {
+		Kind: func(context.Context, string, json.RawMessage) (authz.Plugin, error) { // its config is the vocabulary
 			built++
-			_, err := authz.Decode[struct{}](config)
-			return c.policy, err
+			return c.policy, nil
 		},
 	}, nil)
 	if err != nil {
@@ -312,10 +317,10 @@ var attributes = func() map[string][]attribute {
 	return out
 }()
 
-// Vocabulary is what policies may name.
+// Vocabulary is what policies may name where nothing is configured.
 func Vocabulary() casbin.Vocabulary {
 	v := casbin.Vocabulary{Schema: casbin.Schema{}, Fields: maskable}
-	for _, object := range []string{"AuditEvent", "Policy", "User", "Team", "Token", "Webhook", "Alert", "Settings", "LegalHold", "RetentionRule", "Statistics", "Export"} {
+	for _, object := range []string{"AuditEvent", "Authz", "Policy", "User", "Team", "Token", "Webhook", "Alert", "Settings", "LegalHold", "RetentionRule", "Statistics", "Export"} {
 		v.Schema[object] = map[string]casbin.Kind{}
 	}
 	for object, attrs := range attributes {

@@ -2,7 +2,11 @@ package access_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -11,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lethe-crm/lethe/authz"
+	_ "github.com/lethe-crm/lethe/authz/authzen"
 	"github.com/lethe-crm/lethe/authz/casbin"
 	_ "github.com/lethe-crm/lethe/authz/officehours"
 	"github.com/lethe-crm/lethe/internal/access"
@@ -69,5 +74,54 @@ func TestAChainThatCannotBeTrustedIsRefused(t *testing.T) {
 			_, err = access.New(fixed{}, nil, members...)
 		}
 		require.Error(t, err, name)
+	}
+}
+
+type panics struct{}
+
+func (panics) Decide(context.Context, []authz.Request) ([]authz.Decision, error) { panic("oops") }
+
+func init() {
+	authz.Register("panics", func(context.Context, string, json.RawMessage) (authz.Plugin, error) { return panics{}, nil })
+}
+
+func TestAFailingPluginDeniesWhatThePolicyAllowsAndSaysThatItFailed(t *testing.T) {
+	t.Parallel()
+	tenant, user := gid.New(gid.Tenant), gid.New(gid.User)
+	rules := append(fixed(casbin.DefaultRules(tenant.String())), casbin.Grant(casbin.UserSubject(user.String()), casbin.RoleSubject("admin"), tenant.String()))
+	a := &actor.Actor{Kind: actor.Token, Tenant: tenant, User: user}
+	pdp := func(answer string) string {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, answer)
+		}))
+		t.Cleanup(server.Close)
+		return fmt.Sprintf(`"kind": "authzen", "config": {"url": %q}`, server.URL)
+	}
+	for name, c := range map[string]struct {
+		member              string
+		permit, unavailable bool
+	}{
+		"a yes":              {pdp(`{"decision": true}`), true, false},
+		"a no":               {pdp(`{"decision": false}`), false, false},
+		"a yes in quotes":    {pdp(`{"decision": "true"}`), false, true},
+		"an empty answer":    {pdp(`{}`), false, true},
+		"nobody there":       {`"kind": "authzen", "config": {"url": "http://127.0.0.1:1"}`, false, true},
+		"a panic":            {`"kind": "panics"`, false, true},
+		"a panic, skipped":   {`"kind": "panics", "on_error": "skip"`, true, false},
+		"a failure, skipped": {pdp(`{}`) + `, "on_error": "skip"`, true, false},
+	} {
+		for _, role := range []string{"grant", "veto"} {
+			t.Run(name+"/"+role, func(t *testing.T) {
+				t.Parallel()
+				members, err := chain(t, fmt.Sprintf(`[{"name": "policy", "kind": "casbin", "role": "grant"}, {"name": "other", "role": %q, %s}]`, role, c.member))
+				require.NoError(t, err)
+				control, err := access.New(rules, nil, members...)
+				require.NoError(t, err)
+				d := control.Decide(t.Context(), a, []access.Question{{Action: authz.Update, Type: "Customer", ID: gid.New(gid.Customer)}})
+				require.Equal(t, c.permit, d[0].Permit)
+				require.Equal(t, c.unavailable, d[0].Unavailable)
+			})
+		}
 	}
 }

@@ -3,6 +3,8 @@ package access
 import (
 	"context"
 	"errors"
+	"fmt"
+	"reflect"
 
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -22,6 +24,14 @@ func (c *Control) Observe(o authz.Observer) {
 func (c *Control) Reload(ctx context.Context, members []authz.Config, closed func(error)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// The policies in force were judged by the types they may name, which need a new start.
+	vocabulary, err := VocabularyOf(members)
+	if err == nil && !reflect.DeepEqual(vocabulary, c.vocabulary) {
+		err = fmt.Errorf("the external types of the member of kind %q have changed: that takes a restart", Kind)
+	}
+	if err != nil {
+		return fmt.Errorf("building the chain: %w", err)
+	}
 	chain, err := c.build(ctx, members)
 	if err != nil {
 		return err

@@ -66,6 +66,8 @@ var layers = []layer{
 	{"internal/demo", concat(concat(entities, policy...), "internal/store", "internal/record", "internal/importer", others),
 		"sample data comes in as any other does"},
 
+	{"internal/pdp", concat(concat(entities, policy...), "internal/store", "internal/audit", others),
+		"it asks the chain for other applications, about users and records as they are; it changes nothing"},
 	{"internal/transport", []string{"internal/lifecycle"}, "it carries any schema; of ours it knows the codes"},
 	{"graph", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/transport", others),
 		"resolvers hand on; a document's transaction begins and ends here"},
@@ -121,6 +123,9 @@ func TestRules(t *testing.T) {
 		{"graph", "internal/transport", true},
 		{"graph", "internal/store", true},
 		{"ent", "authz", true},
+		{"internal/server", "internal/pdp", true},
+		{"internal/pdp", "internal/access", true},
+		{"internal/pdp", "authz/authzen", true},
 
 		{"graph", "internal/server", false},
 		{"internal/identity", "internal/server", false},
@@ -139,6 +144,8 @@ func TestRules(t *testing.T) {
 		{"ent/customer", "internal/audit", false},
 		{"internal/audit", "internal/record", false},
 		{"internal/transport", "graph", false},
+		{"internal/pdp", "internal/record", false},
+		{"internal/pdp", "graph", false},
 		{"internal/audit", "graph/model", false},
 	} {
 		_, ok := allowed(test.from, test.to)

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/lethe-crm/lethe/authz/casbin"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -57,6 +58,14 @@ var _ Authenticator = (*Service)(nil)
 // New returns a service over a database, whose clock is its clock.
 func New(db *store.DB, auditLog *audit.Log, log *slog.Logger) *Service {
 	return &Service{db, auditLog, log, policy.New(db, nil, auditLog, log)}
+}
+
+// WithVocabulary is the service where policies may name other things, such as
+// external types.
+func (s *Service) WithVocabulary(v casbin.Vocabulary) *Service {
+	other := *s
+	other.policies = s.policies.WithVocabulary(v)
+	return &other
 }
 
 // The actions as the audit log names them.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
-	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 )
@@ -109,7 +108,7 @@ func (s *Service) DeactivateUser(ctx context.Context, tenant, user gid.ID) error
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		// The lock comes first, as in GrantRole and RevokeRole: of two admins who
 		// deactivate each other, one is refused.
-		editors, err := policy.LockEditors(ctx, tx, tenant)
+		editors, err := s.policies.LockEditors(ctx, tx, tenant)
 		if err != nil {
 			return err
 		}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/authz/casbin"
-	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/store"
@@ -78,7 +77,7 @@ func (s *Service) Validate(ctx context.Context, tenant gid.ID, d Draft) (*Judgem
 }
 
 func (s *Service) judge(ctx context.Context, q store.Querier, by *actor.Actor, before, after Policy) (*Judgement, error) {
-	j := &Judgement{Policy: after, Findings: access.Vocabulary().Lint(after.Tenant.String(), after.Rules)}
+	j := &Judgement{Policy: after, Findings: s.vocabulary.Lint(after.Tenant.String(), after.Rules)}
 	unknown, err := unknownUsers(ctx, q, before, after)
 	if err != nil {
 		return nil, err
@@ -93,7 +92,7 @@ func (s *Service) judge(ctx context.Context, q store.Querier, by *actor.Actor, b
 	}
 	for _, check := range []func() error{
 		func() error { return dutyError(after) },
-		func() error { return escalation(by, before, after) },
+		func() error { return s.escalation(by, before, after) },
 		func() error { return s.lockout(ctx, q, before, after) },
 	} {
 		if j.refusal != nil {
@@ -258,11 +257,11 @@ func dutyError(p Policy) error {
 
 // escalation refuses what the author would gain himself, and what he would give
 // to others beyond what he has. The system may give anything.
-func escalation(by *actor.Actor, before, after Policy) error {
+func (s *Service) escalation(by *actor.Actor, before, after Policy) error {
 	if by.Kind == actor.System {
 		return nil
 	}
-	comparison, err := access.Vocabulary().Compare(before.Rules, after.Rules)
+	comparison, err := s.vocabulary.Compare(before.Rules, after.Rules)
 	if err != nil {
 		return err
 	}
@@ -295,11 +294,11 @@ func (s *Service) lockout(ctx context.Context, q store.Querier, before, after Po
 	if err != nil {
 		return err
 	}
-	left, err := editorsAmong(ctx, after, users)
+	left, err := s.editorsAmong(ctx, after, users)
 	if err != nil || len(left) > 0 {
 		return err
 	}
-	had, err := editorsAmong(ctx, before, users)
+	had, err := s.editorsAmong(ctx, before, users)
 	if err != nil || len(had) == 0 {
 		return err
 	}
@@ -308,7 +307,7 @@ func (s *Service) lockout(ctx context.Context, q store.Querier, before, after Po
 
 // LockEditors lists the active users who can edit a tenant's policy, and keeps
 // that so until the transaction ends.
-func LockEditors(ctx context.Context, tx *store.Tx, tenant gid.ID) ([]gid.ID, error) {
+func (s *Service) LockEditors(ctx context.Context, tx *store.Tx, tenant gid.ID) ([]gid.ID, error) {
 	p, err := lock(ctx, tx, tenant)
 	if err != nil {
 		return nil, err
@@ -317,11 +316,25 @@ func LockEditors(ctx context.Context, tx *store.Tx, tenant gid.ID) ([]gid.ID, er
 	if err != nil {
 		return nil, err
 	}
-	return editorsAmong(ctx, p, users)
+	return s.editorsAmong(ctx, p, users)
 }
 
-func editorsAmong(ctx context.Context, p Policy, users []gid.ID) ([]gid.ID, error) {
-	plugin, err := p.Plugin()
+// editorsAmong leaves out rows that cannot be used here. With them the policy
+// permits nothing, and nobody would be an editor worth keeping; but they may name
+// types that only the server was told of.
+func (s *Service) editorsAmong(ctx context.Context, p Policy, users []gid.ID) ([]gid.ID, error) {
+	unusable := map[int]bool{}
+	for _, f := range s.vocabulary.Validate(p.Tenant.String(), p.Rules) {
+		unusable[f.Index] = unusable[f.Index] || f.Severity == casbin.Error
+	}
+	var rules []casbin.Rule
+	for i, r := range p.Rules {
+		if !unusable[i] {
+			rules = append(rules, r)
+		}
+	}
+	p.Rules = rules
+	plugin, err := s.plugin(p)
 	if err != nil {
 		return nil, err
 	}

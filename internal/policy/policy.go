@@ -116,9 +116,9 @@ func (p Policy) Load(context.Context, string) (uint64, []casbin.Rule, error) {
 	return max(p.Version, 1), p.Rules, nil
 }
 
-// Plugin answers by this policy.
-func (p Policy) Plugin() (*casbin.Plugin, error) {
-	return casbin.New(casbin.Options{Source: p, Vocabulary: access.Vocabulary()})
+// plugin answers by a policy.
+func (s *Service) plugin(p Policy) (*casbin.Plugin, error) {
+	return casbin.New(casbin.Options{Source: p, Vocabulary: s.vocabulary})
 }
 
 // Roles are the roles that rows speak of, sorted.
@@ -141,12 +141,26 @@ type Service struct {
 	control *access.Control
 	audit   *audit.Log
 	log     *slog.Logger
+	// vocabulary is what rows may name.
+	vocabulary casbin.Vocabulary
 }
 
 // New returns a service. Control is who may do what, and learns of every change
 // at once; it is nil where only the operator makes changes.
 func New(db *store.DB, control *access.Control, auditLog *audit.Log, log *slog.Logger) *Service {
-	return &Service{db, control, auditLog, log}
+	s := &Service{db, control, auditLog, log, access.Vocabulary()}
+	if control != nil {
+		s.vocabulary = control.Vocabulary()
+	}
+	return s
+}
+
+// WithVocabulary is the service where policies may name other things: without
+// a control it cannot know of external types.
+func (s *Service) WithVocabulary(v casbin.Vocabulary) *Service {
+	other := *s
+	other.vocabulary = v
+	return &other
 }
 
 // The actions as the audit log names them.
@@ -431,7 +445,7 @@ func (s *Service) mayEdit(ctx context.Context, by *actor.Actor, p Policy) error 
 	if by.Kind == actor.System {
 		return nil
 	}
-	plugin, err := p.Plugin()
+	plugin, err := s.plugin(p)
 	if err != nil {
 		return err
 	}

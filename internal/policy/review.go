@@ -10,7 +10,6 @@ import (
 
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/authz/casbin"
-	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/store"
 )
@@ -65,7 +64,7 @@ func (s *Service) Review(ctx context.Context, tenant gid.ID) ([]Grant, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reviewing access: %w", err)
 	}
-	plugin, err := p.Plugin()
+	plugin, err := s.plugin(p)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +165,7 @@ func (s *Service) Preview(ctx context.Context, tenant gid.ID, d Draft, decisions
 			return out, nil // it permits nothing to anybody
 		}
 	}
-	comparison, err := access.Vocabulary().Compare(before.Rules, j.Policy.Rules)
+	comparison, err := s.vocabulary.Compare(before.Rules, j.Policy.Rules)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +186,7 @@ func (s *Service) Preview(ctx context.Context, tenant gid.ID, d Draft, decisions
 	}
 	var answers [2][]authz.Decision
 	for i, p := range []Policy{before, j.Policy} {
-		plugin, err := p.Plugin()
+		plugin, err := s.plugin(p)
 		if err == nil {
 			answers[i], err = plugin.Decide(ctx, requests)
 		}

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/lethe-crm/lethe/authz"
-	"github.com/lethe-crm/lethe/internal/access"
+	"github.com/lethe-crm/lethe/authz/casbin"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -43,7 +43,7 @@ type Verdict struct {
 // Passed reports whether the policy gave the answer it should.
 func (v Verdict) Passed() bool { return v.Permit == v.Test.Permit }
 
-func (t Test) request(tenant gid.ID) authz.Request {
+func (t Test) request(tenant gid.ID, vocabulary casbin.Vocabulary) authz.Request {
 	subject := authz.Entity{Type: "role", ID: t.Role, Props: map[string]any{"teams": t.Teams}}
 	if t.User != nil {
 		subject.Type, subject.ID = "user", t.User.String()
@@ -52,7 +52,7 @@ func (t Test) request(tenant gid.ID) authz.Request {
 	r := authz.Request{Tenant: tenant.String(), Subject: subject, Action: t.Action, Field: field, Resource: authz.Entity{Type: typ}}
 	if len(t.Props) > 0 {
 		r.Resource.ID, r.Resource.Props = "test", map[string]any{}
-		for name := range access.Vocabulary().Schema[typ] {
+		for name := range vocabulary.Schema[typ] {
 			r.Resource.Props[name] = nil // what a test does not name is null
 		}
 		maps.Copy(r.Resource.Props, t.Props)
@@ -66,9 +66,8 @@ const (
 	maxTestName = 200
 )
 
-func (t Test) check() error {
+func (t Test) check(vocabulary casbin.Vocabulary) error {
 	typ, field, dotted := strings.Cut(t.Object, ".")
-	vocabulary := access.Vocabulary()
 	known := vocabulary.Schema[typ] != nil
 	for _, f := range vocabulary.Fields[typ] {
 		dotted = dotted && f != field
@@ -127,13 +126,13 @@ func (s *Service) runTests(ctx context.Context, q store.Querier, p Policy) ([]Ve
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	plugin, err := p.Plugin()
+	plugin, err := s.plugin(p)
 	if err != nil {
 		return nil, err
 	}
 	requests := make([]authz.Request, len(list))
 	for i, t := range list {
-		requests[i] = t.request(p.Tenant)
+		requests[i] = t.request(p.Tenant, s.vocabulary)
 	}
 	decisions, err := plugin.Decide(ctx, requests)
 	if err != nil {
@@ -151,7 +150,7 @@ func (s *Service) runTests(ctx context.Context, q store.Querier, p Policy) ([]Ve
 func (s *Service) PutTest(ctx context.Context, tenant gid.ID, t Test) (Verdict, error) {
 	var verdict Verdict
 	err := s.changeTests(ctx, tenant, ActionTestPut, t.Name, func(ctx context.Context, tx *store.Tx, p Policy) error {
-		if err := t.check(); err != nil {
+		if err := t.check(s.vocabulary); err != nil {
 			return err
 		}
 		question, err := json.Marshal(t)

@@ -47,7 +47,10 @@ type Database interface {
 type Config struct {
 	// GraphQL finds the actor in the context (actor.From), none when the caller
 	// is not signed in, and the name of the request by RequestID.
-	GraphQL  http.Handler
+	GraphQL http.Handler
+	// AuthZEN is a policy decision point for other applications, below
+	// /access/v1/; it finds the actor where GraphQL does. Nil is none.
+	AuthZEN  http.Handler
 	Identity Identity
 	DB       Database
 	Log      *slog.Logger
@@ -75,6 +78,10 @@ func New(c Config) *Server {
 
 	mux := http.NewServeMux()
 	mux.Handle("/graphql", s.authenticated(c.GraphQL))
+	if c.AuthZEN != nil {
+		mux.Handle("/access/v1/", s.authenticated(c.AuthZEN))
+		mux.Handle("/.well-known/authzen-configuration", c.AuthZEN)
+	}
 	mux.HandleFunc("GET /signin", s.showSignIn)
 	mux.Handle("POST /signin", sameOrigin.Handler(http.HandlerFunc(s.signIn)))
 	mux.Handle("POST /signout", sameOrigin.Handler(s.authenticated(http.HandlerFunc(s.signOut))))
