@@ -3956,6 +3956,96 @@ func (ec *executionContext) writeTeam(w io.Writer, fields []directField, obj *en
 	writeText(w, "}")
 }
 
+// directTeamConnection are the selected fields of a TeamConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directTeamConnection(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, teamConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directTeamEdge(f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 2
+			d.below = ec.directPageInfo(f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 3
+		case "nodes":
+			d.index = 4
+			d.below = ec.directTeam(f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeTeamConnection(w io.Writer, fields []directField, obj *ent.TeamConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"TeamConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *ent.TeamEdge) { ec.writeTeamEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.writePageInfo(w, f.below, &obj.PageInfo)
+		case 3:
+			writeInt(w, obj.TotalCount)
+		case 4:
+			writeList(obj.Nodes(), func(w io.Writer, obj *ent.Team) { ec.writeTeam(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directTeamEdge are the selected fields of a TeamEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directTeamEdge(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, teamEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "node":
+			d.index = 1
+			d.below = ec.directTeam(f.Selections)
+			return d.below != nil
+		case "cursor":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeTeamEdge(w io.Writer, fields []directField, obj *ent.TeamEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"TeamEdge"`)
+		case 1:
+			ec.writeTeam(w, f.below, obj.Node)
+		case 2:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directTeamPayload are the selected fields of a TeamPayload, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directTeamPayload(sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, teamPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -4093,6 +4183,8 @@ func (ec *executionContext) directUser(sel ast.SelectionSet) []directField {
 			d.index = 4
 		case "createdAt":
 			d.index = 5
+		case "version":
+			d.index = 6
 		default:
 			return false
 		}
@@ -4121,6 +4213,98 @@ func (ec *executionContext) writeUser(w io.Writer, fields []directField, obj *en
 			writeBool(w, obj.Active)
 		case 5:
 			writeTime(w, obj.CreatedAt)
+		case 6:
+			writeInt(w, obj.Version)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directUserConnection are the selected fields of a UserConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directUserConnection(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, userConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directUserEdge(f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 2
+			d.below = ec.directPageInfo(f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 3
+		case "nodes":
+			d.index = 4
+			d.below = ec.directUser(f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeUserConnection(w io.Writer, fields []directField, obj *ent.UserConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"UserConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *ent.UserEdge) { ec.writeUserEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.writePageInfo(w, f.below, &obj.PageInfo)
+		case 3:
+			writeInt(w, obj.TotalCount)
+		case 4:
+			writeList(obj.Nodes(), func(w io.Writer, obj *ent.User) { ec.writeUser(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directUserEdge are the selected fields of a UserEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directUserEdge(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, userEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "node":
+			d.index = 1
+			d.below = ec.directUser(f.Selections)
+			return d.below != nil
+		case "cursor":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeUserEdge(w io.Writer, fields []directField, obj *ent.UserEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"UserEdge"`)
+		case 1:
+			ec.writeUser(w, f.below, obj.Node)
+		case 2:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")

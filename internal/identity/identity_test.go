@@ -335,11 +335,13 @@ func TestUseIsStampedAtMostOnceAMinute(t *testing.T) {
 	each(t, func(w *world) {
 		secret := w.session(w.agent)
 		request := func() { w.mayEnter(secret) }
-		require.Equal(w, 2, w.sent(request), "the first")
+		require.Equal(w, 3, w.sent(request), "the first stamps the session and the user")
 		w.clock.add(59 * time.Second)
 		require.Equal(w, 1, w.sent(request), "within the minute")
 		w.clock.add(time.Second)
-		require.Equal(w, 2, w.sent(request), "a minute later")
+		require.Equal(w, 3, w.sent(request), "a minute later")
+		other := w.token(w.agent)
+		require.Equal(w, 2, w.sent(func() { w.mayEnter(other) }), "the user was seen already")
 	})
 }
 
