@@ -11,6 +11,7 @@ import (
 
 	"github.com/lethe-crm/lethe/graph"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/identity/oidc"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/server"
@@ -29,6 +30,7 @@ type serveCmd struct {
 	URL      string     `name:"url" placeholder:"URL" help:"Where people reach the server, if that is elsewhere, as behind a proxy."`
 	Demo     bool       `help:"Load sample data into a tenant named demo, and print sign-in links for its users."`
 	Migrate  bool       `help:"Bring the tables of a PostgreSQL database up to date first; SQLite needs no asking."`
+	OIDC     string     `name:"oidc" placeholder:"FILE" help:"Whose bearer tokens are taken beside Lethe's own: a list of OpenID Connect issuers in JSON. Default is nobody's."`
 	LogLevel slog.Level `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
 }
 
@@ -36,6 +38,12 @@ type serveCmd struct {
 func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	start := time.Now()
 	log := c.logger(cmd.LogLevel)
+	var issuers []oidc.Issuer
+	if cmd.OIDC != "" {
+		if issuers, err = oidc.Read(cmd.OIDC); err != nil {
+			return fmt.Errorf("reading the issuers: %w", err)
+		}
+	}
 	a, err := cmd.open(ctx, log, opening{create: true, migrate: cmd.Migrate})
 	if err != nil {
 		return err
@@ -77,7 +85,11 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	working.Go(func() { sweep(background, records, log) })
 	working.Go(func() { optimize(background, a.db, log) })
 
-	s := server.New(server.Config{GraphQL: api, Identity: a.identity, DB: a.db, Log: log, PublicURL: public})
+	config := server.Config{GraphQL: api, Identity: a.identity, DB: a.db, Log: log, PublicURL: public}
+	if len(issuers) > 0 {
+		config.Issued = oidc.New(issuers, oidc.Options{People: a.identity, Now: a.db.Now, Log: log})
+	}
+	s := server.New(config)
 	log.InfoContext(ctx, "listening on "+local, "database", cmd.config().Redacted(), "version", readBuild().Version,
 		"ready_after", time.Since(start).Round(time.Millisecond))
 	if err := s.Run(ctx, listener); err != nil {
