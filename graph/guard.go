@@ -75,8 +75,8 @@ func (c Config) couldEver(ctx context.Context, action authz.Action, object strin
 }
 
 // logRefusal writes a REFUSED event, and answers its id: after the document's transaction, which is
-// rolled back, or at once where there is none.
-func (c Config) logRefusal(ctx context.Context, action authz.Action, object string) gid.ID {
+// rolled back, or at once where there is none. A cause tells refusals of one code apart.
+func (c Config) logRefusal(ctx context.Context, action authz.Action, object string, cause ...string) gid.ID {
 	event := audit.Event{
 		ID:      gid.New(gid.Event),
 		Action:  strings.ToUpper(strings.ReplaceAll(string(action), ".", "_")),
@@ -87,6 +87,9 @@ func (c Config) logRefusal(ctx context.Context, action authz.Action, object stri
 		event.RecordType = object
 	} else {
 		event.Detail = map[string]any{"object": object}
+		for _, text := range cause {
+			event.Detail["cause"] = text
+		}
 	}
 	ctx = context.WithoutCancel(ctx)
 	write := func(bool) {

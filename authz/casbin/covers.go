@@ -39,8 +39,8 @@ func (p *Plugin) Covers(ctx context.Context, tenant string, subject, other authz
 }
 
 // Widens reports whether a user would be permitted more if he were in more teams: something of theirs that he has no
-// part in as himself.
-func (p *Plugin) Widens(ctx context.Context, tenant string, user authz.Entity, more []string) (bool, error) {
+// part in as himself. Where actions are given, only those count.
+func (p *Plugin) Widens(ctx context.Context, tenant string, user authz.Entity, more []string, only ...authz.Action) (bool, error) {
 	s, err := p.usable(ctx, tenant)
 	if err != nil {
 		return false, err
@@ -51,6 +51,9 @@ func (p *Plugin) Widens(ctx context.Context, tenant string, user authz.Entity, m
 		return false, nil
 	}
 	return p.vocabulary.find(func(typ, field string, action authz.Action) bool {
+		if len(only) > 0 && !slices.Contains(only, action) {
+			return false
+		}
 		conditions := s.deciding(subject, typ, field, action)
 		if !slices.ContainsFunc(conditions, (*condition).speaksOfTeams) {
 			return false

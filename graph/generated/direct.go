@@ -8,9 +8,11 @@ import (
 
 	"entgo.io/contrib/entgql"
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/lethe-crm/lethe/authz/casbin"
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/vektah/gqlparser/v2/ast"
@@ -3701,6 +3703,51 @@ func (ec *executionContext) writeSeparationOfDuty(w io.Writer, fields []directFi
 	writeText(w, "}")
 }
 
+// directSession are the selected fields of a Session, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directSession(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, sessionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "createdAt":
+			d.index = 2
+		case "lastUsedAt":
+			d.index = 3
+		case "expiresAt":
+			d.index = 4
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeSession(w io.Writer, fields []directField, obj *identity.Session) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"Session"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			writeTime(w, obj.CreatedAt)
+		case 3:
+			writeOptional(w, obj.LastUsedAt, writeTime)
+		case 4:
+			writeTime(w, obj.ExpiresAt)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directTask are the selected fields of a Task, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directTask(sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, taskImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -4126,6 +4173,55 @@ func (ec *executionContext) writeThreadImpact(w io.Writer, fields []directField,
 	writeText(w, "}")
 }
 
+// directToken are the selected fields of a Token, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directToken(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, tokenImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "name":
+			d.index = 2
+		case "createdAt":
+			d.index = 3
+		case "lastUsedAt":
+			d.index = 4
+		case "expiresAt":
+			d.index = 5
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeToken(w io.Writer, fields []directField, obj *identity.Token) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"Token"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			writeOptional(w, obj.Name, writeString)
+		case 3:
+			writeTime(w, obj.CreatedAt)
+		case 4:
+			writeOptional(w, obj.LastUsedAt, writeTime)
+		case 5:
+			writeTime(w, obj.ExpiresAt)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directTypeCount are the selected fields of a TypeCount, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directTypeCount(sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, typeCountImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -4340,6 +4436,43 @@ func (ec *executionContext) writeUserPayload(w io.Writer, fields []directField, 
 			writeText(w, `"UserPayload"`)
 		case 1:
 			ec.writeUser(w, f.below, obj.User)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directUserRole are the selected fields of a UserRole, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directUserRole(sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, userRoleImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "name":
+			d.index = 1
+		case "direct":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeUserRole(w io.Writer, fields []directField, obj *casbin.Held) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"UserRole"`)
+		case 1:
+			writeString(w, obj.Role)
+		case 2:
+			writeBool(w, obj.Direct)
 		}
 	}
 	writeText(w, "}")

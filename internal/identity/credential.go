@@ -86,6 +86,22 @@ func (s *Service) CreateToken(ctx context.Context, tenant, user gid.ID, ttl time
 	return s.create(ctx, apiToken, tenant, user, ttl, actionTokenCreate, "token")
 }
 
+// CreateNamedToken is CreateToken with what the token is for.
+func (s *Service) CreateNamedToken(ctx context.Context, tenant, user gid.ID, ttl time.Duration, name string) (Credential, error) {
+	if err := checkName("token", name); err != nil {
+		return Credential{}, err
+	}
+	var c Credential
+	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
+		if c, err = s.CreateToken(ctx, tenant, user, ttl); err != nil {
+			return err
+		}
+		_, err = store.Build(tx).Add("UPDATE api_tokens SET name = ? WHERE id = ?", name, c.ID).Exec(ctx, tx)
+		return err
+	})
+	return c, err
+}
+
 // CreateLink makes a link that signs a user in once.
 func (s *Service) CreateLink(ctx context.Context, tenant, user gid.ID, ttl time.Duration) (Credential, error) {
 	if ttl < MinLinkTTL || ttl > MaxLinkTTL {

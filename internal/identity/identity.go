@@ -63,10 +63,13 @@ func New(db *store.DB, auditLog *audit.Log, log *slog.Logger) *Service {
 const (
 	actionTenantCreate   = "TENANT_CREATE"
 	actionUserCreate     = "USER_CREATE"
+	actionUserUpdate     = "USER_UPDATE"
 	actionUserActivate   = "USER_ACTIVATE"
 	actionUserDeactivate = "USER_DEACTIVATE"
 	actionTeamCreate     = "TEAM_CREATE"
+	actionTeamRename     = "TEAM_RENAME"
 	actionTeamJoin       = "TEAM_JOIN"
+	actionTeamLeave      = "TEAM_LEAVE"
 	actionTokenCreate    = "TOKEN_CREATE"
 	actionTokenRevoke    = "TOKEN_REVOKE"
 	actionLinkCreate     = "LINK_CREATE"

@@ -197,7 +197,9 @@ func eachSignOn(t *testing.T, configure func(i *oidc.Issuer), test func(s *signO
 				URL: s.issuer.URL, Audience: "lethe", Algorithms: []jose.SignatureAlgorithm{jose.RS256, jose.ES256}, TenantClaim: "org", UserClaim: "email",
 			}
 			configure(&i)
-			s.verifier = oidc.New([]oidc.Issuer{i}, oidc.Options{People: s.people, Now: s.clock, Log: log, Timeout: 500 * time.Millisecond})
+			// What one issuer may sign by is nothing another may.
+			second := oidc.Issuer{URL: "https://second.example", Audience: "lethe", Algorithms: []jose.SignatureAlgorithm{jose.PS256}, Tenant: "acme", UserClaim: "email"}
+			s.verifier = oidc.New([]oidc.Issuer{second, i}, oidc.Options{People: s.people, Now: s.clock, Log: log, Timeout: 500 * time.Millisecond})
 			s.http = httptest.NewServer(server.New(server.Config{GraphQL: api, Identity: s.people, Issued: s.verifier, DB: s.db, Log: log}))
 			t.Cleanup(s.http.Close)
 			test(s)

@@ -167,7 +167,7 @@ func (s *keySet) ask(ctx context.Context) ([]jose.JSONWebKey, error) {
 	for _, text := range set.Keys {
 		var k jose.JSONWebKey
 		// A key of a kind unknown here is for others, and none of our business.
-		if json.Unmarshal(text, &k) == nil && k.IsPublic() {
+		if json.Unmarshal(text, &k) == nil {
 			keys = append(keys, k)
 		}
 	}
