@@ -3,11 +3,14 @@ package graph_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/lethe-crm/lethe/authz/casbin"
+	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/store"
@@ -448,4 +451,27 @@ func decode(w *world, a answer) object {
 	var v object
 	w.NoError(json.Unmarshal(a.Data, &v))
 	return v
+}
+
+func TestASessionKnowsItself(t *testing.T) {
+	each(t, func(w *world) {
+		var sessions []gid.ID
+		for range 2 {
+			link, err := w.people.CreateLink(w.t.Context(), w.tenant, w.users["agent"], time.Hour)
+			w.NoError(err)
+			c, err := w.people.RedeemLink(w.t.Context(), link.Secret, "r")
+			w.NoError(err)
+			sessions = append(sessions, c.ID)
+		}
+		a := w.actor("agent")
+		a.Kind, a.Credential = actor.User, sessions[0]
+		r := httptest.NewRequestWithContext(actor.With(w.t.Context(), a), http.MethodPost, "/graphql", strings.NewReader(`{"query": "{ viewer { user { sessions { id current } } } }"}`))
+		r.Header.Set("Content-Type", "application/json")
+		out := httptest.NewRecorder()
+		w.handler.ServeHTTP(out, r)
+		var got object
+		w.NoError(json.Unmarshal(out.Body.Bytes(), &got))
+		w.Equal([]any{object{"id": sessions[1].String(), "current": false}, object{"id": sessions[0].String(), "current": true}},
+			at(got, "data", "viewer", "user", "sessions"), out.Body.String())
+	})
 }
