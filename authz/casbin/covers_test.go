@@ -2,6 +2,8 @@ package casbin_test
 
 import (
 	"errors"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -83,6 +85,26 @@ func TestWhoMayDoAllThatAnotherMay(t *testing.T) {
 	require.False(t, covers)
 }
 
+func TestWhatCannotAllBeTriedHasToBeSaid(t *testing.T) {
+	t.Parallel()
+	const tenant = "t1"
+	var numbers []string
+	for i := range 50 {
+		numbers = append(numbers, strconv.Itoa(i*10))
+	}
+	many := "amount in (" + strings.Join(numbers, ", ") + ") and owner == me and team in my.teams and state == OPEN and closesAt < \"2026-01-01T00:00:00Z\""
+	rule := func(subject, condition string) casbin.Rule {
+		return casbin.Permission(casbin.UserSubject(subject), tenant, "deal", "read", "allow", condition)
+	}
+	for condition, covers := range map[string]bool{many: true, many + " and amount < 4000": false} {
+		m := newMemory()
+		m.set(tenant, rule("a", many), rule("b", condition))
+		got, err := newPlugin(t, m).Covers(t.Context(), tenant, user("a"), user("b"))
+		require.NoError(t, err)
+		require.Equal(t, covers, got, condition)
+	}
+}
+
 func TestWhoWouldBePermittedMoreInATeam(t *testing.T) {
 	t.Parallel()
 	const tenant = "t1"
@@ -105,6 +127,8 @@ func TestWhoWouldBePermittedMoreInATeam(t *testing.T) {
 		"of his teams' what is his own": {[]casbin.Rule{rule("allow", "team in my.teams and owner == me"), rule("allow", "owner == me")}, []string{"t9"}, false},
 		"his teams', but not that one":  {[]casbin.Rule{rule("allow", "team in my.teams"), rule("deny", `team == 't9'`)}, []string{"t9"}, false},
 		"another than that one":         {[]casbin.Rule{rule("allow", "team in my.teams"), rule("deny", `team == 't9'`)}, []string{"t9", "t8"}, true},
+		"of one team by its name":       {[]casbin.Rule{rule("allow", "team in my.teams and team == 't9'")}, []string{"t8", "t9"}, true},
+		"of another team by its name":   {[]casbin.Rule{rule("allow", "team in my.teams and team == 't9'")}, []string{"t8"}, false},
 		"who is denied his teams'":      {[]casbin.Rule{rule("allow", "any"), rule("deny", "team in my.teams")}, []string{"t9"}, false},
 	} {
 		m := newMemory()
@@ -116,6 +140,12 @@ func TestWhoWouldBePermittedMoreInATeam(t *testing.T) {
 		require.Equal(t, test.widens, widens, name)
 	}
 	m := newMemory()
+	m.set(tenant, rule("allow", "team in my.teams"))
+	for want, only := range map[bool]authz.Action{true: authz.Read, false: authz.Purge} {
+		widens, err := newPlugin(t, m).Widens(t.Context(), tenant, user("a"), []string{"t9"}, only)
+		require.NoError(t, err)
+		require.Equal(t, want, widens, "only %s", only)
+	}
 	m.fail(errors.New("gone"))
 	_, err := newPlugin(t, m).Widens(t.Context(), tenant, user("a"), []string{"t9"})
 	require.Error(t, err)
