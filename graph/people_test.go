@@ -3,6 +3,7 @@ package graph_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -187,9 +188,7 @@ func TestAUserIsChanged(t *testing.T) {
 		agent := w.users["agent"].String()
 		change := func(version int, fields vars) object {
 			input := vars{"id": agent, "version": version}
-			for k, v := range fields {
-				input[k] = v
-			}
+			maps.Copy(input, fields)
 			got := get[object](w, "admin", updateUser, vars{"input": input})
 			u, _ := at(got, "updateUser", "user").(object)
 			return u
@@ -198,10 +197,10 @@ func TestAUserIsChanged(t *testing.T) {
 			"id": agent, "email": "Alan@acme.example", "name": "Alan", "externalSubject": "0815", "version": 2.0,
 			"teams": []any{object{"id": w.support.String()}},
 		}, change(1, vars{"email": "Alan@acme.example", "name": "Alan", "externalSubject": "0815", "teams": ids(w.support)}))
-		w.Equal(2.0, change(2, vars{})["version"], "nothing to change")
-		w.Equal(2.0, change(2, vars{"name": "Alan", "teams": ids(w.support, w.support)})["version"], "it is so already")
+		w.EqualValues(2, change(2, vars{})["version"], "nothing to change")
+		w.EqualValues(2, change(2, vars{"name": "Alan", "teams": ids(w.support, w.support)})["version"], "it is so already")
 		u := change(2, vars{"externalSubject": nil, "teams": []any{}})
-		w.Equal(3.0, u["version"])
+		w.EqualValues(3, u["version"])
 		w.Nil(u["externalSubject"])
 		w.Empty(u["teams"])
 		u = change(3, vars{"teams": ids(w.sales, w.support, w.sales)})
@@ -245,14 +244,12 @@ func TestAUserIsChanged(t *testing.T) {
 			"more teams than there are": {vars{"teams": many(101)}, "BAD_USER_INPUT", "teams"},
 		} {
 			input := vars{"id": agent, "version": 4}
-			for k, v := range test.input {
-				input[k] = v
-			}
+			maps.Copy(input, test.input)
 			a := w.ask("admin", updateUser, vars{"input": input})
 			w.Equal(test.code, a.code(), "%s: %s", name, a.raw)
 			w.Contains(a.Errors[0].Extensions["fields"], test.field, name)
 		}
-		w.Equal(4.0, change(4, vars{})["version"], "what was refused changed nothing")
+		w.EqualValues(4, change(4, vars{})["version"], "what was refused changed nothing")
 		for _, as := range []string{"viewer", "agent", "manager", "compliance", "purger", "nobody"} {
 			for document, variables := range map[string]vars{
 				updateUser: {"input": vars{"id": w.users[as].String(), "version": 1, "name": "x"}}, renameTeam: {"id": w.sales.String(), "name": "x"},
@@ -312,9 +309,7 @@ func TestNobodyChangesWhoMayDoMore(t *testing.T) {
 		nothing := w.newUser(w.tenant, "nothing", w.sales)
 		edit := func(as string, user gid.ID, fields vars) answer {
 			input := vars{"id": user.String(), "version": 1}
-			for k, v := range fields {
-				input[k] = v
-			}
+			maps.Copy(input, fields)
 			return w.ask(as, updateUser, vars{"input": input})
 		}
 		for _, target := range []string{"viewer", "agent", "admin"} {

@@ -149,7 +149,7 @@ func Derive(t Type, at time.Time, text string) ID {
 	sum := sha256.Sum256([]byte(text))
 	id := ID(sum[:16])
 	// No time before 1970 fits.
-	binary.BigEndian.PutUint64(id[:8], uint64(max(at.UnixMilli(), 0))<<16|0x7000|uint64(sum[16])<<4|uint64(sum[17]&0xf)) //nolint:gosec // not negative
+	binary.BigEndian.PutUint64(id[:8], uint64(max(at.UnixMilli(), 0))<<16|0x7000|uint64(sum[16])<<4|uint64(sum[17]&0xf))
 	id[8] = id[8]&0x3f | 0x80
 	id[15] = byte(t)
 	return id

@@ -308,6 +308,7 @@ func TestAnIssuersTokenSignsItsUserIn(t *testing.T) {
 			"a clock that is ahead":     s.good("iat", s.clock().Add(20*time.Second).Unix(), "nbf", s.clock().Add(20*time.Second).Unix()),
 			"just expired":              s.good("exp", s.clock().Add(-20*time.Second).Unix()),
 			"an address in capitals":    s.good("email", "KIM@ACME.EXAMPLE"),
+			"of no known time":          s.good("iat", nil),
 		} {
 			s.isIn(token, name)
 		}

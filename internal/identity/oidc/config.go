@@ -49,7 +49,7 @@ var usual = []jose.SignatureAlgorithm{jose.RS256, jose.ES256}
 // Read reads issuers from a file: JSON, a list in which each has issuer,
 // audience, and tenant or tenant_claim, and may have algorithms and user_claim.
 func Read(path string) ([]Issuer, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // the operator names it
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}

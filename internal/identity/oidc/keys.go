@@ -204,7 +204,7 @@ func (s *keySet) get(ctx context.Context, address string, into any) error {
 // client asks issuers. It follows no redirects: one could lead from https to
 // what anybody on the way answers.
 func client(timeout time.Duration) *http.Client {
-	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert,errcheck // it is one
+	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // it is one
 	transport.MaxResponseHeaderBytes = 64 << 10
 	return &http.Client{
 		Transport: transport, Timeout: timeout,
