@@ -404,15 +404,3 @@ func TestAnAddressInUseIsSaidBeforeAnythingIsMade(t *testing.T) {
 		require.Contains(p, p.fails("token", "create", "--tenant", "demo", "--user", "admin@demo.example"), fmt.Sprintf("tenant %q", "demo"))
 	})
 }
-
-func TestIssuersAreReadBeforeAnythingElse(t *testing.T) {
-	t.Parallel()
-	folder := t.TempDir()
-	path := filepath.Join(folder, "oidc.json")
-	require.NoError(t, os.WriteFile(path, []byte(`[{"issuer": "http://login.example.com", "audience": "lethe", "tenant": "acme"}]`), 0o600))
-	data := filepath.Join(folder, "data")
-	status, _, said := lethe(t.Context(), "serve", "--data", data, "--oidc", path)
-	require.Equal(t, failed, status)
-	require.Contains(t, said, "https")
-	require.NoDirExists(t, data)
-}
