@@ -79,6 +79,20 @@ func (_c *ApiTokenCreate) SetNillableRevokedAt(v *time.Time) *ApiTokenCreate {
 	return _c
 }
 
+// SetName sets the "name" field.
+func (_c *ApiTokenCreate) SetName(v string) *ApiTokenCreate {
+	_c.mutation.SetName(v)
+	return _c
+}
+
+// SetNillableName sets the "name" field if the given value is not nil.
+func (_c *ApiTokenCreate) SetNillableName(v *string) *ApiTokenCreate {
+	if v != nil {
+		_c.SetName(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *ApiTokenCreate) SetID(v gid.ID) *ApiTokenCreate {
 	_c.mutation.SetID(v)
@@ -213,6 +227,10 @@ func (_c *ApiTokenCreate) createSpec() (*ApiToken, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.RevokedAt(); ok {
 		_spec.SetField(apitoken.FieldRevokedAt, field.TypeTime, value)
 		_node.RevokedAt = &value
+	}
+	if value, ok := _c.mutation.Name(); ok {
+		_spec.SetField(apitoken.FieldName, field.TypeString, value)
+		_node.Name = &value
 	}
 	return _node, _spec
 }

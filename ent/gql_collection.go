@@ -4762,6 +4762,29 @@ func newTeamPaginateArgs(rv map[string]any, err error) (*teamPaginateArgs, error
 	if v := rv[beforeField]; v != nil {
 		args.before = v.(*Cursor)
 	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case map[string]any:
+			var (
+				err1, err2 error
+				order      = &TeamOrder{Field: &TeamOrderField{}, Direction: entgql.OrderDirectionAsc}
+			)
+			if d, ok := v[directionField]; ok {
+				err1 = order.Direction.UnmarshalGQL(d)
+			}
+			if f, ok := v[fieldField]; ok {
+				err2 = order.Field.UnmarshalGQL(f)
+			}
+			if err := cmp.Or(err1, err2); err != nil {
+				return nil, badInput(orderByField, err)
+			}
+			args.opts = append(args.opts, WithTeamOrder(order))
+		case *TeamOrder:
+			if v != nil {
+				args.opts = append(args.opts, WithTeamOrder(v))
+			}
+		}
+	}
 	if v, ok := rv[whereField].(*TeamWhereInput); ok {
 		args.opts = append(args.opts, WithTeamFilter(v.Filter))
 	}
@@ -4825,6 +4848,11 @@ func (_q *UserQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 				selectedFields = append(selectedFields, user.FieldCreatedAt)
 				fieldSeen[user.FieldCreatedAt] = struct{}{}
 			}
+		case "version":
+			if _, ok := fieldSeen[user.FieldVersion]; !ok {
+				selectedFields = append(selectedFields, user.FieldVersion)
+				fieldSeen[user.FieldVersion] = struct{}{}
+			}
 		case "id":
 		case "__typename":
 		default:
@@ -4861,6 +4889,29 @@ func newUserPaginateArgs(rv map[string]any, err error) (*userPaginateArgs, error
 	}
 	if v := rv[beforeField]; v != nil {
 		args.before = v.(*Cursor)
+	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case map[string]any:
+			var (
+				err1, err2 error
+				order      = &UserOrder{Field: &UserOrderField{}, Direction: entgql.OrderDirectionAsc}
+			)
+			if d, ok := v[directionField]; ok {
+				err1 = order.Direction.UnmarshalGQL(d)
+			}
+			if f, ok := v[fieldField]; ok {
+				err2 = order.Field.UnmarshalGQL(f)
+			}
+			if err := cmp.Or(err1, err2); err != nil {
+				return nil, badInput(orderByField, err)
+			}
+			args.opts = append(args.opts, WithUserOrder(order))
+		case *UserOrder:
+			if v != nil {
+				args.opts = append(args.opts, WithUserOrder(v))
+			}
+		}
 	}
 	if v, ok := rv[whereField].(*UserWhereInput); ok {
 		args.opts = append(args.opts, WithUserFilter(v.Filter))

@@ -24,12 +24,18 @@ type User struct {
 	Email string `json:"email,omitempty"`
 	// EmailKey holds the value of the "email_key" field.
 	EmailKey string `json:"email_key,omitempty"`
+	// What an issuer of tokens calls the user, where it does not name him by address.
+	ExternalSubject *string `json:"external_subject,omitempty"`
 	// The user's name.
 	Name string `json:"name,omitempty"`
 	// Whether the user may do anything at all.
 	Active bool `json:"active,omitempty"`
 	// When the user was created.
 	CreatedAt time.Time `json:"created_at,omitempty"`
+	// LastSeenAt holds the value of the "last_seen_at" field.
+	LastSeenAt *time.Time `json:"last_seen_at,omitempty"`
+	// Counts the user's changes. Name it in an update to act only on what you saw.
+	Version int `json:"version,omitempty"`
 	// Edges holds the relations/edges for other nodes in the graph.
 	// The values are being populated by the UserQuery when eager-loading is set.
 	Edges        UserEdges `json:"edges"`
@@ -67,9 +73,11 @@ func (*User) scanValues(columns []string) ([]any, error) {
 			values[i] = new(gid.ID)
 		case user.FieldActive:
 			values[i] = new(sql.NullBool)
-		case user.FieldEmail, user.FieldEmailKey, user.FieldName:
+		case user.FieldVersion:
+			values[i] = new(sql.NullInt64)
+		case user.FieldEmail, user.FieldEmailKey, user.FieldExternalSubject, user.FieldName:
 			values[i] = new(sql.NullString)
-		case user.FieldCreatedAt:
+		case user.FieldCreatedAt, user.FieldLastSeenAt:
 			values[i] = new(sql.NullTime)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -110,6 +118,13 @@ func (_m *User) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.EmailKey = value.String
 			}
+		case user.FieldExternalSubject:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field external_subject", values[i])
+			} else if value.Valid {
+				_m.ExternalSubject = new(string)
+				*_m.ExternalSubject = value.String
+			}
 		case user.FieldName:
 			if value, ok := values[i].(*sql.NullString); !ok {
 				return fmt.Errorf("unexpected type %T for field name", values[i])
@@ -127,6 +142,19 @@ func (_m *User) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field created_at", values[i])
 			} else if value.Valid {
 				_m.CreatedAt = value.Time
+			}
+		case user.FieldLastSeenAt:
+			if value, ok := values[i].(*sql.NullTime); !ok {
+				return fmt.Errorf("unexpected type %T for field last_seen_at", values[i])
+			} else if value.Valid {
+				_m.LastSeenAt = new(time.Time)
+				*_m.LastSeenAt = value.Time
+			}
+		case user.FieldVersion:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field version", values[i])
+			} else if value.Valid {
+				_m.Version = int(value.Int64)
 			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
@@ -178,6 +206,11 @@ func (_m *User) String() string {
 	builder.WriteString("email_key=")
 	builder.WriteString(_m.EmailKey)
 	builder.WriteString(", ")
+	if v := _m.ExternalSubject; v != nil {
+		builder.WriteString("external_subject=")
+		builder.WriteString(*v)
+	}
+	builder.WriteString(", ")
 	builder.WriteString("name=")
 	builder.WriteString(_m.Name)
 	builder.WriteString(", ")
@@ -186,6 +219,14 @@ func (_m *User) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("created_at=")
 	builder.WriteString(_m.CreatedAt.Format(time.ANSIC))
+	builder.WriteString(", ")
+	if v := _m.LastSeenAt; v != nil {
+		builder.WriteString("last_seen_at=")
+		builder.WriteString(v.Format(time.ANSIC))
+	}
+	builder.WriteString(", ")
+	builder.WriteString("version=")
+	builder.WriteString(fmt.Sprintf("%v", _m.Version))
 	builder.WriteByte(')')
 	return builder.String()
 }

@@ -80,9 +80,12 @@ func (r *Resolver) OperationItem() generated.OperationItemResolver { return &ope
 
 func (r *Resolver) Query() generated.QueryResolver { return &queryResolver{r} }
 
+func (r *Resolver) User() generated.UserResolver { return &userResolver{r} }
+
 type (
 	auditEventResolver    struct{ *Resolver }
 	operationResolver     struct{ *Resolver }
 	operationItemResolver struct{ *Resolver }
 	queryResolver         struct{ *Resolver }
+	userResolver          struct{ *Resolver }
 )

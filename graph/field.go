@@ -93,8 +93,8 @@ type usedFields struct {
 	orders map[string]map[string]string
 }
 
-// operators are what follows the name of a field in filters.
-var operators = []string{
+// suffixes are what follows the name of a field in filters.
+var suffixes = []string{
 	"", "NEQ", "In", "NotIn", "GT", "GTE", "LT", "LTE", "Contains", "HasPrefix", "HasSuffix", "EqualFold", "ContainsFold", "IsNil", "NotNil",
 }
 
@@ -104,7 +104,7 @@ func newUsedFields(schema *ast.Schema) usedFields {
 		filters, orders := map[string]string{}, map[string]string{}
 		where, order := schema.Types[t.Name+"WhereInput"], schema.Types[t.Name+"OrderField"]
 		for _, field := range access.Maskable(t.Name) {
-			for _, c := range operators {
+			for _, c := range suffixes {
 				if where != nil && where.Fields.ForName(field+c) != nil {
 					filters[field+c] = field
 				}

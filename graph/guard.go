@@ -75,13 +75,13 @@ func (c Config) couldEver(ctx context.Context, action authz.Action, object strin
 }
 
 // logRefusal writes a REFUSED event, and answers its id: after the document's transaction, which is
-// rolled back, or at once where there is none.
-func (c Config) logRefusal(ctx context.Context, action authz.Action, object string) gid.ID {
-	return c.logRefusalAs(ctx, lifecycle.Forbidden, action, object)
+// rolled back, or at once where there is none. A cause tells refusals of one code apart.
+func (c Config) logRefusal(ctx context.Context, action authz.Action, object string, cause ...string) gid.ID {
+	return c.logRefusalAs(ctx, lifecycle.Forbidden, action, object, cause...)
 }
 
 // logRefusalAs is logRefusal with another code.
-func (c Config) logRefusalAs(ctx context.Context, code lifecycle.Code, action authz.Action, object string) gid.ID {
+func (c Config) logRefusalAs(ctx context.Context, code lifecycle.Code, action authz.Action, object string, cause ...string) gid.ID {
 	event := audit.Event{
 		ID:      gid.New(gid.Event),
 		Action:  strings.ToUpper(strings.ReplaceAll(string(action), ".", "_")),
@@ -92,6 +92,9 @@ func (c Config) logRefusalAs(ctx context.Context, code lifecycle.Code, action au
 		event.RecordType = object
 	} else {
 		event.Detail = map[string]any{"object": object}
+		for _, text := range cause {
+			event.Detail["cause"] = text
+		}
 	}
 	ctx = context.WithoutCancel(ctx)
 	write := func(bool) {

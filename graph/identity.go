@@ -20,21 +20,35 @@ import (
 	"github.com/lethe-crm/lethe/internal/record"
 )
 
-// maxTeams is how many teams a new user may be put into at once.
+// maxTeams is how many teams a user may be put into at once.
 const maxTeams = 100
+
+// The causes of refusals of identity, as of those of policy.
+const (
+	causeLockout    = "LOCKOUT"
+	causeEscalation = "ESCALATION"
+)
+
+// operators are the actions that nobody gives over the API, so that no role that
+// edits users need have them. They do not count where nobody is acted for: else a
+// user who has one could be kept out by the operator alone.
+var operators = []authz.Action{authz.Purge, authz.Erase, authz.HoldRelease}
 
 // refusedIdentity gives the errors of internal/identity the form clients see.
 // What they say besides stays here: it may name what the caller may not know.
 func refusedIdentity(err error, thing string, fields ...string) error {
+	var conflict *identity.ConflictError
 	switch {
+	case errors.As(err, &conflict):
+		refused := record.Refuse(lifecycle.Conflict, fmt.Sprintf("The %s is not at this version any more.", thing), "version")
+		refused.Extensions = map[string]any{"version": conflict.Version}
+		return refused
 	case errors.Is(err, identity.ErrNotFound):
 		return record.Refuse(lifecycle.NotFound, fmt.Sprintf("There is no such %s.", thing), fields...)
 	case errors.Is(err, identity.ErrExists):
 		return record.Refuse(lifecycle.UniqueConflict, fmt.Sprintf("There is such a %s already.", thing), fields...)
 	case errors.Is(err, identity.ErrInactive):
 		return record.Refuse(lifecycle.Conflict, "The user is deactivated.", fields...)
-	case errors.Is(err, identity.ErrLockout):
-		return record.Refuse(lifecycle.Lockout, messages[lifecycle.Lockout], fields...)
 	case errors.Is(err, identity.ErrInvalid):
 		return badInput(fmt.Sprintf("The %s cannot be like this.", thing), fields...)
 	}
@@ -55,8 +69,74 @@ func (r *Resolver) require(ctx context.Context, action authz.Action, object stri
 	case d.Unavailable:
 		return record.Refuse(lifecycle.AuthzUnavailable, messages[lifecycle.AuthzUnavailable])
 	}
-	r.logRefusal(ctx, action, object)
-	return record.Refuse(lifecycle.Forbidden, "The policy does not allow this.")
+	return r.forbid(ctx, action, object, "", "The policy does not allow this.")
+}
+
+// forbid refuses, and writes so into the audit log.
+func (r *Resolver) forbid(ctx context.Context, action authz.Action, object, cause, message string, fields ...string) error {
+	refused := record.Refuse(lifecycle.Forbidden, message, fields...)
+	refused.Extensions = map[string]any{}
+	var causes []string
+	if cause != "" {
+		refused.Extensions["cause"] = cause
+		causes = append(causes, cause)
+	}
+	refused.Extensions["decisionID"] = r.logRefusal(ctx, action, object, causes...).String()
+	return refused
+}
+
+// requireCover refuses what would be done to a user who may do more than the
+// caller does. Of oneself there is nothing to gain.
+func (r *Resolver) requireCover(ctx context.Context, action authz.Action, object string, user gid.ID, hint, field string, but ...authz.Action) error {
+	a := actor.From(ctx)
+	if user == a.User {
+		return nil
+	}
+	ctx, err := r.Control.Repin(ctx, a.Tenant)
+	if err != nil {
+		return r.undecided(ctx, err)
+	}
+	covers, err := r.Control.Covers(ctx, a, user, but...)
+	switch {
+	case err != nil:
+		return r.undecided(ctx, err)
+	case !covers:
+		return r.forbid(ctx, action, object, causeEscalation, "The user may do what you may not."+hint, field)
+	}
+	return nil
+}
+
+// requireTeams refuses to put somebody else into teams that would give the caller
+// something: whoever he puts there, he could make a credential of.
+func (r *Resolver) requireTeams(ctx context.Context, teams []gid.ID) error {
+	if len(teams) > maxTeams {
+		return badInput(fmt.Sprintf("A user is put into up to %d teams.", maxTeams), "teams")
+	}
+	for _, team := range teams {
+		if err := checkID(team, "teams", gid.Team); err != nil {
+			return err
+		}
+	}
+	a := actor.From(ctx)
+	return r.requireNoMore(ctx, a.User, a.Teams, teams, "You are not in the team, and its records are more than you may see.")
+}
+
+// requireNoMore refuses teams that would give a user more than he has. Where
+// actions are given, only those count.
+func (r *Resolver) requireNoMore(ctx context.Context, user gid.ID, teams, more []gid.ID, message string, only ...authz.Action) error {
+	tenant := tenantOf(ctx)
+	ctx, err := r.Control.Repin(ctx, tenant)
+	if err != nil {
+		return r.undecided(ctx, err)
+	}
+	widens, err := r.Control.Widens(ctx, tenant, user, teams, more, only...)
+	switch {
+	case err != nil:
+		return r.undecided(ctx, err)
+	case widens:
+		return r.forbid(ctx, authz.TeamEdit, "Team", causeEscalation, message, "teams")
+	}
+	return nil
 }
 
 func (r *Resolver) undecided(ctx context.Context, err error) error {
@@ -104,28 +184,23 @@ func (r *Resolver) createUser(ctx context.Context, input model.CreateUserInput) 
 	if err := r.require(ctx, authz.UserEdit, "User", gid.Nil); err != nil {
 		return nil, err
 	}
-	teams := input.Teams.Value()
-	if len(teams) > 0 {
+	user := identity.NewUser{Email: input.Email, Name: input.Name, Teams: input.Teams.Value(), Subject: deref(input.ExternalSubject.Value())}
+	if len(user.Teams) > 0 {
 		if err := r.require(ctx, authz.TeamEdit, "Team", gid.Nil); err != nil {
 			return nil, err
 		}
 	}
-	if len(teams) > maxTeams {
-		return nil, badInput(fmt.Sprintf("A user is put into up to %d teams.", maxTeams), "teams")
+	if err := r.requireTeams(ctx, user.Teams); err != nil {
+		return nil, err
 	}
-	for _, team := range teams {
-		if err := checkID(team, "teams", gid.Team); err != nil {
-			return nil, err
-		}
-	}
-	id, err := r.People.CreateUserIn(ctx, actor.From(ctx).Tenant, input.Email, input.Name, teams)
+	id, err := r.People.CreateUserIn(ctx, actor.From(ctx).Tenant, user)
 	switch {
 	case errors.Is(err, identity.ErrNotFound):
 		return nil, refusedIdentity(err, "team", "teams")
 	case errors.Is(err, identity.ErrExists):
-		return nil, refusedIdentity(err, "user", "email")
+		return nil, refusedIdentity(err, "user", "email", "externalSubject")
 	case err != nil:
-		return nil, refusedIdentity(err, "user", "email", "name")
+		return nil, refusedIdentity(err, "user", "email", "name", "externalSubject")
 	}
 	return r.userPayload(ctx, id)
 }
@@ -138,7 +213,14 @@ func (r *Resolver) setActive(ctx context.Context, id gid.ID, set func(ctx contex
 	if err := r.require(ctx, authz.UserEdit, "User", id); err != nil {
 		return nil, err
 	}
-	if err := set(ctx, actor.From(ctx).Tenant, id); err != nil {
+	if err := r.requireCover(ctx, authz.UserEdit, "User", id, "", "id", operators...); err != nil {
+		return nil, err
+	}
+	err := set(ctx, actor.From(ctx).Tenant, id)
+	switch {
+	case errors.Is(err, identity.ErrLockout):
+		return nil, r.forbid(ctx, authz.UserEdit, "User", causeLockout, messages[lifecycle.Lockout], "id")
+	case err != nil:
 		return nil, refusedIdentity(err, "user", "id")
 	}
 	return r.userPayload(ctx, id)
@@ -168,26 +250,14 @@ func (r *Resolver) issue(ctx context.Context, user gid.ID, ttl int32, command st
 	if err := r.require(ctx, authz.TokenEdit, "Token", gid.Nil); err != nil {
 		return none, err
 	}
-	a := actor.From(ctx)
-	if user != a.User {
-		now, err := r.Control.Repin(ctx, a.Tenant)
-		if err != nil {
-			return none, r.undecided(ctx, err)
-		}
-		covers, err := r.Control.Covers(now, a, user)
-		if err != nil {
-			return none, r.undecided(ctx, err)
-		}
-		if !covers {
-			r.logRefusal(now, authz.TokenEdit, "Token")
-			return none, record.Refuse(lifecycle.Forbidden,
-				"The user may do what you may not. Whoever runs the server can use `lethe "+command+"`.", "user")
-		}
+	hint := " Whoever runs the server can use `lethe " + command + "`."
+	if err := r.requireCover(ctx, authz.TokenEdit, "Token", user, hint, "user"); err != nil {
+		return none, err
 	}
-	c, err := create(ctx, a.Tenant, user, time.Duration(ttl)*time.Second)
+	c, err := create(ctx, actor.From(ctx).Tenant, user, time.Duration(ttl)*time.Second)
 	switch {
 	case errors.Is(err, identity.ErrInvalid):
-		return none, badInput("It cannot hold that long, or that short.", "ttl")
+		return none, badInput("It cannot hold that long or that short, or be called that.", "ttl", "name")
 	case err != nil:
 		return none, refusedIdentity(err, "user", "user")
 	}
@@ -195,7 +265,13 @@ func (r *Resolver) issue(ctx context.Context, user gid.ID, ttl int32, command st
 }
 
 func (r *Resolver) createToken(ctx context.Context, input model.CreateTokenInput) (*model.CreateTokenPayload, error) {
-	c, err := r.issue(ctx, input.User, input.TTL, "token create", r.People.CreateToken)
+	create := r.People.CreateToken
+	if name := input.Name.Value(); name != nil {
+		create = func(ctx context.Context, tenant, user gid.ID, ttl time.Duration) (identity.Credential, error) {
+			return r.People.CreateNamedToken(ctx, tenant, user, ttl, *name)
+		}
+	}
+	c, err := r.issue(ctx, input.User, input.TTL, "token create", create)
 	if err != nil {
 		return nil, err
 	}

@@ -7,14 +7,24 @@ package graph
 
 import (
 	"context"
+	"time"
 
+	"entgo.io/contrib/entgql"
+	"github.com/lethe-crm/lethe/authz/casbin"
 	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/graph/generated"
 	"github.com/lethe-crm/lethe/graph/model"
+	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/identity"
 )
 
 func (r *mutationResolver) CreateUser(ctx context.Context, input model.CreateUserInput) (*model.UserPayload, error) {
 	return r.createUser(ctx, input)
+}
+
+func (r *mutationResolver) UpdateUser(ctx context.Context, input model.UpdateUserInput) (*model.UserPayload, error) {
+	return r.updateUser(ctx, input)
 }
 
 func (r *mutationResolver) DeactivateUser(ctx context.Context, id gid.ID) (*model.UserPayload, error) {
@@ -27,6 +37,10 @@ func (r *mutationResolver) ActivateUser(ctx context.Context, id gid.ID) (*model.
 
 func (r *mutationResolver) CreateTeam(ctx context.Context, name string) (*model.TeamPayload, error) {
 	return r.createTeam(ctx, name)
+}
+
+func (r *mutationResolver) RenameTeam(ctx context.Context, id gid.ID, name string) (*model.TeamPayload, error) {
+	return r.renameTeam(ctx, id, name)
 }
 
 func (r *mutationResolver) CreateToken(ctx context.Context, input model.CreateTokenInput) (*model.CreateTokenPayload, error) {
@@ -48,3 +62,42 @@ func (r *mutationResolver) RevokeSession(ctx context.Context, id gid.ID) (*model
 func (r *queryResolver) User(ctx context.Context, id gid.ID) (*ent.User, error) {
 	return r.user(ctx, id)
 }
+
+func (r *queryResolver) Users(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.UserOrder, where *ent.UserWhereInput, role *string) (*ent.UserConnection, error) {
+	return r.users(ctx, role, func(q *ent.UserQuery) (*ent.UserConnection, error) {
+		return q.Paginate(ctx, after, number(first), before, number(last), ent.WithUserOrder(orderBy), ent.WithUserFilter(where.Filter))
+	})
+}
+
+func (r *queryResolver) Teams(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TeamOrder, where *ent.TeamWhereInput) (*ent.TeamConnection, error) {
+	return r.client(ctx).Team.Query().Paginate(ctx, after, number(first), before, number(last),
+		ent.WithTeamOrder(orderBy), ent.WithTeamFilter(where.Filter))
+}
+
+func (r *sessionResolver) Current(ctx context.Context, obj *identity.Session) (bool, error) {
+	return obj.ID == actor.From(ctx).Credential, nil
+}
+
+func (r *userResolver) Roles(ctx context.Context, obj *ent.User) ([]*casbin.Held, error) {
+	return r.rolesOf(ctx, obj)
+}
+
+func (r *userResolver) LastSeenAt(ctx context.Context, obj *ent.User) (*time.Time, error) {
+	return r.lastSeen(ctx, obj), nil
+}
+
+func (r *userResolver) ExternalSubject(ctx context.Context, obj *ent.User) (*string, error) {
+	return r.externalSubject(ctx, obj), nil
+}
+
+func (r *userResolver) Tokens(ctx context.Context, obj *ent.User) ([]*identity.Token, error) {
+	return credentials(ctx, r.Resolver, obj, "tokens", r.People.Tokens)
+}
+
+func (r *userResolver) Sessions(ctx context.Context, obj *ent.User) ([]*identity.Session, error) {
+	return credentials(ctx, r.Resolver, obj, "sessions", r.People.Sessions)
+}
+
+func (r *Resolver) Session() generated.SessionResolver { return &sessionResolver{r} }
+
+type sessionResolver struct{ *Resolver }

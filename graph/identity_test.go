@@ -100,7 +100,7 @@ func TestNobodyBecomesWhoMayDoMore(t *testing.T) {
 					w.Empty(a.Errors, "%s: %s", target, a.raw)
 					continue
 				}
-				w.Equal("FORBIDDEN", a.code(), target)
+				w.refusedBy("ESCALATION", a, target)
 				w.Contains(a.Errors[0].Message, command)
 			}
 		}
@@ -149,7 +149,7 @@ func TestADeactivatedUserIsOut(t *testing.T) {
 		// The only one who can edit the policy stays, and with him all of the document.
 		both := w.ask("admin", `mutation($a: ID!, $b: ID!) { a: deactivateUser(id: $a) { user { id } } b: deactivateUser(id: $b) { user { id } } }`,
 			vars{"a": agent.String(), "b": w.users["admin"].String()})
-		w.Equal("LOCKOUT", both.code())
+		w.refusedBy("LOCKOUT", both, "the last editor")
 		got = get[object](w, "admin", `query($id: ID!) { user(id: $id) { active } }`, vars{"id": agent.String()})
 		w.Equal(true, at(got, "user", "active"))
 	})

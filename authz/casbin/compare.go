@@ -229,15 +229,19 @@ func (q *question) gained() bool {
 // some tries every record, and everyone who may ask, that the conditions tell apart. More than it can try is
 // taken for a gain.
 func (q *question) some(conditions []*condition, p persons, found func(*question) bool) bool {
-	kinds := q.comparison.vocabulary.Schema[q.request.Resource.Type]
-	samples := collectSamples(conditions, kinds)
+	samples := collectSamples(conditions, q.comparison.vocabulary.Schema[q.request.Resource.Type])
 	if p.ids == nil {
 		p = samples.persons()
 	}
+	return q.among(samples, p, found)
+}
+
+// among tries the records that samples make up.
+func (q *question) among(samples *samples, p persons, found func(*question) bool) bool {
 	return samples.each(p, func(in input) bool {
 		r := *in.req
 		r.Action, r.Field, r.Resource.Type = q.request.Action, q.request.Field, q.request.Resource.Type
-		q.in = input{req: &r, teams: in.teams, attributes: kinds}
+		q.in = input{req: &r, teams: in.teams, attributes: samples.kinds}
 		return found(q)
 	})
 }

@@ -2,31 +2,143 @@ package casbin
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/lethe-crm/lethe/authz"
 )
 
-// Covers reports whether a subject may do all that another may: every rule that allows the other something is
-// met by one that allows the subject as much, under the same condition or none, and no rule denies the subject
-// what it does not deny the other. Where that cannot be told from the rules alone the answer is no.
-func (p *Plugin) Covers(ctx context.Context, tenant string, subject, other authz.Entity) (bool, error) {
+// Covers reports whether a subject may do all that another may, but for actions that do not count. Conditions are
+// compared by what they mean, not by how they are written: every record that they tell apart is tried under the rules
+// of both. Whoever asks is "me" for both of them, so "owner == me" is the same for each, though of other records.
+// Where it takes more than can be tried, the rules have to say it one by one; else the answer is no.
+func (p *Plugin) Covers(ctx context.Context, tenant string, subject, other authz.Entity, but ...authz.Action) (bool, error) {
 	s, err := p.usable(ctx, tenant)
 	if err != nil {
 		return false, err
 	}
-	mine, theirs := s.rulesOf(subjectOf(subject)), s.rulesOf(subjectOf(other))
+	mine, theirs := subjectOf(subject), subjectOf(other)
+	if s.repeats(mine, theirs) {
+		return true, nil
+	}
+	beyond := p.vocabulary.find(func(typ, field string, action authz.Action) bool {
+		if slices.Contains(but, action) {
+			return false
+		}
+		conditions := s.deciding(theirs, typ, field, action)
+		if conditions == nil {
+			return false
+		}
+		q := p.vocabulary.question(typ, field, action)
+		return q.some(append(conditions, s.deciding(mine, typ, field, action)...), persons{}, func(q *question) bool {
+			return q.permits(s, theirs) && !q.permits(s, mine)
+		})
+	})
+	return !beyond, nil
+}
+
+// Widens reports whether a user would be permitted more if he were in more teams: something of theirs that he has no
+// part in as himself. Where actions are given, only those count.
+func (p *Plugin) Widens(ctx context.Context, tenant string, user authz.Entity, more []string, only ...authz.Action) (bool, error) {
+	s, err := p.usable(ctx, tenant)
+	if err != nil {
+		return false, err
+	}
+	subject, before := subjectOf(user), teamsOf(user)
+	more = slices.DeleteFunc(slices.Clone(more), func(t string) bool { return slices.Contains(before, t) })
+	if len(more) == 0 {
+		return false, nil
+	}
+	return p.vocabulary.find(func(typ, field string, action authz.Action) bool {
+		if len(only) > 0 && !slices.Contains(only, action) {
+			return false
+		}
+		conditions := s.deciding(subject, typ, field, action)
+		if !slices.ContainsFunc(conditions, (*condition).speaksOfTeams) {
+			return false
+		}
+		q := p.vocabulary.question(typ, field, action)
+		samples := collectSamples(conditions, p.vocabulary.Schema[typ])
+		without := samples.telling(before)
+		with := append(slices.Clone(without), samples.telling(more)...)
+		return q.among(samples, persons{[]string{user.ID}, [][]string{with}}, func(q *question) bool {
+			if !q.permits(s, subject) {
+				return false
+			}
+			q.in.teams = without
+			return !q.permits(s, subject)
+		})
+	}), nil
+}
+
+// find looks for an object and an action for which found holds.
+func (v Vocabulary) find(found func(typ, field string, action authz.Action) bool) bool {
+	actions := append(authz.Actions(), v.Actions...)
+	for _, typ := range slices.Sorted(maps.Keys(v.Schema)) {
+		for _, field := range append([]string{""}, v.Fields[typ]...) {
+			for _, action := range actions {
+				if found(typ, field, action) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func (v Vocabulary) question(typ, field string, action authz.Action) *question {
+	return &question{comparison: &Comparison{vocabulary: v}, request: authz.Request{
+		Action: action, Field: field, Subject: authz.Entity{Type: "user"}, Resource: authz.Entity{Type: typ},
+	}}
+}
+
+// deciding are the conditions of a subject's rules on an object and action; none when no rule allows him anything.
+func (s *snapshot) deciding(subject, typ, field string, action authz.Action) (list []*condition) {
+	allowed := false
+	s.each(s.closures[subject], typ, field, action, func(g grant, deny bool) {
+		list = append(list, g.condition)
+		allowed = allowed || !deny
+	})
+	if !allowed {
+		return nil
+	}
+	return list
+}
+
+// speaksOfTeams reports whether a condition depends on the teams of who asks.
+func (c *condition) speaksOfTeams() bool {
+	return c.op == opMyTeams || slices.ContainsFunc(c.parts, (*condition).speaksOfTeams)
+}
+
+// telling are those of some teams that conditions tell apart: each they name, and one that stands for the others.
+func (s *samples) telling(teams []string) (out []string) {
+	other := false
+	for _, t := range teams {
+		if named := slices.Contains(s.ids, t); named || !other {
+			out = append(out, t)
+			other = other || !named
+		}
+	}
+	return out
+}
+
+// repeats reports whether the rules say by themselves that a subject may do all that another may: each that allows
+// the other something is met by one that allows the subject as much, under the same condition or none, and none
+// denies the subject what it does not deny the other.
+func (s *snapshot) repeats(subject, other string) bool {
+	mine, theirs := s.rulesOf(subject), s.rulesOf(other)
 	for _, rule := range theirs {
 		if !denies(rule) && !s.met(rule, mine) {
-			return false, nil
+			return false
 		}
 	}
 	for _, rule := range mine {
 		if denies(rule) && !repeated(rule, theirs) {
-			return false, nil
+			return false
 		}
 	}
-	return true, nil
+	return true
 }
 
 // rulesOf are the rules that a subject has, by itself or through roles.

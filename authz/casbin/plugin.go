@@ -9,6 +9,7 @@ import (
 	"context"
 	_ "embed" // for Model
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -281,6 +282,43 @@ func (p *Plugin) RolesOf(ctx context.Context, tenant string, subject authz.Entit
 		roles = append(roles, strings.TrimPrefix(n, rolePrefix))
 	}
 	return roles, nil
+}
+
+// Held is a role that somebody has.
+type Held struct {
+	Role string
+	// Direct says that he was given it; else it comes with one he was given.
+	Direct bool
+}
+
+// Held lists the roles of a subject, nearest first.
+func (p *Plugin) Held(ctx context.Context, tenant string, subject authz.Entity) ([]Held, error) {
+	s, err := p.usable(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	name := subjectOf(subject)
+	var roles []Held
+	for _, role := range s.reachable(name)[1:] {
+		roles = append(roles, Held{strings.TrimPrefix(role, rolePrefix), slices.Contains(s.parents[name], role)})
+	}
+	return roles, nil
+}
+
+// Holders lists the ids of the users who have a role, by themselves or through other roles, sorted.
+func (p *Plugin) Holders(ctx context.Context, tenant, role string) ([]string, error) {
+	s, err := p.usable(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	var users []string
+	for subject := range s.parents {
+		if id, isUser := strings.CutPrefix(subject, userPrefix); isUser && slices.Contains(s.reachable(subject), RoleSubject(role)) {
+			users = append(users, id)
+		}
+	}
+	slices.Sort(users)
+	return users, nil
 }
 
 // CouldEver reports whether the subject may do this to some thing of the type: a rule allows it for some

@@ -46,7 +46,7 @@ func (cmd *serveCmd) reload(ctx context.Context, hangups <-chan os.Signal, contr
 }
 
 func (cmd *serveCmd) reloadOnce(ctx context.Context, control *access.Control, log *slog.Logger) (names []string, err error) {
-	members, err := cmd.chain()
+	members, _, err := cmd.chain()
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lethe-crm/lethe/graph"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/identity/oidc"
 	"github.com/lethe-crm/lethe/internal/pdp"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -31,6 +32,7 @@ type serveCmd struct {
 	Demo     bool       `help:"Load sample data into a tenant named demo, and print sign-in links for its users."`
 	Migrate  bool       `help:"Bring the tables of a PostgreSQL database up to date first; SQLite needs no asking."`
 	Metrics  string     `placeholder:"ADDRESS" help:"Where to serve /metrics, and not beside the API."`
+	OIDC     string     `name:"oidc" placeholder:"FILE" help:"Whose bearer tokens are taken beside Lethe's own: a list of OpenID Connect issuers in JSON. Default is nobody's."`
 	LogLevel slog.Level `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
 }
 
@@ -40,6 +42,12 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	log := c.logger(cmd.LogLevel)
 	hangups, ignore := cmd.hangups()
 	defer ignore()
+	var issuers []oidc.Issuer
+	if cmd.OIDC != "" {
+		if issuers, err = oidc.Read(cmd.OIDC); err != nil {
+			return fmt.Errorf("reading the issuers: %w", err)
+		}
+	}
 	a, err := cmd.open(ctx, log, opening{create: true, migrate: cmd.Migrate})
 	if err != nil {
 		return err
@@ -100,6 +108,9 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 				log.ErrorContext(background, "serving metrics ended", "error", err)
 			}
 		})
+	}
+	if len(issuers) > 0 {
+		config.Issued = oidc.New(issuers, oidc.Options{People: a.identity, Now: a.db.Now, Log: log})
 	}
 	s := server.New(config)
 	log.InfoContext(ctx, "listening on "+local, "database", cmd.config().Redacted(), "version", readBuild().Version,

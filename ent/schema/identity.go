@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"entgo.io/contrib/entgql"
 	"entgo.io/ent"
 	"entgo.io/ent/schema"
 	"entgo.io/ent/schema/edge"
@@ -35,6 +36,9 @@ func (Tenant) Fields() []ent.Field {
 // User is a person who may sign in to a tenant.
 type User struct{ ent.Schema }
 
+// Annotations implements ent.Interface.
+func (User) Annotations() []schema.Annotation { return []schema.Annotation{entgql.RelayConnection()} }
+
 // Mixin implements ent.Interface.
 func (User) Mixin() []ent.Mixin { return []ent.Mixin{mixin.Tenant{}} }
 
@@ -42,11 +46,18 @@ func (User) Mixin() []ent.Mixin { return []ent.Mixin{mixin.Tenant{}} }
 func (User) Fields() []ent.Field {
 	return []ent.Field{
 		mixin.ID(gid.User),
-		field.String("email").Immutable().Comment("The address the user signs in by."),
-		field.String("email_key").Immutable().Annotations(mixin.Hidden()),
-		field.String("name").Comment("The user's name."),
+		field.String("email").Annotations(entgql.OrderField("EMAIL")).Comment("The address the user signs in by."),
+		field.String("email_key").Annotations(mixin.Hidden()),
+		field.String("external_subject").Optional().Nillable().Annotations(mixin.Hidden()).
+			Comment("What an issuer of tokens calls the user, where it does not name him by address."),
+		field.String("name").Annotations(entgql.OrderField("NAME")).Comment("The user's name."),
 		field.Bool("active").Default(true).Comment("Whether the user may do anything at all."),
-		field.Time("created_at").Immutable().SchemaType(mixin.TimeSchema()).Comment("When the user was created."),
+		field.Time("created_at").Immutable().SchemaType(mixin.TimeSchema()).Annotations(entgql.OrderField("CREATED_AT")).
+			Comment("When the user was created."),
+		// To the minute: stamping every request would make each of them a write.
+		field.Time("last_seen_at").Optional().Nillable().SchemaType(mixin.TimeSchema()).Annotations(mixin.Hidden()),
+		field.Int("version").Default(1).Annotations(mixin.Shown()).
+			Comment("Counts the user's changes. Name it in an update to act only on what you saw."),
 	}
 }
 
@@ -59,11 +70,17 @@ func (User) Edges() []ent.Edge {
 
 // Indexes implements ent.Interface.
 func (User) Indexes() []ent.Index {
-	return []ent.Index{index.Fields("tenant_id", "email_key").Unique()}
+	return []ent.Index{
+		index.Fields("tenant_id", "email_key").Unique(),
+		index.Fields("tenant_id", "external_subject").Unique(),
+	}
 }
 
 // Team is a group of users who share records.
 type Team struct{ ent.Schema }
+
+// Annotations implements ent.Interface.
+func (Team) Annotations() []schema.Annotation { return []schema.Annotation{entgql.RelayConnection()} }
 
 // Mixin implements ent.Interface.
 func (Team) Mixin() []ent.Mixin { return []ent.Mixin{mixin.Tenant{}} }
@@ -72,7 +89,7 @@ func (Team) Mixin() []ent.Mixin { return []ent.Mixin{mixin.Tenant{}} }
 func (Team) Fields() []ent.Field {
 	return []ent.Field{
 		mixin.ID(gid.Team),
-		field.String("name").NotEmpty().Comment("The team's name."),
+		field.String("name").NotEmpty().Annotations(entgql.OrderField("NAME")).Comment("The team's name."),
 	}
 }
 
@@ -114,7 +131,9 @@ func (ApiToken) Annotations() []schema.Annotation { return []schema.Annotation{m
 func (ApiToken) Mixin() []ent.Mixin { return []ent.Mixin{mixin.Tenant{}} }
 
 // Fields implements ent.Interface.
-func (ApiToken) Fields() []ent.Field { return credential(gid.Token) }
+func (ApiToken) Fields() []ent.Field {
+	return append(credential(gid.Token), field.String("name").Optional().Nillable().Immutable().Comment("What the token is for, in its maker's words."))
+}
 
 // Indexes implements ent.Interface.
 func (ApiToken) Indexes() []ent.Index { return credentialIndexes() }

@@ -73,6 +73,11 @@ func EmailKey(v string) predicate.User {
 	return predicate.User(sql.FieldEQ(FieldEmailKey, v))
 }
 
+// ExternalSubject applies equality check predicate on the "external_subject" field. It's identical to ExternalSubjectEQ.
+func ExternalSubject(v string) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldExternalSubject, v))
+}
+
 // Name applies equality check predicate on the "name" field. It's identical to NameEQ.
 func Name(v string) predicate.User {
 	return predicate.User(sql.FieldEQ(FieldName, v))
@@ -86,6 +91,16 @@ func Active(v bool) predicate.User {
 // CreatedAt applies equality check predicate on the "created_at" field. It's identical to CreatedAtEQ.
 func CreatedAt(v time.Time) predicate.User {
 	return predicate.User(sql.FieldEQ(FieldCreatedAt, v))
+}
+
+// LastSeenAt applies equality check predicate on the "last_seen_at" field. It's identical to LastSeenAtEQ.
+func LastSeenAt(v time.Time) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldLastSeenAt, v))
+}
+
+// Version applies equality check predicate on the "version" field. It's identical to VersionEQ.
+func Version(v int) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldVersion, v))
 }
 
 // TenantIDEQ applies the EQ predicate on the "tenant_id" field.
@@ -288,6 +303,81 @@ func EmailKeyContainsFold(v string) predicate.User {
 	return predicate.User(sql.FieldContainsFold(FieldEmailKey, v))
 }
 
+// ExternalSubjectEQ applies the EQ predicate on the "external_subject" field.
+func ExternalSubjectEQ(v string) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldExternalSubject, v))
+}
+
+// ExternalSubjectNEQ applies the NEQ predicate on the "external_subject" field.
+func ExternalSubjectNEQ(v string) predicate.User {
+	return predicate.User(sql.FieldNEQ(FieldExternalSubject, v))
+}
+
+// ExternalSubjectIn applies the In predicate on the "external_subject" field.
+func ExternalSubjectIn(vs ...string) predicate.User {
+	return predicate.User(sql.FieldIn(FieldExternalSubject, vs...))
+}
+
+// ExternalSubjectNotIn applies the NotIn predicate on the "external_subject" field.
+func ExternalSubjectNotIn(vs ...string) predicate.User {
+	return predicate.User(sql.FieldNotIn(FieldExternalSubject, vs...))
+}
+
+// ExternalSubjectGT applies the GT predicate on the "external_subject" field.
+func ExternalSubjectGT(v string) predicate.User {
+	return predicate.User(sql.FieldGT(FieldExternalSubject, v))
+}
+
+// ExternalSubjectGTE applies the GTE predicate on the "external_subject" field.
+func ExternalSubjectGTE(v string) predicate.User {
+	return predicate.User(sql.FieldGTE(FieldExternalSubject, v))
+}
+
+// ExternalSubjectLT applies the LT predicate on the "external_subject" field.
+func ExternalSubjectLT(v string) predicate.User {
+	return predicate.User(sql.FieldLT(FieldExternalSubject, v))
+}
+
+// ExternalSubjectLTE applies the LTE predicate on the "external_subject" field.
+func ExternalSubjectLTE(v string) predicate.User {
+	return predicate.User(sql.FieldLTE(FieldExternalSubject, v))
+}
+
+// ExternalSubjectContains applies the Contains predicate on the "external_subject" field.
+func ExternalSubjectContains(v string) predicate.User {
+	return predicate.User(sql.FieldContains(FieldExternalSubject, v))
+}
+
+// ExternalSubjectHasPrefix applies the HasPrefix predicate on the "external_subject" field.
+func ExternalSubjectHasPrefix(v string) predicate.User {
+	return predicate.User(sql.FieldHasPrefix(FieldExternalSubject, v))
+}
+
+// ExternalSubjectHasSuffix applies the HasSuffix predicate on the "external_subject" field.
+func ExternalSubjectHasSuffix(v string) predicate.User {
+	return predicate.User(sql.FieldHasSuffix(FieldExternalSubject, v))
+}
+
+// ExternalSubjectIsNil applies the IsNil predicate on the "external_subject" field.
+func ExternalSubjectIsNil() predicate.User {
+	return predicate.User(sql.FieldIsNull(FieldExternalSubject))
+}
+
+// ExternalSubjectNotNil applies the NotNil predicate on the "external_subject" field.
+func ExternalSubjectNotNil() predicate.User {
+	return predicate.User(sql.FieldNotNull(FieldExternalSubject))
+}
+
+// ExternalSubjectEqualFold applies the EqualFold predicate on the "external_subject" field.
+func ExternalSubjectEqualFold(v string) predicate.User {
+	return predicate.User(sql.FieldEqualFold(FieldExternalSubject, v))
+}
+
+// ExternalSubjectContainsFold applies the ContainsFold predicate on the "external_subject" field.
+func ExternalSubjectContainsFold(v string) predicate.User {
+	return predicate.User(sql.FieldContainsFold(FieldExternalSubject, v))
+}
+
 // NameEQ applies the EQ predicate on the "name" field.
 func NameEQ(v string) predicate.User {
 	return predicate.User(sql.FieldEQ(FieldName, v))
@@ -401,6 +491,96 @@ func CreatedAtLT(v time.Time) predicate.User {
 // CreatedAtLTE applies the LTE predicate on the "created_at" field.
 func CreatedAtLTE(v time.Time) predicate.User {
 	return predicate.User(sql.FieldLTE(FieldCreatedAt, v))
+}
+
+// LastSeenAtEQ applies the EQ predicate on the "last_seen_at" field.
+func LastSeenAtEQ(v time.Time) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldLastSeenAt, v))
+}
+
+// LastSeenAtNEQ applies the NEQ predicate on the "last_seen_at" field.
+func LastSeenAtNEQ(v time.Time) predicate.User {
+	return predicate.User(sql.FieldNEQ(FieldLastSeenAt, v))
+}
+
+// LastSeenAtIn applies the In predicate on the "last_seen_at" field.
+func LastSeenAtIn(vs ...time.Time) predicate.User {
+	return predicate.User(sql.FieldIn(FieldLastSeenAt, vs...))
+}
+
+// LastSeenAtNotIn applies the NotIn predicate on the "last_seen_at" field.
+func LastSeenAtNotIn(vs ...time.Time) predicate.User {
+	return predicate.User(sql.FieldNotIn(FieldLastSeenAt, vs...))
+}
+
+// LastSeenAtGT applies the GT predicate on the "last_seen_at" field.
+func LastSeenAtGT(v time.Time) predicate.User {
+	return predicate.User(sql.FieldGT(FieldLastSeenAt, v))
+}
+
+// LastSeenAtGTE applies the GTE predicate on the "last_seen_at" field.
+func LastSeenAtGTE(v time.Time) predicate.User {
+	return predicate.User(sql.FieldGTE(FieldLastSeenAt, v))
+}
+
+// LastSeenAtLT applies the LT predicate on the "last_seen_at" field.
+func LastSeenAtLT(v time.Time) predicate.User {
+	return predicate.User(sql.FieldLT(FieldLastSeenAt, v))
+}
+
+// LastSeenAtLTE applies the LTE predicate on the "last_seen_at" field.
+func LastSeenAtLTE(v time.Time) predicate.User {
+	return predicate.User(sql.FieldLTE(FieldLastSeenAt, v))
+}
+
+// LastSeenAtIsNil applies the IsNil predicate on the "last_seen_at" field.
+func LastSeenAtIsNil() predicate.User {
+	return predicate.User(sql.FieldIsNull(FieldLastSeenAt))
+}
+
+// LastSeenAtNotNil applies the NotNil predicate on the "last_seen_at" field.
+func LastSeenAtNotNil() predicate.User {
+	return predicate.User(sql.FieldNotNull(FieldLastSeenAt))
+}
+
+// VersionEQ applies the EQ predicate on the "version" field.
+func VersionEQ(v int) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldVersion, v))
+}
+
+// VersionNEQ applies the NEQ predicate on the "version" field.
+func VersionNEQ(v int) predicate.User {
+	return predicate.User(sql.FieldNEQ(FieldVersion, v))
+}
+
+// VersionIn applies the In predicate on the "version" field.
+func VersionIn(vs ...int) predicate.User {
+	return predicate.User(sql.FieldIn(FieldVersion, vs...))
+}
+
+// VersionNotIn applies the NotIn predicate on the "version" field.
+func VersionNotIn(vs ...int) predicate.User {
+	return predicate.User(sql.FieldNotIn(FieldVersion, vs...))
+}
+
+// VersionGT applies the GT predicate on the "version" field.
+func VersionGT(v int) predicate.User {
+	return predicate.User(sql.FieldGT(FieldVersion, v))
+}
+
+// VersionGTE applies the GTE predicate on the "version" field.
+func VersionGTE(v int) predicate.User {
+	return predicate.User(sql.FieldGTE(FieldVersion, v))
+}
+
+// VersionLT applies the LT predicate on the "version" field.
+func VersionLT(v int) predicate.User {
+	return predicate.User(sql.FieldLT(FieldVersion, v))
+}
+
+// VersionLTE applies the LTE predicate on the "version" field.
+func VersionLTE(v int) predicate.User {
+	return predicate.User(sql.FieldLTE(FieldVersion, v))
 }
 
 // HasTeams applies the HasEdge predicate on the "teams" edge.

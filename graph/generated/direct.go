@@ -10,9 +10,11 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/lethe-crm/lethe/authz/casbin"
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/visible"
@@ -3724,6 +3726,51 @@ func (ec *executionContext) writeSeparationOfDuty(w io.Writer, fields []directFi
 	writeText(w, "}")
 }
 
+// directSession are the selected fields of a Session, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directSession(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, sessionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "createdAt":
+			d.index = 2
+		case "lastUsedAt":
+			d.index = 3
+		case "expiresAt":
+			d.index = 4
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeSession(w io.Writer, fields []directField, obj *identity.Session) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"Session"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			writeTime(w, obj.CreatedAt)
+		case 3:
+			writeOptional(w, obj.LastUsedAt, writeTime)
+		case 4:
+			writeTime(w, obj.ExpiresAt)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directTask are the selected fields of a Task, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directTask(ctx context.Context, sel ast.SelectionSet) []directField {
 	if visible.MaskOf(ctx, "Task") != nil {
@@ -3982,6 +4029,96 @@ func (ec *executionContext) writeTeam(w io.Writer, fields []directField, obj *en
 	writeText(w, "}")
 }
 
+// directTeamConnection are the selected fields of a TeamConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directTeamConnection(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, teamConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directTeamEdge(ctx, f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 2
+			d.below = ec.directPageInfo(ctx, f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 3
+		case "nodes":
+			d.index = 4
+			d.below = ec.directTeam(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeTeamConnection(w io.Writer, fields []directField, obj *ent.TeamConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"TeamConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *ent.TeamEdge) { ec.writeTeamEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.writePageInfo(w, f.below, &obj.PageInfo)
+		case 3:
+			writeInt(w, obj.TotalCount)
+		case 4:
+			writeList(obj.Nodes(), func(w io.Writer, obj *ent.Team) { ec.writeTeam(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directTeamEdge are the selected fields of a TeamEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directTeamEdge(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, teamEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "node":
+			d.index = 1
+			d.below = ec.directTeam(ctx, f.Selections)
+			return d.below != nil
+		case "cursor":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeTeamEdge(w io.Writer, fields []directField, obj *ent.TeamEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"TeamEdge"`)
+		case 1:
+			ec.writeTeam(w, f.below, obj.Node)
+		case 2:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directTeamPayload are the selected fields of a TeamPayload, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directTeamPayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, teamPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -4062,6 +4199,55 @@ func (ec *executionContext) writeThreadImpact(w io.Writer, fields []directField,
 	writeText(w, "}")
 }
 
+// directToken are the selected fields of a Token, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directToken(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, tokenImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "name":
+			d.index = 2
+		case "createdAt":
+			d.index = 3
+		case "lastUsedAt":
+			d.index = 4
+		case "expiresAt":
+			d.index = 5
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeToken(w io.Writer, fields []directField, obj *identity.Token) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"Token"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			writeOptional(w, obj.Name, writeString)
+		case 3:
+			writeTime(w, obj.CreatedAt)
+		case 4:
+			writeOptional(w, obj.LastUsedAt, writeTime)
+		case 5:
+			writeTime(w, obj.ExpiresAt)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directTypeCount are the selected fields of a TypeCount, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directTypeCount(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, typeCountImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -4119,6 +4305,8 @@ func (ec *executionContext) directUser(ctx context.Context, sel ast.SelectionSet
 			d.index = 4
 		case "createdAt":
 			d.index = 5
+		case "version":
+			d.index = 6
 		default:
 			return false
 		}
@@ -4147,6 +4335,98 @@ func (ec *executionContext) writeUser(w io.Writer, fields []directField, obj *en
 			writeBool(w, obj.Active)
 		case 5:
 			writeTime(w, obj.CreatedAt)
+		case 6:
+			writeInt(w, obj.Version)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directUserConnection are the selected fields of a UserConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directUserConnection(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, userConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directUserEdge(ctx, f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 2
+			d.below = ec.directPageInfo(ctx, f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 3
+		case "nodes":
+			d.index = 4
+			d.below = ec.directUser(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeUserConnection(w io.Writer, fields []directField, obj *ent.UserConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"UserConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *ent.UserEdge) { ec.writeUserEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.writePageInfo(w, f.below, &obj.PageInfo)
+		case 3:
+			writeInt(w, obj.TotalCount)
+		case 4:
+			writeList(obj.Nodes(), func(w io.Writer, obj *ent.User) { ec.writeUser(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directUserEdge are the selected fields of a UserEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directUserEdge(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, userEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "node":
+			d.index = 1
+			d.below = ec.directUser(ctx, f.Selections)
+			return d.below != nil
+		case "cursor":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeUserEdge(w io.Writer, fields []directField, obj *ent.UserEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"UserEdge"`)
+		case 1:
+			ec.writeUser(w, f.below, obj.Node)
+		case 2:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -4182,6 +4462,43 @@ func (ec *executionContext) writeUserPayload(w io.Writer, fields []directField, 
 			writeText(w, `"UserPayload"`)
 		case 1:
 			ec.writeUser(w, f.below, obj.User)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directUserRole are the selected fields of a UserRole, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directUserRole(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, userRoleImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "name":
+			d.index = 1
+		case "direct":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeUserRole(w io.Writer, fields []directField, obj *casbin.Held) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"UserRole"`)
+		case 1:
+			writeString(w, obj.Role)
+		case 2:
+			writeBool(w, obj.Direct)
 		}
 	}
 	writeText(w, "}")

@@ -439,6 +439,8 @@ type CreateTokenInput struct {
 	User gid.ID `json:"user"`
 	// How long it holds, in seconds: up to 366 days.
 	TTL int32 `json:"ttl"`
+	// What it is for, up to 64 characters.
+	Name graphql.Omittable[*string] `json:"name,omitempty"`
 }
 
 // A token just made.
@@ -459,6 +461,8 @@ type CreateUserInput struct {
 	Name string `json:"name"`
 	// Teams to be in; they need TEAM_EDIT, too.
 	Teams graphql.Omittable[[]gid.ID] `json:"teams,omitempty"`
+	// What an issuer of tokens calls the user, where it does not name him by address.
+	ExternalSubject graphql.Omittable[*string] `json:"externalSubject,omitempty"`
 }
 
 // What a write of a Customer answers.
@@ -1167,6 +1171,22 @@ type UpdateTaskInput struct {
 	DealID graphql.Omittable[*gid.ID] `json:"dealID,omitempty"`
 	// The assignee.
 	AssigneeID graphql.Omittable[*gid.ID] `json:"assigneeID,omitempty"`
+}
+
+// A change of a user. What is absent stays.
+type UpdateUserInput struct {
+	// The user's id.
+	ID gid.ID `json:"id"`
+	// The version that was seen.
+	Version int32 `json:"version"`
+	// The address the user signs in by.
+	Email graphql.Omittable[*string] `json:"email,omitempty"`
+	// The user's name.
+	Name graphql.Omittable[*string] `json:"name,omitempty"`
+	// All teams to be in, of which none may be new to oneself; they need TEAM_EDIT, too. One's own cannot be changed.
+	Teams graphql.Omittable[[]gid.ID] `json:"teams,omitempty"`
+	// What an issuer of tokens calls the user; null for nothing.
+	ExternalSubject graphql.Omittable[*string] `json:"externalSubject,omitempty"`
 }
 
 // A user who was created or changed.

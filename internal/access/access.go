@@ -137,10 +137,45 @@ func (c *Control) CouldEver(ctx context.Context, a *actor.Actor, action authz.Ac
 }
 
 // Covers reports whether the policy allows the actor all that it allows a user of
-// his tenant, so that acting as that user would gain him nothing.
-func (c *Control) Covers(ctx context.Context, a *actor.Actor, user gid.ID) (bool, error) {
-	return c.policy.Covers(ctx, a.Tenant.String(), a.Subject(), authz.Entity{Type: "user", ID: user.String()})
+// his tenant, so that acting as that user would gain him nothing. Actions that do
+// not count are left out.
+func (c *Control) Covers(ctx context.Context, a *actor.Actor, user gid.ID, but ...authz.Action) (bool, error) {
+	return c.policy.Covers(ctx, a.Tenant.String(), a.Subject(), person(user), but...)
 }
+
+// Widens reports whether the policy would allow a user, who is in some teams,
+// more if he were in others, too. Where actions are given, only those count.
+func (c *Control) Widens(ctx context.Context, tenant, user gid.ID, teams, more []gid.ID, only ...authz.Action) (bool, error) {
+	subject := (&actor.Actor{Kind: actor.User, User: user, Teams: teams}).Subject()
+	added := make([]string, len(more))
+	for i, t := range more {
+		added[i] = t.String()
+	}
+	return c.policy.Widens(ctx, tenant.String(), subject, added, only...)
+}
+
+// RolesOf lists the roles of a user: those he was given, and those that come with
+// them.
+func (c *Control) RolesOf(ctx context.Context, tenant, user gid.ID) ([]casbin.Held, error) {
+	return c.policy.Held(ctx, tenant.String(), person(user))
+}
+
+// Holders lists the users who have a role, inherited or not.
+func (c *Control) Holders(ctx context.Context, tenant gid.ID, role string) ([]gid.ID, error) {
+	names, err := c.policy.Holders(ctx, tenant.String(), role)
+	if err != nil {
+		return nil, err
+	}
+	users := make([]gid.ID, 0, len(names))
+	for _, name := range names {
+		if id, err := gid.Parse(name); err == nil && id.Type() == gid.User { // others are nobody
+			users = append(users, id)
+		}
+	}
+	return users, nil
+}
+
+func person(user gid.ID) authz.Entity { return authz.Entity{Type: "user", ID: user.String()} }
 
 // Question is what an actor wants to do to one thing.
 type Question struct {

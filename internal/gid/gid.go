@@ -10,6 +10,7 @@ package gid
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"database/sql/driver"
 	"encoding/binary"
 	"encoding/hex"
@@ -137,6 +138,18 @@ func (g *Generator) New(t Type) ID {
 	g.last = tick
 	g.mu.Unlock()
 	binary.BigEndian.PutUint64(id[:8], tick>>12<<16|0x7000|tick&0x0fff)
+	id[8] = id[8]&0x3f | 0x80
+	id[15] = byte(t)
+	return id
+}
+
+// Derive returns the id of type t for something made elsewhere, which has no id
+// of ours: the same for the same time and text, and not to be told from others.
+func Derive(t Type, at time.Time, text string) ID {
+	sum := sha256.Sum256([]byte(text))
+	id := ID(sum[:16])
+	// No time before 1970 fits.
+	binary.BigEndian.PutUint64(id[:8], uint64(max(at.UnixMilli(), 0))<<16|0x7000|uint64(sum[16])<<4|uint64(sum[17]&0xf))
 	id[8] = id[8]&0x3f | 0x80
 	id[15] = byte(t)
 	return id

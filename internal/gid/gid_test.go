@@ -70,3 +70,19 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestADerivedIDIsThatOfItsText(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 3, 1, 9, 0, 0, 123e6, time.UTC)
+	id := gid.Derive(gid.Token, at, "one")
+	require.Equal(t, id, gid.Derive(gid.Token, at, "one"))
+	require.NotEqual(t, id, gid.Derive(gid.Token, at, "two"))
+	require.Equal(t, gid.Token, id.Type())
+	require.Equal(t, at, id.Time())
+	require.Equal(t, "7", id.UUID()[14:15], "it is a UUIDv7 as any other")
+	require.Contains(t, "89ab", id.UUID()[19:20])
+	parsed, err := gid.Parse(id.String())
+	require.NoError(t, err)
+	require.Equal(t, id, parsed)
+	require.Equal(t, time.Unix(0, 0).UTC(), gid.Derive(gid.Token, time.Time{}, "one").Time(), "of no time it is of the first")
+}

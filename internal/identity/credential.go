@@ -25,8 +25,8 @@ const (
 	// SessionTTL is from signing in, SessionIdle from the last request.
 	SessionTTL  = 30 * 24 * time.Hour
 	SessionIdle = 7 * 24 * time.Hour
-	// stampEvery is how exact used_at is: stamping every request would make
-	// each of them a write.
+	// stampEvery is how exact used_at and last_seen_at are: stamping every
+	// request would make each of them a write.
 	stampEvery = time.Minute
 )
 
@@ -84,6 +84,22 @@ func (s *Service) CreateToken(ctx context.Context, tenant, user gid.ID, ttl time
 		return Credential{}, fmt.Errorf("a token holds for up to %s, not %s: %w", MaxTokenTTL, ttl, ErrInvalid)
 	}
 	return s.create(ctx, apiToken, tenant, user, ttl, actionTokenCreate, "token")
+}
+
+// CreateNamedToken is CreateToken with what the token is for.
+func (s *Service) CreateNamedToken(ctx context.Context, tenant, user gid.ID, ttl time.Duration, name string) (Credential, error) {
+	if err := checkName("token", name); err != nil {
+		return Credential{}, err
+	}
+	var c Credential
+	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
+		if c, err = s.CreateToken(ctx, tenant, user, ttl); err != nil {
+			return err
+		}
+		_, err = store.Build(tx).Add("UPDATE api_tokens SET name = ? WHERE id = ?", name, c.ID).Exec(ctx, tx)
+		return err
+	})
+	return c, err
 }
 
 // CreateLink makes a link that signs a user in once.
@@ -173,14 +189,15 @@ func (s *Service) revoke(ctx context.Context, kind credentialKind, tenant, id gi
 }
 
 // Authenticate implements Authenticator for tokens and sessions. It sends one
-// statement, and once a minute and credential another that stamps its use.
+// statement, and once a minute two more, which stamp the use of the credential
+// and that the user was seen.
 func (s *Service) Authenticate(ctx context.Context, secret string) (*actor.Actor, error) {
 	kind, ok := kindOf(secret)
 	if !ok {
 		return nil, ErrUnauthenticated
 	}
 	now := s.db.Now()
-	statement := store.Build(s.db).Add("SELECT c.id, c.tenant_id, t.name, c.user_id, c.used_at, ut.team_id FROM "+kind.table+" c"+
+	statement := store.Build(s.db).Add("SELECT c.id, c.tenant_id, t.name, c.user_id, c.used_at, u.last_seen_at, ut.team_id FROM "+kind.table+" c"+
 		" JOIN users u ON u.id = c.user_id AND u.tenant_id = c.tenant_id"+
 		" JOIN tenants t ON t.id = c.tenant_id"+
 		" LEFT JOIN user_teams ut ON ut.user_id = c.user_id"+
@@ -189,10 +206,10 @@ func (s *Service) Authenticate(ctx context.Context, secret string) (*actor.Actor
 		statement.Add(" AND COALESCE(c.used_at, c.created_at) > ?", now.Add(-SessionIdle))
 	}
 	var a *actor.Actor
-	var used sql.NullTime
+	var used, seen sql.NullTime
 	err := statement.Add(" ORDER BY ut.team_id").Query(ctx, s.db, func(rows store.Row) error {
 		row, team := actor.Actor{Kind: kind.actor}, gid.Nil
-		if err := rows.Scan(&row.Credential, &row.Tenant, &row.TenantName, &row.User, &used, &team); err != nil {
+		if err := rows.Scan(&row.Credential, &row.Tenant, &row.TenantName, &row.User, &used, &seen, &team); err != nil {
 			return err
 		}
 		if a == nil {
@@ -209,10 +226,18 @@ func (s *Service) Authenticate(ctx context.Context, secret string) (*actor.Actor
 	if a == nil {
 		return nil, ErrUnauthenticated
 	}
-	if !used.Valid || !used.Time.Add(stampEvery).After(now) {
-		s.stamp(ctx, kind, a.Credential, now)
+	if isDue(used, now) {
+		s.stamp(ctx, kind.table, "used_at", a.Credential, now)
+	}
+	if isDue(seen, now) {
+		s.stamp(ctx, "users", "last_seen_at", a.User, now)
 	}
 	return a, nil
+}
+
+// isDue reports whether a stamp is too old, or was never set.
+func isDue(stamp sql.NullTime, now time.Time) bool {
+	return !stamp.Valid || !stamp.Time.Add(stampEvery).After(now)
 }
 
 func kindOf(secret string) (credentialKind, bool) {
@@ -224,13 +249,13 @@ func kindOf(secret string) (credentialKind, bool) {
 	return credentialKind{}, false
 }
 
-// stamp notes that a credential was used. A user is not turned away because the
-// database is too busy for that; the next request tries again.
-func (s *Service) stamp(ctx context.Context, kind credentialKind, id gid.ID, now time.Time) {
-	_, err := store.Build(s.db).Add("UPDATE "+kind.table+" SET used_at = ? WHERE id = ? AND (used_at IS NULL OR used_at <= ?)",
+// stamp notes that a credential was used, or a user seen. A user is not turned
+// away because the database is too busy for that; the next request tries again.
+func (s *Service) stamp(ctx context.Context, table, column string, id gid.ID, now time.Time) {
+	_, err := store.Build(s.db).Add("UPDATE "+table+" SET "+column+" = ? WHERE id = ? AND ("+column+" IS NULL OR "+column+" <= ?)",
 		now, id, now.Add(-stampEvery)).Exec(ctx, s.db)
 	if err != nil && ctx.Err() == nil {
-		s.log.WarnContext(ctx, "stamping a credential failed", "credential", id, "error", err)
+		s.log.WarnContext(ctx, "a stamp could not be set", "of", id, "column", column, "error", err)
 	}
 }
 

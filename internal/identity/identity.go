@@ -72,10 +72,13 @@ func (s *Service) WithVocabulary(v casbin.Vocabulary) *Service {
 const (
 	actionTenantCreate   = "TENANT_CREATE"
 	actionUserCreate     = "USER_CREATE"
+	actionUserUpdate     = "USER_UPDATE"
 	actionUserActivate   = "USER_ACTIVATE"
 	actionUserDeactivate = "USER_DEACTIVATE"
 	actionTeamCreate     = "TEAM_CREATE"
+	actionTeamRename     = "TEAM_RENAME"
 	actionTeamJoin       = "TEAM_JOIN"
+	actionTeamLeave      = "TEAM_LEAVE"
 	actionTokenCreate    = "TOKEN_CREATE"
 	actionTokenRevoke    = "TOKEN_REVOKE"
 	actionLinkCreate     = "LINK_CREATE"

@@ -335,11 +335,47 @@ func TestUseIsStampedAtMostOnceAMinute(t *testing.T) {
 	each(t, func(w *world) {
 		secret := w.session(w.agent)
 		request := func() { w.mayEnter(secret) }
-		require.Equal(w, 2, w.sent(request), "the first")
+		require.Equal(w, 3, w.sent(request), "the first stamps the session and the user")
 		w.clock.add(59 * time.Second)
 		require.Equal(w, 1, w.sent(request), "within the minute")
 		w.clock.add(time.Second)
-		require.Equal(w, 2, w.sent(request), "a minute later")
+		require.Equal(w, 3, w.sent(request), "a minute later")
+		other := w.token(w.agent)
+		require.Equal(w, 2, w.sent(func() { w.mayEnter(other) }), "the user was seen already")
+	})
+}
+
+func TestAUserIsSeenByWhateverHeComesInWith(t *testing.T) {
+	each(t, func(w *world) {
+		seen := func() *time.Time {
+			var at sql.NullTime
+			ok, err := store.Build(w.db).Add("SELECT last_seen_at FROM users WHERE id = ?", w.agent).One(w.ctx, w.db, &at)
+			require.NoError(w, err)
+			require.True(w, ok)
+			if !at.Valid {
+				return nil
+			}
+			at.Time = at.Time.UTC()
+			return &at.Time
+		}
+		token, session := w.token(w.agent), w.session(w.agent)
+		require.Nil(w, seen(), "what he could come in with is not coming in")
+		for _, comesIn := range []func(){
+			func() { w.mayEnter(token) },
+			func() { w.mayEnter(session) },
+			func() {
+				_, err := w.svc.Named(w.ctx, "acme", identity.ByEmail, "agent@acme.example")
+				require.NoError(w, err)
+			},
+		} {
+			w.clock.add(time.Minute)
+			first := w.clock.now()
+			comesIn()
+			require.Equal(w, first, *seen())
+			w.clock.add(59 * time.Second)
+			comesIn()
+			require.Equal(w, first, *seen(), "to the minute")
+		}
 	})
 }
 

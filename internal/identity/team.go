@@ -3,7 +3,6 @@ package identity
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/store"
@@ -30,29 +29,34 @@ func (s *Service) CreateTeam(ctx context.Context, tenant gid.ID, name string) (g
 	return id, nil
 }
 
-// CreateUserIn is CreateUser with teams that are there already. One that is not
-// is ErrNotFound.
-func (s *Service) CreateUserIn(ctx context.Context, tenant gid.ID, email, name string, teams []gid.ID) (gid.ID, error) {
+// NewUser is a user to be made.
+type NewUser struct {
+	Email, Name string
+	// Subject is what an issuer calls him; empty for nothing.
+	Subject string
+	// Teams are there already. One that is not is ErrNotFound.
+	Teams []gid.ID
+}
+
+// CreateUserIn is CreateUser with teams that are there already.
+func (s *Service) CreateUserIn(ctx context.Context, tenant gid.ID, user NewUser) (gid.ID, error) {
+	if err := checkSubject(user.Subject); err != nil {
+		return gid.Nil, err
+	}
 	var id gid.ID
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
-		if id, err = s.CreateUser(ctx, tenant, email, name, nil); err != nil || len(teams) == 0 {
+		if id, err = s.CreateUser(ctx, tenant, user.Email, user.Name, nil); err != nil {
 			return err
 		}
-		var once []gid.ID
-		for _, team := range teams {
-			if !slices.Contains(once, team) {
-				once = append(once, team)
+		if user.Subject != "" {
+			if _, err := store.Build(tx).Add("UPDATE users SET external_subject = ? WHERE id = ?", user.Subject, id).Exec(ctx, tx); err != nil {
+				return taken(err, "the subject of a user")
 			}
 		}
-		n, err := store.Build(tx).Add("INSERT INTO user_teams (user_id, team_id) SELECT u.id, t.id FROM users u JOIN teams t ON t.tenant_id = u.tenant_id"+
-			" WHERE u.id = ? AND u.tenant_id = ? AND ", id, tenant).IDs("t.id", once).Exec(ctx, tx)
-		if err != nil {
-			return err
+		if len(user.Teams) == 0 {
+			return nil
 		}
-		if int(n) != len(once) {
-			return fmt.Errorf("a team: %w", ErrNotFound)
-		}
-		return s.record(ctx, tx, tenant, actionTeamJoin, map[string]any{"user": id, "teams": once})
+		return s.join(ctx, tx, tenant, id, without(user.Teams, nil))
 	})
 	return id, err
 }

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"net/mail"
 	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
@@ -27,8 +30,8 @@ const maxEmail = 254
 // CreateUser adds an active user, without any role, to a tenant and to teams,
 // which are made where they are missing.
 func (s *Service) CreateUser(ctx context.Context, tenant gid.ID, email, name string, teams []string) (gid.ID, error) {
-	if a, err := mail.ParseAddress(email); err != nil || a.Address != email || len(email) > maxEmail {
-		return gid.Nil, fmt.Errorf("%q is no e-mail address: %w", email, ErrInvalid)
+	if err := checkEmail(email); err != nil {
+		return gid.Nil, err
 	}
 	if err := checkName("user", name); err != nil {
 		return gid.Nil, err
@@ -60,6 +63,23 @@ func (s *Service) CreateUser(ctx context.Context, tenant gid.ID, email, name str
 		return gid.Nil, fmt.Errorf("creating a user: %w", err)
 	}
 	return id, nil
+}
+
+func checkEmail(email string) error {
+	if a, err := mail.ParseAddress(email); err != nil || a.Address != email || len(email) > maxEmail {
+		return fmt.Errorf("%q is no e-mail address: %w", email, ErrInvalid)
+	}
+	return nil
+}
+
+// maxSubject is what OpenID Connect Core 1.0 §2 allows, in ASCII characters.
+const maxSubject = 255
+
+func checkSubject(subject string) error {
+	if len(subject) > maxSubject || strings.TrimSpace(subject) != subject || !utf8.ValidString(subject) || strings.ContainsFunc(subject, unicode.IsControl) {
+		return fmt.Errorf("a subject has up to %d bytes, none of them control characters, and no space around it: %w", maxSubject, ErrInvalid)
+	}
+	return nil
 }
 
 func emailKey(email string) string { return record.Fold(email, lifecycle.FoldEmail) }
@@ -133,7 +153,7 @@ func (s *Service) DeactivateUser(ctx context.Context, tenant, user gid.ID) error
 
 // setActive reports whether the user was not as wanted before.
 func setActive(ctx context.Context, tx *store.Tx, tenant, user gid.ID, active bool) (changed bool, err error) {
-	n, err := store.Build(tx).Add("UPDATE users SET active = ? WHERE id = ? AND tenant_id = ? AND active <> ?", active, user, tenant, active).Exec(ctx, tx)
+	n, err := store.Build(tx).Add("UPDATE users SET active = ?, version = version + 1 WHERE id = ? AND tenant_id = ? AND active <> ?", active, user, tenant, active).Exec(ctx, tx)
 	if err != nil || n > 0 {
 		return n > 0, err
 	}
