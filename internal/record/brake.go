@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"entgo.io/ent/dialect"
+
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
@@ -46,6 +48,7 @@ func (r *run) readSettings(ctx context.Context) error {
 	sum := `(SELECT CAST(COALESCE(SUM(o.changed), 0) AS bigint) FROM operations o
 		WHERE o.tenant_id = t.id AND o.actor_id = ? AND o.created_at > ? AND o.verb IN (` + strings.Join(verbs, ", ") + `))`
 	s, now, days := &r.settings, r.q.Now(), 0
+	*s = settings{}
 	_, err := store.Build(r.q).Add(`SELECT t.bin_days, t.brake_records, t.brake_percent, t.brake_hour, t.brake_day,
 		CASE WHEN t.brake_hour IS NULL THEN 0 ELSE `+sum+` END, CASE WHEN t.brake_day IS NULL THEN 0 ELSE `+sum+` END FROM tenants t WHERE t.id = ?`,
 		r.a.User, now.Add(-time.Hour), r.a.User, now.Add(-24*time.Hour), r.a.Tenant).
@@ -61,6 +64,20 @@ func (r *run) readSettings(ctx context.Context) error {
 		s.hour, s.day = nil, nil
 	}
 	return nil
+}
+
+// readSums reads what the actor has changed of late once more, where a cap asks for it, and makes his operations wait for
+// each other until then: two at once would each count without the other. He may not do so much that waiting costs him.
+// It comes before records are locked, so that nobody waits crosswise.
+func (r *run) readSums(ctx context.Context) error {
+	if r.tx == nil || r.settings.hour == nil && r.settings.day == nil || r.tx.Dialect() != dialect.Postgres {
+		return nil // on SQLite one writes at a time, and what was read is what is
+	}
+	name := "brake" + r.a.Tenant.UUID() + r.a.User.UUID()
+	if _, err := store.Build(r.tx).Add(`SELECT pg_advisory_xact_lock(hashtextextended(?, 0))`, name).Exec(ctx, r.tx); err != nil {
+		return fmt.Errorf("waiting for other operations of the user: %w", err)
+	}
+	return r.readSettings(ctx)
 }
 
 // takenLive says how many live records of each type the plan takes.

@@ -3,6 +3,7 @@ package record_test
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -167,5 +168,30 @@ func TestSettingsAreReadOnce(t *testing.T) {
 		for _, q := range w.sql.list {
 			require.NotContains(w.t, q, "bin_days", "bringing back needs none")
 		}
+	})
+}
+
+func TestOperationsOfOneUserAtOnceStayBelowHisCap(t *testing.T) {
+	each(t, func(w *world) {
+		w.caps(nil, nil, 30, nil)
+		ids := w.people("agent", "x", 100)
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		changed, refused := 0, 0
+		for i := range 10 {
+			wg.Go(func() {
+				op, err := w.svc.Run(w.as("agent"), record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: ids[10*i : 10*i+10]}})
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					require.Equal(w.t, lifecycle.Limit, code(err))
+					refused++
+					return
+				}
+				changed += op.Changed
+			})
+		}
+		wg.Wait()
+		require.Equal(w.t, []int{30, 7}, []int{changed, refused})
 	})
 }

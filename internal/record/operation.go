@@ -197,7 +197,7 @@ func (r *run) pinned(ctx context.Context) (context.Context, error) {
 func (r *run) prepare(ctx context.Context) error {
 	r.plan = plan{nodes: map[gid.ID]*node{}, stale: map[gid.ID]*item{}}
 	for _, step := range []func(context.Context) error{
-		r.readToken, r.readSettings, r.pick, r.couldEver, r.checkCount, r.checkDuplicateOf, r.judge, r.checkToken, r.guard, r.checkSize, r.countLive,
+		r.readToken, r.readSettings, r.readSums, r.pick, r.couldEver, r.checkCount, r.checkDuplicateOf, r.judge, r.checkToken, r.guard, r.checkSize, r.countLive,
 	} {
 		if err := step(ctx); err != nil {
 			return err
