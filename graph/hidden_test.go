@@ -166,7 +166,7 @@ func alike(a answer) string { return fmt.Sprint(a.Status, " ", anyID.ReplaceAllS
 // would prove nothing about hidden records.
 func TestWhoMayReadIsToldMore(t *testing.T) {
 	s := schema(t)
-	each(t, func(w *world) {
+	one(t, func(w *world) {
 		for _, typ := range ent.RecordTypes {
 			asked, told := 0, 0
 			for _, q := range questions(s, typ.Name) {
@@ -186,7 +186,7 @@ func TestWhoMayReadIsToldMore(t *testing.T) {
 // the number of statements are the same.
 func TestTheHiddenIsTheSameAsTheMissing(t *testing.T) {
 	s := schema(t)
-	each(t, func(w *world) {
+	one(t, func(w *world) {
 		for _, h := range hidings {
 			for _, typ := range ent.RecordTypes {
 				there, missing := w.hidden(h, typ.Name, nil), gid.New(typ.Type)
@@ -261,7 +261,7 @@ func views(s *ast.Schema, customer gid.ID) []string {
 // below those that he may: what he is answered does not change.
 func TestHiddenRecordsShowNowhere(t *testing.T) {
 	s := schema(t)
-	each(t, func(w *world) {
+	one(t, func(w *world) {
 		for _, h := range hidings {
 			if h.why == "another tenant's, retired" {
 				continue
@@ -314,7 +314,7 @@ func TestHiddenRecordsShowNowhere(t *testing.T) {
 // TestWhatRecordsPointToIsHiddenWithIt lists records that point to others which the reader may not read.
 func TestWhatRecordsPointToIsHiddenWithIt(t *testing.T) {
 	s := schema(t)
-	each(t, func(w *world) {
+	one(t, func(w *world) {
 		for _, h := range hidings {
 			if h.as == "stranger" {
 				continue

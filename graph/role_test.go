@@ -142,7 +142,7 @@ func (w *world) sees(as string, id gid.ID) bool {
 // TestEveryRoleDoesWhatTheTableSays asks every verb of every role, on records of
 // every type that are its own, its team's and another team's.
 func TestEveryRoleDoesWhatTheTableSays(t *testing.T) {
-	each(t, func(w *world) {
+	one(t, func(w *world) {
 		for _, role := range everyRole {
 			// Below it hang the types that cannot stand alone.
 			owner, team := w.belonging(role, teams)

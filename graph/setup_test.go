@@ -119,6 +119,16 @@ func each(t *testing.T, test func(w *world)) {
 	}
 }
 
+// one is each for a test that asks one thing after another, and a great many: the race detector, which CI runs with
+// -short, has nothing to find there and would take minutes.
+func one(t *testing.T, test func(w *world)) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it asks one thing after another, and runs without -short")
+	}
+	each(t, test)
+}
+
 func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *world {
 	t.Helper()
 	w := &world{
