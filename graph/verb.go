@@ -77,7 +77,10 @@ func restoration(in *model.RestoreRecordsInput) move {
 
 func purging(in *model.PurgeRecordsInput) move {
 	c := common{in.Select, in.States, in.Reason.Value(), in.Mode.Value(), in.ExpectedCount.Value(), in.PreviewToken.Value(), in.IdempotencyKey.Value(), in.RunAt.Value()}
-	return move{lifecycle.Purge, "purgeRecords", c, func(*record.Request) error { return nil }}
+	return move{lifecycle.Purge, "purgeRecords", c, func(req *record.Request) error {
+		req.IncludeLive = in.IncludeLive
+		return nil
+	}}
 }
 
 func emptying(in *model.EmptyBinInput) move {

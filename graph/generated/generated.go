@@ -6307,6 +6307,8 @@ input PurgeRecordsInput {
   runAt: Time
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
+  """Live records too: they are deleted first, with what belongs to them. It takes the right to delete and the right to purge."""
+  includeLive: Boolean! = false
 }
 
 """What of the bin to purge."""
@@ -52197,7 +52199,11 @@ func (ec *executionContext) unmarshalInputPurgeRecordsInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "runAt", "idempotencyKey"}
+	if _, present := asMap["includeLive"]; !present {
+		asMap["includeLive"] = false
+	}
+
+	fieldsInOrder := [...]string{"select", "states", "reason", "mode", "expectedCount", "previewToken", "runAt", "idempotencyKey", "includeLive"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -52260,6 +52266,13 @@ func (ec *executionContext) unmarshalInputPurgeRecordsInput(ctx context.Context,
 				return it, err
 			}
 			it.IdempotencyKey = graphql.OmittableOf(data)
+		case "includeLive":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("includeLive"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IncludeLive = data
 		}
 	}
 	return it, nil

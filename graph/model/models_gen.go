@@ -737,6 +737,8 @@ type PurgeRecordsInput struct {
 	RunAt graphql.Omittable[*time.Time] `json:"runAt,omitempty"`
 	// Repeating a request under the same key has one effect. Kept 7 days.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+	// Live records too: they are deleted first, with what belongs to them. It takes the right to delete and the right to purge.
+	IncludeLive bool `json:"includeLive"`
 }
 
 // A question with the answer that the policy has to give.

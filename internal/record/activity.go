@@ -159,7 +159,7 @@ func (r *run) touched(ctx context.Context) error {
 	}
 	customers := slices.DeleteFunc(customersOf(rows...), func(id gid.ID) bool {
 		n := r.nodes[id]
-		return n != nil && n.included && n.to.Retired()
+		return n != nil && n.included && (n.to == "" || n.to.Retired())
 	})
 	if to := r.req.NewParentID; to != nil && len(rows) > 0 && keepsActivity(ent.RecordTypeOf(*to)) {
 		customers = append(customers, *to)

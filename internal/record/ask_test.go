@@ -84,6 +84,7 @@ type ask struct {
 	parent                         gid.ID
 	overrides                      map[gid.ID]map[string]string
 	mends                          bool // overrides are drawn once it is known what is picked
+	live                           bool // a purge that includes what is live
 	short                          bool // a suspension that has ended when the next thing happens
 }
 
@@ -95,6 +96,17 @@ func (q ask) action() string {
 		return "restore"
 	}
 	return strings.ToLower(string(q.verb))
+}
+
+// deletes reports whether a row goes by way of the bin.
+func (q ask) deletes(r *row) bool { return q.live && r.live() }
+
+// brings is the verb by which live dependants come along.
+func (q ask) brings() lifecycle.Verb {
+	if q.live {
+		return lifecycle.Delete
+	}
+	return q.verb
 }
 
 func (q ask) move(r *row) lifecycle.Move {

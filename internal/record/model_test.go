@@ -59,13 +59,13 @@ func (m *model) judge(q ask, p pick) string {
 		return "UNCHANGED " + lost
 	case !seen:
 		return "FAILED " + lost
-	case !m.may(q.who, q.action(), r.by):
+	case !m.may(q.who, q.action(), r.by) || q.deletes(r) && !m.may(q.who, "delete", r.by):
 		return "FAILED FORBIDDEN"
 	case q.move(r).Unchanged || q.verb == lifecycle.Undo && r.op != q.of:
 		return "UNCHANGED"
 	case p.version != 0 && p.version != r.version:
 		return "FAILED CONFLICT"
-	case q.move(r).Code != "":
+	case q.move(r).Code != "" && !q.deletes(r):
 		return "FAILED " + string(q.move(r).Code)
 	}
 	return "CHANGED"
@@ -78,7 +78,7 @@ func (m *model) takes(q ask, root *row, picked map[*row]bool) []*row {
 	for i := 0; i < len(out) && q.verb != lifecycle.Undo; i++ {
 		r := out[i]
 		for _, c := range m.all {
-			live := c.live() && c.owner == r.id && lifecycle.Brings(q.verb, c.class, q.cascade)
+			live := c.live() && c.owner == r.id && lifecycle.Brings(q.brings(), c.class, q.cascade)
 			tree := !c.gone && c.cameWith == r.id && c.op == r.op && m.up(c, func(o *row) bool { return o == r }) != nil
 			if (live || tree) && !slices.Contains(out, c) {
 				out = append(out, c)
@@ -108,11 +108,11 @@ func (m *model) wrong(q ask, set, picked map[*row]bool) map[*row]string {
 		case !set[r]:
 		case q.stale(r): // what is named and refused comes along with nothing else
 			bad[r] = " CONFLICT"
-		case !picked[r] && (!m.sees(q.who, r) || !m.may(q.who, q.action(), r.by)):
+		case !picked[r] && (!m.sees(q.who, r) || !m.may(q.who, q.action(), r.by) || q.deletes(r) && !m.may(q.who, "delete", r.by)):
 			bad[r] = " FORBIDDEN"
 		case q.restores() && homeless && !q.moves(picked[r]):
 			bad[r] = " PARENT_RETIRED"
-		case has("DELETE VOID", string(q.verb)) && slices.ContainsFunc(m.all, blocks):
+		case has("DELETE VOID", string(q.brings())) && slices.ContainsFunc(m.all, blocks):
 			bad[r] = " HAS_DEPENDENTS"
 		}
 	}
@@ -171,6 +171,9 @@ func (m *model) plan(q ask) (say []string, set, picked map[*row]bool) {
 // apply changes the rows of a set.
 func (m *model) apply(q ask, op gid.ID, set, picked map[*row]bool) {
 	for r := range set {
+		if q.deletes(r) {
+			r.version++ // by way of the bin
+		}
 		r.version++
 		switch n := len(r.stack) - 1; {
 		case q.verb == lifecycle.Purge:

@@ -224,7 +224,7 @@ func (r *run) guard(ctx context.Context) error {
 
 // apply writes what the plan says.
 func (r *run) apply(ctx context.Context) (*ent.Operation, error) {
-	if lifecycle.Brings(r.req.Verb, lifecycle.Owned, false) { // read first: what is written then goes in one round trip
+	if r.brings(lifecycle.Owned) { // read first: what is written then goes in one round trip
 		if err := r.readParts(ctx); err != nil {
 			return nil, err
 		}

@@ -74,6 +74,9 @@ func (r *run) filtered(ctx context.Context, f *Filter) ([]gid.ID, error) {
 		return nil, Refuse(lifecycle.BadUserInput, "there is no such type", "select")
 	}
 	states := lifecycle.ChangedBy(r.req.Verb)
+	if r.deletes() {
+		states = lifecycle.States()
+	}
 	if r.req.States != nil {
 		states = slices.DeleteFunc(states, func(s lifecycle.State) bool { return !slices.Contains(r.req.States, s) })
 	}
@@ -220,10 +223,15 @@ func (r *run) judge(ctx context.Context) error {
 			it.fail(lifecycle.NotFound)
 		}
 	}
+	deletes := r.mayDeletePicks(ctx, present)
 	for i, answer := range r.control.Decide(ctx, r.a, questions) {
 		it := present[i]
 		if !answer.Permit {
 			it.fail(refusal(answer).Code)
+			continue
+		}
+		if also, asked := deletes[it.id]; asked && !also.Permit {
+			it.fail(refusal(also).Code)
 			continue
 		}
 		r.judgeState(it)
@@ -278,6 +286,8 @@ func (r *run) judgeState(it *item) {
 	case it.expect != 0 && it.expect != row.RecordVersion():
 		it.fail(lifecycle.Conflict, Blocker{State: state, Version: row.RecordVersion()})
 		r.stale[it.id] = it
+	case r.deletes() && !state.Retired():
+		it.node.to = "" // by way of the bin
 	case move.Code != "":
 		it.fail(move.Code, Blocker{State: state, Allowed: lifecycle.Allowed(state)})
 	default:
@@ -293,7 +303,7 @@ func (r *run) lockAbove(ctx context.Context, ids map[string][]gid.ID) error {
 		return nil
 	case r.req.Verb == lifecycle.Restore || r.req.Verb == lifecycle.Undo:
 		return r.lockOwners(ctx, ids)
-	case r.req.Verb == lifecycle.Purge: // what is purged took no part by then
+	case r.req.Verb == lifecycle.Purge && !r.deletes(): // what is purged took no part by then
 		return nil
 	}
 	return r.lockPickedKeepers(ctx, ids)

@@ -319,7 +319,8 @@ func (p *play) draw() ask {
 	q.verb = oneOf(p, "verb", lifecycle.Delete, lifecycle.Delete, lifecycle.Delete, lifecycle.Void, lifecycle.Archive, lifecycle.Archive, lifecycle.Suspend, lifecycle.Suspend,
 		lifecycle.Restore, lifecycle.Restore, lifecycle.Restore, lifecycle.Restore, lifecycle.Undo, lifecycle.Undo, lifecycle.Purge)
 	if q.verb == lifecycle.Purge {
-		q.who = oneOf(p, "purges", "purger", "purger", "system", "admin")
+		q.who = oneOf(p, "purges", "purger", "purger", "system", "system", "admin")
+		q.live = p.chance(3, "includes live")
 	}
 	q.bestEffort = p.chance(2, "best effort")
 	if len(p.order) > 0 && q.who != "system" && (q.verb == lifecycle.Undo || p.chance(8, "by operation")) {
@@ -399,12 +400,12 @@ func (q ask) String() string {
 	for _, k := range q.picks {
 		picks = append(picks, fmt.Sprintf("%s@%d", k.id, k.version))
 	}
-	return fmt.Sprintf("%s: %s of %s %v, best effort %t, cascade %t, with ancestors %t, new parent %s, %v, short %t",
-		q.who, q.verb, q.of, picks, q.bestEffort, q.cascade, q.ancestors, q.parent, q.overrides, q.short)
+	return fmt.Sprintf("%s: %s of %s %v, best effort %t, cascade %t, with ancestors %t, new parent %s, %v, short %t, live %t",
+		q.who, q.verb, q.of, picks, q.bestEffort, q.cascade, q.ancestors, q.parent, q.overrides, q.short, q.live)
 }
 
 func (q ask) request() record.Request {
-	req := record.Request{Verb: q.verb, Mode: record.AllOrNothing, Reason: "because", Cascade: q.cascade, WithAncestors: q.ancestors, Overrides: q.overrides}
+	req := record.Request{Verb: q.verb, Mode: record.AllOrNothing, Reason: "because", Cascade: q.cascade, WithAncestors: q.ancestors, Overrides: q.overrides, IncludeLive: q.live}
 	if q.bestEffort {
 		req.Mode = record.BestEffort
 	}

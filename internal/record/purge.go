@@ -22,10 +22,22 @@ import (
 
 // planPurge plans the end of retired records and their trees.
 func (r *run) planPurge(ctx context.Context) error {
-	if err := r.reach(ctx, func(lifecycle.Class) bool { return false }); err != nil {
+	if err := r.reach(ctx, r.brings); err != nil {
 		return err
 	}
+	if r.deletes() {
+		r.linkOwners()
+	}
 	r.authorizeAlong(ctx)
+	if r.deletes() {
+		r.authorizeDeletes(ctx)
+		blocked, err := r.keptByDependants(ctx)
+		if err != nil {
+			return err
+		}
+		r.settle(blocked)
+		return nil
+	}
 	for _, n := range r.nodes {
 		if !n.row.RecordState().Retired() && n.problem == "" {
 			n.problem = lifecycle.NotRetired
@@ -37,6 +49,9 @@ func (r *run) planPurge(ctx context.Context) error {
 
 // applyPurge removes records for good, and leaves a tombstone of each.
 func (r *run) applyPurge(ctx context.Context) error {
+	if err := r.retireLive(ctx); err != nil {
+		return err
+	}
 	// Histories tell of what the same transaction did before.
 	if err := r.audit.Flush(ctx, r.tx); err != nil {
 		return err
@@ -47,6 +62,9 @@ func (r *run) applyPurge(ctx context.Context) error {
 	for _, n := range r.changing {
 		e := event(string(lifecycle.Purge), n.row, nil)
 		e.From, e.Version, e.Operation, e.PolicyVersion = n.row.RecordState(), n.row.RecordVersion()+1, &r.id, version
+		if !e.From.Retired() { // it was deleted just now
+			e.From, e.Version = lifecycle.Deleted, e.Version+1
+		}
 		events = append(events, e)
 	}
 	if err := r.audit.Append(ctx, r.tx, events...); err != nil {

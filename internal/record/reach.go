@@ -98,7 +98,7 @@ func (r *run) addAlong(row ent.Record, depth int) *node {
 // is locked: nobody can attach anything to it any more.
 func (r *run) meet(ctx context.Context, level map[string][]gid.ID) (map[edgeKey]bool, error) {
 	met := map[edgeKey]bool{}
-	if !lifecycle.Brings(r.req.Verb, lifecycle.Owned, false) {
+	if !r.brings(lifecycle.Owned) {
 		return met, nil
 	}
 	var asked []dependant

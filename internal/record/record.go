@@ -69,6 +69,7 @@ type Request struct {
 	Bound json.RawMessage
 
 	Cascade       bool                         // delete, void
+	IncludeLive   bool                         // purge: live records too, which are deleted first
 	DuplicateOf   *gid.ID                      // void
 	Overrides     map[gid.ID]map[string]string // restore: by record and GraphQL field name
 	WithAncestors bool                         // restore

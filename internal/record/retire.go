@@ -1,6 +1,7 @@
 package record
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -31,11 +32,18 @@ func (r *run) planRetire(ctx context.Context) error {
 	}
 	r.linkOwners()
 	r.authorizeAlong(ctx)
-	blocking, err := r.blockingDependants(ctx)
+	blocked, err := r.keptByDependants(ctx)
 	if err != nil {
 		return err
 	}
-	r.settle(func(n *node) {
+	r.settle(blocked)
+	return nil
+}
+
+// keptByDependants is a check of what live records that point to it keep from being retired.
+func (r *run) keptByDependants(ctx context.Context) (func(*node), error) {
+	blocking, err := r.blockingDependants(ctx)
+	return func(n *node) {
 		for _, d := range blocking[n.row.RecordID()] {
 			if other := r.nodes[d.row.RecordID()]; other != nil && other.included {
 				continue
@@ -47,8 +55,7 @@ func (r *run) planRetire(ctx context.Context) error {
 			}
 			n.blockers = merge(n.blockers, b)
 		}
-	})
-	return nil
+	}, err
 }
 
 // applyRetire carries out delete, void and archive.
@@ -76,7 +83,7 @@ func (r *run) applyRetire(ctx context.Context) error {
 	if err := r.touched(ctx); err != nil {
 		return err
 	}
-	return r.auditRetired(ctx)
+	return r.auditRetired(ctx, verb, "", r.changing)
 }
 
 // detach takes a node out of the graph.
@@ -196,9 +203,9 @@ func (r *run) readParts(ctx context.Context) error {
 }
 
 // auditRetired writes one event for each record that was retired, with its last
-// values.
-func (r *run) auditRetired(ctx context.Context) error {
-	version, nodes, parts := r.control.Version(ctx, r.a.Tenant), r.changing, r.parts
+// values. They went to one state, or where each node says.
+func (r *run) auditRetired(ctx context.Context, verb lifecycle.Verb, to lifecycle.State, nodes []*node) error {
+	version, parts := r.control.Version(ctx, r.a.Tenant), r.parts
 	var changes []audit.Change
 	return r.audit.AppendEach(ctx, r.tx, len(nodes), func(i int) audit.Event {
 		n := nodes[i]
@@ -209,8 +216,8 @@ func (r *run) auditRetired(ctx context.Context) error {
 				changes = append(changes, audit.Change{Field: p.GraphQL, Old: rows})
 			}
 		}
-		e := event(string(r.req.Verb), n.row, changes)
-		e.From, e.To, e.Version = n.row.RecordState(), n.to, n.row.RecordVersion()+1
+		e := event(string(verb), n.row, changes)
+		e.From, e.To, e.Version = n.row.RecordState(), cmp.Or(to, n.to), n.row.RecordVersion()+1
 		e.Operation, e.PolicyVersion = &r.id, version
 		e.Personal.Reason = r.req.Reason
 		return e

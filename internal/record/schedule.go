@@ -25,6 +25,7 @@ type later struct {
 	Reason        string                       `json:"reason,omitempty"`
 	Previewed     bool                         `json:"previewed,omitempty"`
 	Cascade       bool                         `json:"cascade,omitempty"`
+	IncludeLive   bool                         `json:"includeLive,omitempty"`
 	DuplicateOf   *gid.ID                      `json:"duplicateOf,omitempty"`
 	Overrides     map[gid.ID]map[string]string `json:"overrides,omitempty"`
 	WithAncestors bool                         `json:"withAncestors,omitempty"`
@@ -63,7 +64,7 @@ func (r *run) checkRunAt() error {
 func (r *run) schedule(ctx context.Context) (*ent.Operation, error) {
 	now, req := r.tx.Now(), r.req
 	kept := later{
-		Reason: req.Reason, Previewed: r.token != nil, Cascade: req.Cascade, DuplicateOf: req.DuplicateOf, Overrides: req.Overrides,
+		Reason: req.Reason, Previewed: r.token != nil, Cascade: req.Cascade, IncludeLive: req.IncludeLive, DuplicateOf: req.DuplicateOf, Overrides: req.Overrides,
 		WithAncestors: req.WithAncestors, NewParentID: req.NewParentID, Until: req.Until, Then: req.Then,
 	}
 	items := make([]*item, len(r.items))
@@ -179,7 +180,7 @@ func (r *run) claim(ctx context.Context) (*ent.Operation, error) {
 	}
 	r.scheduled = op
 	r.req = Request{
-		Verb: op.Verb, Mode: string(op.Mode), Payload: op.Selection, Reason: kept.Reason, Cascade: kept.Cascade, DuplicateOf: kept.DuplicateOf,
+		Verb: op.Verb, Mode: string(op.Mode), Payload: op.Selection, Reason: kept.Reason, Cascade: kept.Cascade, IncludeLive: kept.IncludeLive, DuplicateOf: kept.DuplicateOf,
 		Overrides: kept.Overrides, WithAncestors: kept.WithAncestors, NewParentID: kept.NewParentID, Until: kept.Until, Then: kept.Then,
 	}
 	r.previewed = kept.Previewed
