@@ -84,6 +84,16 @@ func noteElement(ctx context.Context, index int, field string) {
 	}
 }
 
+// noteBelow is noteElement for a list below the field that is being resolved.
+func noteBelow(ctx context.Context, list string, index int, field string) {
+	own := graphql.GetFieldContext(ctx)
+	for _, f := range graphql.CollectFields(graphql.GetOperationContext(ctx), own.Field.Selections, nil) {
+		if f.Name == list {
+			noteElement(graphql.WithFieldContext(ctx, &graphql.FieldContext{Parent: own, Field: f}), index, field)
+		}
+	}
+}
+
 // usedFields knows which arguments compare a field, or put records in the order of one.
 type usedFields struct {
 	schema *ast.Schema

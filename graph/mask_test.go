@@ -11,6 +11,7 @@ import (
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 )
 
@@ -349,5 +350,24 @@ func TestTheSubjectOfAThreadIsHiddenWithTheMessages(t *testing.T) {
 		got := w.ask("agent", preview)
 		w.JSONEq(`{"preview": {"brokenThreads": [{"about": null, "staying": 1}], "items": {"nodes": [{"label": null}]}}}`, string(got.Data), got.raw)
 		w.Equal([]string{"preview.brokenThreads.0.about", "preview.items.nodes.0.label"}, got.masked())
+	})
+}
+
+func TestAnExplanationTellsNoHiddenValue(t *testing.T) {
+	governed(t, func(w *world) {
+		d := w.create("agent", "Deal", record.Values{"name": "d", "amount": 12345.5})
+		w.NoError(w.operator(policy.Draft{Add: []casbin.Rule{
+			w.rule("role:agent", "Deal", "update", "deny", "amount > 10000"), w.rule(w.userSubject("admin"), "Deal.amount", "*", "deny", "not (owner == me)"),
+		}}))
+		explain := fmt.Sprintf(`{ explainAccess(user: %q, action: UPDATE, record: %q) { permitted why: reasons { rule text: detail } } node(id: %q) { ... on Deal { amount } } }`, w.users["agent"], d, d)
+		got := w.ask("admin", explain)
+		w.Empty(got.Errors, got.raw)
+		w.NotContains(got.raw, "12345")
+		w.Contains(got.raw, `"permitted":false`)
+		w.Contains(got.masked(), "explainAccess.why.0.text")
+		w.Contains(got.masked(), "node.amount")
+		// Where nothing is hidden, the values that a condition compares are told.
+		w.exec(`UPDATE deals SET owner_id = ? WHERE id = ?`, w.users["admin"], d)
+		w.Contains(w.ask("admin", explain).raw, "12345")
 	})
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/visible"
 )
 
 // listed is how much of a list without pages is shown.
@@ -351,6 +352,8 @@ type accessQuestion struct {
 	object     *string
 	field      *string
 	decisionID *gid.ID
+	// masked says that fields of the record are hidden from who wants to know.
+	masked bool
 }
 
 func (r *Resolver) explainAccess(ctx context.Context, a accessQuestion) (*model.AccessExplanation, error) {
@@ -360,7 +363,7 @@ func (r *Resolver) explainAccess(ctx context.Context, a accessQuestion) (*model.
 	if a.decisionID != nil {
 		err = r.askedFor(ctx, a, &q, out)
 	} else {
-		err = r.askedOf(ctx, a, &q)
+		err = r.askedOf(ctx, &a, &q)
 	}
 	if err != nil {
 		return nil, err
@@ -385,8 +388,14 @@ func (r *Resolver) explainAccess(ctx context.Context, a accessQuestion) (*model.
 		if reason.Rule != "" {
 			shown.Rule = &reason.Rule
 		}
-		if reason.Detail != "" {
-			shown.Detail = &reason.Detail
+		detail, _, values := strings.Cut(reason.Detail, "; ")
+		if values && a.masked { // what conditions compare are values of the record
+			noteBelow(ctx, "reasons", len(out.Reasons), "detail")
+		} else {
+			detail = reason.Detail
+		}
+		if detail != "" {
+			shown.Detail = &detail
 		}
 		out.Reasons = append(out.Reasons, shown)
 	}
@@ -394,7 +403,7 @@ func (r *Resolver) explainAccess(ctx context.Context, a accessQuestion) (*model.
 }
 
 // askedOf is a question as its arguments put it.
-func (r *Resolver) askedOf(ctx context.Context, a accessQuestion, q *authz.Request) error {
+func (r *Resolver) askedOf(ctx context.Context, a *accessQuestion, q *authz.Request) error {
 	switch {
 	case (a.user == nil) == (a.role == nil):
 		return badInput("either a user or a role asks", "user", "role")
@@ -421,6 +430,9 @@ func (r *Resolver) askedOf(ctx context.Context, a accessQuestion, q *authz.Reque
 		rec, ok := found[*a.record].(ent.Record)
 		if !ok {
 			return record.Refuse(lifecycle.NotFound, "There is no such record.", "record")
+		}
+		if m := visible.MaskOf(ctx, rec.RecordType().Name); m != nil {
+			a.masked = len(m.Hidden(rec.Column)) > 0
 		}
 		q.Resource = authz.Entity{Type: rec.RecordType().Name, ID: a.record.String(), Props: access.RecordProps(rec)}
 	}

@@ -78,7 +78,7 @@ func (r *queryResolver) PreviewPolicy(ctx context.Context, draft model.PolicyDra
 }
 
 func (r *queryResolver) ExplainAccess(ctx context.Context, user *gid.ID, role *string, action *authz.Action, record *gid.ID, object *string, field *string, decisionID *gid.ID) (*model.AccessExplanation, error) {
-	return r.explainAccess(ctx, accessQuestion{user, role, action, record, object, field, decisionID})
+	return r.explainAccess(ctx, accessQuestion{user: user, role: role, action: action, record: record, object: object, field: field, decisionID: decisionID})
 }
 
 func (r *queryResolver) WhoCan(ctx context.Context, action authz.Action, object string) (*model.WhoCan, error) {

@@ -12,6 +12,7 @@ import (
 	"github.com/lethe-crm/lethe/graph"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 )
@@ -116,7 +117,11 @@ func (s swept) String() string {
 // sweep does what is due. What fails holds up nothing else.
 func (a *app) sweep(ctx context.Context, records *record.Service) (did swept, err error) {
 	actAs := func(ctx context.Context, tenant, user gid.ID) (*actor.Actor, error) {
-		return a.identity.ActAs(ctx, tenant, user, "")
+		as, err := a.identity.ActAs(ctx, tenant, user, "")
+		if errors.Is(err, identity.ErrInactive) {
+			err = record.ErrLeft
+		}
+		return as, err
 	}
 	var errs [3]error
 	did.Ran, errs[0] = records.RunScheduled(ctx, actAs)

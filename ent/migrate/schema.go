@@ -1185,9 +1185,9 @@ var (
 				},
 			},
 			{
-				Name:    "operation_tenant_id_actor_id_created_at",
+				Name:    "operation_tenant_id_actor_id_finished_at",
 				Unique:  false,
-				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[22], OperationsColumns[19]},
+				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[22], OperationsColumns[21]},
 			},
 		},
 	}

@@ -46,7 +46,7 @@ func (r *run) readSettings(ctx context.Context) error {
 		verbs[i] = `'` + string(v) + `'`
 	}
 	sum := `(SELECT CAST(COALESCE(SUM(o.changed), 0) AS bigint) FROM operations o
-		WHERE o.tenant_id = t.id AND o.actor_id = ? AND o.created_at > ? AND o.verb IN (` + strings.Join(verbs, ", ") + `))`
+		WHERE o.tenant_id = t.id AND o.actor_id = ? AND o.finished_at > ? AND o.verb IN (` + strings.Join(verbs, ", ") + `))`
 	s, now, days := &r.settings, r.q.Now(), 0
 	*s = settings{}
 	_, err := store.Build(r.q).Add(`SELECT t.bin_days, t.brake_records, t.brake_percent, t.brake_hour, t.brake_day,

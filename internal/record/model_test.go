@@ -193,8 +193,8 @@ func (m *model) apply(q ask, op gid.ID, set, picked map[*row]bool) {
 			r.stack, r.life = append(r.stack, r.life), life{op: op, state: q.to(r), clock: map[bool]string{true: "fresh"}[q.verb == lifecycle.Delete]}
 			// The nearest above it, unless something is between that the verb does not reach through.
 			if o := m.up(r, func(o *row) bool {
-				return q.verb == lifecycle.Suspend || set[o] || !o.live() || o.class == lifecycle.Blocking
-			}); set[o] {
+				return set[o] || !o.live() || o.class == lifecycle.Blocking
+			}); set[o] && q.verb != lifecycle.Suspend {
 				r.cameWith = o.id
 			}
 		}

@@ -60,9 +60,11 @@ type run struct {
 	req Request
 	id  gid.ID
 
-	// scheduled is the operation as it was written down, when it runs later.
+	// claiming says that the operation with this id was written down before, and is to run now: what it asks for is read when
+	// it is locked.
+	claiming bool
+	// scheduled is that operation, and previewed whether it was previewed when it was written down.
 	scheduled *ent.Operation
-	// previewed says that it was previewed when it was written down.
 	previewed bool
 
 	// due restricts what a timer does to records whose clock ran out by then.
@@ -139,7 +141,7 @@ func (r *run) once(ctx context.Context) (op *ent.Operation, err error) {
 			return err
 		}
 		op, err = r.do(ctx)
-		if refused, ok := errors.AsType[*Error](err); ok {
+		if refused, ok := errors.AsType[*Error](err); ok && !r.claiming && r.due == nil { // of which whoever runs it tells
 			e := audit.Event{Action: string(r.req.Verb), Code: refused.Code, Count: len(r.items)}
 			for _, it := range r.items {
 				e.IDs = append(e.IDs, it.id.String())
@@ -152,7 +154,7 @@ func (r *run) once(ctx context.Context) (op *ent.Operation, err error) {
 }
 
 func (r *run) do(ctx context.Context) (*ent.Operation, error) {
-	if r.req.Verb == "" { // it was asked for before
+	if r.claiming {
 		if op, err := r.claim(ctx); op == nil || err != nil {
 			return nil, err
 		}
@@ -162,6 +164,9 @@ func (r *run) do(ctx context.Context) (*ent.Operation, error) {
 	}
 	if earlier, err := r.repeated(ctx); earlier != nil || err != nil {
 		return earlier, err
+	}
+	if err := r.checkTimes(); err != nil { // of a request that is repeated they may have passed
+		return nil, err
 	}
 	ctx, err := r.pinned(ctx)
 	if err != nil {
@@ -175,6 +180,9 @@ func (r *run) do(ctx context.Context) (*ent.Operation, error) {
 	}
 	if r.req.RunAt != nil {
 		return r.schedule(ctx)
+	}
+	if r.due != nil && r.changes() == 0 { // a timer that changes nothing leaves nothing behind, or it would each time
+		return nil, nil
 	}
 	return r.apply(ctx)
 }
@@ -299,12 +307,6 @@ func (r *run) check() error {
 	}
 	if req.Verb == lifecycle.Void && req.Reason == "" && r.tx != nil {
 		return Refuse(lifecycle.BadUserInput, "voiding needs a reason", "reason")
-	}
-	if err := r.checkSuspension(); err != nil {
-		return err
-	}
-	if err := r.checkRunAt(); err != nil {
-		return err
 	}
 	if err := mixin.Characters(mixin.MaxReason)(req.Reason); err != nil {
 		return Refuse(lifecycle.BadUserInput, err.Error(), "reason")
@@ -528,8 +530,14 @@ func (r *run) insertOperation(ctx context.Context, op *ent.Operation) error {
 
 // updateOperation writes what became of an operation that was written down before; its items are written anew.
 func (r *run) updateOperation(ctx context.Context, op *ent.Operation) error {
-	err := store.Build(r.tx).Add(`UPDATE operations SET status = ?, total = ?, processed = ?, changed = ?, unchanged = ?, failed = ?, finished_at = ?, request = NULL WHERE id = ?`,
-		string(op.Status), op.Total, op.Processed, op.Changed, op.Unchanged, op.Failed, nullTime(op.FinishedAt), op.ID).Queue(ctx, r.tx, named("writing the operation"))
+	err := store.Build(r.tx).Add(`UPDATE operations SET status = ?, total = ?, processed = ?, changed = ?, unchanged = ?, failed = ?, finished_at = ?, request = NULL
+		WHERE id = ? AND status = 'SCHEDULED'`, string(op.Status), op.Total, op.Processed, op.Changed, op.Unchanged, op.Failed, nullTime(op.FinishedAt), op.ID).
+		Queue(ctx, r.tx, func(n int64, err error) error {
+			if err == nil && n != 1 {
+				err = errors.New("it is scheduled no more")
+			}
+			return named("writing the operation")(n, err)
+		})
 	if err != nil {
 		return err
 	}

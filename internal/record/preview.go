@@ -82,7 +82,10 @@ func (s *Service) look(ctx context.Context, req Request) (*run, error) {
 	if tx := store.TxFrom(ctx); tx != nil {
 		r.q = tx // what the document has done so far counts
 	}
-	return r, r.check()
+	if err := r.check(); err != nil {
+		return r, err
+	}
+	return r, r.checkTimes()
 }
 
 func (s *Service) logPreview(ctx context.Context, r *run, refused *Error) {

@@ -304,6 +304,8 @@ func (s *Service) purgeDue(ctx context.Context, ids []gid.ID, now time.Time) (in
 	op, err := s.start(ctx, &run{req: Request{Verb: lifecycle.Purge, Select: Selection{IDs: ids}, Mode: BestEffort}, due: &now})
 	_, refused := errors.AsType[*Error](err)
 	switch {
+	case err == nil && op == nil:
+		return 0, nil
 	case err == nil:
 		return op.Changed, nil
 	case !refused || ctx.Err() != nil:

@@ -54,6 +54,10 @@ func take(ctx context.Context, s *semaphore.Weighted, n int64) (release func(), 
 func (r *run) weight(ctx context.Context, q store.Querier) (int64, error) {
 	n, sel := MaxRows, r.req.Select
 	switch {
+	case r.claiming:
+		if _, err := store.Build(q).Add(`SELECT total FROM operations WHERE tenant_id = ? AND id = ?`, r.a.Tenant, r.id).One(ctx, q, &n); err != nil {
+			return 0, fmt.Errorf("reading how large the operation is: %w", err)
+		}
 	case sel.Operation != nil:
 		_, err := store.Build(q).Add(`SELECT changed FROM operations WHERE tenant_id = ? AND id = ?`, r.a.Tenant, *sel.Operation).One(ctx, q, &n)
 		if err != nil {

@@ -96,63 +96,77 @@ func (r *run) schedule(ctx context.Context) (*ent.Operation, error) {
 	return r.Client(ctx).AdoptOperation(op), r.tx.Flush(ctx)
 }
 
-// ActAs answers a user as he is now: with his teams, or an error when he may not act any more.
+// ErrLeft says that a user may not act any more.
+var ErrLeft = errors.New("record: the user may not act any more")
+
+// ActAs answers a user as he is now, with his teams; ErrLeft when he may not act any more.
 type ActAs func(ctx context.Context, tenant, user gid.ID) (*actor.Actor, error)
 
 // dueBatch is how many scheduled operations are looked for at a time.
 const dueBatch = 100
 
 // RunScheduled carries out, in every tenant, the scheduled operations whose time has come, and answers how many. Each
-// runs once, in a transaction of its own, with the rights that its requester has by then.
+// runs once, in a transaction of its own, with the rights that its requester has by then. One that cannot run now holds
+// up no other, and is looked at next time.
 func (s *Service) RunScheduled(ctx context.Context, actAs ActAs) (int, error) {
 	now := s.db.Now()
-	ran := 0
-	var errs []error
-	for {
-		type due struct{ id, tenant, user gid.ID }
-		var list []due
-		err := store.Build(s.db).Add(`SELECT id, tenant_id, actor_id FROM operations WHERE status = 'SCHEDULED' AND request IS NOT NULL AND run_at <= ? ORDER BY run_at, id LIMIT ?`, now, dueBatch).
-			Query(ctx, s.db, func(row store.Row) error {
-				var d due
-				err := row.Scan(&d.id, &d.tenant, &d.user)
-				list = append(list, d)
-				return err
-			})
-		if err != nil {
-			return ran, fmt.Errorf("looking for scheduled operations: %w", err)
+	return s.eachTenant(ctx, func(ctx context.Context, tenant gid.ID) (ran int, err error) {
+		var errs []error
+		var last struct {
+			at time.Time
+			id gid.ID
 		}
-		n := 0
-		for _, d := range list {
-			a, err := actAs(ctx, d.tenant, d.user)
-			done := false
-			if err != nil { // he left, and nothing is done in his name
-				s.log.WarnContext(ctx, "a scheduled operation cannot run", "operation", d.id, "error", err)
-				done, err = s.failScheduled(actor.With(ctx, &actor.Actor{Kind: actor.User, Tenant: d.tenant, User: d.user}), d.id, lifecycle.Forbidden)
-			} else {
-				done, err = s.runScheduled(actor.With(ctx, a), d.id)
-			}
-			if done {
-				n++
-			}
+		for {
+			type due struct{ id, user gid.ID }
+			var list []due
+			err := store.Build(s.db).Add(`SELECT id, actor_id, run_at FROM operations WHERE tenant_id = ? AND status = 'SCHEDULED' AND request IS NOT NULL AND run_at <= ?
+				AND (run_at > ? OR run_at = ? AND id > ?) ORDER BY run_at, id LIMIT ?`, tenant, now, last.at, last.at, last.id, dueBatch).
+				Query(ctx, s.db, func(row store.Row) error {
+					var d due
+					err := row.Scan(&d.id, &d.user, &last.at)
+					last.id = d.id
+					list = append(list, d)
+					return err
+				})
 			if err != nil {
-				errs = append(errs, fmt.Errorf("operation %s: %w", d.id, err))
+				return ran, errors.Join(append(errs, fmt.Errorf("looking for scheduled operations: %w", err))...)
 			}
-			if ctx.Err() != nil {
-				return ran + n, errors.Join(errs...)
+			for _, d := range list {
+				done, err := s.runAs(ctx, actAs, tenant, d.user, d.id)
+				if done {
+					ran++
+				}
+				if err != nil {
+					errs = append(errs, fmt.Errorf("operation %s: %w", d.id, err))
+				}
+				if ctx.Err() != nil {
+					return ran, errors.Join(errs...)
+				}
+			}
+			if len(list) < dueBatch {
+				return ran, errors.Join(errs...)
 			}
 		}
-		ran += n
-		if len(list) < dueBatch || n == 0 { // what cannot run now is looked at next time
-			return ran, errors.Join(errs...)
-		}
+	})
+}
+
+// runAs runs one scheduled operation as its requester, if he may still act.
+func (s *Service) runAs(ctx context.Context, actAs ActAs, tenant, user, id gid.ID) (bool, error) {
+	a, err := actAs(ctx, tenant, user)
+	if errors.Is(err, ErrLeft) { // and nothing is done in his name
+		return s.failScheduled(actor.With(ctx, &actor.Actor{Kind: actor.User, Tenant: tenant, User: user}), id, lifecycle.Forbidden)
 	}
+	if err != nil {
+		return false, fmt.Errorf("acting as its requester: %w", err)
+	}
+	return s.runScheduled(actor.With(ctx, a), id)
 }
 
 // runScheduled runs one operation as the actor of the context, and answers whether it did: another process may have
-// been quicker, or it was cancelled.
+// been quicker, or it was cancelled. Each try locks it and reads it anew.
 func (s *Service) runScheduled(ctx context.Context, id gid.ID) (bool, error) {
-	r := &run{Service: s, a: actor.From(ctx), id: id}
 	for try := 1; ; try++ {
+		r := &run{Service: s, a: actor.From(ctx), id: id, claiming: true}
 		op, err := r.once(ctx)
 		if refused, ok := errors.AsType[*Error](err); ok && refused.Code != lifecycle.AuthzUnavailable {
 			return s.failScheduled(ctx, id, refused.Code)
@@ -215,10 +229,14 @@ func (s *Service) failScheduled(ctx context.Context, id gid.ID, code lifecycle.C
 		if done, err = r.lockScheduled(ctx, id); err != nil || !done {
 			return err
 		}
+		op, err := r.Client(ctx).Operation.Get(visible.With(ctx, visible.Tenant(r.a.Tenant)), id)
+		if err != nil {
+			return fmt.Errorf("reading the operation: %w", err)
+		}
 		if err := r.endScheduled(ctx, operation.StatusFAILED, failed, code); err != nil {
 			return err
 		}
-		r.logRefusal(ctx, tx, audit.Event{Action: "SCHEDULE", Code: code, Operation: &id})
+		r.logRefusal(ctx, tx, audit.Event{Action: string(op.Verb), Code: code, Operation: &id, Count: op.Total})
 		return nil
 	})
 	return done, err
@@ -248,12 +266,16 @@ func (s *Service) Cancel(ctx context.Context, id gid.ID) (op *ent.Operation, err
 	if r.a == nil {
 		return nil, errors.New("record: cancelling for nobody")
 	}
-	err = s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
+	err = s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
 		r.q, r.tx = tx, tx
-		ctx, err := r.pinned(ctx)
-		if err != nil {
+		if ctx, err = r.pinned(ctx); err != nil {
 			return err
 		}
+		defer func() {
+			if refused, ok := errors.AsType[*Error](err); ok && refused.Code != lifecycle.NotFound {
+				r.logRefusal(ctx, tx, audit.Event{Action: "CANCEL", Code: refused.Code, Operation: &id})
+			}
+		}()
 		free, err := r.lockScheduled(ctx, id)
 		if err != nil {
 			return err
@@ -293,25 +315,30 @@ func (r *run) mayCancel(ctx context.Context, op *ent.Operation) error {
 		return nil
 	}
 	var ids []gid.ID
-	err := store.Build(r.tx).Add(`SELECT record_id FROM operation_items WHERE operation_id = ? ORDER BY id`, op.ID).
+	err := store.Build(r.tx).Add(`SELECT DISTINCT record_id FROM operation_items WHERE operation_id = ? ORDER BY record_id`, op.ID).
 		Query(ctx, r.tx, scanIDs(func(id gid.ID) { ids = append(ids, id) }))
 	if err != nil {
 		return fmt.Errorf("reading the operation's items: %w", err)
 	}
-	found := 0
+	hidden := false
 	var questions []access.Question
 	for _, t := range typeOrder {
-		rows, err := r.load(ctx, t, slices.DeleteFunc(slices.Clone(ids), func(id gid.ID) bool { return ent.RecordTypeOf(id) != t }), none)
+		own := slices.DeleteFunc(slices.Clone(ids), func(id gid.ID) bool { return ent.RecordTypeOf(id) != t })
+		rows, err := r.load(ctx, t, own, none)
 		if err != nil {
 			return err
 		}
-		found += len(rows)
+		there, err := r.load(visible.With(ctx, visible.Tenant(r.a.Tenant)), t, own, none)
+		if err != nil {
+			return err
+		}
+		hidden = hidden || len(rows) < len(there)
 		for _, row := range rows {
-			questions = append(questions, access.Question{Action: actions[op.Verb], Type: t.Name, ID: row.RecordID(), Props: access.RecordProps(row)})
+			questions = append(questions, access.Of(actions[op.Verb], row))
 		}
 	}
 	answers := r.control.Decide(ctx, r.a, questions)
-	if found < len(ids) || slices.ContainsFunc(answers, func(d access.Decision) bool { return !d.Permit }) {
+	if hidden || slices.ContainsFunc(answers, func(d access.Decision) bool { return !d.Permit }) {
 		return Refuse(lifecycle.Forbidden, "only who asked for it may cancel it, or who may do the same to all of its records", "id")
 	}
 	return nil

@@ -32,7 +32,7 @@ func (w *world) actAs(left ...string) record.ActAs {
 			}
 			for _, gone := range left {
 				if gone == name {
-					return nil, errors.New("left")
+					return nil, record.ErrLeft
 				}
 			}
 			a := *actor.From(w.as(name))
@@ -155,7 +155,7 @@ func TestAScheduledOperationIsCancelledByWhoMay(t *testing.T) {
 		require.Equal(w.t, lifecycle.Deleted, w.state(c))
 		_, err := w.svc.Cancel(w.as("agent"), op.ID)
 		require.Equal(w.t, lifecycle.IllegalTransition, code(err), "it has run")
-		require.Equal(w.t, []string{"2"}, w.rows(`SELECT COUNT(*) FROM audit_events WHERE action = 'CANCEL'`))
+		require.Equal(w.t, []string{"2"}, w.rows(`SELECT COUNT(*) FROM audit_events WHERE action = 'CANCEL' AND outcome = 'SUCCEEDED'`))
 	})
 }
 

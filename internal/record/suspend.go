@@ -17,6 +17,14 @@ const (
 	ThenDelete  = "DELETE"
 )
 
+// checkTimes refuses times that have passed.
+func (r *run) checkTimes() error {
+	if err := r.checkSuspension(); err != nil {
+		return err
+	}
+	return r.checkRunAt()
+}
+
 // checkSuspension insists on an end that is yet to come.
 func (r *run) checkSuspension() error {
 	req := &r.req
@@ -43,10 +51,8 @@ func (r *run) checkSuspension() error {
 	return nil
 }
 
-// planSuspend plans a suspension: what belongs to a record stays where it is,
-// unless it was picked with it.
+// planSuspend plans a suspension: nothing comes along, and each record wakes at its own time.
 func (r *run) planSuspend(context.Context) error {
-	r.linkOwners()
 	r.settle()
 	return nil
 }

@@ -70,45 +70,56 @@ func (s *Service) wakeType(ctx context.Context, tenant gid.ID, t *ent.RecordType
 			return woken, err
 		}
 		n := 0
-		if list := ids[ThenDelete]; len(list) > 0 {
-			gone, refused, err := s.endSuspensions(ctx, lifecycle.Delete, list, now)
-			n += gone
-			if err != nil {
-				return woken + n, err
-			}
-			ids[ThenRestore] = append(ids[ThenRestore], refused...)
+		gone, stay, err := s.endSuspensions(ctx, lifecycle.Delete, ids[ThenDelete], now)
+		n += gone
+		if err != nil {
+			return woken + n, err
 		}
-		if list := ids[ThenRestore]; len(list) > 0 {
-			back, _, err := s.endSuspensions(ctx, lifecycle.Restore, list, now)
-			n += back
-			if err != nil {
-				return woken + n, err
-			}
-		}
+		back, asleep, err := s.endSuspensions(ctx, lifecycle.Restore, append(ids[ThenRestore], stay...), now)
+		n += back
 		woken += n
-		if n == 0 { // what cannot wake now is looked at next time
-			return woken, nil
+		if len(asleep) > 0 {
+			err = errors.Join(err, fmt.Errorf("%d of them may not be restored, the first is %s", len(asleep), asleep[0]))
+		}
+		if err != nil || n == 0 { // what cannot wake now is looked at next time
+			return woken, err
 		}
 	}
 }
 
-// endSuspensions runs a verb over suspended records whose time is up, and answers how many went, and which were refused.
-func (s *Service) endSuspensions(ctx context.Context, verb lifecycle.Verb, ids []gid.ID, now time.Time) (int, []gid.ID, error) {
+// endSuspensions runs a verb over suspended records whose time is up, and answers how many went, and which cannot go. A
+// batch that is refused, because more comes along than one operation may be about, is tried by halves. What could not
+// be decided, or was in somebody's hands, is left for the next time.
+func (s *Service) endSuspensions(ctx context.Context, verb lifecycle.Verb, ids []gid.ID, now time.Time) (went int, stay []gid.ID, err error) {
+	if len(ids) == 0 {
+		return 0, nil, nil
+	}
 	r := &run{req: Request{Verb: verb, Select: Selection{IDs: ids}, Mode: BestEffort}, due: &now}
 	op, err := s.start(ctx, r)
-	if err != nil {
-		if _, refused := errors.AsType[*Error](err); refused && verb == lifecycle.Delete {
-			return 0, ids, nil // more would come along than one operation may be about, for one
+	switch refused, ok := errors.AsType[*Error](err); {
+	case err == nil:
+		for _, it := range r.items {
+			if it.outcome == failed && lasting(it.code) {
+				stay = append(stay, it.id)
+			}
 		}
+		if op != nil {
+			went = op.Changed
+		}
+		return went, stay, nil
+	case !ok || !lasting(refused.Code) || ctx.Err() != nil:
 		return 0, nil, err
+	case len(ids) == 1 || refused.Code != lifecycle.Limit:
+		return 0, ids, nil
 	}
-	var refused []gid.ID
-	for _, it := range r.items {
-		if it.outcome == failed {
-			refused = append(refused, it.id)
-		}
-	}
-	return op.Changed, refused, nil
+	went, stay, err = s.endSuspensions(ctx, verb, ids[:len(ids)/2], now)
+	more, others, otherErr := s.endSuspensions(ctx, verb, ids[len(ids)/2:], now)
+	return went + more, append(stay, others...), errors.Join(err, otherErr)
+}
+
+// lasting reports whether a refusal will be the same a moment later.
+func lasting(code lifecycle.Code) bool {
+	return code == lifecycle.Limit || code == lifecycle.HasDependents || code == lifecycle.Forbidden || code == lifecycle.UniqueConflict || code == lifecycle.ParentRetired
 }
 
 // isDue reports whether the clock by which a timer came for a record has run out.
