@@ -2,6 +2,7 @@ package graph_test
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -51,9 +52,7 @@ func (w *world) hidden(h hiding, typ string, more record.Values) gid.ID {
 	case "Attachment":
 		values["filename"] = "hidden"
 	}
-	for k, v := range more {
-		values[k] = v
-	}
+	maps.Copy(values, more)
 	if (typ == "Contact" || typ == "Attachment") && !slices.ContainsFunc(ent.RecordTypeNamed(typ).Edges, func(e ent.RecordReference) bool {
 		return values[e.GraphQL] != nil && e.Class != "WEAK"
 	}) {
@@ -127,8 +126,7 @@ func questions(s *ast.Schema, typ string) []string {
 			continue
 		}
 		for _, f := range def.Fields {
-			switch {
-			case strings.HasSuffix(f.Name, "With") && f.Type.Name() == typ+"WhereInput":
+			if strings.HasSuffix(f.Name, "With") && f.Type.Name() == typ+"WhereInput" {
 				qs = append(qs, `query($id: ID!) { `+plural(from)+`(first: 9, where: {`+f.Name+`: [{id: $id}]}) { totalCount nodes { id } } }`,
 					`query($id: ID!) { `+plural(from)+`(first: 9, where: {not: {`+f.Name+`: [{id: $id}]}}) { totalCount } }`)
 			}

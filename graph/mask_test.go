@@ -2,6 +2,7 @@ package graph_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -72,9 +73,7 @@ func (w *world) secrets(as string) (map[string]gid.ID, map[string]string) {
 			}
 			values[typ+"."+name] = secret
 		}
-		for k, v := range more {
-			fields[k] = v
-		}
+		maps.Copy(fields, more)
 		made[typ] = w.create(as, typ, fields)
 	}
 	write("Customer", nil)
@@ -134,7 +133,7 @@ func fragmentsOf(document string) string {
 		return everyField
 	}
 	var used []string
-	for _, line := range strings.Split(strings.TrimSpace(everyField), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(everyField), "\n") {
 		if name := strings.Fields(line)[1]; strings.Contains(document, "..."+name+" ") || strings.Contains(document, "..."+name+"}") {
 			used = append(used, line)
 		}

@@ -80,7 +80,7 @@ func (Operation) Indexes() []ent.Index {
 			Annotations(entsql.IndexWhere("idempotency_key IS NOT NULL")),
 		index.Fields("tenant_id", "id"),
 		index.Fields("run_at").Annotations(entsql.IndexWhere("request IS NOT NULL")), // what is to run next
-		index.Fields("tenant_id", "actor_id", "finished_at"), // what an actor did of late: the brake
+		index.Fields("tenant_id", "actor_id", "finished_at"),                         // what an actor did of late: the brake
 	}
 }
 

@@ -156,7 +156,9 @@ func TestWhatMayNotWakeLeavesNothingBehindEachTime(t *testing.T) {
 			casbin.Permission("user:system", tenant, "Message", "*", "deny", "any")))
 		require.NoError(w.t, w.control.Refresh(w.t.Context(), w.tenant))
 		w.clock.add(2 * time.Hour)
-		count := func() []string { return w.rows(`SELECT (SELECT COUNT(*) FROM operations) + (SELECT COUNT(*) FROM audit_events)`) }
+		count := func() []string {
+			return w.rows(`SELECT (SELECT COUNT(*) FROM operations) + (SELECT COUNT(*) FROM audit_events)`)
+		}
 		_, err := w.svc.Wake(w.everything())
 		require.ErrorContains(w.t, err, "may not be restored")
 		require.Equal(w.t, []lifecycle.State{"SUSPENDED", "DELETED"}, w.states(m, other))

@@ -34,7 +34,7 @@ func TestAPurgeMayIncludeWhatIsLive(t *testing.T) {
 		op = w.run("purger", purge("purger", c, kept))
 		require.Equal(w.t, map[gid.ID]string{c: "CHANGED", m: "CHANGED along", kept: "FAILED HAS_DEPENDENTS"}, w.outcomes(op))
 		require.Equal(w.t, "PURGE", string(op.Verb))
-		require.Equal(w.t, "", string(w.state(c))+string(w.state(m)))
+		require.Empty(w.t, string(w.state(c))+string(w.state(m)))
 		require.Equal(w.t, lifecycle.Deleted, w.state(early), "what was deleted by itself stays in the bin")
 		require.NotNil(w.t, w.get(early).Column("orphaned_at"))
 		require.Equal(w.t, lifecycle.Active, w.state(kept))

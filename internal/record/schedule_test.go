@@ -3,6 +3,7 @@ package record_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -30,10 +31,8 @@ func (w *world) actAs(left ...string) record.ActAs {
 			if id != user {
 				continue
 			}
-			for _, gone := range left {
-				if gone == name {
-					return nil, record.ErrLeft
-				}
+			if slices.Contains(left, name) {
+				return nil, record.ErrLeft
 			}
 			a := *actor.From(w.as(name))
 			if a.Tenant != tenant {
