@@ -31,6 +31,9 @@ func (r *run) planRetire(ctx context.Context) error {
 	}
 	r.linkOwners()
 	r.authorizeAlong(ctx)
+	if err := r.keepHeld(ctx); err != nil {
+		return err
+	}
 	blocking, err := r.blockingDependants(ctx)
 	if err != nil {
 		return err

@@ -45,8 +45,11 @@ func (r *run) checkSuspension() error {
 
 // planSuspend plans a suspension: what belongs to a record stays where it is,
 // unless it was picked with it.
-func (r *run) planSuspend(context.Context) error {
+func (r *run) planSuspend(ctx context.Context) error {
 	r.linkOwners()
+	if err := r.keepHeld(ctx); err != nil {
+		return err
+	}
 	r.settle()
 	return nil
 }
