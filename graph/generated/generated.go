@@ -11899,6 +11899,9 @@ enum ItemOutcome @goModel(model: "github.com/lethe-crm/lethe/ent/operationitem.O
   """
   NOT_PROCESSED
 }
+"""
+A legal matter whose records must not be lost. It stays once it is released.
+"""
 type LegalHold implements Node {
   """
   Its id, unique among all things.
