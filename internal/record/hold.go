@@ -141,7 +141,7 @@ func (s *Service) toHold(ctx context.Context, tx *store.Tx, a *actor.Actor, ids 
 		if gone[missing[0]] {
 			code, message = lifecycle.Gone, "the record was purged"
 		}
-		return nil, &Error{Code: code, Message: message, Fields: []string{"records"}, Extensions: map[string]any{"record": missing[0]}}
+		return nil, &Error{Code: code, Message: message, Fields: []string{"records"}, Extensions: map[string]any{"record": missing[0].String()}}
 	}
 	return rows, s.mayHold(ctx, a, authz.HoldPlace, rows, "records")
 }
@@ -155,7 +155,7 @@ func (s *Service) mayHold(ctx context.Context, a *actor.Actor, action authz.Acti
 	for i, answer := range s.control.Decide(ctx, a, questions) {
 		if !answer.Permit {
 			refused := refusal(answer)
-			refused.Fields, refused.Extensions = []string{field}, map[string]any{"record": rows[i].RecordID()}
+			refused.Fields, refused.Extensions = []string{field}, map[string]any{"record": rows[i].RecordID().String()}
 			return refused
 		}
 	}
