@@ -81,7 +81,7 @@ func TestAHoldIsKnownToWhoMayKnowOfAllOfIt(t *testing.T) {
 		for as, want := range map[string][]any{"compliance": {own, both}, "admin": {own, both}, "agent2": {own}, "agent": {}, "viewer": {}, "nobody": {}, "stranger": {}} {
 			got := get[object](w, as, `{ legalHolds(first: 10) { totalCount nodes { id } } }`)
 			w.Equal(want, column(at(got, "legalHolds", "nodes"), "id"), as)
-			w.Equal(float64(len(want)), at(got, "legalHolds", "totalCount"), as)
+			w.EqualValues(len(want), at(got, "legalHolds", "totalCount"), as)
 			for _, id := range []string{own, both} {
 				document := `query($id: ID!) { legalHold(id: $id) { id } node(id: $id) { id } }`
 				got, shown := get[object](w, as, document, vars{"id": id}), any(nil)
@@ -108,7 +108,7 @@ func TestHistoriesTellOfHoldsOnlyToWhoMayKnow(t *testing.T) {
 		for as, want := range map[string][]any{"agent": {"CREATE"}, "manager": {"CREATE"}, "compliance": {"CREATE", "HOLD_PLACE"}} {
 			got := get[object](w, as, `query($id: ID!) { node(id: $id) { ... on Record { history(first: 10) { totalCount nodes { action } } } } }`, vars{"id": c.String()})
 			w.Equal(want, column(at(got, "node", "history", "nodes"), "action"), as)
-			w.Equal(float64(len(want)), at(got, "node", "history", "totalCount"), as)
+			w.EqualValues(len(want), at(got, "node", "history", "totalCount"), as)
 		}
 		got := get[object](w, "compliance", `{ auditEvents(first: 10, where: {action: "HOLD_PLACE"}) { nodes { recordID reason changes { field new } } } }`)
 		w.Equal([]any{object{"recordID": c.String(), "reason": "subpoena", "changes": []any{object{"field": "hold", "new": `"Acme v. Roe"`}}}}, at(got, "auditEvents", "nodes"))

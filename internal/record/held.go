@@ -160,7 +160,7 @@ var inOperation = func() string {
 // write that down, again and again. which narrows the holds, as h.
 func (s *Service) holdsUp(ctx context.Context, tenant gid.ID, t *ent.RecordType, ids []gid.ID, which string, args ...any) (map[gid.ID]bool, error) {
 	out := map[gid.ID]bool{}
-	err := store.Build(s.db).Add(`WITH RECURSIVE tree(root, id, operation_id) AS (SELECT id, id, operation_id FROM `+t.Table+` WHERE `).IDs("id", ids).
+	err := store.Build(s.db).Add(`WITH RECURSIVE tree(root, id, operation_id) AS (SELECT id AS root, id, operation_id FROM `+t.Table+` WHERE `).IDs("id", ids).
 		Add(` UNION SELECT tree.root, i.record_id, i.operation_id FROM tree JOIN operation_items i ON i.operation_id = tree.operation_id AND i.came_with = tree.id WHERE i.outcome = ?)
 		SELECT DISTINCT tree.root FROM tree JOIN legal_hold_records r ON r.record_id = tree.id JOIN legal_holds h ON h.id = r.hold_id
 		WHERE r.tenant_id = ? AND `, changed, tenant).Add(which, args...).Add(` AND `+inOperation).

@@ -81,8 +81,8 @@ func (w *world) foreseen(p *record.Preview) map[gid.ID]string {
 func TestWhatAHoldRefuses(t *testing.T) {
 	each(t, func(w *world) {
 		w.also(map[string]string{"purger": "admin", "manager": "purger"}) // an admin may know of holds
-		delete, void, archive, suspend, restore, purge := lifecycle.Delete, lifecycle.Void, lifecycle.Archive, lifecycle.Suspend, lifecycle.Restore, lifecycle.Purge
-		all := []lifecycle.Verb{delete, void, archive, suspend, restore, purge}
+		const remove, void, archive, suspend, restore, purge = lifecycle.Delete, lifecycle.Void, lifecycle.Archive, lifecycle.Suspend, lifecycle.Restore, lifecycle.Purge
+		all := []lifecycle.Verb{remove, void, archive, suspend, restore, purge}
 		for _, test := range []struct {
 			name    string
 			hold    record.Hold
@@ -90,7 +90,7 @@ func TestWhatAHoldRefuses(t *testing.T) {
 			update  bool // refused, too
 		}{
 			{"plain", record.Hold{}, []lifecycle.Verb{purge}, false},
-			{"blocking deletion", record.Hold{BlockDelete: true}, []lifecycle.Verb{delete, void, purge}, false},
+			{"blocking deletion", record.Hold{BlockDelete: true}, []lifecycle.Verb{remove, void, purge}, false},
 			{"freezing", record.Hold{Freeze: true}, all, true},
 			{"both", record.Hold{BlockDelete: true, Freeze: true}, all, true},
 		} {
@@ -109,7 +109,7 @@ func TestWhatAHoldRefuses(t *testing.T) {
 					}
 					before := w.state(id)
 					reasons, err := w.svc.WhyNot(w.as(as), id, map[lifecycle.Verb]authz.Action{
-						delete: authz.Delete, void: authz.Void, archive: authz.Archive, suspend: authz.Suspend, restore: authz.Restore, purge: authz.Purge,
+						remove: authz.Delete, void: authz.Void, archive: authz.Archive, suspend: authz.Suspend, restore: authz.Restore, purge: authz.Purge,
 					}[verb])
 					require.NoError(w.t, err, name)
 					got, blockers := w.tried(as, req, id)
