@@ -23,6 +23,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/legalhold"
+	"github.com/lethe-crm/lethe/ent/legalholdrecord"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/numbercounter"
@@ -63,6 +65,10 @@ type Client struct {
 	Customer *CustomerClient
 	// Deal is the client for interacting with the Deal builders.
 	Deal *DealClient
+	// LegalHold is the client for interacting with the LegalHold builders.
+	LegalHold *LegalHoldClient
+	// LegalHoldRecord is the client for interacting with the LegalHoldRecord builders.
+	LegalHoldRecord *LegalHoldRecordClient
 	// Message is the client for interacting with the Message builders.
 	Message *MessageClient
 	// Note is the client for interacting with the Note builders.
@@ -119,6 +125,8 @@ func (c *Client) init() {
 	c.Contact = NewContactClient(c.config)
 	c.Customer = NewCustomerClient(c.config)
 	c.Deal = NewDealClient(c.config)
+	c.LegalHold = NewLegalHoldClient(c.config)
+	c.LegalHoldRecord = NewLegalHoldRecordClient(c.config)
 	c.Message = NewMessageClient(c.config)
 	c.Note = NewNoteClient(c.config)
 	c.NumberCounter = NewNumberCounterClient(c.config)
@@ -228,34 +236,36 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 	cfg := c.config
 	cfg.driver = tx
 	return &Tx{
-		ctx:            ctx,
-		config:         cfg,
-		ApiToken:       NewApiTokenClient(cfg),
-		Attachment:     NewAttachmentClient(cfg),
-		AuditEvent:     NewAuditEventClient(cfg),
-		Call:           NewCallClient(cfg),
-		Contact:        NewContactClient(cfg),
-		Customer:       NewCustomerClient(cfg),
-		Deal:           NewDealClient(cfg),
-		Message:        NewMessageClient(cfg),
-		Note:           NewNoteClient(cfg),
-		NumberCounter:  NewNumberCounterClient(cfg),
-		Operation:      NewOperationClient(cfg),
-		OperationItem:  NewOperationItemClient(cfg),
-		PolicyHead:     NewPolicyHeadClient(cfg),
-		PolicyRevision: NewPolicyRevisionClient(cfg),
-		PolicyRule:     NewPolicyRuleClient(cfg),
-		PolicyTest:     NewPolicyTestClient(cfg),
-		Recipient:      NewRecipientClient(cfg),
-		RecordNumber:   NewRecordNumberClient(cfg),
-		Secret:         NewSecretClient(cfg),
-		Session:        NewSessionClient(cfg),
-		SignInLink:     NewSignInLinkClient(cfg),
-		Task:           NewTaskClient(cfg),
-		Team:           NewTeamClient(cfg),
-		Tenant:         NewTenantClient(cfg),
-		Tombstone:      NewTombstoneClient(cfg),
-		User:           NewUserClient(cfg),
+		ctx:             ctx,
+		config:          cfg,
+		ApiToken:        NewApiTokenClient(cfg),
+		Attachment:      NewAttachmentClient(cfg),
+		AuditEvent:      NewAuditEventClient(cfg),
+		Call:            NewCallClient(cfg),
+		Contact:         NewContactClient(cfg),
+		Customer:        NewCustomerClient(cfg),
+		Deal:            NewDealClient(cfg),
+		LegalHold:       NewLegalHoldClient(cfg),
+		LegalHoldRecord: NewLegalHoldRecordClient(cfg),
+		Message:         NewMessageClient(cfg),
+		Note:            NewNoteClient(cfg),
+		NumberCounter:   NewNumberCounterClient(cfg),
+		Operation:       NewOperationClient(cfg),
+		OperationItem:   NewOperationItemClient(cfg),
+		PolicyHead:      NewPolicyHeadClient(cfg),
+		PolicyRevision:  NewPolicyRevisionClient(cfg),
+		PolicyRule:      NewPolicyRuleClient(cfg),
+		PolicyTest:      NewPolicyTestClient(cfg),
+		Recipient:       NewRecipientClient(cfg),
+		RecordNumber:    NewRecordNumberClient(cfg),
+		Secret:          NewSecretClient(cfg),
+		Session:         NewSessionClient(cfg),
+		SignInLink:      NewSignInLinkClient(cfg),
+		Task:            NewTaskClient(cfg),
+		Team:            NewTeamClient(cfg),
+		Tenant:          NewTenantClient(cfg),
+		Tombstone:       NewTombstoneClient(cfg),
+		User:            NewUserClient(cfg),
 	}, nil
 }
 
@@ -273,34 +283,36 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 	cfg := c.config
 	cfg.driver = &txDriver{tx: tx, drv: c.driver}
 	return &Tx{
-		ctx:            ctx,
-		config:         cfg,
-		ApiToken:       NewApiTokenClient(cfg),
-		Attachment:     NewAttachmentClient(cfg),
-		AuditEvent:     NewAuditEventClient(cfg),
-		Call:           NewCallClient(cfg),
-		Contact:        NewContactClient(cfg),
-		Customer:       NewCustomerClient(cfg),
-		Deal:           NewDealClient(cfg),
-		Message:        NewMessageClient(cfg),
-		Note:           NewNoteClient(cfg),
-		NumberCounter:  NewNumberCounterClient(cfg),
-		Operation:      NewOperationClient(cfg),
-		OperationItem:  NewOperationItemClient(cfg),
-		PolicyHead:     NewPolicyHeadClient(cfg),
-		PolicyRevision: NewPolicyRevisionClient(cfg),
-		PolicyRule:     NewPolicyRuleClient(cfg),
-		PolicyTest:     NewPolicyTestClient(cfg),
-		Recipient:      NewRecipientClient(cfg),
-		RecordNumber:   NewRecordNumberClient(cfg),
-		Secret:         NewSecretClient(cfg),
-		Session:        NewSessionClient(cfg),
-		SignInLink:     NewSignInLinkClient(cfg),
-		Task:           NewTaskClient(cfg),
-		Team:           NewTeamClient(cfg),
-		Tenant:         NewTenantClient(cfg),
-		Tombstone:      NewTombstoneClient(cfg),
-		User:           NewUserClient(cfg),
+		ctx:             ctx,
+		config:          cfg,
+		ApiToken:        NewApiTokenClient(cfg),
+		Attachment:      NewAttachmentClient(cfg),
+		AuditEvent:      NewAuditEventClient(cfg),
+		Call:            NewCallClient(cfg),
+		Contact:         NewContactClient(cfg),
+		Customer:        NewCustomerClient(cfg),
+		Deal:            NewDealClient(cfg),
+		LegalHold:       NewLegalHoldClient(cfg),
+		LegalHoldRecord: NewLegalHoldRecordClient(cfg),
+		Message:         NewMessageClient(cfg),
+		Note:            NewNoteClient(cfg),
+		NumberCounter:   NewNumberCounterClient(cfg),
+		Operation:       NewOperationClient(cfg),
+		OperationItem:   NewOperationItemClient(cfg),
+		PolicyHead:      NewPolicyHeadClient(cfg),
+		PolicyRevision:  NewPolicyRevisionClient(cfg),
+		PolicyRule:      NewPolicyRuleClient(cfg),
+		PolicyTest:      NewPolicyTestClient(cfg),
+		Recipient:       NewRecipientClient(cfg),
+		RecordNumber:    NewRecordNumberClient(cfg),
+		Secret:          NewSecretClient(cfg),
+		Session:         NewSessionClient(cfg),
+		SignInLink:      NewSignInLinkClient(cfg),
+		Task:            NewTaskClient(cfg),
+		Team:            NewTeamClient(cfg),
+		Tenant:          NewTenantClient(cfg),
+		Tombstone:       NewTombstoneClient(cfg),
+		User:            NewUserClient(cfg),
 	}, nil
 }
 
@@ -331,10 +343,10 @@ func (c *Client) Close() error {
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
 		c.ApiToken, c.Attachment, c.AuditEvent, c.Call, c.Contact, c.Customer, c.Deal,
-		c.Message, c.Note, c.NumberCounter, c.Operation, c.OperationItem, c.PolicyHead,
-		c.PolicyRevision, c.PolicyRule, c.PolicyTest, c.Recipient, c.RecordNumber,
-		c.Secret, c.Session, c.SignInLink, c.Task, c.Team, c.Tenant, c.Tombstone,
-		c.User,
+		c.LegalHold, c.LegalHoldRecord, c.Message, c.Note, c.NumberCounter,
+		c.Operation, c.OperationItem, c.PolicyHead, c.PolicyRevision, c.PolicyRule,
+		c.PolicyTest, c.Recipient, c.RecordNumber, c.Secret, c.Session, c.SignInLink,
+		c.Task, c.Team, c.Tenant, c.Tombstone, c.User,
 	} {
 		n.Use(hooks...)
 	}
@@ -345,10 +357,10 @@ func (c *Client) Use(hooks ...Hook) {
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
 		c.ApiToken, c.Attachment, c.AuditEvent, c.Call, c.Contact, c.Customer, c.Deal,
-		c.Message, c.Note, c.NumberCounter, c.Operation, c.OperationItem, c.PolicyHead,
-		c.PolicyRevision, c.PolicyRule, c.PolicyTest, c.Recipient, c.RecordNumber,
-		c.Secret, c.Session, c.SignInLink, c.Task, c.Team, c.Tenant, c.Tombstone,
-		c.User,
+		c.LegalHold, c.LegalHoldRecord, c.Message, c.Note, c.NumberCounter,
+		c.Operation, c.OperationItem, c.PolicyHead, c.PolicyRevision, c.PolicyRule,
+		c.PolicyTest, c.Recipient, c.RecordNumber, c.Secret, c.Session, c.SignInLink,
+		c.Task, c.Team, c.Tenant, c.Tombstone, c.User,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -371,6 +383,10 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Customer.mutate(ctx, m)
 	case *DealMutation:
 		return c.Deal.mutate(ctx, m)
+	case *LegalHoldMutation:
+		return c.LegalHold.mutate(ctx, m)
+	case *LegalHoldRecordMutation:
+		return c.LegalHoldRecord.mutate(ctx, m)
 	case *MessageMutation:
 		return c.Message.mutate(ctx, m)
 	case *NoteMutation:
@@ -2110,6 +2126,320 @@ func (c *DealClient) mutate(ctx context.Context, m *DealMutation) (Value, error)
 		return (&DealDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("ent: unknown Deal mutation op: %q", m.Op())
+	}
+}
+
+// LegalHoldClient is a client for the LegalHold schema.
+type LegalHoldClient struct {
+	config
+}
+
+// NewLegalHoldClient returns a client for the LegalHold from the given config.
+func NewLegalHoldClient(c config) *LegalHoldClient {
+	return &LegalHoldClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `legalhold.Hooks(f(g(h())))`.
+func (c *LegalHoldClient) Use(hooks ...Hook) {
+	c.hooks.LegalHold = append(c.hooks.LegalHold, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `legalhold.Intercept(f(g(h())))`.
+func (c *LegalHoldClient) Intercept(interceptors ...Interceptor) {
+	c.inters.LegalHold = append(c.inters.LegalHold, interceptors...)
+}
+
+// Create returns a builder for creating a LegalHold entity.
+func (c *LegalHoldClient) Create() *LegalHoldCreate {
+	mutation := newLegalHoldMutation(c.config, OpCreate)
+	return &LegalHoldCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of LegalHold entities.
+func (c *LegalHoldClient) CreateBulk(builders ...*LegalHoldCreate) *LegalHoldCreateBulk {
+	return &LegalHoldCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *LegalHoldClient) MapCreateBulk(slice any, setFunc func(*LegalHoldCreate, int)) *LegalHoldCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &LegalHoldCreateBulk{err: fmt.Errorf("calling to LegalHoldClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*LegalHoldCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &LegalHoldCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for LegalHold.
+func (c *LegalHoldClient) Update() *LegalHoldUpdate {
+	mutation := newLegalHoldMutation(c.config, OpUpdate)
+	return &LegalHoldUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *LegalHoldClient) UpdateOne(_m *LegalHold) *LegalHoldUpdateOne {
+	mutation := newLegalHoldMutation(c.config, OpUpdateOne, withLegalHold(_m))
+	return &LegalHoldUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *LegalHoldClient) UpdateOneID(id gid.ID) *LegalHoldUpdateOne {
+	mutation := newLegalHoldMutation(c.config, OpUpdateOne, withLegalHoldID(id))
+	return &LegalHoldUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for LegalHold.
+func (c *LegalHoldClient) Delete() *LegalHoldDelete {
+	mutation := newLegalHoldMutation(c.config, OpDelete)
+	return &LegalHoldDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *LegalHoldClient) DeleteOne(_m *LegalHold) *LegalHoldDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *LegalHoldClient) DeleteOneID(id gid.ID) *LegalHoldDeleteOne {
+	builder := c.Delete().Where(legalhold.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &LegalHoldDeleteOne{builder}
+}
+
+// Query returns a query builder for LegalHold.
+func (c *LegalHoldClient) Query() *LegalHoldQuery {
+	return &LegalHoldQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeLegalHold},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a LegalHold entity by its id.
+func (c *LegalHoldClient) Get(ctx context.Context, id gid.ID) (*LegalHold, error) {
+	return c.Query().Where(legalhold.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *LegalHoldClient) GetX(ctx context.Context, id gid.ID) *LegalHold {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// QueryPlacedBy queries the placed_by edge of a LegalHold.
+func (c *LegalHoldClient) QueryPlacedBy(_m *LegalHold) *UserQuery {
+	query := (&UserClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(legalhold.Table, legalhold.FieldID, id),
+			sqlgraph.To(user.Table, user.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, legalhold.PlacedByTable, legalhold.PlacedByColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// QueryReleasedBy queries the released_by edge of a LegalHold.
+func (c *LegalHoldClient) QueryReleasedBy(_m *LegalHold) *UserQuery {
+	query := (&UserClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(legalhold.Table, legalhold.FieldID, id),
+			sqlgraph.To(user.Table, user.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, legalhold.ReleasedByTable, legalhold.ReleasedByColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// Hooks returns the client hooks.
+func (c *LegalHoldClient) Hooks() []Hook {
+	return c.hooks.LegalHold
+}
+
+// Interceptors returns the client interceptors.
+func (c *LegalHoldClient) Interceptors() []Interceptor {
+	return c.inters.LegalHold
+}
+
+func (c *LegalHoldClient) mutate(ctx context.Context, m *LegalHoldMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&LegalHoldCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&LegalHoldUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&LegalHoldUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&LegalHoldDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown LegalHold mutation op: %q", m.Op())
+	}
+}
+
+// LegalHoldRecordClient is a client for the LegalHoldRecord schema.
+type LegalHoldRecordClient struct {
+	config
+}
+
+// NewLegalHoldRecordClient returns a client for the LegalHoldRecord from the given config.
+func NewLegalHoldRecordClient(c config) *LegalHoldRecordClient {
+	return &LegalHoldRecordClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `legalholdrecord.Hooks(f(g(h())))`.
+func (c *LegalHoldRecordClient) Use(hooks ...Hook) {
+	c.hooks.LegalHoldRecord = append(c.hooks.LegalHoldRecord, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `legalholdrecord.Intercept(f(g(h())))`.
+func (c *LegalHoldRecordClient) Intercept(interceptors ...Interceptor) {
+	c.inters.LegalHoldRecord = append(c.inters.LegalHoldRecord, interceptors...)
+}
+
+// Create returns a builder for creating a LegalHoldRecord entity.
+func (c *LegalHoldRecordClient) Create() *LegalHoldRecordCreate {
+	mutation := newLegalHoldRecordMutation(c.config, OpCreate)
+	return &LegalHoldRecordCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of LegalHoldRecord entities.
+func (c *LegalHoldRecordClient) CreateBulk(builders ...*LegalHoldRecordCreate) *LegalHoldRecordCreateBulk {
+	return &LegalHoldRecordCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *LegalHoldRecordClient) MapCreateBulk(slice any, setFunc func(*LegalHoldRecordCreate, int)) *LegalHoldRecordCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &LegalHoldRecordCreateBulk{err: fmt.Errorf("calling to LegalHoldRecordClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*LegalHoldRecordCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &LegalHoldRecordCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for LegalHoldRecord.
+func (c *LegalHoldRecordClient) Update() *LegalHoldRecordUpdate {
+	mutation := newLegalHoldRecordMutation(c.config, OpUpdate)
+	return &LegalHoldRecordUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *LegalHoldRecordClient) UpdateOne(_m *LegalHoldRecord) *LegalHoldRecordUpdateOne {
+	mutation := newLegalHoldRecordMutation(c.config, OpUpdateOne, withLegalHoldRecord(_m))
+	return &LegalHoldRecordUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *LegalHoldRecordClient) UpdateOneID(id int) *LegalHoldRecordUpdateOne {
+	mutation := newLegalHoldRecordMutation(c.config, OpUpdateOne, withLegalHoldRecordID(id))
+	return &LegalHoldRecordUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for LegalHoldRecord.
+func (c *LegalHoldRecordClient) Delete() *LegalHoldRecordDelete {
+	mutation := newLegalHoldRecordMutation(c.config, OpDelete)
+	return &LegalHoldRecordDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *LegalHoldRecordClient) DeleteOne(_m *LegalHoldRecord) *LegalHoldRecordDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *LegalHoldRecordClient) DeleteOneID(id int) *LegalHoldRecordDeleteOne {
+	builder := c.Delete().Where(legalholdrecord.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &LegalHoldRecordDeleteOne{builder}
+}
+
+// Query returns a query builder for LegalHoldRecord.
+func (c *LegalHoldRecordClient) Query() *LegalHoldRecordQuery {
+	return &LegalHoldRecordQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeLegalHoldRecord},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a LegalHoldRecord entity by its id.
+func (c *LegalHoldRecordClient) Get(ctx context.Context, id int) (*LegalHoldRecord, error) {
+	return c.Query().Where(legalholdrecord.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *LegalHoldRecordClient) GetX(ctx context.Context, id int) *LegalHoldRecord {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// QueryHold queries the hold edge of a LegalHoldRecord.
+func (c *LegalHoldRecordClient) QueryHold(_m *LegalHoldRecord) *LegalHoldQuery {
+	query := (&LegalHoldClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(legalholdrecord.Table, legalholdrecord.FieldID, id),
+			sqlgraph.To(legalhold.Table, legalhold.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, legalholdrecord.HoldTable, legalholdrecord.HoldColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// Hooks returns the client hooks.
+func (c *LegalHoldRecordClient) Hooks() []Hook {
+	return c.hooks.LegalHoldRecord
+}
+
+// Interceptors returns the client interceptors.
+func (c *LegalHoldRecordClient) Interceptors() []Interceptor {
+	return c.inters.LegalHoldRecord
+}
+
+func (c *LegalHoldRecordClient) mutate(ctx context.Context, m *LegalHoldRecordMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&LegalHoldRecordCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&LegalHoldRecordUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&LegalHoldRecordUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&LegalHoldRecordDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown LegalHoldRecord mutation op: %q", m.Op())
 	}
 }
 
@@ -5219,15 +5549,16 @@ func (c *UserClient) mutate(ctx context.Context, m *UserMutation) (Value, error)
 // hooks and interceptors per client, for fast access.
 type (
 	hooks struct {
-		ApiToken, Attachment, AuditEvent, Call, Contact, Customer, Deal, Message, Note,
-		NumberCounter, Operation, OperationItem, PolicyHead, PolicyRevision,
-		PolicyRule, PolicyTest, Recipient, RecordNumber, Secret, Session, SignInLink,
-		Task, Team, Tenant, Tombstone, User []ent.Hook
+		ApiToken, Attachment, AuditEvent, Call, Contact, Customer, Deal, LegalHold,
+		LegalHoldRecord, Message, Note, NumberCounter, Operation, OperationItem,
+		PolicyHead, PolicyRevision, PolicyRule, PolicyTest, Recipient, RecordNumber,
+		Secret, Session, SignInLink, Task, Team, Tenant, Tombstone, User []ent.Hook
 	}
 	inters struct {
-		ApiToken, Attachment, AuditEvent, Call, Contact, Customer, Deal, Message, Note,
-		NumberCounter, Operation, OperationItem, PolicyHead, PolicyRevision,
-		PolicyRule, PolicyTest, Recipient, RecordNumber, Secret, Session, SignInLink,
-		Task, Team, Tenant, Tombstone, User []ent.Interceptor
+		ApiToken, Attachment, AuditEvent, Call, Contact, Customer, Deal, LegalHold,
+		LegalHoldRecord, Message, Note, NumberCounter, Operation, OperationItem,
+		PolicyHead, PolicyRevision, PolicyRule, PolicyTest, Recipient, RecordNumber,
+		Secret, Session, SignInLink, Task, Team, Tenant, Tombstone,
+		User []ent.Interceptor
 	}
 )

@@ -19,6 +19,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/legalhold"
+	"github.com/lethe-crm/lethe/ent/legalholdrecord"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/numbercounter"
@@ -98,32 +100,34 @@ var (
 func checkColumn(t, c string) error {
 	initCheck.Do(func() {
 		columnCheck = sql.NewColumnCheck(map[string]func(string) bool{
-			apitoken.Table:       apitoken.ValidColumn,
-			attachment.Table:     attachment.ValidColumn,
-			auditevent.Table:     auditevent.ValidColumn,
-			call.Table:           call.ValidColumn,
-			contact.Table:        contact.ValidColumn,
-			customer.Table:       customer.ValidColumn,
-			deal.Table:           deal.ValidColumn,
-			message.Table:        message.ValidColumn,
-			note.Table:           note.ValidColumn,
-			numbercounter.Table:  numbercounter.ValidColumn,
-			operation.Table:      operation.ValidColumn,
-			operationitem.Table:  operationitem.ValidColumn,
-			policyhead.Table:     policyhead.ValidColumn,
-			policyrevision.Table: policyrevision.ValidColumn,
-			policyrule.Table:     policyrule.ValidColumn,
-			policytest.Table:     policytest.ValidColumn,
-			recipient.Table:      recipient.ValidColumn,
-			recordnumber.Table:   recordnumber.ValidColumn,
-			secret.Table:         secret.ValidColumn,
-			session.Table:        session.ValidColumn,
-			signinlink.Table:     signinlink.ValidColumn,
-			task.Table:           task.ValidColumn,
-			team.Table:           team.ValidColumn,
-			tenant.Table:         tenant.ValidColumn,
-			tombstone.Table:      tombstone.ValidColumn,
-			user.Table:           user.ValidColumn,
+			apitoken.Table:        apitoken.ValidColumn,
+			attachment.Table:      attachment.ValidColumn,
+			auditevent.Table:      auditevent.ValidColumn,
+			call.Table:            call.ValidColumn,
+			contact.Table:         contact.ValidColumn,
+			customer.Table:        customer.ValidColumn,
+			deal.Table:            deal.ValidColumn,
+			legalhold.Table:       legalhold.ValidColumn,
+			legalholdrecord.Table: legalholdrecord.ValidColumn,
+			message.Table:         message.ValidColumn,
+			note.Table:            note.ValidColumn,
+			numbercounter.Table:   numbercounter.ValidColumn,
+			operation.Table:       operation.ValidColumn,
+			operationitem.Table:   operationitem.ValidColumn,
+			policyhead.Table:      policyhead.ValidColumn,
+			policyrevision.Table:  policyrevision.ValidColumn,
+			policyrule.Table:      policyrule.ValidColumn,
+			policytest.Table:      policytest.ValidColumn,
+			recipient.Table:       recipient.ValidColumn,
+			recordnumber.Table:    recordnumber.ValidColumn,
+			secret.Table:          secret.ValidColumn,
+			session.Table:         session.ValidColumn,
+			signinlink.Table:      signinlink.ValidColumn,
+			task.Table:            task.ValidColumn,
+			team.Table:            team.ValidColumn,
+			tenant.Table:          tenant.ValidColumn,
+			tombstone.Table:       tombstone.ValidColumn,
+			user.Table:            user.ValidColumn,
 		})
 	})
 	return columnCheck(t, c)

@@ -17,6 +17,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/legalhold"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/operation"
@@ -2914,6 +2915,142 @@ func newDealPaginateArgs(rv map[string]any, err error) (*dealPaginateArgs, error
 	}
 	if v, ok := rv[statesField].([]lifecycle.State); ok {
 		args.opts = append(args.opts, WithDealStates(v))
+	}
+	return args, nil
+}
+
+// CollectNodes is CollectFields for a field of the selection other than the one being resolved.
+func (_q *LegalHoldQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
+	return _q.collectField(ctx, false, graphql.GetOperationContext(ctx), field, legalholdImplementors...)
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *LegalHoldQuery) CollectFields(ctx context.Context, satisfies ...string) (*LegalHoldQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *LegalHoldQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, satisfies ...string) error {
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(legalhold.Columns))
+		selectedFields = []string{legalhold.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "placedBy":
+			query := _q.withPlacedBy
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withPlacedBy = query
+			if _, ok := fieldSeen[legalhold.FieldPlacedByID]; !ok {
+				selectedFields = append(selectedFields, legalhold.FieldPlacedByID)
+				fieldSeen[legalhold.FieldPlacedByID] = struct{}{}
+			}
+
+		case "releasedBy":
+			query := _q.withReleasedBy
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withReleasedBy = query
+			if _, ok := fieldSeen[legalhold.FieldReleasedByID]; !ok {
+				selectedFields = append(selectedFields, legalhold.FieldReleasedByID)
+				fieldSeen[legalhold.FieldReleasedByID] = struct{}{}
+			}
+		case "name":
+			if _, ok := fieldSeen[legalhold.FieldName]; !ok {
+				selectedFields = append(selectedFields, legalhold.FieldName)
+				fieldSeen[legalhold.FieldName] = struct{}{}
+			}
+		case "reason":
+			if _, ok := fieldSeen[legalhold.FieldReason]; !ok {
+				selectedFields = append(selectedFields, legalhold.FieldReason)
+				fieldSeen[legalhold.FieldReason] = struct{}{}
+			}
+		case "blockDelete":
+			if _, ok := fieldSeen[legalhold.FieldBlockDelete]; !ok {
+				selectedFields = append(selectedFields, legalhold.FieldBlockDelete)
+				fieldSeen[legalhold.FieldBlockDelete] = struct{}{}
+			}
+		case "freeze":
+			if _, ok := fieldSeen[legalhold.FieldFreeze]; !ok {
+				selectedFields = append(selectedFields, legalhold.FieldFreeze)
+				fieldSeen[legalhold.FieldFreeze] = struct{}{}
+			}
+		case "placedAt":
+			if _, ok := fieldSeen[legalhold.FieldPlacedAt]; !ok {
+				selectedFields = append(selectedFields, legalhold.FieldPlacedAt)
+				fieldSeen[legalhold.FieldPlacedAt] = struct{}{}
+			}
+		case "releasedAt":
+			if _, ok := fieldSeen[legalhold.FieldReleasedAt]; !ok {
+				selectedFields = append(selectedFields, legalhold.FieldReleasedAt)
+				fieldSeen[legalhold.FieldReleasedAt] = struct{}{}
+			}
+		case "releaseReason":
+			if _, ok := fieldSeen[legalhold.FieldReleaseReason]; !ok {
+				selectedFields = append(selectedFields, legalhold.FieldReleaseReason)
+				fieldSeen[legalhold.FieldReleaseReason] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if unknownSeen {
+		_q.ctx.Fields = nil
+	} else {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type legalholdPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []LegalHoldPaginateOption
+}
+
+func newLegalHoldPaginateArgs(rv map[string]any, err error) (*legalholdPaginateArgs, error) {
+	args := &legalholdPaginateArgs{}
+	if err != nil || rv == nil {
+		return args, err
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
 	}
 	return args, nil
 }

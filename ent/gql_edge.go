@@ -693,6 +693,22 @@ func (_m *Deal) Attachments(
 	return _m.QueryAttachments().Unique(false).Paginate(ctx, after, first, before, last, opts...)
 }
 
+func (_m *LegalHold) PlacedBy(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.PlacedByOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryPlacedBy().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *LegalHold) ReleasedBy(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.ReleasedByOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryReleasedBy().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
 func (_m *Message) Owner(ctx context.Context) (*User, error) {
 	result, err := _m.Edges.OwnerOrErr()
 	if IsNotLoaded(err) {

@@ -52,6 +52,11 @@ func (*Deal) IsNode() {}
 // IsRecord implements the Record interface check for GQLGen.
 func (*Deal) IsRecord() {}
 
+var legalholdImplementors = []string{"LegalHold", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*LegalHold) IsNode() {}
+
 var messageImplementors = []string{"Message", "Node", "Record"}
 
 // IsNode implements the Node interface check for GQLGen.

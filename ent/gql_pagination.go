@@ -23,6 +23,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/legalhold"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/operation"
@@ -2429,6 +2430,273 @@ func (_m *Deal) ToEdge(order *DealOrder) *DealEdge {
 		order = DefaultDealOrder
 	}
 	return &DealEdge{
+		Node:   _m,
+		Cursor: order.Field.toCursor(_m),
+	}
+}
+
+// LegalHoldEdge is the edge representation of LegalHold.
+type LegalHoldEdge struct {
+	Node   *LegalHold `json:"node"`
+	Cursor Cursor     `json:"cursor"`
+}
+
+// LegalHoldConnection is the connection containing edges to LegalHold.
+type LegalHoldConnection struct {
+	Edges      []*LegalHoldEdge `json:"edges"`
+	PageInfo   PageInfo         `json:"pageInfo"`
+	TotalCount int              `json:"totalCount"`
+}
+
+// Nodes are the nodes of the edges.
+func (c *LegalHoldConnection) Nodes() []*LegalHold {
+	nodes := make([]*LegalHold, len(c.Edges))
+	for i := range c.Edges {
+		nodes[i] = c.Edges[i].Node
+	}
+	return nodes
+}
+
+func (c *LegalHoldConnection) build(nodes []*LegalHold, pager *legalholdPager, after *Cursor, first *int, before *Cursor, last *int) {
+	c.PageInfo.HasNextPage = before != nil
+	c.PageInfo.HasPreviousPage = after != nil
+	if first != nil && *first+1 == len(nodes) {
+		c.PageInfo.HasNextPage = true
+		nodes = nodes[:len(nodes)-1]
+	} else if last != nil && *last+1 == len(nodes) {
+		c.PageInfo.HasPreviousPage = true
+		nodes = nodes[:len(nodes)-1]
+	}
+	var nodeAt func(int) *LegalHold
+	if last != nil {
+		n := len(nodes) - 1
+		nodeAt = func(i int) *LegalHold {
+			return nodes[n-i]
+		}
+	} else {
+		nodeAt = func(i int) *LegalHold {
+			return nodes[i]
+		}
+	}
+	c.Edges = make([]*LegalHoldEdge, len(nodes))
+	for i := range nodes {
+		node := nodeAt(i)
+		c.Edges[i] = &LegalHoldEdge{
+			Node:   node,
+			Cursor: pager.toCursor(node),
+		}
+	}
+	if l := len(c.Edges); l > 0 {
+		c.PageInfo.StartCursor = &c.Edges[0].Cursor
+		c.PageInfo.EndCursor = &c.Edges[l-1].Cursor
+	}
+}
+
+// LegalHoldPaginateOption enables pagination customization.
+type LegalHoldPaginateOption func(*legalholdPager) error
+
+// WithLegalHoldOrder configures pagination ordering.
+func WithLegalHoldOrder(order *LegalHoldOrder) LegalHoldPaginateOption {
+	if order == nil {
+		order = DefaultLegalHoldOrder
+	}
+	o := *order
+	return func(pager *legalholdPager) error {
+		if err := o.Direction.Validate(); err != nil {
+			return err
+		}
+		if o.Field == nil {
+			o.Field = DefaultLegalHoldOrder.Field
+		}
+		pager.order = &o
+		return nil
+	}
+}
+
+// WithLegalHoldFilter configures pagination filter.
+func WithLegalHoldFilter(filter func(*LegalHoldQuery) (*LegalHoldQuery, error)) LegalHoldPaginateOption {
+	return func(pager *legalholdPager) error {
+		if filter == nil {
+			return errors.New("LegalHoldQuery filter cannot be nil")
+		}
+		pager.filter = filter
+		return nil
+	}
+}
+
+type legalholdPager struct {
+	reverse bool
+	order   *LegalHoldOrder
+	filter  func(*LegalHoldQuery) (*LegalHoldQuery, error)
+}
+
+func newLegalHoldPager(opts []LegalHoldPaginateOption, reverse bool) (*legalholdPager, error) {
+	pager := &legalholdPager{reverse: reverse}
+	for _, opt := range opts {
+		if err := opt(pager); err != nil {
+			return nil, err
+		}
+	}
+	if pager.order == nil {
+		pager.order = DefaultLegalHoldOrder
+	}
+	return pager, nil
+}
+
+func (p *legalholdPager) applyFilter(query *LegalHoldQuery) (*LegalHoldQuery, error) {
+	if p.filter != nil {
+		filtered, err := p.filter(query)
+		if err != nil {
+			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+		}
+		return filtered, nil
+	}
+	return query, nil
+}
+
+func (p *legalholdPager) toCursor(_m *LegalHold) Cursor {
+	return p.order.Field.toCursor(_m)
+}
+
+func (p *legalholdPager) applyCursors(query *LegalHoldQuery, after, before *Cursor) (*LegalHoldQuery, error) {
+	sample := p.order.Field.toCursor(&LegalHold{}).Value
+	for _, cut := range []struct {
+		arg       string
+		cursor    *Cursor
+		direction OrderDirection
+	}{
+		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
+	} {
+		if cut.cursor != nil && (cut.cursor.ID.Type() != gidTypeOfLegalHold || !sameKind(cut.cursor.Value, sample)) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another list or order"))
+		}
+		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultLegalHoldOrder.Field.column, p.order.Field.column, cut.direction) {
+			query = query.Where(predicate)
+		}
+	}
+	return query, nil
+}
+
+func (p *legalholdPager) applyOrder(query *LegalHoldQuery) *LegalHoldQuery {
+	direction := p.order.Direction
+	if p.reverse {
+		direction = direction.Reverse()
+	}
+	query = query.Order(p.order.Field.toTerm(direction.OrderTermOption()))
+	if p.order.Field != DefaultLegalHoldOrder.Field {
+		query = query.Order(DefaultLegalHoldOrder.Field.toTerm(direction.OrderTermOption()))
+	}
+	if len(query.ctx.Fields) > 0 {
+		query.ctx.AppendFieldOnce(p.order.Field.column)
+	}
+	return query
+}
+
+func (p *legalholdPager) orderExpr(query *LegalHoldQuery) sql.Querier {
+	direction := p.order.Direction
+	if p.reverse {
+		direction = direction.Reverse()
+	}
+	if len(query.ctx.Fields) > 0 {
+		query.ctx.AppendFieldOnce(p.order.Field.column)
+	}
+	return sql.ExprFunc(func(b *sql.Builder) {
+		b.Ident(p.order.Field.column).Pad().WriteString(string(direction))
+		if p.order.Field != DefaultLegalHoldOrder.Field {
+			b.Comma().Ident(DefaultLegalHoldOrder.Field.column).Pad().WriteString(string(direction))
+		}
+	})
+}
+
+// Paginate executes the query and returns a relay based cursor connection to LegalHold.
+func (_m *LegalHoldQuery) Paginate(
+	ctx context.Context, after *Cursor, first *int,
+	before *Cursor, last *int, opts ...LegalHoldPaginateOption,
+) (*LegalHoldConnection, error) {
+	if err := validateFirstLast(first, last); err != nil {
+		return nil, err
+	}
+	pager, err := newLegalHoldPager(opts, last != nil)
+	if err != nil {
+		return nil, err
+	}
+	if _m, err = pager.applyFilter(_m); err != nil {
+		return nil, err
+	}
+	conn := &LegalHoldConnection{Edges: []*LegalHoldEdge{}}
+	opCtx, all := (*graphql.OperationContext)(nil), true
+	var selected *graphql.CollectedField
+	if fc := graphql.GetFieldContext(ctx); fc != nil {
+		opCtx = graphql.GetOperationContext(ctx)
+		if selected, all, err = selectedNodes(opCtx, fc.Field); err != nil {
+			return nil, err
+		}
+		if selectedField(opCtx, fc.Field, totalCountField) != nil {
+			c := _m.Clone()
+			c.ctx.Fields = nil
+			if conn.TotalCount, err = c.Count(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !all {
+		return conn, nil
+	}
+	if _m, err = pager.applyCursors(_m, after, before); err != nil {
+		return nil, err
+	}
+	limit := paginateLimit(first, last)
+	_m.Limit(limit)
+	if selected != nil {
+		if err := _m.collectField(ctx, false, opCtx, *selected, legalholdImplementors...); err != nil {
+			return nil, err
+		}
+	}
+	_m = pager.applyOrder(_m)
+	nodes, err := _m.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn.build(nodes, pager, after, first, before, last)
+	return conn, nil
+}
+
+// LegalHoldOrderField defines the ordering field of LegalHold.
+type LegalHoldOrderField struct {
+	// Value extracts the ordering value from the given LegalHold.
+	Value    func(*LegalHold) (ent.Value, error)
+	column   string // field or computed.
+	toTerm   func(...sql.OrderTermOption) legalhold.OrderOption
+	toCursor func(*LegalHold) Cursor
+}
+
+// LegalHoldOrder defines the ordering of LegalHold.
+type LegalHoldOrder struct {
+	Direction OrderDirection       `json:"direction"`
+	Field     *LegalHoldOrderField `json:"field"`
+}
+
+// DefaultLegalHoldOrder is the default ordering of LegalHold.
+var DefaultLegalHoldOrder = &LegalHoldOrder{
+	Direction: entgql.OrderDirectionAsc,
+	Field: &LegalHoldOrderField{
+		Value: func(_m *LegalHold) (ent.Value, error) {
+			return _m.ID, nil
+		},
+		column: legalhold.FieldID,
+		toTerm: legalhold.ByID,
+		toCursor: func(_m *LegalHold) Cursor {
+			return Cursor{ID: _m.ID}
+		},
+	},
+}
+
+// ToEdge converts LegalHold into LegalHoldEdge.
+func (_m *LegalHold) ToEdge(order *LegalHoldOrder) *LegalHoldEdge {
+	if order == nil {
+		order = DefaultLegalHoldOrder
+	}
+	return &LegalHoldEdge{
 		Node:   _m,
 		Cursor: order.Field.toCursor(_m),
 	}

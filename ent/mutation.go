@@ -18,6 +18,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/legalhold"
+	"github.com/lethe-crm/lethe/ent/legalholdrecord"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/numbercounter"
@@ -51,32 +53,34 @@ const (
 	OpUpdateOne = ent.OpUpdateOne
 
 	// Node types.
-	TypeApiToken       = "ApiToken"
-	TypeAttachment     = "Attachment"
-	TypeAuditEvent     = "AuditEvent"
-	TypeCall           = "Call"
-	TypeContact        = "Contact"
-	TypeCustomer       = "Customer"
-	TypeDeal           = "Deal"
-	TypeMessage        = "Message"
-	TypeNote           = "Note"
-	TypeNumberCounter  = "NumberCounter"
-	TypeOperation      = "Operation"
-	TypeOperationItem  = "OperationItem"
-	TypePolicyHead     = "PolicyHead"
-	TypePolicyRevision = "PolicyRevision"
-	TypePolicyRule     = "PolicyRule"
-	TypePolicyTest     = "PolicyTest"
-	TypeRecipient      = "Recipient"
-	TypeRecordNumber   = "RecordNumber"
-	TypeSecret         = "Secret"
-	TypeSession        = "Session"
-	TypeSignInLink     = "SignInLink"
-	TypeTask           = "Task"
-	TypeTeam           = "Team"
-	TypeTenant         = "Tenant"
-	TypeTombstone      = "Tombstone"
-	TypeUser           = "User"
+	TypeApiToken        = "ApiToken"
+	TypeAttachment      = "Attachment"
+	TypeAuditEvent      = "AuditEvent"
+	TypeCall            = "Call"
+	TypeContact         = "Contact"
+	TypeCustomer        = "Customer"
+	TypeDeal            = "Deal"
+	TypeLegalHold       = "LegalHold"
+	TypeLegalHoldRecord = "LegalHoldRecord"
+	TypeMessage         = "Message"
+	TypeNote            = "Note"
+	TypeNumberCounter   = "NumberCounter"
+	TypeOperation       = "Operation"
+	TypeOperationItem   = "OperationItem"
+	TypePolicyHead      = "PolicyHead"
+	TypePolicyRevision  = "PolicyRevision"
+	TypePolicyRule      = "PolicyRule"
+	TypePolicyTest      = "PolicyTest"
+	TypeRecipient       = "Recipient"
+	TypeRecordNumber    = "RecordNumber"
+	TypeSecret          = "Secret"
+	TypeSession         = "Session"
+	TypeSignInLink      = "SignInLink"
+	TypeTask            = "Task"
+	TypeTeam            = "Team"
+	TypeTenant          = "Tenant"
+	TypeTombstone       = "Tombstone"
+	TypeUser            = "User"
 )
 
 // ApiTokenMutation represents an operation that mutates the ApiToken nodes in the graph.
@@ -16291,6 +16295,1491 @@ func (m *DealMutation) ResetEdge(name string) error {
 		return nil
 	}
 	return fmt.Errorf("unknown Deal edge %s", name)
+}
+
+// LegalHoldMutation represents an operation that mutates the LegalHold nodes in the graph.
+type LegalHoldMutation struct {
+	config
+	op                 Op
+	typ                string
+	id                 *gid.ID
+	tenant_id          *gid.ID
+	name               *string
+	reason             *string
+	block_delete       *bool
+	freeze             *bool
+	placed_at          *time.Time
+	released_at        *time.Time
+	release_reason     *string
+	clearedFields      map[string]struct{}
+	placed_by          *gid.ID
+	clearedplaced_by   bool
+	released_by        *gid.ID
+	clearedreleased_by bool
+	done               bool
+	oldValue           func(context.Context) (*LegalHold, error)
+	predicates         []predicate.LegalHold
+}
+
+var _ ent.Mutation = (*LegalHoldMutation)(nil)
+
+// legalholdOption allows management of the mutation configuration using functional options.
+type legalholdOption func(*LegalHoldMutation)
+
+// newLegalHoldMutation creates new mutation for the LegalHold entity.
+func newLegalHoldMutation(c config, op Op, opts ...legalholdOption) *LegalHoldMutation {
+	m := &LegalHoldMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeLegalHold,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withLegalHoldID sets the ID field of the mutation.
+func withLegalHoldID(id gid.ID) legalholdOption {
+	return func(m *LegalHoldMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *LegalHold
+		)
+		m.oldValue = func(ctx context.Context) (*LegalHold, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().LegalHold.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withLegalHold sets the old LegalHold of the mutation.
+func withLegalHold(node *LegalHold) legalholdOption {
+	return func(m *LegalHoldMutation) {
+		m.oldValue = func(context.Context) (*LegalHold, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m LegalHoldMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m LegalHoldMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of LegalHold entities.
+func (m *LegalHoldMutation) SetID(id gid.ID) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *LegalHoldMutation) ID() (id gid.ID, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *LegalHoldMutation) IDs(ctx context.Context) ([]gid.ID, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []gid.ID{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().LegalHold.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetTenantID sets the "tenant_id" field.
+func (m *LegalHoldMutation) SetTenantID(gi gid.ID) {
+	m.tenant_id = &gi
+}
+
+// TenantID returns the value of the "tenant_id" field in the mutation.
+func (m *LegalHoldMutation) TenantID() (r gid.ID, exists bool) {
+	v := m.tenant_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTenantID returns the old "tenant_id" field's value of the LegalHold entity.
+// If the LegalHold object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldMutation) OldTenantID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTenantID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTenantID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTenantID: %w", err)
+	}
+	return oldValue.TenantID, nil
+}
+
+// ResetTenantID resets all changes to the "tenant_id" field.
+func (m *LegalHoldMutation) ResetTenantID() {
+	m.tenant_id = nil
+}
+
+// SetName sets the "name" field.
+func (m *LegalHoldMutation) SetName(s string) {
+	m.name = &s
+}
+
+// Name returns the value of the "name" field in the mutation.
+func (m *LegalHoldMutation) Name() (r string, exists bool) {
+	v := m.name
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldName returns the old "name" field's value of the LegalHold entity.
+// If the LegalHold object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldMutation) OldName(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldName is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldName requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldName: %w", err)
+	}
+	return oldValue.Name, nil
+}
+
+// ResetName resets all changes to the "name" field.
+func (m *LegalHoldMutation) ResetName() {
+	m.name = nil
+}
+
+// SetReason sets the "reason" field.
+func (m *LegalHoldMutation) SetReason(s string) {
+	m.reason = &s
+}
+
+// Reason returns the value of the "reason" field in the mutation.
+func (m *LegalHoldMutation) Reason() (r string, exists bool) {
+	v := m.reason
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldReason returns the old "reason" field's value of the LegalHold entity.
+// If the LegalHold object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldMutation) OldReason(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldReason is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldReason requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldReason: %w", err)
+	}
+	return oldValue.Reason, nil
+}
+
+// ResetReason resets all changes to the "reason" field.
+func (m *LegalHoldMutation) ResetReason() {
+	m.reason = nil
+}
+
+// SetBlockDelete sets the "block_delete" field.
+func (m *LegalHoldMutation) SetBlockDelete(b bool) {
+	m.block_delete = &b
+}
+
+// BlockDelete returns the value of the "block_delete" field in the mutation.
+func (m *LegalHoldMutation) BlockDelete() (r bool, exists bool) {
+	v := m.block_delete
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldBlockDelete returns the old "block_delete" field's value of the LegalHold entity.
+// If the LegalHold object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldMutation) OldBlockDelete(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldBlockDelete is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldBlockDelete requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldBlockDelete: %w", err)
+	}
+	return oldValue.BlockDelete, nil
+}
+
+// ResetBlockDelete resets all changes to the "block_delete" field.
+func (m *LegalHoldMutation) ResetBlockDelete() {
+	m.block_delete = nil
+}
+
+// SetFreeze sets the "freeze" field.
+func (m *LegalHoldMutation) SetFreeze(b bool) {
+	m.freeze = &b
+}
+
+// Freeze returns the value of the "freeze" field in the mutation.
+func (m *LegalHoldMutation) Freeze() (r bool, exists bool) {
+	v := m.freeze
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldFreeze returns the old "freeze" field's value of the LegalHold entity.
+// If the LegalHold object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldMutation) OldFreeze(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldFreeze is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldFreeze requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldFreeze: %w", err)
+	}
+	return oldValue.Freeze, nil
+}
+
+// ResetFreeze resets all changes to the "freeze" field.
+func (m *LegalHoldMutation) ResetFreeze() {
+	m.freeze = nil
+}
+
+// SetPlacedByID sets the "placed_by_id" field.
+func (m *LegalHoldMutation) SetPlacedByID(gi gid.ID) {
+	m.placed_by = &gi
+}
+
+// PlacedByID returns the value of the "placed_by_id" field in the mutation.
+func (m *LegalHoldMutation) PlacedByID() (r gid.ID, exists bool) {
+	v := m.placed_by
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPlacedByID returns the old "placed_by_id" field's value of the LegalHold entity.
+// If the LegalHold object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldMutation) OldPlacedByID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPlacedByID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPlacedByID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPlacedByID: %w", err)
+	}
+	return oldValue.PlacedByID, nil
+}
+
+// ClearPlacedByID clears the value of the "placed_by_id" field.
+func (m *LegalHoldMutation) ClearPlacedByID() {
+	m.placed_by = nil
+	m.clearedFields[legalhold.FieldPlacedByID] = struct{}{}
+}
+
+// PlacedByIDCleared returns if the "placed_by_id" field was cleared in this mutation.
+func (m *LegalHoldMutation) PlacedByIDCleared() bool {
+	_, ok := m.clearedFields[legalhold.FieldPlacedByID]
+	return ok
+}
+
+// ResetPlacedByID resets all changes to the "placed_by_id" field.
+func (m *LegalHoldMutation) ResetPlacedByID() {
+	m.placed_by = nil
+	delete(m.clearedFields, legalhold.FieldPlacedByID)
+}
+
+// SetPlacedAt sets the "placed_at" field.
+func (m *LegalHoldMutation) SetPlacedAt(t time.Time) {
+	m.placed_at = &t
+}
+
+// PlacedAt returns the value of the "placed_at" field in the mutation.
+func (m *LegalHoldMutation) PlacedAt() (r time.Time, exists bool) {
+	v := m.placed_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPlacedAt returns the old "placed_at" field's value of the LegalHold entity.
+// If the LegalHold object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldMutation) OldPlacedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPlacedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPlacedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPlacedAt: %w", err)
+	}
+	return oldValue.PlacedAt, nil
+}
+
+// ResetPlacedAt resets all changes to the "placed_at" field.
+func (m *LegalHoldMutation) ResetPlacedAt() {
+	m.placed_at = nil
+}
+
+// SetReleasedByID sets the "released_by_id" field.
+func (m *LegalHoldMutation) SetReleasedByID(gi gid.ID) {
+	m.released_by = &gi
+}
+
+// ReleasedByID returns the value of the "released_by_id" field in the mutation.
+func (m *LegalHoldMutation) ReleasedByID() (r gid.ID, exists bool) {
+	v := m.released_by
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldReleasedByID returns the old "released_by_id" field's value of the LegalHold entity.
+// If the LegalHold object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldMutation) OldReleasedByID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldReleasedByID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldReleasedByID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldReleasedByID: %w", err)
+	}
+	return oldValue.ReleasedByID, nil
+}
+
+// ClearReleasedByID clears the value of the "released_by_id" field.
+func (m *LegalHoldMutation) ClearReleasedByID() {
+	m.released_by = nil
+	m.clearedFields[legalhold.FieldReleasedByID] = struct{}{}
+}
+
+// ReleasedByIDCleared returns if the "released_by_id" field was cleared in this mutation.
+func (m *LegalHoldMutation) ReleasedByIDCleared() bool {
+	_, ok := m.clearedFields[legalhold.FieldReleasedByID]
+	return ok
+}
+
+// ResetReleasedByID resets all changes to the "released_by_id" field.
+func (m *LegalHoldMutation) ResetReleasedByID() {
+	m.released_by = nil
+	delete(m.clearedFields, legalhold.FieldReleasedByID)
+}
+
+// SetReleasedAt sets the "released_at" field.
+func (m *LegalHoldMutation) SetReleasedAt(t time.Time) {
+	m.released_at = &t
+}
+
+// ReleasedAt returns the value of the "released_at" field in the mutation.
+func (m *LegalHoldMutation) ReleasedAt() (r time.Time, exists bool) {
+	v := m.released_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldReleasedAt returns the old "released_at" field's value of the LegalHold entity.
+// If the LegalHold object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldMutation) OldReleasedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldReleasedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldReleasedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldReleasedAt: %w", err)
+	}
+	return oldValue.ReleasedAt, nil
+}
+
+// ClearReleasedAt clears the value of the "released_at" field.
+func (m *LegalHoldMutation) ClearReleasedAt() {
+	m.released_at = nil
+	m.clearedFields[legalhold.FieldReleasedAt] = struct{}{}
+}
+
+// ReleasedAtCleared returns if the "released_at" field was cleared in this mutation.
+func (m *LegalHoldMutation) ReleasedAtCleared() bool {
+	_, ok := m.clearedFields[legalhold.FieldReleasedAt]
+	return ok
+}
+
+// ResetReleasedAt resets all changes to the "released_at" field.
+func (m *LegalHoldMutation) ResetReleasedAt() {
+	m.released_at = nil
+	delete(m.clearedFields, legalhold.FieldReleasedAt)
+}
+
+// SetReleaseReason sets the "release_reason" field.
+func (m *LegalHoldMutation) SetReleaseReason(s string) {
+	m.release_reason = &s
+}
+
+// ReleaseReason returns the value of the "release_reason" field in the mutation.
+func (m *LegalHoldMutation) ReleaseReason() (r string, exists bool) {
+	v := m.release_reason
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldReleaseReason returns the old "release_reason" field's value of the LegalHold entity.
+// If the LegalHold object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldMutation) OldReleaseReason(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldReleaseReason is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldReleaseReason requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldReleaseReason: %w", err)
+	}
+	return oldValue.ReleaseReason, nil
+}
+
+// ClearReleaseReason clears the value of the "release_reason" field.
+func (m *LegalHoldMutation) ClearReleaseReason() {
+	m.release_reason = nil
+	m.clearedFields[legalhold.FieldReleaseReason] = struct{}{}
+}
+
+// ReleaseReasonCleared returns if the "release_reason" field was cleared in this mutation.
+func (m *LegalHoldMutation) ReleaseReasonCleared() bool {
+	_, ok := m.clearedFields[legalhold.FieldReleaseReason]
+	return ok
+}
+
+// ResetReleaseReason resets all changes to the "release_reason" field.
+func (m *LegalHoldMutation) ResetReleaseReason() {
+	m.release_reason = nil
+	delete(m.clearedFields, legalhold.FieldReleaseReason)
+}
+
+// ClearPlacedBy clears the "placed_by" edge to the User entity.
+func (m *LegalHoldMutation) ClearPlacedBy() {
+	m.clearedplaced_by = true
+	m.clearedFields[legalhold.FieldPlacedByID] = struct{}{}
+}
+
+// PlacedByCleared reports if the "placed_by" edge to the User entity was cleared.
+func (m *LegalHoldMutation) PlacedByCleared() bool {
+	return m.PlacedByIDCleared() || m.clearedplaced_by
+}
+
+// PlacedByIDs returns the "placed_by" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// PlacedByID instead. It exists only for internal usage by the builders.
+func (m *LegalHoldMutation) PlacedByIDs() (ids []gid.ID) {
+	if id := m.placed_by; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetPlacedBy resets all changes to the "placed_by" edge.
+func (m *LegalHoldMutation) ResetPlacedBy() {
+	m.placed_by = nil
+	m.clearedplaced_by = false
+}
+
+// ClearReleasedBy clears the "released_by" edge to the User entity.
+func (m *LegalHoldMutation) ClearReleasedBy() {
+	m.clearedreleased_by = true
+	m.clearedFields[legalhold.FieldReleasedByID] = struct{}{}
+}
+
+// ReleasedByCleared reports if the "released_by" edge to the User entity was cleared.
+func (m *LegalHoldMutation) ReleasedByCleared() bool {
+	return m.ReleasedByIDCleared() || m.clearedreleased_by
+}
+
+// ReleasedByIDs returns the "released_by" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// ReleasedByID instead. It exists only for internal usage by the builders.
+func (m *LegalHoldMutation) ReleasedByIDs() (ids []gid.ID) {
+	if id := m.released_by; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetReleasedBy resets all changes to the "released_by" edge.
+func (m *LegalHoldMutation) ResetReleasedBy() {
+	m.released_by = nil
+	m.clearedreleased_by = false
+}
+
+// Where appends a list predicates to the LegalHoldMutation builder.
+func (m *LegalHoldMutation) Where(ps ...predicate.LegalHold) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the LegalHoldMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *LegalHoldMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.LegalHold, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *LegalHoldMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *LegalHoldMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (LegalHold).
+func (m *LegalHoldMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *LegalHoldMutation) Fields() []string {
+	fields := make([]string, 0, 10)
+	if m.tenant_id != nil {
+		fields = append(fields, legalhold.FieldTenantID)
+	}
+	if m.name != nil {
+		fields = append(fields, legalhold.FieldName)
+	}
+	if m.reason != nil {
+		fields = append(fields, legalhold.FieldReason)
+	}
+	if m.block_delete != nil {
+		fields = append(fields, legalhold.FieldBlockDelete)
+	}
+	if m.freeze != nil {
+		fields = append(fields, legalhold.FieldFreeze)
+	}
+	if m.placed_by != nil {
+		fields = append(fields, legalhold.FieldPlacedByID)
+	}
+	if m.placed_at != nil {
+		fields = append(fields, legalhold.FieldPlacedAt)
+	}
+	if m.released_by != nil {
+		fields = append(fields, legalhold.FieldReleasedByID)
+	}
+	if m.released_at != nil {
+		fields = append(fields, legalhold.FieldReleasedAt)
+	}
+	if m.release_reason != nil {
+		fields = append(fields, legalhold.FieldReleaseReason)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *LegalHoldMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case legalhold.FieldTenantID:
+		return m.TenantID()
+	case legalhold.FieldName:
+		return m.Name()
+	case legalhold.FieldReason:
+		return m.Reason()
+	case legalhold.FieldBlockDelete:
+		return m.BlockDelete()
+	case legalhold.FieldFreeze:
+		return m.Freeze()
+	case legalhold.FieldPlacedByID:
+		return m.PlacedByID()
+	case legalhold.FieldPlacedAt:
+		return m.PlacedAt()
+	case legalhold.FieldReleasedByID:
+		return m.ReleasedByID()
+	case legalhold.FieldReleasedAt:
+		return m.ReleasedAt()
+	case legalhold.FieldReleaseReason:
+		return m.ReleaseReason()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *LegalHoldMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case legalhold.FieldTenantID:
+		return m.OldTenantID(ctx)
+	case legalhold.FieldName:
+		return m.OldName(ctx)
+	case legalhold.FieldReason:
+		return m.OldReason(ctx)
+	case legalhold.FieldBlockDelete:
+		return m.OldBlockDelete(ctx)
+	case legalhold.FieldFreeze:
+		return m.OldFreeze(ctx)
+	case legalhold.FieldPlacedByID:
+		return m.OldPlacedByID(ctx)
+	case legalhold.FieldPlacedAt:
+		return m.OldPlacedAt(ctx)
+	case legalhold.FieldReleasedByID:
+		return m.OldReleasedByID(ctx)
+	case legalhold.FieldReleasedAt:
+		return m.OldReleasedAt(ctx)
+	case legalhold.FieldReleaseReason:
+		return m.OldReleaseReason(ctx)
+	}
+	return nil, fmt.Errorf("unknown LegalHold field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *LegalHoldMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case legalhold.FieldTenantID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTenantID(v)
+		return nil
+	case legalhold.FieldName:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetName(v)
+		return nil
+	case legalhold.FieldReason:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetReason(v)
+		return nil
+	case legalhold.FieldBlockDelete:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetBlockDelete(v)
+		return nil
+	case legalhold.FieldFreeze:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetFreeze(v)
+		return nil
+	case legalhold.FieldPlacedByID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPlacedByID(v)
+		return nil
+	case legalhold.FieldPlacedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPlacedAt(v)
+		return nil
+	case legalhold.FieldReleasedByID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetReleasedByID(v)
+		return nil
+	case legalhold.FieldReleasedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetReleasedAt(v)
+		return nil
+	case legalhold.FieldReleaseReason:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetReleaseReason(v)
+		return nil
+	}
+	return fmt.Errorf("unknown LegalHold field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *LegalHoldMutation) AddedFields() []string {
+	return nil
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *LegalHoldMutation) AddedField(name string) (ent.Value, bool) {
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *LegalHoldMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	}
+	return fmt.Errorf("unknown LegalHold numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *LegalHoldMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(legalhold.FieldPlacedByID) {
+		fields = append(fields, legalhold.FieldPlacedByID)
+	}
+	if m.FieldCleared(legalhold.FieldReleasedByID) {
+		fields = append(fields, legalhold.FieldReleasedByID)
+	}
+	if m.FieldCleared(legalhold.FieldReleasedAt) {
+		fields = append(fields, legalhold.FieldReleasedAt)
+	}
+	if m.FieldCleared(legalhold.FieldReleaseReason) {
+		fields = append(fields, legalhold.FieldReleaseReason)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *LegalHoldMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *LegalHoldMutation) ClearField(name string) error {
+	switch name {
+	case legalhold.FieldPlacedByID:
+		m.ClearPlacedByID()
+		return nil
+	case legalhold.FieldReleasedByID:
+		m.ClearReleasedByID()
+		return nil
+	case legalhold.FieldReleasedAt:
+		m.ClearReleasedAt()
+		return nil
+	case legalhold.FieldReleaseReason:
+		m.ClearReleaseReason()
+		return nil
+	}
+	return fmt.Errorf("unknown LegalHold nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *LegalHoldMutation) ResetField(name string) error {
+	switch name {
+	case legalhold.FieldTenantID:
+		m.ResetTenantID()
+		return nil
+	case legalhold.FieldName:
+		m.ResetName()
+		return nil
+	case legalhold.FieldReason:
+		m.ResetReason()
+		return nil
+	case legalhold.FieldBlockDelete:
+		m.ResetBlockDelete()
+		return nil
+	case legalhold.FieldFreeze:
+		m.ResetFreeze()
+		return nil
+	case legalhold.FieldPlacedByID:
+		m.ResetPlacedByID()
+		return nil
+	case legalhold.FieldPlacedAt:
+		m.ResetPlacedAt()
+		return nil
+	case legalhold.FieldReleasedByID:
+		m.ResetReleasedByID()
+		return nil
+	case legalhold.FieldReleasedAt:
+		m.ResetReleasedAt()
+		return nil
+	case legalhold.FieldReleaseReason:
+		m.ResetReleaseReason()
+		return nil
+	}
+	return fmt.Errorf("unknown LegalHold field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *LegalHoldMutation) AddedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.placed_by != nil {
+		edges = append(edges, legalhold.EdgePlacedBy)
+	}
+	if m.released_by != nil {
+		edges = append(edges, legalhold.EdgeReleasedBy)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *LegalHoldMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case legalhold.EdgePlacedBy:
+		if id := m.placed_by; id != nil {
+			return []ent.Value{*id}
+		}
+	case legalhold.EdgeReleasedBy:
+		if id := m.released_by; id != nil {
+			return []ent.Value{*id}
+		}
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *LegalHoldMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 2)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *LegalHoldMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *LegalHoldMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.clearedplaced_by {
+		edges = append(edges, legalhold.EdgePlacedBy)
+	}
+	if m.clearedreleased_by {
+		edges = append(edges, legalhold.EdgeReleasedBy)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *LegalHoldMutation) EdgeCleared(name string) bool {
+	switch name {
+	case legalhold.EdgePlacedBy:
+		return m.clearedplaced_by
+	case legalhold.EdgeReleasedBy:
+		return m.clearedreleased_by
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *LegalHoldMutation) ClearEdge(name string) error {
+	switch name {
+	case legalhold.EdgePlacedBy:
+		m.ClearPlacedBy()
+		return nil
+	case legalhold.EdgeReleasedBy:
+		m.ClearReleasedBy()
+		return nil
+	}
+	return fmt.Errorf("unknown LegalHold unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *LegalHoldMutation) ResetEdge(name string) error {
+	switch name {
+	case legalhold.EdgePlacedBy:
+		m.ResetPlacedBy()
+		return nil
+	case legalhold.EdgeReleasedBy:
+		m.ResetReleasedBy()
+		return nil
+	}
+	return fmt.Errorf("unknown LegalHold edge %s", name)
+}
+
+// LegalHoldRecordMutation represents an operation that mutates the LegalHoldRecord nodes in the graph.
+type LegalHoldRecordMutation struct {
+	config
+	op            Op
+	typ           string
+	id            *int
+	tenant_id     *gid.ID
+	record_id     *gid.ID
+	clearedFields map[string]struct{}
+	hold          *gid.ID
+	clearedhold   bool
+	done          bool
+	oldValue      func(context.Context) (*LegalHoldRecord, error)
+	predicates    []predicate.LegalHoldRecord
+}
+
+var _ ent.Mutation = (*LegalHoldRecordMutation)(nil)
+
+// legalholdrecordOption allows management of the mutation configuration using functional options.
+type legalholdrecordOption func(*LegalHoldRecordMutation)
+
+// newLegalHoldRecordMutation creates new mutation for the LegalHoldRecord entity.
+func newLegalHoldRecordMutation(c config, op Op, opts ...legalholdrecordOption) *LegalHoldRecordMutation {
+	m := &LegalHoldRecordMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeLegalHoldRecord,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withLegalHoldRecordID sets the ID field of the mutation.
+func withLegalHoldRecordID(id int) legalholdrecordOption {
+	return func(m *LegalHoldRecordMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *LegalHoldRecord
+		)
+		m.oldValue = func(ctx context.Context) (*LegalHoldRecord, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().LegalHoldRecord.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withLegalHoldRecord sets the old LegalHoldRecord of the mutation.
+func withLegalHoldRecord(node *LegalHoldRecord) legalholdrecordOption {
+	return func(m *LegalHoldRecordMutation) {
+		m.oldValue = func(context.Context) (*LegalHoldRecord, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m LegalHoldRecordMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m LegalHoldRecordMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *LegalHoldRecordMutation) ID() (id int, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *LegalHoldRecordMutation) IDs(ctx context.Context) ([]int, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []int{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().LegalHoldRecord.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetTenantID sets the "tenant_id" field.
+func (m *LegalHoldRecordMutation) SetTenantID(gi gid.ID) {
+	m.tenant_id = &gi
+}
+
+// TenantID returns the value of the "tenant_id" field in the mutation.
+func (m *LegalHoldRecordMutation) TenantID() (r gid.ID, exists bool) {
+	v := m.tenant_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTenantID returns the old "tenant_id" field's value of the LegalHoldRecord entity.
+// If the LegalHoldRecord object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldRecordMutation) OldTenantID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTenantID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTenantID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTenantID: %w", err)
+	}
+	return oldValue.TenantID, nil
+}
+
+// ResetTenantID resets all changes to the "tenant_id" field.
+func (m *LegalHoldRecordMutation) ResetTenantID() {
+	m.tenant_id = nil
+}
+
+// SetHoldID sets the "hold_id" field.
+func (m *LegalHoldRecordMutation) SetHoldID(gi gid.ID) {
+	m.hold = &gi
+}
+
+// HoldID returns the value of the "hold_id" field in the mutation.
+func (m *LegalHoldRecordMutation) HoldID() (r gid.ID, exists bool) {
+	v := m.hold
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldHoldID returns the old "hold_id" field's value of the LegalHoldRecord entity.
+// If the LegalHoldRecord object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldRecordMutation) OldHoldID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldHoldID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldHoldID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldHoldID: %w", err)
+	}
+	return oldValue.HoldID, nil
+}
+
+// ResetHoldID resets all changes to the "hold_id" field.
+func (m *LegalHoldRecordMutation) ResetHoldID() {
+	m.hold = nil
+}
+
+// SetRecordID sets the "record_id" field.
+func (m *LegalHoldRecordMutation) SetRecordID(gi gid.ID) {
+	m.record_id = &gi
+}
+
+// RecordID returns the value of the "record_id" field in the mutation.
+func (m *LegalHoldRecordMutation) RecordID() (r gid.ID, exists bool) {
+	v := m.record_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRecordID returns the old "record_id" field's value of the LegalHoldRecord entity.
+// If the LegalHoldRecord object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldRecordMutation) OldRecordID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRecordID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRecordID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRecordID: %w", err)
+	}
+	return oldValue.RecordID, nil
+}
+
+// ResetRecordID resets all changes to the "record_id" field.
+func (m *LegalHoldRecordMutation) ResetRecordID() {
+	m.record_id = nil
+}
+
+// ClearHold clears the "hold" edge to the LegalHold entity.
+func (m *LegalHoldRecordMutation) ClearHold() {
+	m.clearedhold = true
+	m.clearedFields[legalholdrecord.FieldHoldID] = struct{}{}
+}
+
+// HoldCleared reports if the "hold" edge to the LegalHold entity was cleared.
+func (m *LegalHoldRecordMutation) HoldCleared() bool {
+	return m.clearedhold
+}
+
+// HoldIDs returns the "hold" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// HoldID instead. It exists only for internal usage by the builders.
+func (m *LegalHoldRecordMutation) HoldIDs() (ids []gid.ID) {
+	if id := m.hold; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetHold resets all changes to the "hold" edge.
+func (m *LegalHoldRecordMutation) ResetHold() {
+	m.hold = nil
+	m.clearedhold = false
+}
+
+// Where appends a list predicates to the LegalHoldRecordMutation builder.
+func (m *LegalHoldRecordMutation) Where(ps ...predicate.LegalHoldRecord) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the LegalHoldRecordMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *LegalHoldRecordMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.LegalHoldRecord, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *LegalHoldRecordMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *LegalHoldRecordMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (LegalHoldRecord).
+func (m *LegalHoldRecordMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *LegalHoldRecordMutation) Fields() []string {
+	fields := make([]string, 0, 3)
+	if m.tenant_id != nil {
+		fields = append(fields, legalholdrecord.FieldTenantID)
+	}
+	if m.hold != nil {
+		fields = append(fields, legalholdrecord.FieldHoldID)
+	}
+	if m.record_id != nil {
+		fields = append(fields, legalholdrecord.FieldRecordID)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *LegalHoldRecordMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case legalholdrecord.FieldTenantID:
+		return m.TenantID()
+	case legalholdrecord.FieldHoldID:
+		return m.HoldID()
+	case legalholdrecord.FieldRecordID:
+		return m.RecordID()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *LegalHoldRecordMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case legalholdrecord.FieldTenantID:
+		return m.OldTenantID(ctx)
+	case legalholdrecord.FieldHoldID:
+		return m.OldHoldID(ctx)
+	case legalholdrecord.FieldRecordID:
+		return m.OldRecordID(ctx)
+	}
+	return nil, fmt.Errorf("unknown LegalHoldRecord field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *LegalHoldRecordMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case legalholdrecord.FieldTenantID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTenantID(v)
+		return nil
+	case legalholdrecord.FieldHoldID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetHoldID(v)
+		return nil
+	case legalholdrecord.FieldRecordID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRecordID(v)
+		return nil
+	}
+	return fmt.Errorf("unknown LegalHoldRecord field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *LegalHoldRecordMutation) AddedFields() []string {
+	return nil
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *LegalHoldRecordMutation) AddedField(name string) (ent.Value, bool) {
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *LegalHoldRecordMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	}
+	return fmt.Errorf("unknown LegalHoldRecord numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *LegalHoldRecordMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *LegalHoldRecordMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *LegalHoldRecordMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown LegalHoldRecord nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *LegalHoldRecordMutation) ResetField(name string) error {
+	switch name {
+	case legalholdrecord.FieldTenantID:
+		m.ResetTenantID()
+		return nil
+	case legalholdrecord.FieldHoldID:
+		m.ResetHoldID()
+		return nil
+	case legalholdrecord.FieldRecordID:
+		m.ResetRecordID()
+		return nil
+	}
+	return fmt.Errorf("unknown LegalHoldRecord field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *LegalHoldRecordMutation) AddedEdges() []string {
+	edges := make([]string, 0, 1)
+	if m.hold != nil {
+		edges = append(edges, legalholdrecord.EdgeHold)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *LegalHoldRecordMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case legalholdrecord.EdgeHold:
+		if id := m.hold; id != nil {
+			return []ent.Value{*id}
+		}
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *LegalHoldRecordMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 1)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *LegalHoldRecordMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *LegalHoldRecordMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 1)
+	if m.clearedhold {
+		edges = append(edges, legalholdrecord.EdgeHold)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *LegalHoldRecordMutation) EdgeCleared(name string) bool {
+	switch name {
+	case legalholdrecord.EdgeHold:
+		return m.clearedhold
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *LegalHoldRecordMutation) ClearEdge(name string) error {
+	switch name {
+	case legalholdrecord.EdgeHold:
+		m.ClearHold()
+		return nil
+	}
+	return fmt.Errorf("unknown LegalHoldRecord unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *LegalHoldRecordMutation) ResetEdge(name string) error {
+	switch name {
+	case legalholdrecord.EdgeHold:
+		m.ResetHold()
+		return nil
+	}
+	return fmt.Errorf("unknown LegalHoldRecord edge %s", name)
 }
 
 // MessageMutation represents an operation that mutates the Message nodes in the graph.
@@ -34351,25 +35840,27 @@ func (m *TeamMutation) ResetEdge(name string) error {
 // TenantMutation represents an operation that mutates the Tenant nodes in the graph.
 type TenantMutation struct {
 	config
-	op               Op
-	typ              string
-	id               *gid.ID
-	name             *string
-	bin_days         *int
-	addbin_days      *int
-	brake_records    *int
-	addbrake_records *int
-	brake_percent    *int
-	addbrake_percent *int
-	brake_hour       *int
-	addbrake_hour    *int
-	brake_day        *int
-	addbrake_day     *int
-	created_at       *time.Time
-	clearedFields    map[string]struct{}
-	done             bool
-	oldValue         func(context.Context) (*Tenant, error)
-	predicates       []predicate.Tenant
+	op                   Op
+	typ                  string
+	id                   *gid.ID
+	name                 *string
+	bin_days             *int
+	addbin_days          *int
+	hold_release_days    *int
+	addhold_release_days *int
+	brake_records        *int
+	addbrake_records     *int
+	brake_percent        *int
+	addbrake_percent     *int
+	brake_hour           *int
+	addbrake_hour        *int
+	brake_day            *int
+	addbrake_day         *int
+	created_at           *time.Time
+	clearedFields        map[string]struct{}
+	done                 bool
+	oldValue             func(context.Context) (*Tenant, error)
+	predicates           []predicate.Tenant
 }
 
 var _ ent.Mutation = (*TenantMutation)(nil)
@@ -34566,6 +36057,62 @@ func (m *TenantMutation) AddedBinDays() (r int, exists bool) {
 func (m *TenantMutation) ResetBinDays() {
 	m.bin_days = nil
 	m.addbin_days = nil
+}
+
+// SetHoldReleaseDays sets the "hold_release_days" field.
+func (m *TenantMutation) SetHoldReleaseDays(i int) {
+	m.hold_release_days = &i
+	m.addhold_release_days = nil
+}
+
+// HoldReleaseDays returns the value of the "hold_release_days" field in the mutation.
+func (m *TenantMutation) HoldReleaseDays() (r int, exists bool) {
+	v := m.hold_release_days
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldHoldReleaseDays returns the old "hold_release_days" field's value of the Tenant entity.
+// If the Tenant object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TenantMutation) OldHoldReleaseDays(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldHoldReleaseDays is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldHoldReleaseDays requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldHoldReleaseDays: %w", err)
+	}
+	return oldValue.HoldReleaseDays, nil
+}
+
+// AddHoldReleaseDays adds i to the "hold_release_days" field.
+func (m *TenantMutation) AddHoldReleaseDays(i int) {
+	if m.addhold_release_days != nil {
+		*m.addhold_release_days += i
+	} else {
+		m.addhold_release_days = &i
+	}
+}
+
+// AddedHoldReleaseDays returns the value that was added to the "hold_release_days" field in this mutation.
+func (m *TenantMutation) AddedHoldReleaseDays() (r int, exists bool) {
+	v := m.addhold_release_days
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetHoldReleaseDays resets all changes to the "hold_release_days" field.
+func (m *TenantMutation) ResetHoldReleaseDays() {
+	m.hold_release_days = nil
+	m.addhold_release_days = nil
 }
 
 // SetBrakeRecords sets the "brake_records" field.
@@ -34918,12 +36465,15 @@ func (m *TenantMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *TenantMutation) Fields() []string {
-	fields := make([]string, 0, 7)
+	fields := make([]string, 0, 8)
 	if m.name != nil {
 		fields = append(fields, tenant.FieldName)
 	}
 	if m.bin_days != nil {
 		fields = append(fields, tenant.FieldBinDays)
+	}
+	if m.hold_release_days != nil {
+		fields = append(fields, tenant.FieldHoldReleaseDays)
 	}
 	if m.brake_records != nil {
 		fields = append(fields, tenant.FieldBrakeRecords)
@@ -34952,6 +36502,8 @@ func (m *TenantMutation) Field(name string) (ent.Value, bool) {
 		return m.Name()
 	case tenant.FieldBinDays:
 		return m.BinDays()
+	case tenant.FieldHoldReleaseDays:
+		return m.HoldReleaseDays()
 	case tenant.FieldBrakeRecords:
 		return m.BrakeRecords()
 	case tenant.FieldBrakePercent:
@@ -34975,6 +36527,8 @@ func (m *TenantMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldName(ctx)
 	case tenant.FieldBinDays:
 		return m.OldBinDays(ctx)
+	case tenant.FieldHoldReleaseDays:
+		return m.OldHoldReleaseDays(ctx)
 	case tenant.FieldBrakeRecords:
 		return m.OldBrakeRecords(ctx)
 	case tenant.FieldBrakePercent:
@@ -35007,6 +36561,13 @@ func (m *TenantMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetBinDays(v)
+		return nil
+	case tenant.FieldHoldReleaseDays:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetHoldReleaseDays(v)
 		return nil
 	case tenant.FieldBrakeRecords:
 		v, ok := value.(int)
@@ -35054,6 +36615,9 @@ func (m *TenantMutation) AddedFields() []string {
 	if m.addbin_days != nil {
 		fields = append(fields, tenant.FieldBinDays)
 	}
+	if m.addhold_release_days != nil {
+		fields = append(fields, tenant.FieldHoldReleaseDays)
+	}
 	if m.addbrake_records != nil {
 		fields = append(fields, tenant.FieldBrakeRecords)
 	}
@@ -35076,6 +36640,8 @@ func (m *TenantMutation) AddedField(name string) (ent.Value, bool) {
 	switch name {
 	case tenant.FieldBinDays:
 		return m.AddedBinDays()
+	case tenant.FieldHoldReleaseDays:
+		return m.AddedHoldReleaseDays()
 	case tenant.FieldBrakeRecords:
 		return m.AddedBrakeRecords()
 	case tenant.FieldBrakePercent:
@@ -35099,6 +36665,13 @@ func (m *TenantMutation) AddField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.AddBinDays(v)
+		return nil
+	case tenant.FieldHoldReleaseDays:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddHoldReleaseDays(v)
 		return nil
 	case tenant.FieldBrakeRecords:
 		v, ok := value.(int)
@@ -35187,6 +36760,9 @@ func (m *TenantMutation) ResetField(name string) error {
 		return nil
 	case tenant.FieldBinDays:
 		m.ResetBinDays()
+		return nil
+	case tenant.FieldHoldReleaseDays:
+		m.ResetHoldReleaseDays()
 		return nil
 	case tenant.FieldBrakeRecords:
 		m.ResetBrakeRecords()

@@ -19,6 +19,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/legalhold"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/operation"
@@ -2398,6 +2399,21 @@ func (c *Client) NodesByID(ctx context.Context, ids []gid.ID, field *graphql.Col
 			out[r.ID] = r
 		}
 	}
+	if ids := byType[gidTypeOfLegalHold]; len(ids) > 0 {
+		q := c.LegalHold.Query().Where(legalhold.IDIn(ids...))
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			out[r.ID] = r
+		}
+	}
 	if ids := byType[4]; len(ids) > 0 {
 		q := c.Message.Query().Where(message.IDIn(ids...))
 		if field != nil {
@@ -2522,6 +2538,8 @@ func (c *Client) NodesByID(ctx context.Context, ids []gid.ID, field *graphql.Col
 }
 
 const gidTypeOfAuditEvent = gid.Event
+
+const gidTypeOfLegalHold = gid.LegalHold
 
 const gidTypeOfOperation = gid.Operation
 

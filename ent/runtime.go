@@ -10,6 +10,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/legalhold"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/numbercounter"
@@ -302,6 +303,42 @@ func init() {
 	dealDescID := dealMixinFields0[0].Descriptor()
 	// deal.DefaultID holds the default value on creation for the id field.
 	deal.DefaultID = dealDescID.Default.(func() gid.ID)
+	legalholdFields := schema.LegalHold{}.Fields()
+	_ = legalholdFields
+	// legalholdDescName is the schema descriptor for name field.
+	legalholdDescName := legalholdFields[1].Descriptor()
+	// legalhold.NameValidator is a validator for the "name" field. It is called by the builders before save.
+	legalhold.NameValidator = func() func(string) error {
+		validators := legalholdDescName.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(name string) error {
+			for _, fn := range fns {
+				if err := fn(name); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// legalholdDescReason is the schema descriptor for reason field.
+	legalholdDescReason := legalholdFields[2].Descriptor()
+	// legalhold.ReasonValidator is a validator for the "reason" field. It is called by the builders before save.
+	legalhold.ReasonValidator = legalholdDescReason.Validators[0].(func(string) error)
+	// legalholdDescBlockDelete is the schema descriptor for block_delete field.
+	legalholdDescBlockDelete := legalholdFields[3].Descriptor()
+	// legalhold.DefaultBlockDelete holds the default value on creation for the block_delete field.
+	legalhold.DefaultBlockDelete = legalholdDescBlockDelete.Default.(bool)
+	// legalholdDescFreeze is the schema descriptor for freeze field.
+	legalholdDescFreeze := legalholdFields[4].Descriptor()
+	// legalhold.DefaultFreeze holds the default value on creation for the freeze field.
+	legalhold.DefaultFreeze = legalholdDescFreeze.Default.(bool)
+	// legalholdDescID is the schema descriptor for id field.
+	legalholdDescID := legalholdFields[0].Descriptor()
+	// legalhold.DefaultID holds the default value on creation for the id field.
+	legalhold.DefaultID = legalholdDescID.Default.(func() gid.ID)
 	messageMixin := schema.Message{}.Mixin()
 	messageMixinFields0 := messageMixin[0].Fields()
 	_ = messageMixinFields0
@@ -587,20 +624,24 @@ func init() {
 	tenantDescBinDays := tenantFields[2].Descriptor()
 	// tenant.DefaultBinDays holds the default value on creation for the bin_days field.
 	tenant.DefaultBinDays = tenantDescBinDays.Default.(int)
+	// tenantDescHoldReleaseDays is the schema descriptor for hold_release_days field.
+	tenantDescHoldReleaseDays := tenantFields[3].Descriptor()
+	// tenant.DefaultHoldReleaseDays holds the default value on creation for the hold_release_days field.
+	tenant.DefaultHoldReleaseDays = tenantDescHoldReleaseDays.Default.(int)
 	// tenantDescBrakeRecords is the schema descriptor for brake_records field.
-	tenantDescBrakeRecords := tenantFields[3].Descriptor()
+	tenantDescBrakeRecords := tenantFields[4].Descriptor()
 	// tenant.DefaultBrakeRecords holds the default value on creation for the brake_records field.
 	tenant.DefaultBrakeRecords = tenantDescBrakeRecords.Default.(int)
 	// tenantDescBrakePercent is the schema descriptor for brake_percent field.
-	tenantDescBrakePercent := tenantFields[4].Descriptor()
+	tenantDescBrakePercent := tenantFields[5].Descriptor()
 	// tenant.DefaultBrakePercent holds the default value on creation for the brake_percent field.
 	tenant.DefaultBrakePercent = tenantDescBrakePercent.Default.(int)
 	// tenantDescBrakeHour is the schema descriptor for brake_hour field.
-	tenantDescBrakeHour := tenantFields[5].Descriptor()
+	tenantDescBrakeHour := tenantFields[6].Descriptor()
 	// tenant.DefaultBrakeHour holds the default value on creation for the brake_hour field.
 	tenant.DefaultBrakeHour = tenantDescBrakeHour.Default.(int)
 	// tenantDescBrakeDay is the schema descriptor for brake_day field.
-	tenantDescBrakeDay := tenantFields[6].Descriptor()
+	tenantDescBrakeDay := tenantFields[7].Descriptor()
 	// tenant.DefaultBrakeDay holds the default value on creation for the brake_day field.
 	tenant.DefaultBrakeDay = tenantDescBrakeDay.Default.(int)
 	// tenantDescID is the schema descriptor for id field.

@@ -22,6 +22,8 @@ type Tenant struct {
 	Name string `json:"name,omitempty"`
 	// How long a deleted record stays in the bin, in days.
 	BinDays int `json:"bin_days,omitempty"`
+	// How long the clocks of a record stand still after its last legal hold was released, in days.
+	HoldReleaseDays int `json:"hold_release_days,omitempty"`
 	// Records one operation may change that was not previewed.
 	BrakeRecords *int `json:"brake_records,omitempty"`
 	// Percent of a type's live records one operation may take, where there are more than 1,000.
@@ -42,7 +44,7 @@ func (*Tenant) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case tenant.FieldID:
 			values[i] = new(gid.ID)
-		case tenant.FieldBinDays, tenant.FieldBrakeRecords, tenant.FieldBrakePercent, tenant.FieldBrakeHour, tenant.FieldBrakeDay:
+		case tenant.FieldBinDays, tenant.FieldHoldReleaseDays, tenant.FieldBrakeRecords, tenant.FieldBrakePercent, tenant.FieldBrakeHour, tenant.FieldBrakeDay:
 			values[i] = new(sql.NullInt64)
 		case tenant.FieldName:
 			values[i] = new(sql.NullString)
@@ -80,6 +82,12 @@ func (_m *Tenant) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field bin_days", values[i])
 			} else if value.Valid {
 				_m.BinDays = int(value.Int64)
+			}
+		case tenant.FieldHoldReleaseDays:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field hold_release_days", values[i])
+			} else if value.Valid {
+				_m.HoldReleaseDays = int(value.Int64)
 			}
 		case tenant.FieldBrakeRecords:
 			if value, ok := values[i].(*sql.NullInt64); !ok {
@@ -156,6 +164,9 @@ func (_m *Tenant) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("bin_days=")
 	builder.WriteString(fmt.Sprintf("%v", _m.BinDays))
+	builder.WriteString(", ")
+	builder.WriteString("hold_release_days=")
+	builder.WriteString(fmt.Sprintf("%v", _m.HoldReleaseDays))
 	builder.WriteString(", ")
 	if v := _m.BrakeRecords; v != nil {
 		builder.WriteString("brake_records=")

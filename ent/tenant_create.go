@@ -41,6 +41,20 @@ func (_c *TenantCreate) SetNillableBinDays(v *int) *TenantCreate {
 	return _c
 }
 
+// SetHoldReleaseDays sets the "hold_release_days" field.
+func (_c *TenantCreate) SetHoldReleaseDays(v int) *TenantCreate {
+	_c.mutation.SetHoldReleaseDays(v)
+	return _c
+}
+
+// SetNillableHoldReleaseDays sets the "hold_release_days" field if the given value is not nil.
+func (_c *TenantCreate) SetNillableHoldReleaseDays(v *int) *TenantCreate {
+	if v != nil {
+		_c.SetHoldReleaseDays(*v)
+	}
+	return _c
+}
+
 // SetBrakeRecords sets the "brake_records" field.
 func (_c *TenantCreate) SetBrakeRecords(v int) *TenantCreate {
 	_c.mutation.SetBrakeRecords(v)
@@ -156,6 +170,10 @@ func (_c *TenantCreate) defaults() {
 		v := tenant.DefaultBinDays
 		_c.mutation.SetBinDays(v)
 	}
+	if _, ok := _c.mutation.HoldReleaseDays(); !ok {
+		v := tenant.DefaultHoldReleaseDays
+		_c.mutation.SetHoldReleaseDays(v)
+	}
 	if _, ok := _c.mutation.BrakeRecords(); !ok {
 		v := tenant.DefaultBrakeRecords
 		_c.mutation.SetBrakeRecords(v)
@@ -190,6 +208,9 @@ func (_c *TenantCreate) check() error {
 	}
 	if _, ok := _c.mutation.BinDays(); !ok {
 		return &ValidationError{Name: "bin_days", err: errors.New(`ent: missing required field "Tenant.bin_days"`)}
+	}
+	if _, ok := _c.mutation.HoldReleaseDays(); !ok {
+		return &ValidationError{Name: "hold_release_days", err: errors.New(`ent: missing required field "Tenant.hold_release_days"`)}
 	}
 	if _, ok := _c.mutation.CreatedAt(); !ok {
 		return &ValidationError{Name: "created_at", err: errors.New(`ent: missing required field "Tenant.created_at"`)}
@@ -236,6 +257,10 @@ func (_c *TenantCreate) createSpec() (*Tenant, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.BinDays(); ok {
 		_spec.SetField(tenant.FieldBinDays, field.TypeInt, value)
 		_node.BinDays = value
+	}
+	if value, ok := _c.mutation.HoldReleaseDays(); ok {
+		_spec.SetField(tenant.FieldHoldReleaseDays, field.TypeInt, value)
+		_node.HoldReleaseDays = value
 	}
 	if value, ok := _c.mutation.BrakeRecords(); ok {
 		_spec.SetField(tenant.FieldBrakeRecords, field.TypeInt, value)

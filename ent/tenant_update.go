@@ -62,6 +62,27 @@ func (_u *TenantUpdate) AddBinDays(v int) *TenantUpdate {
 	return _u
 }
 
+// SetHoldReleaseDays sets the "hold_release_days" field.
+func (_u *TenantUpdate) SetHoldReleaseDays(v int) *TenantUpdate {
+	_u.mutation.ResetHoldReleaseDays()
+	_u.mutation.SetHoldReleaseDays(v)
+	return _u
+}
+
+// SetNillableHoldReleaseDays sets the "hold_release_days" field if the given value is not nil.
+func (_u *TenantUpdate) SetNillableHoldReleaseDays(v *int) *TenantUpdate {
+	if v != nil {
+		_u.SetHoldReleaseDays(*v)
+	}
+	return _u
+}
+
+// AddHoldReleaseDays adds value to the "hold_release_days" field.
+func (_u *TenantUpdate) AddHoldReleaseDays(v int) *TenantUpdate {
+	_u.mutation.AddHoldReleaseDays(v)
+	return _u
+}
+
 // SetBrakeRecords sets the "brake_records" field.
 func (_u *TenantUpdate) SetBrakeRecords(v int) *TenantUpdate {
 	_u.mutation.ResetBrakeRecords()
@@ -233,6 +254,12 @@ func (_u *TenantUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.AddedBinDays(); ok {
 		_spec.AddField(tenant.FieldBinDays, field.TypeInt, value)
 	}
+	if value, ok := _u.mutation.HoldReleaseDays(); ok {
+		_spec.SetField(tenant.FieldHoldReleaseDays, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedHoldReleaseDays(); ok {
+		_spec.AddField(tenant.FieldHoldReleaseDays, field.TypeInt, value)
+	}
 	if value, ok := _u.mutation.BrakeRecords(); ok {
 		_spec.SetField(tenant.FieldBrakeRecords, field.TypeInt, value)
 	}
@@ -321,6 +348,27 @@ func (_u *TenantUpdateOne) SetNillableBinDays(v *int) *TenantUpdateOne {
 // AddBinDays adds value to the "bin_days" field.
 func (_u *TenantUpdateOne) AddBinDays(v int) *TenantUpdateOne {
 	_u.mutation.AddBinDays(v)
+	return _u
+}
+
+// SetHoldReleaseDays sets the "hold_release_days" field.
+func (_u *TenantUpdateOne) SetHoldReleaseDays(v int) *TenantUpdateOne {
+	_u.mutation.ResetHoldReleaseDays()
+	_u.mutation.SetHoldReleaseDays(v)
+	return _u
+}
+
+// SetNillableHoldReleaseDays sets the "hold_release_days" field if the given value is not nil.
+func (_u *TenantUpdateOne) SetNillableHoldReleaseDays(v *int) *TenantUpdateOne {
+	if v != nil {
+		_u.SetHoldReleaseDays(*v)
+	}
+	return _u
+}
+
+// AddHoldReleaseDays adds value to the "hold_release_days" field.
+func (_u *TenantUpdateOne) AddHoldReleaseDays(v int) *TenantUpdateOne {
+	_u.mutation.AddHoldReleaseDays(v)
 	return _u
 }
 
@@ -524,6 +572,12 @@ func (_u *TenantUpdateOne) sqlSave(ctx context.Context) (_node *Tenant, err erro
 	}
 	if value, ok := _u.mutation.AddedBinDays(); ok {
 		_spec.AddField(tenant.FieldBinDays, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.HoldReleaseDays(); ok {
+		_spec.SetField(tenant.FieldHoldReleaseDays, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedHoldReleaseDays(); ok {
+		_spec.AddField(tenant.FieldHoldReleaseDays, field.TypeInt, value)
 	}
 	if value, ok := _u.mutation.BrakeRecords(); ok {
 		_spec.SetField(tenant.FieldBrakeRecords, field.TypeInt, value)

@@ -26,6 +26,10 @@ type Tx struct {
 	Customer *CustomerClient
 	// Deal is the client for interacting with the Deal builders.
 	Deal *DealClient
+	// LegalHold is the client for interacting with the LegalHold builders.
+	LegalHold *LegalHoldClient
+	// LegalHoldRecord is the client for interacting with the LegalHoldRecord builders.
+	LegalHoldRecord *LegalHoldRecordClient
 	// Message is the client for interacting with the Message builders.
 	Message *MessageClient
 	// Note is the client for interacting with the Note builders.
@@ -202,6 +206,8 @@ func (tx *Tx) init() {
 	tx.Contact = NewContactClient(tx.config)
 	tx.Customer = NewCustomerClient(tx.config)
 	tx.Deal = NewDealClient(tx.config)
+	tx.LegalHold = NewLegalHoldClient(tx.config)
+	tx.LegalHoldRecord = NewLegalHoldRecordClient(tx.config)
 	tx.Message = NewMessageClient(tx.config)
 	tx.Note = NewNoteClient(tx.config)
 	tx.NumberCounter = NewNumberCounterClient(tx.config)

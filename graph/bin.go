@@ -55,6 +55,11 @@ func (r *Resolver) bin(ctx context.Context, kinds []ent.RecordKind, deletedBy *g
 			list = append(list, branch{t, "state_changed_at", in.Where})
 		}
 	}
+	return r.recordPage(ctx, list, after, first, before, last)
+}
+
+// recordPage is a page of a mixed list as the API shows it.
+func (r *Resolver) recordPage(ctx context.Context, list mixed, after *ent.Cursor, first *int, before *ent.Cursor, last *int) (*model.RecordConnection, error) {
 	p, err := r.mixedPage(ctx, list, after, first, before, last)
 	if err != nil {
 		return nil, err

@@ -74,6 +74,8 @@ func (r *queryResolver) Tasks(ctx context.Context, after *entgql.Cursor[gid.ID],
 
 func (r *Resolver) AuditEvent() generated.AuditEventResolver { return &auditEventResolver{r} }
 
+func (r *Resolver) LegalHold() generated.LegalHoldResolver { return &legalHoldResolver{r} }
+
 func (r *Resolver) Operation() generated.OperationResolver { return &operationResolver{r} }
 
 func (r *Resolver) OperationItem() generated.OperationItemResolver { return &operationItemResolver{r} }
@@ -84,6 +86,7 @@ func (r *Resolver) User() generated.UserResolver { return &userResolver{r} }
 
 type (
 	auditEventResolver    struct{ *Resolver }
+	legalHoldResolver     struct{ *Resolver }
 	operationResolver     struct{ *Resolver }
 	operationItemResolver struct{ *Resolver }
 	queryResolver         struct{ *Resolver }

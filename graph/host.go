@@ -25,15 +25,6 @@ func question(r ent.Record, action authz.Action) access.Question {
 	return access.Of(action, r)
 }
 
-// Held implements ent.RecordHost.
-func (h host) Held(ctx context.Context, r ent.Record) (*bool, error) {
-	if !h.Control.May(ctx, actor.From(ctx), question(r, authz.HoldRead)) {
-		return nil, nil
-	}
-	held := false // holds come later; whoever may know of them knows that there are none
-	return &held, nil
-}
-
 // verbs are what a policy must permit for each verb of the state table.
 var verbs = map[lifecycle.Verb]authz.Action{
 	lifecycle.Delete: authz.Delete, lifecycle.Void: authz.Void, lifecycle.Archive: authz.Archive,
@@ -101,36 +92,53 @@ func (h host) History(ctx context.Context, r ent.Record, after *ent.Cursor, firs
 }
 
 // eventsOf calls read for the records by who may read their events: all of a
-// live record's, of a retired one's those that the reader may read as such.
-func eventsOf(ctx context.Context, records []ent.Record, read func(ctx context.Context, ids []any) error) error {
-	var live, retired []any
-	for _, r := range records {
-		if r.RecordState().Retired() {
+// live record's but those about holds, which are for who may know of its holds;
+// of a retired one's those that the reader may read as such.
+func (h host) eventsOf(ctx context.Context, records []ent.Record, read func(ctx context.Context, ids []any, holds bool) error) error {
+	var live, unaware, retired []any
+	knows := h.knowsHolds(ctx, records)
+	for i, r := range records {
+		switch {
+		case r.RecordState().Retired():
 			retired = append(retired, r.RecordID())
-		} else {
+		case knows[i]:
 			live = append(live, r.RecordID())
+		default:
+			unaware = append(unaware, r.RecordID())
 		}
 	}
-	if len(live) > 0 {
-		if err := read(visible.With(ctx, visible.Tenant(actor.From(ctx).Tenant)), live); err != nil {
+	all := visible.With(ctx, visible.Tenant(actor.From(ctx).Tenant))
+	for _, part := range []struct {
+		ctx   context.Context //nolint:containedctx // of one call
+		ids   []any
+		holds bool
+	}{{all, live, true}, {all, unaware, false}, {ctx, retired, true}} {
+		if len(part.ids) == 0 {
+			continue
+		}
+		if err := read(part.ctx, part.ids, part.holds); err != nil {
 			return err
 		}
-	}
-	if len(retired) > 0 {
-		return read(ctx, retired)
 	}
 	return nil
 }
 
+// aboutHolds are the actions of events about holds.
+var aboutHolds = []any{"HOLD_PLACE", "HOLD_RELEASE"}
+
 func (h host) countEvents(ctx context.Context, records []ent.Record) (map[gid.ID]int, error) {
 	counts := map[gid.ID]int{}
-	err := eventsOf(ctx, records, func(ctx context.Context, ids []any) error {
+	err := h.eventsOf(ctx, records, func(ctx context.Context, ids []any, holds bool) error {
 		var rows []struct {
 			RecordID gid.ID `sql:"record_id"`
 			Count    int    `sql:"count"`
 		}
-		err := h.Records.Client(ctx).AuditEvent.Query().Where(func(s *sql.Selector) { s.Where(sql.In(s.C(auditevent.FieldRecordID), ids...)) }).
-			GroupBy(auditevent.FieldRecordID).Aggregate(ent.Count()).Scan(ctx, &rows)
+		err := h.Records.Client(ctx).AuditEvent.Query().Where(func(s *sql.Selector) {
+			s.Where(sql.In(s.C(auditevent.FieldRecordID), ids...))
+			if !holds {
+				s.Where(sql.NotIn(s.C(auditevent.FieldAction), aboutHolds...))
+			}
+		}).GroupBy(auditevent.FieldRecordID).Aggregate(ent.Count()).Scan(ctx, &rows)
 		for _, row := range rows {
 			counts[row.RecordID] = row.Count
 		}
@@ -148,7 +156,7 @@ func (h host) readEvents(ctx context.Context, records []ent.Record, w window) (m
 	if w.backward {
 		order = entgql.OrderDirectionDesc
 	}
-	err := eventsOf(ctx, records, func(ctx context.Context, ids []any) error {
+	err := h.eventsOf(ctx, records, func(ctx context.Context, ids []any, holds bool) error {
 		rows, err := h.Records.Client(ctx).AuditEvent.Query().Where(func(s *sql.Selector) {
 			table := sql.Table(auditevent.Table).As("ranked")
 			id, by := table.C(auditevent.FieldID), table.C(auditevent.FieldRecordID)
@@ -156,6 +164,9 @@ func (h host) readEvents(ctx context.Context, records []ent.Record, w window) (m
 			ranked := sql.Dialect(s.Dialect()).Select(id).From(table).WithContext(ctx)
 			ranked.AppendSelectExprAs(sql.RowNumber().PartitionBy(by).OrderExpr(sql.ExprFunc(inOrder)), "place")
 			ranked.Where(sql.In(by, ids...))
+			if !holds {
+				ranked.Where(sql.NotIn(table.C(auditevent.FieldAction), aboutHolds...))
+			}
 			visible.WhereContext(ctx, ranked, ent.TypeAuditEvent)
 			if w.after != nil {
 				ranked.Where(sql.GT(id, w.after.ID))

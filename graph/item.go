@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"entgo.io/ent/dialect/sql"
 	"github.com/99designs/gqlgen/graphql"
@@ -186,6 +187,8 @@ var messages = map[lifecycle.Code]string{
 	lifecycle.UniqueConflict:      "Another live record has the same value.",
 	lifecycle.HasDependents:       "Live records depend on it.",
 	lifecycle.ParentRetired:       "The record it belongs to is retired.",
+	lifecycle.Hold:                "A legal hold keeps it as it is.",
+	lifecycle.Retained:            "It has to be kept for now.",
 	lifecycle.InvalidFilter:       "The filter compares nothing.",
 	lifecycle.Limit:               "That is more than is allowed at once.",
 	lifecycle.DuplicateInput:      "The id was given before.",
@@ -205,11 +208,22 @@ func codeOf(code *string) *lifecycle.Code {
 	return &c
 }
 
-func itemMessage(item *ent.OperationItem) *string {
-	if item.Code == nil {
+// itemCode is the code of an item as the caller may know it: that it was a hold
+// was told to who asked for the operation, if he might know.
+func itemCode(ctx context.Context, item *ent.OperationItem) *lifecycle.Code {
+	code := codeOf(item.Code)
+	if code != nil && *code == lifecycle.Hold && !asked(ctx) {
+		*code = lifecycle.Retained
+	}
+	return code
+}
+
+func itemMessage(ctx context.Context, item *ent.OperationItem) *string {
+	code := itemCode(ctx, item)
+	if code == nil {
 		return nil
 	}
-	message, ok := messages[lifecycle.Code(*item.Code)]
+	message, ok := messages[*code]
 	if !ok {
 		return nil
 	}
@@ -238,8 +252,12 @@ func (r *Resolver) itemBlockers(ctx context.Context, item *ent.OperationItem) ([
 	if err != nil {
 		return nil, err
 	}
-	out := make([]*model.Blocker, len(b.of[item.ID]))
-	for i, stored := range b.of[item.ID] {
+	own := b.of[item.ID]
+	if !asked(ctx) { // of a hold, nothing
+		own = slices.DeleteFunc(slices.Clone(own), func(b record.Blocker) bool { return b.Code == lifecycle.Hold || b.Code == lifecycle.Retained })
+	}
+	out := make([]*model.Blocker, len(own))
+	for i, stored := range own {
 		if !asked(ctx) && stored.Record == "" && (stored.Code == lifecycle.HasDependents || stored.Code == lifecycle.Forbidden) {
 			// What stood in the way was told to who asked; others may not be allowed to read it.
 			stored = record.Blocker{Code: stored.Code, Hidden: true}

@@ -100,11 +100,11 @@ func (r *operationItemResolver) CameWith(ctx context.Context, obj *ent.Operation
 }
 
 func (r *operationItemResolver) Code(ctx context.Context, obj *ent.OperationItem) (*lifecycle.Code, error) {
-	return codeOf(obj.Code), nil
+	return itemCode(ctx, obj), nil
 }
 
 func (r *operationItemResolver) Message(ctx context.Context, obj *ent.OperationItem) (*string, error) {
-	return itemMessage(obj), nil
+	return itemMessage(ctx, obj), nil
 }
 
 func (r *operationItemResolver) Blockers(ctx context.Context, obj *ent.OperationItem) ([]*model.Blocker, error) {

@@ -25,6 +25,7 @@ var descriptions = map[string]string{
 	"Task":           "Something to be done for a customer.",
 	"Note":           "What somebody wrote down about a customer.",
 	"Attachment":     "A file that belongs to exactly one other record.",
+	"LegalHold":      "A legal matter whose records must not be lost. It stays once it is released.",
 	"Operation":      "One use of a verb over any number of records; it is what one undoes and follows.",
 	"OperationItem":  "What became of one record in one operation.",
 	"AuditEvent":     "Something that happened, or was refused.",

@@ -15,6 +15,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/legalhold"
+	"github.com/lethe-crm/lethe/ent/legalholdrecord"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/numbercounter"
@@ -280,6 +282,60 @@ func (f TraverseDeal) Traverse(ctx context.Context, q ent.Query) error {
 		return f(ctx, q)
 	}
 	return fmt.Errorf("unexpected query type %T. expect *ent.DealQuery", q)
+}
+
+// The LegalHoldFunc type is an adapter to allow the use of ordinary function as a Querier.
+type LegalHoldFunc func(context.Context, *ent.LegalHoldQuery) (ent.Value, error)
+
+// Query calls f(ctx, q).
+func (f LegalHoldFunc) Query(ctx context.Context, q ent.Query) (ent.Value, error) {
+	if q, ok := q.(*ent.LegalHoldQuery); ok {
+		return f(ctx, q)
+	}
+	return nil, fmt.Errorf("unexpected query type %T. expect *ent.LegalHoldQuery", q)
+}
+
+// The TraverseLegalHold type is an adapter to allow the use of ordinary function as Traverser.
+type TraverseLegalHold func(context.Context, *ent.LegalHoldQuery) error
+
+// Intercept is a dummy implementation of Intercept that returns the next Querier in the pipeline.
+func (f TraverseLegalHold) Intercept(next ent.Querier) ent.Querier {
+	return next
+}
+
+// Traverse calls f(ctx, q).
+func (f TraverseLegalHold) Traverse(ctx context.Context, q ent.Query) error {
+	if q, ok := q.(*ent.LegalHoldQuery); ok {
+		return f(ctx, q)
+	}
+	return fmt.Errorf("unexpected query type %T. expect *ent.LegalHoldQuery", q)
+}
+
+// The LegalHoldRecordFunc type is an adapter to allow the use of ordinary function as a Querier.
+type LegalHoldRecordFunc func(context.Context, *ent.LegalHoldRecordQuery) (ent.Value, error)
+
+// Query calls f(ctx, q).
+func (f LegalHoldRecordFunc) Query(ctx context.Context, q ent.Query) (ent.Value, error) {
+	if q, ok := q.(*ent.LegalHoldRecordQuery); ok {
+		return f(ctx, q)
+	}
+	return nil, fmt.Errorf("unexpected query type %T. expect *ent.LegalHoldRecordQuery", q)
+}
+
+// The TraverseLegalHoldRecord type is an adapter to allow the use of ordinary function as Traverser.
+type TraverseLegalHoldRecord func(context.Context, *ent.LegalHoldRecordQuery) error
+
+// Intercept is a dummy implementation of Intercept that returns the next Querier in the pipeline.
+func (f TraverseLegalHoldRecord) Intercept(next ent.Querier) ent.Querier {
+	return next
+}
+
+// Traverse calls f(ctx, q).
+func (f TraverseLegalHoldRecord) Traverse(ctx context.Context, q ent.Query) error {
+	if q, ok := q.(*ent.LegalHoldRecordQuery); ok {
+		return f(ctx, q)
+	}
+	return fmt.Errorf("unexpected query type %T. expect *ent.LegalHoldRecordQuery", q)
 }
 
 // The MessageFunc type is an adapter to allow the use of ordinary function as a Querier.
@@ -812,6 +868,10 @@ func NewQuery(q ent.Query) (Query, error) {
 		return &query[*ent.CustomerQuery, predicate.Customer, customer.OrderOption]{typ: ent.TypeCustomer, tq: q}, nil
 	case *ent.DealQuery:
 		return &query[*ent.DealQuery, predicate.Deal, deal.OrderOption]{typ: ent.TypeDeal, tq: q}, nil
+	case *ent.LegalHoldQuery:
+		return &query[*ent.LegalHoldQuery, predicate.LegalHold, legalhold.OrderOption]{typ: ent.TypeLegalHold, tq: q}, nil
+	case *ent.LegalHoldRecordQuery:
+		return &query[*ent.LegalHoldRecordQuery, predicate.LegalHoldRecord, legalholdrecord.OrderOption]{typ: ent.TypeLegalHoldRecord, tq: q}, nil
 	case *ent.MessageQuery:
 		return &query[*ent.MessageQuery, predicate.Message, message.OrderOption]{typ: ent.TypeMessage, tq: q}, nil
 	case *ent.NoteQuery:

@@ -771,6 +771,80 @@ var (
 			},
 		},
 	}
+	// LegalHoldsColumns holds the columns for the "legal_holds" table.
+	LegalHoldsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "name", Type: field.TypeString},
+		{Name: "reason", Type: field.TypeString, Size: 2147483647},
+		{Name: "block_delete", Type: field.TypeBool, Default: false},
+		{Name: "freeze", Type: field.TypeBool, Default: false},
+		{Name: "placed_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "released_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "release_reason", Type: field.TypeString, Nullable: true, Size: 2147483647},
+		{Name: "placed_by_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "released_by_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// LegalHoldsTable holds the schema information for the "legal_holds" table.
+	LegalHoldsTable = &schema.Table{
+		Name:       "legal_holds",
+		Columns:    LegalHoldsColumns,
+		PrimaryKey: []*schema.Column{LegalHoldsColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "legal_holds_users_placed_by",
+				Columns:    []*schema.Column{LegalHoldsColumns[9]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "legal_holds_users_released_by",
+				Columns:    []*schema.Column{LegalHoldsColumns[10]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "legalhold_tenant_id_id",
+				Unique:  false,
+				Columns: []*schema.Column{LegalHoldsColumns[1], LegalHoldsColumns[0]},
+			},
+		},
+	}
+	// LegalHoldRecordsColumns holds the columns for the "legal_hold_records" table.
+	LegalHoldRecordsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeInt, Increment: true},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "record_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "hold_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// LegalHoldRecordsTable holds the schema information for the "legal_hold_records" table.
+	LegalHoldRecordsTable = &schema.Table{
+		Name:       "legal_hold_records",
+		Columns:    LegalHoldRecordsColumns,
+		PrimaryKey: []*schema.Column{LegalHoldRecordsColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "legal_hold_records_legal_holds_hold",
+				Columns:    []*schema.Column{LegalHoldRecordsColumns[3]},
+				RefColumns: []*schema.Column{LegalHoldsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "legalholdrecord_hold_id_record_id",
+				Unique:  true,
+				Columns: []*schema.Column{LegalHoldRecordsColumns[3], LegalHoldRecordsColumns[2]},
+			},
+			{
+				Name:    "legalholdrecord_record_id",
+				Unique:  false,
+				Columns: []*schema.Column{LegalHoldRecordsColumns[2]},
+			},
+		},
+	}
 	// MessagesColumns holds the columns for the "messages" table.
 	MessagesColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
@@ -1620,6 +1694,7 @@ var (
 		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
 		{Name: "name", Type: field.TypeString, Unique: true, Size: 64},
 		{Name: "bin_days", Type: field.TypeInt, Default: 30},
+		{Name: "hold_release_days", Type: field.TypeInt, Default: 30},
 		{Name: "brake_records", Type: field.TypeInt, Nullable: true, Default: 1000},
 		{Name: "brake_percent", Type: field.TypeInt, Nullable: true, Default: 10},
 		{Name: "brake_hour", Type: field.TypeInt, Nullable: true, Default: 2000},
@@ -1731,6 +1806,8 @@ var (
 		ContactsTable,
 		CustomersTable,
 		DealsTable,
+		LegalHoldsTable,
+		LegalHoldRecordsTable,
 		MessagesTable,
 		NotesTable,
 		NumberCountersTable,
@@ -1787,6 +1864,12 @@ func init() {
 	DealsTable.ForeignKeys[3].RefTable = OperationsTable
 	DealsTable.ForeignKeys[4].RefTable = CustomersTable
 	DealsTable.ForeignKeys[5].RefTable = ContactsTable
+	LegalHoldsTable.ForeignKeys[0].RefTable = UsersTable
+	LegalHoldsTable.ForeignKeys[1].RefTable = UsersTable
+	LegalHoldRecordsTable.ForeignKeys[0].RefTable = LegalHoldsTable
+	LegalHoldRecordsTable.Annotation = &entsql.Annotation{
+		Table: "legal_hold_records",
+	}
 	MessagesTable.ForeignKeys[0].RefTable = UsersTable
 	MessagesTable.ForeignKeys[1].RefTable = TeamsTable
 	MessagesTable.ForeignKeys[2].RefTable = UsersTable

@@ -27,6 +27,12 @@ type Customer func(*sql.Selector)
 // Deal is the predicate function for deal builders.
 type Deal func(*sql.Selector)
 
+// LegalHold is the predicate function for legalhold builders.
+type LegalHold func(*sql.Selector)
+
+// LegalHoldRecord is the predicate function for legalholdrecord builders.
+type LegalHoldRecord func(*sql.Selector)
+
 // Message is the predicate function for message builders.
 type Message func(*sql.Selector)
 

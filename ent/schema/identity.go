@@ -24,6 +24,7 @@ func (Tenant) Fields() []ent.Field {
 		mixin.ID(gid.Tenant),
 		field.String("name").Unique().NotEmpty().MaxLen(64),
 		field.Int("bin_days").Default(30).Comment("How long a deleted record stays in the bin, in days."),
+		field.Int("hold_release_days").Default(30).Comment("How long the clocks of a record stand still after its last legal hold was released, in days."),
 		// The brake: null is no cap.
 		field.Int("brake_records").Optional().Nillable().Default(1_000).Comment("Records one operation may change that was not previewed."),
 		field.Int("brake_percent").Optional().Nillable().Default(10).Comment("Percent of a type's live records one operation may take, where there are more than 1,000."),

@@ -16,6 +16,8 @@ const (
 	FieldName = "name"
 	// FieldBinDays holds the string denoting the bin_days field in the database.
 	FieldBinDays = "bin_days"
+	// FieldHoldReleaseDays holds the string denoting the hold_release_days field in the database.
+	FieldHoldReleaseDays = "hold_release_days"
 	// FieldBrakeRecords holds the string denoting the brake_records field in the database.
 	FieldBrakeRecords = "brake_records"
 	// FieldBrakePercent holds the string denoting the brake_percent field in the database.
@@ -35,6 +37,7 @@ var Columns = []string{
 	FieldID,
 	FieldName,
 	FieldBinDays,
+	FieldHoldReleaseDays,
 	FieldBrakeRecords,
 	FieldBrakePercent,
 	FieldBrakeHour,
@@ -57,6 +60,8 @@ var (
 	NameValidator func(string) error
 	// DefaultBinDays holds the default value on creation for the "bin_days" field.
 	DefaultBinDays int
+	// DefaultHoldReleaseDays holds the default value on creation for the "hold_release_days" field.
+	DefaultHoldReleaseDays int
 	// DefaultBrakeRecords holds the default value on creation for the "brake_records" field.
 	DefaultBrakeRecords int
 	// DefaultBrakePercent holds the default value on creation for the "brake_percent" field.
@@ -85,6 +90,11 @@ func ByName(opts ...sql.OrderTermOption) OrderOption {
 // ByBinDays orders the results by the bin_days field.
 func ByBinDays(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldBinDays, opts...).ToFunc()
+}
+
+// ByHoldReleaseDays orders the results by the hold_release_days field.
+func ByHoldReleaseDays(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldHoldReleaseDays, opts...).ToFunc()
 }
 
 // ByBrakeRecords orders the results by the brake_records field.

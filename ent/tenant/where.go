@@ -65,6 +65,11 @@ func BinDays(v int) predicate.Tenant {
 	return predicate.Tenant(sql.FieldEQ(FieldBinDays, v))
 }
 
+// HoldReleaseDays applies equality check predicate on the "hold_release_days" field. It's identical to HoldReleaseDaysEQ.
+func HoldReleaseDays(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldHoldReleaseDays, v))
+}
+
 // BrakeRecords applies equality check predicate on the "brake_records" field. It's identical to BrakeRecordsEQ.
 func BrakeRecords(v int) predicate.Tenant {
 	return predicate.Tenant(sql.FieldEQ(FieldBrakeRecords, v))
@@ -193,6 +198,46 @@ func BinDaysLT(v int) predicate.Tenant {
 // BinDaysLTE applies the LTE predicate on the "bin_days" field.
 func BinDaysLTE(v int) predicate.Tenant {
 	return predicate.Tenant(sql.FieldLTE(FieldBinDays, v))
+}
+
+// HoldReleaseDaysEQ applies the EQ predicate on the "hold_release_days" field.
+func HoldReleaseDaysEQ(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldHoldReleaseDays, v))
+}
+
+// HoldReleaseDaysNEQ applies the NEQ predicate on the "hold_release_days" field.
+func HoldReleaseDaysNEQ(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNEQ(FieldHoldReleaseDays, v))
+}
+
+// HoldReleaseDaysIn applies the In predicate on the "hold_release_days" field.
+func HoldReleaseDaysIn(vs ...int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldIn(FieldHoldReleaseDays, vs...))
+}
+
+// HoldReleaseDaysNotIn applies the NotIn predicate on the "hold_release_days" field.
+func HoldReleaseDaysNotIn(vs ...int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNotIn(FieldHoldReleaseDays, vs...))
+}
+
+// HoldReleaseDaysGT applies the GT predicate on the "hold_release_days" field.
+func HoldReleaseDaysGT(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGT(FieldHoldReleaseDays, v))
+}
+
+// HoldReleaseDaysGTE applies the GTE predicate on the "hold_release_days" field.
+func HoldReleaseDaysGTE(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGTE(FieldHoldReleaseDays, v))
+}
+
+// HoldReleaseDaysLT applies the LT predicate on the "hold_release_days" field.
+func HoldReleaseDaysLT(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLT(FieldHoldReleaseDays, v))
+}
+
+// HoldReleaseDaysLTE applies the LTE predicate on the "hold_release_days" field.
+func HoldReleaseDaysLTE(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLTE(FieldHoldReleaseDays, v))
 }
 
 // BrakeRecordsEQ applies the EQ predicate on the "brake_records" field.

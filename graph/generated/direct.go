@@ -1984,6 +1984,192 @@ func (ec *executionContext) writeFieldChange(w io.Writer, fields []directField, 
 	writeText(w, "}")
 }
 
+// directLegalHold are the selected fields of a LegalHold, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directLegalHold(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, legalHoldImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "name":
+			d.index = 2
+		case "reason":
+			d.index = 3
+		case "blockDelete":
+			d.index = 4
+		case "freeze":
+			d.index = 5
+		case "placedAt":
+			d.index = 6
+		case "releasedAt":
+			d.index = 7
+		case "releaseReason":
+			d.index = 8
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeLegalHold(w io.Writer, fields []directField, obj *ent.LegalHold) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"LegalHold"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			writeString(w, obj.Name)
+		case 3:
+			writeString(w, obj.Reason)
+		case 4:
+			writeBool(w, obj.BlockDelete)
+		case 5:
+			writeBool(w, obj.Freeze)
+		case 6:
+			writeTime(w, obj.PlacedAt)
+		case 7:
+			writeOptional(w, obj.ReleasedAt, writeTime)
+		case 8:
+			writeOptional(w, obj.ReleaseReason, writeString)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directLegalHoldConnection are the selected fields of a LegalHoldConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directLegalHoldConnection(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, legalHoldConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directLegalHoldEdge(ctx, f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 2
+			d.below = ec.directPageInfo(ctx, f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 3
+		case "nodes":
+			d.index = 4
+			d.below = ec.directLegalHold(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeLegalHoldConnection(w io.Writer, fields []directField, obj *ent.LegalHoldConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"LegalHoldConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *ent.LegalHoldEdge) { ec.writeLegalHoldEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.writePageInfo(w, f.below, &obj.PageInfo)
+		case 3:
+			writeInt(w, obj.TotalCount)
+		case 4:
+			writeList(obj.Nodes(), func(w io.Writer, obj *ent.LegalHold) { ec.writeLegalHold(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directLegalHoldEdge are the selected fields of a LegalHoldEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directLegalHoldEdge(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, legalHoldEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "node":
+			d.index = 1
+			d.below = ec.directLegalHold(ctx, f.Selections)
+			return d.below != nil
+		case "cursor":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeLegalHoldEdge(w io.Writer, fields []directField, obj *ent.LegalHoldEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"LegalHoldEdge"`)
+		case 1:
+			ec.writeLegalHold(w, f.below, obj.Node)
+		case 2:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directLegalHoldPayload are the selected fields of a LegalHoldPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directLegalHoldPayload(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, legalHoldPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "hold":
+			d.index = 1
+			d.below = ec.directLegalHold(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeLegalHoldPayload(w io.Writer, fields []directField, obj *model.LegalHoldPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"LegalHoldPayload"`)
+		case 1:
+			ec.writeLegalHold(w, f.below, obj.Hold)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directMessage are the selected fields of a Message, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directMessage(ctx context.Context, sel ast.SelectionSet) []directField {
 	if visible.MaskOf(ctx, "Message") != nil {

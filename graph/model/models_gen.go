@@ -549,6 +549,12 @@ type FieldChange struct {
 	New *string `json:"new,omitempty"`
 }
 
+// A hold that was placed or released.
+type LegalHoldPayload struct {
+	// The hold as it is now.
+	Hold *ent.LegalHold `json:"hold"`
+}
+
 // What a write of a Message answers.
 type MessagePayload struct {
 	// The record as it is now.
@@ -565,6 +571,20 @@ type NotePayload struct {
 type OperationPayload struct {
 	// The operation, with what became of each record.
 	Operation *ent.Operation `json:"operation"`
+}
+
+// A new hold. It keeps its records from being purged; the rest as chosen.
+type PlaceHoldInput struct {
+	// What the matter is called, up to 500 characters.
+	Name string `json:"name"`
+	// Why the records are kept, up to 1,000 characters.
+	Reason string `json:"reason"`
+	// The records, up to 1,000, in any state.
+	Records []gid.ID `json:"records"`
+	// Keep them from being deleted and voided, too.
+	BlockDelete bool `json:"blockDelete"`
+	// Keep them from every change: edits and all verbs.
+	Freeze bool `json:"freeze"`
 }
 
 // An attribute of a record in a test.
@@ -823,6 +843,14 @@ type RecordVersionInput struct {
 	ID gid.ID `json:"id"`
 	// The version the caller saw.
 	Version int32 `json:"version"`
+}
+
+// A hold to release.
+type ReleaseHoldInput struct {
+	// The hold.
+	ID gid.ID `json:"id"`
+	// Why, up to 1,000 characters.
+	Reason string `json:"reason"`
 }
 
 // Values that mend a restore, by type of record.
@@ -1355,6 +1383,64 @@ func (e *ActorKind) UnmarshalJSON(b []byte) error {
 }
 
 func (e ActorKind) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
+// Legal holds to list.
+type LegalHoldStatus string
+
+const (
+	// Those that hold.
+	LegalHoldStatusActive LegalHoldStatus = "ACTIVE"
+	// Those that were released.
+	LegalHoldStatusReleased LegalHoldStatus = "RELEASED"
+)
+
+var AllLegalHoldStatus = []LegalHoldStatus{
+	LegalHoldStatusActive,
+	LegalHoldStatusReleased,
+}
+
+func (e LegalHoldStatus) IsValid() bool {
+	switch e {
+	case LegalHoldStatusActive, LegalHoldStatusReleased:
+		return true
+	}
+	return false
+}
+
+func (e LegalHoldStatus) String() string {
+	return string(e)
+}
+
+func (e *LegalHoldStatus) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = LegalHoldStatus(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid LegalHoldStatus", str)
+	}
+	return nil
+}
+
+func (e LegalHoldStatus) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *LegalHoldStatus) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e LegalHoldStatus) MarshalJSON() ([]byte, error) {
 	var buf bytes.Buffer
 	e.MarshalGQL(&buf)
 	return buf.Bytes(), nil

@@ -60,6 +60,8 @@ func (r *Rows) Where(s *sql.Selector, typ string) {
 		preds = append(preds, r.events(s)...)
 	case typ == ent.TypeOperationItem:
 		preds = append(preds, r.items(s)...)
+	case typ == ent.TypeLegalHold:
+		preds = append(preds, r.holds(s)...)
 	case typ == ent.TypeOperation:
 		// Everyone reads what he asked for himself.
 		if p := r.plan(typ, authz.OperationRead, mapper(typ)); p.predicate != nil {
@@ -114,10 +116,15 @@ func (r *Rows) events(s *sql.Selector) []*sql.Predicate {
 	if general.predicate == nil {
 		alternatives = append(alternatives, sql.IsNull(s.C("record_type")))
 	}
+	m := entfilter.Mapper{Cols: map[string]entfilter.Column{"owner": idColumn("owner_id"), "team": idColumn("team_id")}}
 	for _, t := range ent.RecordTypes {
-		p := r.plan(t.Name, authz.AuditRead, entfilter.Mapper{Cols: map[string]entfilter.Column{"owner": idColumn("owner_id"), "team": idColumn("team_id")}})
-		all = all && p.predicate == nil
-		alternatives = append(alternatives, join(" AND ", append(predicates(s, p), sql.EQ(s.C("record_type"), t.Name))))
+		p, holds := r.planAs("event ", t.Name, authz.AuditRead, m), r.planAs("event ", t.Name, authz.HoldRead, m)
+		all = all && p.predicate == nil && holds.predicate == nil
+		preds := append(predicates(s, p), sql.EQ(s.C("record_type"), t.Name))
+		if holds.predicate != nil { // that a hold was placed is for who may know of it
+			preds = append(preds, either(sql.NotIn(s.C("action"), "HOLD_PLACE", "HOLD_RELEASE"), holds.predicate(s)))
+		}
+		alternatives = append(alternatives, join(" AND ", preds))
 	}
 	if all {
 		return nil
@@ -125,12 +132,51 @@ func (r *Rows) events(s *sql.Selector) []*sql.Predicate {
 	return []*sql.Predicate{join(" OR ", alternatives)}
 }
 
+// holds are shown to who may know of them on each of their records. Where all
+// of these are purged by now, it takes the right for holds as such.
+func (r *Rows) holds(s *sql.Selector) []*sql.Predicate {
+	var preds, some []*sql.Predicate
+	for _, t := range ent.RecordTypes {
+		kept := func(narrow func(sub *sql.Selector, row *sql.SelectTable)) *sql.Predicate {
+			row, named := sql.Dialect(s.Dialect()).Table(t.Table).As("kept_row"), sql.Dialect(s.Dialect()).Table("legal_hold_records").As("named")
+			sub := sql.Dialect(s.Dialect()).Select(named.C("id")).From(named).Join(row).On(named.C("record_id"), row.C("id"))
+			sub.Where(sql.ColumnsEQ(named.C("hold_id"), s.C("id")))
+			narrow(sub, row)
+			return sql.Exists(sub)
+		}
+		some = append(some, kept(func(*sql.Selector, *sql.SelectTable) {}))
+		known := r.plan(t.Name, authz.HoldRead, mapper(t.Name))
+		if known.predicate == nil && r.plan(t.Name, authz.Read, mapper(t.Name)).predicate == nil && r.plan(t.Name, authz.ReadRetired, mapper(t.Name)).predicate == nil {
+			continue
+		}
+		preds = append(preds, sql.Not(kept(func(sub *sql.Selector, row *sql.SelectTable) {
+			seen := sql.Dialect(s.Dialect()).Table(t.Table).As("seen")
+			own := sql.Dialect(s.Dialect()).Select(seen.C("id")).From(seen)
+			own.Where(sql.ColumnsEQ(seen.C("id"), row.C("id")))
+			r.Where(own, t.Name)
+			if known.predicate != nil {
+				own.Where(known.predicate(own))
+			}
+			sub.Where(sql.Not(sql.Exists(own)))
+		})))
+	}
+	if r.plan(ent.TypeLegalHold, authz.HoldRead, entfilter.Mapper{}).predicate != nil {
+		preds = append(preds, join(" OR ", some))
+	}
+	return preds
+}
+
 // plan asks the chain for the rows of a type, once. What cannot be said in
 // columns shows nothing.
 func (r *Rows) plan(typ string, action authz.Action, m entfilter.Mapper) plan {
+	return r.planAs("", typ, action, m)
+}
+
+// planAs keeps plans apart that are lowered to the columns of something else.
+func (r *Rows) planAs(as, typ string, action authz.Action, m entfilter.Mapper) plan {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	key := typ + " " + string(action)
+	key := as + typ + " " + string(action)
 	if p, ok := r.plans[key]; ok {
 		return p
 	}

@@ -62,6 +62,7 @@ const (
 	Tombstone      Type = 75
 	PolicyRevision Type = 90
 	PolicyTest     Type = 91
+	LegalHold      Type = 92
 )
 
 // prefixes are what clients see before the underscore.
@@ -72,6 +73,7 @@ var prefixes = map[Type]string{
 	SignInLink: "link", Operation: "operation", OperationItem: "item", Event: "event",
 	Recipient: "recipient", Policy: "policy", Tombstone: "tombstone",
 	PolicyRevision: "revision", PolicyTest: "policytest",
+	LegalHold: "hold",
 }
 
 var types = func() map[string]Type {

@@ -21,6 +21,8 @@ const (
 	UniqueConflict      Code = "UNIQUE_CONFLICT"
 	HasDependents       Code = "HAS_DEPENDENTS"
 	ParentRetired       Code = "PARENT_RETIRED"
+	Hold                Code = "HOLD"
+	Retained            Code = "RETAINED"
 	InvalidFilter       Code = "INVALID_FILTER"
 	Limit               Code = "LIMIT"
 	DuplicateInput      Code = "DUPLICATE_INPUT"
@@ -36,7 +38,7 @@ const (
 func Codes() []Code {
 	return []Code{
 		NotFound, Forbidden, FieldForbidden, IllegalTransition, NotRetired, RecordNotEditable, Conflict,
-		UniqueConflict, HasDependents, ParentRetired, InvalidFilter, Limit, DuplicateInput,
+		UniqueConflict, HasDependents, ParentRetired, Hold, Retained, InvalidFilter, Limit, DuplicateInput,
 		IdempotencyMismatch, Gone, Lockout, BadUserInput, AuthzUnavailable, Internal,
 	}
 }

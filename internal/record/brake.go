@@ -25,7 +25,8 @@ const manyRows = 1_000
 // settings are what an operation needs of its tenant's settings, and what its
 // actor has changed of late.
 type settings struct {
-	bin time.Duration // how long a record stays in the bin
+	bin         time.Duration // how long a record stays in the bin
+	holdRelease time.Duration // how long it stays after its last hold was released
 
 	records, percent, hour, day *int // caps; nil is none
 	lastHour, lastDay           int
@@ -47,16 +48,16 @@ func (r *run) readSettings(ctx context.Context) error {
 	}
 	sum := `(SELECT CAST(COALESCE(SUM(o.changed), 0) AS bigint) FROM operations o
 		WHERE o.tenant_id = t.id AND o.actor_id = ? AND o.finished_at > ? AND o.verb IN (` + strings.Join(verbs, ", ") + `))`
-	s, now, days := &r.settings, r.q.Now(), 0
+	s, now, days, holdDays := &r.settings, r.q.Now(), 0, 0
 	*s = settings{}
-	_, err := store.Build(r.q).Add(`SELECT t.bin_days, t.brake_records, t.brake_percent, t.brake_hour, t.brake_day,
+	_, err := store.Build(r.q).Add(`SELECT t.bin_days, t.hold_release_days, t.brake_records, t.brake_percent, t.brake_hour, t.brake_day,
 		CASE WHEN t.brake_hour IS NULL THEN 0 ELSE `+sum+` END, CASE WHEN t.brake_day IS NULL THEN 0 ELSE `+sum+` END FROM tenants t WHERE t.id = ?`,
 		r.a.User, now.Add(-time.Hour), r.a.User, now.Add(-24*time.Hour), r.a.Tenant).
-		One(ctx, r.q, &days, &s.records, &s.percent, &s.hour, &s.day, &s.lastHour, &s.lastDay)
+		One(ctx, r.q, &days, &holdDays, &s.records, &s.percent, &s.hour, &s.day, &s.lastHour, &s.lastDay)
 	if err != nil {
 		return fmt.Errorf("reading the tenant's settings: %w", err)
 	}
-	s.bin = time.Duration(days) * 24 * time.Hour
+	s.bin, s.holdRelease = time.Duration(days)*24*time.Hour, time.Duration(holdDays)*24*time.Hour
 	if r.due != nil { // what runs out was counted when it was retired
 		s.records, s.percent = nil, nil
 	}

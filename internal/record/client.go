@@ -50,6 +50,8 @@ func (s *Service) newClient(driver dialect.Driver) *ent.Client {
 	c.Tombstone.Use(refuse)
 	c.RecordNumber.Use(refuse)
 	c.OperationItem.Use(refuse)
+	c.LegalHold.Use(refuse)
+	c.LegalHoldRecord.Use(refuse)
 	return c
 }
 

@@ -136,7 +136,8 @@ func (p *Preview) AffectedUsers(ctx context.Context) ([]gid.ID, error) {
 	touched := func(of func(column string) *sql.Predicate) *sql.Selector {
 		s := sql.Dialect(r.q.Dialect()).Select().From(sql.Dialect(r.q.Dialect()).Table("audit_events"))
 		return s.Select(s.C("actor_id")).Where(sql.EQ(s.C("tenant_id"), r.a.Tenant)).Where(sql.NotNull(s.C("actor_id"))).
-			Where(sql.EQ(s.C("outcome"), string(audit.Succeeded))).Where(sql.GTE(s.C("at"), r.q.Now().Add(-touchedWithin))).Where(of(s.C("record_id")))
+			Where(sql.EQ(s.C("outcome"), string(audit.Succeeded))).Where(sql.GTE(s.C("at"), r.q.Now().Add(-touchedWithin))).Where(of(s.C("record_id"))).
+			Where(sql.NotIn(s.C("action"), "HOLD_PLACE", "HOLD_RELEASE")) // which change nothing, and are not for everyone to know of
 	}
 	// A union, not an OR: each half is a look-up by record.
 	all := touched(func(column string) *sql.Predicate { return inIDs(column, ids) })

@@ -194,11 +194,15 @@ func (r *run) pinned(ctx context.Context) (context.Context, error) {
 	if r.req.Verb == lifecycle.Purge {
 		pin = r.control.Repin // what cannot be undone is judged by the policy as it is now
 	}
-	ctx, err := pin(ctx, r.a.Tenant)
+	return r.judgedBy(ctx, r.a, pin)
+}
+
+func (s *Service) judgedBy(ctx context.Context, a *actor.Actor, pin func(context.Context, gid.ID) (context.Context, error)) (context.Context, error) {
+	pinned, err := pin(ctx, a.Tenant)
 	if err != nil {
-		return nil, Refuse(lifecycle.AuthzUnavailable, "the policy could not be read; try again")
+		return ctx, Refuse(lifecycle.AuthzUnavailable, "the policy could not be read; try again")
 	}
-	return visible.With(ctx, r.control.Rows(ctx, r.a)), nil
+	return visible.With(pinned, s.control.Rows(pinned, a)), nil
 }
 
 // prepare makes the plan. It is the same for an operation and for its preview.
@@ -467,6 +471,9 @@ func (r *run) writeDown(ctx context.Context) (*ent.Operation, error) {
 		if it.outcome == failed {
 			if refused.Code == "" {
 				refused.Code = it.code
+			}
+			if refused.Code == lifecycle.Hold { // the log is read by some who may not know of holds
+				refused.Code = lifecycle.Retained
 			}
 			refused.IDs = append(refused.IDs, it.id.String())
 		}

@@ -179,7 +179,7 @@ func (p *Preview) block(items []*item) {
 				continue
 			}
 			sum := &p.Blocked[i]
-			*sum = Blocked{Blocker: Blocker{Code: b.Code, Type: b.Type, Field: b.Field, State: b.State, Allowed: b.Allowed, Hidden: b.Hidden, Count: sum.Count + b.Count}}
+			*sum = Blocked{Blocker: Blocker{Code: b.Code, Type: b.Type, Field: b.Field, State: b.State, Allowed: b.Allowed, Until: latest(sum.Until, b.Until), Hidden: b.Hidden, Count: sum.Count + b.Count}}
 		}
 	}
 }

@@ -32,6 +32,9 @@ func (r *run) planPurge(ctx context.Context) error {
 	if r.deletes() {
 		r.authorizeDeletes(ctx)
 		blocked, err := r.keptByDependants(ctx)
+		if err == nil {
+			err = r.keepHeld(ctx)
+		}
 		if err != nil {
 			return err
 		}
@@ -42,6 +45,9 @@ func (r *run) planPurge(ctx context.Context) error {
 		if !n.row.RecordState().Retired() && n.problem == "" {
 			n.problem = lifecycle.NotRetired
 		}
+	}
+	if err := r.keepHeld(ctx); err != nil {
+		return err
 	}
 	r.settle()
 	return nil
@@ -267,9 +273,13 @@ func (s *Service) Sweep(ctx context.Context) (int, error) {
 	now := s.db.Now()
 	return s.eachTenant(ctx, func(ctx context.Context, tenant gid.ID) (purged int, err error) {
 		var errs []error
+		holds, err := s.holdRules(ctx, tenant)
+		if err != nil {
+			return 0, err
+		}
 		// Dependants first: a tree that is larger than a batch goes leaf by leaf.
 		for _, t := range slices.Backward(typeOrder) {
-			n, err := s.sweepType(ctx, tenant, t, now)
+			n, err := s.sweepType(ctx, tenant, t, holds, now)
 			purged += n
 			if err != nil {
 				errs = append(errs, fmt.Errorf("purging %s of tenant %s: %w", t.Table, tenant, err))
@@ -282,18 +292,41 @@ func (s *Service) Sweep(ctx context.Context) (int, error) {
 	})
 }
 
-func (s *Service) sweepType(ctx context.Context, tenant gid.ID, t *ent.RecordType, now time.Time) (purged int, err error) {
+// sweepType goes through what is due of a type, once: what cannot go now is looked
+// at next time.
+func (s *Service) sweepType(ctx context.Context, tenant gid.ID, t *ent.RecordType, holds holdRules, now time.Time) (purged int, err error) {
+	var last time.Time
+	var lastID gid.ID
 	for {
 		var ids []gid.ID
-		err := store.Build(s.db).Add(`SELECT id FROM `+t.Table+` WHERE tenant_id = ? AND purge_after <= ? AND state IN ('VOIDED', 'DELETED') ORDER BY purge_after, id LIMIT ?`,
-			tenant, now, sweepBatch).Query(ctx, s.db, scanIDs(func(id gid.ID) { ids = append(ids, id) }))
+		err := store.Build(s.db).Add(`SELECT id, purge_after FROM `+t.Table+` WHERE tenant_id = ? AND purge_after <= ? AND (purge_after, id) > (?, ?)
+			AND state IN ('VOIDED', 'DELETED') ORDER BY purge_after, id LIMIT ?`, tenant, now, last, lastID, sweepBatch).Query(ctx, s.db, func(row store.Row) error {
+			if err := row.Scan(&lastID, &last); err != nil {
+				return err
+			}
+			ids = append(ids, lastID)
+			return nil
+		})
 		if err != nil || len(ids) == 0 {
 			return purged, err
 		}
-		n, err := s.purgeDue(ctx, ids, now)
-		purged += n
-		if err != nil || n == 0 { // what cannot go now is looked at next time
-			return purged, err
+		short := len(ids) < sweepBatch
+		if holds.any {
+			waits, err := s.holdsUp(ctx, tenant, t, ids, inForce, now.Add(-holds.release))
+			if err != nil {
+				return purged, err
+			}
+			ids = slices.DeleteFunc(ids, func(id gid.ID) bool { return waits[id] })
+		}
+		if len(ids) > 0 {
+			n, err := s.purgeDue(ctx, ids, now)
+			purged += n
+			if err != nil {
+				return purged, err
+			}
+		}
+		if short {
+			return purged, nil
 		}
 	}
 }

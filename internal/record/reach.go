@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"time"
 
 	"entgo.io/ent/dialect/sql"
 
@@ -442,10 +443,19 @@ func merge(list []Blocker, b Blocker) []Blocker {
 	for i := range list {
 		if list[i].Code == b.Code && list[i].Type == b.Type && b.Record == "" && list[i].Record == "" && b.Field == "" && b.Count > 0 {
 			list[i].Count += b.Count
+			list[i].Until = latest(list[i].Until, b.Until)
 			return list
 		}
 	}
 	return append(list, b)
+}
+
+// latest is the later of two times, of which either may be missing.
+func latest(a, b *time.Time) *time.Time {
+	if a == nil || b != nil && b.After(*a) {
+		return b
+	}
+	return a
 }
 
 // readable says which rows the caller may read in the state they are in.

@@ -39,6 +39,9 @@ func (r *run) planRestore(ctx context.Context) error {
 		}
 	}
 	r.authorizeAlong(ctx)
+	if err := r.keepHeld(ctx); err != nil {
+		return err
+	}
 	if err = r.mayMendFields(ctx); err != nil {
 		return err
 	}

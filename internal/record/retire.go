@@ -32,6 +32,9 @@ func (r *run) planRetire(ctx context.Context) error {
 	}
 	r.linkOwners()
 	r.authorizeAlong(ctx)
+	if err := r.keepHeld(ctx); err != nil {
+		return err
+	}
 	blocked, err := r.keptByDependants(ctx)
 	if err != nil {
 		return err

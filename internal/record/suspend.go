@@ -52,7 +52,10 @@ func (r *run) checkSuspension() error {
 }
 
 // planSuspend plans a suspension: nothing comes along, and each record wakes at its own time.
-func (r *run) planSuspend(context.Context) error {
+func (r *run) planSuspend(ctx context.Context) error {
+	if err := r.keepHeld(ctx); err != nil {
+		return err
+	}
 	r.settle()
 	return nil
 }

@@ -20,9 +20,13 @@ import (
 func (s *Service) Wake(ctx context.Context) (int, error) {
 	return s.eachTenant(ctx, func(ctx context.Context, tenant gid.ID) (woken int, err error) {
 		now := s.db.Now()
+		holds, err := s.holdRules(ctx, tenant)
+		if err != nil {
+			return 0, err
+		}
 		var errs []error
 		for _, t := range typeOrder {
-			n, err := s.wakeType(ctx, tenant, t, now)
+			n, err := s.wakeType(ctx, tenant, t, holds, now)
 			woken += n
 			if err != nil {
 				errs = append(errs, fmt.Errorf("waking %s of tenant %s: %w", t.Table, tenant, err))
@@ -51,38 +55,52 @@ func (s *Service) eachTenant(ctx context.Context, do func(ctx context.Context, t
 	return done, errors.Join(errs...)
 }
 
-func (s *Service) wakeType(ctx context.Context, tenant gid.ID, t *ent.RecordType, now time.Time) (woken int, err error) {
+// wakeType goes through the suspensions of a type that have run out, once: what
+// cannot wake now is looked at next time. What a hold freezes stays suspended.
+func (s *Service) wakeType(ctx context.Context, tenant gid.ID, t *ent.RecordType, holds holdRules, now time.Time) (woken int, err error) {
+	var last time.Time
+	var lastID gid.ID
+	var failures error
 	for {
-		ids := map[string][]gid.ID{}
-		found := 0
-		err := store.Build(s.db).Add(`SELECT id, suspended_then FROM `+t.Table+` WHERE tenant_id = ? AND state = ? AND suspended_until <= ? ORDER BY suspended_until, id LIMIT ?`,
-			tenant, string(lifecycle.Suspended), now, sweepBatch).Query(ctx, s.db, func(row store.Row) error {
-			var id gid.ID
-			then := ThenRestore
-			if err := row.Scan(&id, &then); err != nil {
+		then := map[gid.ID]string{}
+		var found []gid.ID
+		err := store.Build(s.db).Add(`SELECT id, suspended_then, suspended_until FROM `+t.Table+` WHERE tenant_id = ? AND state = ? AND suspended_until <= ?
+			AND (suspended_until, id) > (?, ?) ORDER BY suspended_until, id LIMIT ?`,
+			tenant, string(lifecycle.Suspended), now, last, lastID, sweepBatch).Query(ctx, s.db, func(row store.Row) error {
+			what := ThenRestore
+			if err := row.Scan(&lastID, &what, &last); err != nil {
 				return err
 			}
-			ids[then] = append(ids[then], id)
-			found++
+			found, then[lastID] = append(found, lastID), what
 			return nil
 		})
-		if err != nil || found == 0 {
-			return woken, err
+		if err != nil || len(found) == 0 {
+			return woken, errors.Join(failures, err)
 		}
-		n := 0
+		var waits map[gid.ID]bool
+		if holds.any {
+			if waits, err = s.holdsUp(ctx, tenant, t, found, `h.released_at IS NULL AND h.freeze`); err != nil {
+				return woken, errors.Join(failures, err)
+			}
+		}
+		ids := map[string][]gid.ID{}
+		for _, id := range found {
+			if !waits[id] {
+				ids[then[id]] = append(ids[then[id]], id)
+			}
+		}
 		gone, stay, err := s.endSuspensions(ctx, lifecycle.Delete, ids[ThenDelete], now)
-		n += gone
+		woken += gone
 		if err != nil {
-			return woken + n, err
+			return woken, errors.Join(failures, err)
 		}
 		back, asleep, err := s.endSuspensions(ctx, lifecycle.Restore, append(ids[ThenRestore], stay...), now)
-		n += back
-		woken += n
+		woken += back
 		if len(asleep) > 0 {
-			err = errors.Join(err, fmt.Errorf("%d of them may not be restored, the first is %s", len(asleep), asleep[0]))
+			failures = errors.Join(failures, fmt.Errorf("%d of them may not be restored, the first is %s", len(asleep), asleep[0]))
 		}
-		if err != nil || n == 0 { // what cannot wake now is looked at next time
-			return woken, err
+		if err != nil || len(found) < sweepBatch {
+			return woken, errors.Join(failures, err)
 		}
 	}
 }
@@ -119,7 +137,7 @@ func (s *Service) endSuspensions(ctx context.Context, verb lifecycle.Verb, ids [
 
 // lasting reports whether a refusal will be the same a moment later.
 func lasting(code lifecycle.Code) bool {
-	return code == lifecycle.Limit || code == lifecycle.HasDependents || code == lifecycle.Forbidden || code == lifecycle.UniqueConflict || code == lifecycle.ParentRetired
+	return code == lifecycle.Hold || code == lifecycle.Retained || code == lifecycle.Limit || code == lifecycle.HasDependents || code == lifecycle.Forbidden || code == lifecycle.UniqueConflict || code == lifecycle.ParentRetired
 }
 
 // isDue reports whether the clock by which a timer came for a record has run out.

@@ -119,5 +119,13 @@ func (r *run) whyNotDo(ctx context.Context, row ent.Record, action authz.Action)
 	if action == authz.Update && !state.Editable() {
 		add(lifecycle.RecordNotEditable, Blocker{Code: lifecycle.RecordNotEditable, State: state, Allowed: lifecycle.Allowed(state)})
 	}
+	if action == authz.Update && answer.Permit && state.Editable() {
+		switch code, err := r.frozen(ctx, r.q, r.a, row); {
+		case err != nil:
+			return nil, err
+		case code != "":
+			add(code)
+		}
+	}
 	return out, nil
 }

@@ -236,6 +236,12 @@ func (s *Service) update(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 			Extensions: map[string]any{"state": string(r.RecordState()), "version": r.RecordVersion()},
 		}
 	}
+	switch code, err := s.frozen(ctx, tx, a, r); {
+	case err != nil:
+		return nil, err
+	case code != "":
+		return nil, Refuse(code, "the record has to be kept as it is", "id")
+	}
 	for _, e := range t.Edges {
 		if to, ok := d.values[e.Column].(gid.ID); ok {
 			if refused := checkTarget(e, to, targets[to]); refused != nil {
