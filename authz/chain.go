@@ -192,6 +192,11 @@ func (c *Chain) Explain(ctx context.Context, r Request) []Reason {
 	return why
 }
 
+// Alone reports whether no other member than the one that a plugin is counts.
+func (c *Chain) Alone(p Plugin) bool {
+	return !slices.ContainsFunc(c.members, func(m Member) bool { return m.Role != Shadow && m.Plugin != p })
+}
+
 // Version is the policy version of the first member that has one, for the audit trail; zero when none has.
 func (c *Chain) Version(ctx context.Context, tenant string) uint64 {
 	for _, m := range c.members {

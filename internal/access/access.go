@@ -151,15 +151,21 @@ func (c *Control) Covers(ctx context.Context, a *actor.Actor, user gid.ID, but .
 	return c.policy.Covers(c.under(ctx), a.Tenant.String(), a.Subject(), person(user), but...)
 }
 
+// Alone reports whether the policy alone decides under ctx. Else what Covers and
+// Widens say is not all: other members of the chain judge each person by himself,
+// in ways that cannot be compared.
+func (c *Control) Alone(ctx context.Context) bool { return c.chainOf(ctx).Alone(c.policy) }
+
 // Widens reports whether the policy would allow a user, who is in some teams,
-// more if he were in others, too. Where actions are given, only those count.
-func (c *Control) Widens(ctx context.Context, tenant, user gid.ID, teams, more []gid.ID, only ...authz.Action) (bool, error) {
+// something that it does not if he were in others instead. Where actions are
+// given, only those count.
+func (c *Control) Widens(ctx context.Context, tenant, user gid.ID, teams, after []gid.ID, only ...authz.Action) (bool, error) {
 	subject := (&actor.Actor{Kind: actor.User, User: user, Teams: teams}).Subject()
-	added := make([]string, len(more))
-	for i, t := range more {
-		added[i] = t.String()
+	then := make([]string, len(after))
+	for i, t := range after {
+		then[i] = t.String()
 	}
-	return c.policy.Widens(c.under(ctx), tenant.String(), subject, added, only...)
+	return c.policy.Widens(c.under(ctx), tenant.String(), subject, then, only...)
 }
 
 // RolesOf lists the roles of a user: those he was given, and those that come with
