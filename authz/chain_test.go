@@ -230,7 +230,7 @@ func TestAMemberThatIsSkippedIsNotWhyOthersDeny(t *testing.T) {
 }
 
 // waiter answers when its context has ended.
-type waiter struct{ always }
+type waiter struct{}
 
 func (waiter) Decide(ctx context.Context, _ []authz.Request) ([]authz.Decision, error) {
 	<-ctx.Done()

@@ -131,7 +131,7 @@ func (c *Chain) pin(ctx context.Context, tenant string, under func(context.Conte
 	for i, m := range pinners {
 		a := answers[i]
 		if a.why == nil {
-			p.kept[m.Name] = a.kept
+			p.kept[m.Name] = a.kept //nolint:fatcontext // one for each member
 			continue
 		}
 		p.failed[m.Name] = a.why
