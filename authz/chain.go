@@ -68,13 +68,14 @@ func (c *Chain) Decide(ctx context.Context, reqs []Request) []Decision {
 		return nil
 	}
 	answers := askAll(c.members, func(m Member) []Decision { return c.decide(ctx, m, reqs) })
+	ended := ctx.Err() != nil
 	out := make([]Decision, len(reqs))
 	each := make([]Decision, len(c.members))
 	for i, r := range reqs {
 		for j := range c.members {
 			each[j] = answers[j][i]
 		}
-		out[i] = c.combine(each)
+		out[i] = c.combine(each, ended)
 		if c.sink != nil {
 			c.sink(ctx, r, out[i], slices.Clone(each))
 		}
@@ -82,7 +83,9 @@ func (c *Chain) Decide(ctx context.Context, reqs []Request) []Decision {
 	return out
 }
 
-func (c *Chain) combine(each []Decision) Decision {
+// combine makes one decision of those of the members. A member that has no answer because whoever asked went away
+// did not fail, and is not skipped: who made it slow enough would be rid of it.
+func (c *Chain) combine(each []Decision, ended bool) Decision {
 	var denied, permitted, silent []Reason
 	final := NotApplicable
 	for i, m := range c.members {
@@ -90,7 +93,10 @@ func (c *Chain) combine(each []Decision) Decision {
 			continue
 		}
 		d := each[i]
-		if d.Effect == Indeterminate && m.OnError == FallbackDeny {
+		if d.Effect == Indeterminate {
+			if m.OnError == FallbackSkip && !ended {
+				continue // and not why the others deny
+			}
 			d.Effect = Deny
 		}
 		switch {
@@ -140,7 +146,7 @@ func (c *Chain) Plan(ctx context.Context, q Query) (Filter, []Reason) {
 		}
 		p, why := c.plan(ctx, m, planner, q)
 		if why != nil {
-			return answer{Plan{Deny: True{}, Reasons: why}, m.OnError == FallbackSkip}
+			return answer{Plan{Deny: True{}, Reasons: why}, m.OnError == FallbackSkip && ctx.Err() == nil} // as combine
 		}
 		return answer{plan: p}
 	})
@@ -184,6 +190,11 @@ func (c *Chain) Explain(ctx context.Context, r Request) []Reason {
 		}
 	}
 	return why
+}
+
+// Alone reports whether no other member than the one that a plugin is counts.
+func (c *Chain) Alone(p Plugin) bool {
+	return !slices.ContainsFunc(c.members, func(m Member) bool { return m.Role != Shadow && m.Plugin != p })
 }
 
 // Version is the policy version of the first member that has one, for the audit trail; zero when none has.

@@ -216,6 +216,54 @@ func TestAChainThatCannotWorkIsRefused(t *testing.T) {
 	}
 }
 
+func TestAMemberThatIsSkippedIsNotWhyOthersDeny(t *testing.T) {
+	t.Parallel()
+	fails := skipped(member("bad", authz.Veto, unsure))
+	for want, other := range map[authz.Code]authz.Plugin{authz.Code(authz.NotApplicable.String()): silent, authz.Code(authz.Deny.String()): denies} {
+		chain, err := authz.NewChain(nil, fails, member("good", authz.Grant, other))
+		require.NoError(t, err)
+		require.Equal(t, authz.Decision{Effect: authz.Deny, Reasons: []authz.Reason{{Code: want}}}, chain.Decide(t.Context(), make([]authz.Request, 1))[0])
+	}
+	chain, err := authz.NewChain(nil, skipped(member("bad", authz.Grant, unsure)))
+	require.NoError(t, err)
+	require.Equal(t, []authz.Reason{{Plugin: "chain", Code: authz.CodeNoMatchingRule}}, chain.Decide(t.Context(), make([]authz.Request, 1))[0].Reasons)
+}
+
+// waiter answers when its context has ended.
+type waiter struct{}
+
+func (waiter) Decide(ctx context.Context, _ []authz.Request) ([]authz.Decision, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (waiter) Plan(ctx context.Context, _ authz.Query) (authz.Plan, error) {
+	<-ctx.Done()
+	return authz.Plan{}, ctx.Err()
+}
+
+func (waiter) Pin(ctx context.Context, _ string) (context.Context, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestWhoGoesAwayGetsRidOfNoMember(t *testing.T) {
+	t.Parallel()
+	chain, err := authz.NewChain(nil, member("good", authz.Grant, permits), skipped(member("slow", authz.Veto, waiter{})))
+	require.NoError(t, err)
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	for _, ctx := range []context.Context{canceled, late} {
+		require.Equal(t, authz.Deny, chain.Decide(ctx, make([]authz.Request, 1))[0].Effect)
+		rows, _ := chain.Plan(ctx, authz.Query{})
+		require.Equal(t, authz.False{}, rows)
+		_, err := chain.Pin(ctx, "t1")
+		require.Error(t, err)
+	}
+}
+
 func TestTheSinkSeesEveryMember(t *testing.T) {
 	t.Parallel()
 	var seen []authz.Effect

@@ -14,7 +14,7 @@ func (c *Chain) decide(ctx context.Context, m Member, reqs []Request) []Decision
 	ds, why, failure := []Decision(nil), c.unpinned(ctx, m, reqs), FailurePin
 	if why == nil {
 		own := ownCopy(m, reqs)
-		ds, why, failure = call(ctx, c, m, func(ctx context.Context) ([]Decision, error) {
+		ds, why, failure = call(c.under(ctx, m), c, m, func(ctx context.Context) ([]Decision, error) {
 			ds, err := m.Plugin.Decide(ctx, own)
 			if err == nil && len(ds) != len(own) {
 				err = fmt.Errorf("%d decisions for %d requests", len(ds), len(own))
@@ -40,7 +40,7 @@ func (c *Chain) plan(ctx context.Context, m Member, planner Planner, q Query) (P
 	p, why, failure := Plan{}, c.unpinned(ctx, m, reqs), FailurePin
 	if why == nil {
 		own := ownCopy(m, reqs)
-		p, why, failure = call(ctx, c, m, func(ctx context.Context) (Plan, error) {
+		p, why, failure = call(c.under(ctx, m), c, m, func(ctx context.Context) (Plan, error) {
 			p, err := planner.Plan(ctx, own[0])
 			return p, errors.Join(err, checkPlan(p))
 		})
@@ -55,7 +55,7 @@ func (c *Chain) explain(ctx context.Context, m Member, e Explainer, r Request) [
 	reasons, why, failure := []Reason(nil), c.unpinned(ctx, m, reqs), FailurePin
 	if why == nil {
 		own := ownCopy(m, reqs)
-		reasons, why, failure = call(ctx, c, m, func(ctx context.Context) ([]Reason, error) { return e.Explain(ctx, own[0]) })
+		reasons, why, failure = call(c.under(ctx, m), c, m, func(ctx context.Context) ([]Reason, error) { return e.Explain(ctx, own[0]) })
 	}
 	ended(ctx, failure, nil)
 	return append(reasons, why...)
@@ -70,7 +70,7 @@ func (c *Chain) version(ctx context.Context, m Member, v Versioned, tenant strin
 			c.begin(m, MethodVersion, 0)(ctx, FailurePanic, nil)
 		}
 	}()
-	return v.Version(ctx, tenant)
+	return v.Version(c.under(ctx, m), tenant)
 }
 
 // attributes is guarded as version is. A member that panics may look at any.
@@ -81,7 +81,7 @@ func (c *Chain) attributes(ctx context.Context, m Member, r AttributeReader, ten
 			c.begin(m, MethodAttributes, 0)(ctx, FailurePanic, nil)
 		}
 	}()
-	return r.Attributes(ctx, tenant, typ)
+	return r.Attributes(c.under(ctx, m), tenant, typ)
 }
 
 // fieldNames is guarded as version is. A member that panics may speak of any.
@@ -92,7 +92,7 @@ func (c *Chain) fieldNames(ctx context.Context, m Member, f FieldNamer, tenant, 
 			c.begin(m, MethodFields, 0)(ctx, FailurePanic, nil)
 		}
 	}()
-	return f.FieldNames(ctx, tenant, typ)
+	return f.FieldNames(c.under(ctx, m), tenant, typ)
 }
 
 // call runs a plugin's method. An error, a panic and a timeout become a reason; a method that ignores its

@@ -47,7 +47,7 @@ func (c *Chain) Search(ctx context.Context, s Search) ([]Entity, error) {
 	var out []Entity
 	for _, a := range askAll(members, func(m Member) answer {
 		ended := c.begin(m, MethodSearch, 1)
-		found, why, failure := call(ctx, c, m, func(ctx context.Context) ([]Entity, error) {
+		found, why, failure := call(c.under(ctx, m), c, m, func(ctx context.Context) ([]Entity, error) {
 			return m.Plugin.(Searcher).Search(ctx, s) //nolint:forcetypeassert // only such are asked
 		})
 		ended(ctx, failure, nil)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -106,6 +107,24 @@ func (r *Resolver) requireCover(ctx context.Context, action authz.Action, object
 	return nil
 }
 
+// requireCredential refuses to let somebody come in as a user who may do more
+// than the caller does. Where other plugins decide, too, what they would permit
+// the user cannot be known before.
+func (r *Resolver) requireCredential(ctx context.Context, action authz.Action, object string, user gid.ID, hint, field string) error {
+	a := actor.From(ctx)
+	if user == a.User {
+		return nil
+	}
+	pinned, err := r.Control.Repin(ctx, a.Tenant)
+	if err != nil {
+		return r.undecided(ctx, err)
+	}
+	if !r.Control.Alone(pinned) {
+		return r.forbid(ctx, action, object, causeEscalation, "Not the policy alone decides here, so that the user might be allowed what you are not."+hint, field)
+	}
+	return r.requireCover(ctx, action, object, user, hint, field)
+}
+
 // requireTeams refuses to put somebody else into teams that would give the caller
 // something: whoever he puts there, he could make a credential of.
 func (r *Resolver) requireTeams(ctx context.Context, teams []gid.ID) error {
@@ -118,18 +137,18 @@ func (r *Resolver) requireTeams(ctx context.Context, teams []gid.ID) error {
 		}
 	}
 	a := actor.From(ctx)
-	return r.requireNoMore(ctx, a.User, a.Teams, teams, "You are not in the team, and its records are more than you may see.")
+	return r.requireNoMore(ctx, a.User, a.Teams, slices.Concat(a.Teams, teams), "You are not in the team, and its records are more than you may see.")
 }
 
-// requireNoMore refuses teams that would give a user more than he has. Where
+// requireNoMore refuses teams that would give a user what he has not got in his. Where
 // actions are given, only those count.
-func (r *Resolver) requireNoMore(ctx context.Context, user gid.ID, teams, more []gid.ID, message string, only ...authz.Action) error {
+func (r *Resolver) requireNoMore(ctx context.Context, user gid.ID, teams, after []gid.ID, message string, only ...authz.Action) error {
 	tenant := tenantOf(ctx)
 	ctx, err := r.Control.Repin(ctx, tenant)
 	if err != nil {
 		return r.undecided(ctx, err)
 	}
-	widens, err := r.Control.Widens(ctx, tenant, user, teams, more, only...)
+	widens, err := r.Control.Widens(ctx, tenant, user, teams, after, only...)
 	switch {
 	case err != nil:
 		return r.undecided(ctx, err)
@@ -205,15 +224,16 @@ func (r *Resolver) createUser(ctx context.Context, input model.CreateUserInput) 
 	return r.userPayload(ctx, id)
 }
 
-// setActive lets a user in or keeps him out.
-func (r *Resolver) setActive(ctx context.Context, id gid.ID, set func(ctx context.Context, tenant, user gid.ID) error) (*model.UserPayload, error) {
+// setActive lets a user in or keeps him out. Who may come in by the token of an
+// issuer has at once again what he may do, so of letting in all actions count.
+func (r *Resolver) setActive(ctx context.Context, id gid.ID, set func(ctx context.Context, tenant, user gid.ID) error, but ...authz.Action) (*model.UserPayload, error) {
 	if err := checkID(id, "id", gid.User); err != nil {
 		return nil, err
 	}
 	if err := r.require(ctx, authz.UserEdit, "User", id); err != nil {
 		return nil, err
 	}
-	if err := r.requireCover(ctx, authz.UserEdit, "User", id, "", "id", operators...); err != nil {
+	if err := r.requireCover(ctx, authz.UserEdit, "User", id, "", "id", but...); err != nil {
 		return nil, err
 	}
 	err := set(ctx, actor.From(ctx).Tenant, id)
@@ -251,7 +271,7 @@ func (r *Resolver) issue(ctx context.Context, user gid.ID, ttl int32, command st
 		return none, err
 	}
 	hint := " Whoever runs the server can use `lethe " + command + "`."
-	if err := r.requireCover(ctx, authz.TokenEdit, "Token", user, hint, "user"); err != nil {
+	if err := r.requireCredential(ctx, authz.TokenEdit, "Token", user, hint, "user"); err != nil {
 		return none, err
 	}
 	c, err := create(ctx, actor.From(ctx).Tenant, user, time.Duration(ttl)*time.Second)

@@ -28,7 +28,7 @@ func (r *mutationResolver) UpdateUser(ctx context.Context, input model.UpdateUse
 }
 
 func (r *mutationResolver) DeactivateUser(ctx context.Context, id gid.ID) (*model.UserPayload, error) {
-	return r.setActive(ctx, id, r.People.DeactivateUser)
+	return r.setActive(ctx, id, r.People.DeactivateUser, operators...)
 }
 
 func (r *mutationResolver) ActivateUser(ctx context.Context, id gid.ID) (*model.UserPayload, error) {

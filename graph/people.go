@@ -3,6 +3,7 @@ package graph
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"entgo.io/ent/dialect"
@@ -134,11 +135,12 @@ func (r *Resolver) updateUser(ctx context.Context, input model.UpdateUserInput) 
 	if err != nil {
 		return nil, err
 	}
-	but := operators
 	if change.Email != nil || change.Subject != nil {
-		but = nil
+		err = r.requireCredential(ctx, authz.UserEdit, "User", input.ID, "", "id")
+	} else {
+		err = r.requireCover(ctx, authz.UserEdit, "User", input.ID, "", "id", operators...)
 	}
-	if err := r.requireCover(ctx, authz.UserEdit, "User", input.ID, "", "id", but...); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if change.Teams != nil {
@@ -217,8 +219,14 @@ func (r *Resolver) requireMove(ctx context.Context, user gid.ID, teams []gid.ID)
 	if err := r.requireTeams(ctx, more); err != nil {
 		return err
 	}
+	// A rule may deny what is of one's teams: whoever leaves one is out of its reach.
+	a := actor.From(ctx)
+	after := less(slices.Concat(a.Teams, more), less(was, teams))
+	if err := r.requireNoMore(ctx, a.User, a.Teams, after, "You are in the team, and would be allowed more if you were not."); err != nil {
+		return err
+	}
 	// What the operator alone gives he gives for the teams of then.
-	return r.requireNoMore(ctx, user, was, more, "The user would be given more of what only whoever runs the server gives.", operators...)
+	return r.requireNoMore(ctx, user, was, teams, "The user would be given more of what only whoever runs the server gives.", operators...)
 }
 
 // isThere tells a user who is not there from a team that is not.

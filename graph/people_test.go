@@ -1,6 +1,7 @@
 package graph_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -10,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/authz/casbin"
+	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
@@ -330,7 +333,7 @@ func TestNobodyChangesWhoMayDoMore(t *testing.T) {
 		w.refusedBy("ESCALATION", edit("admin", purger, vars{"externalSubject": "0815"}), "and whoever has the subject")
 		w.Empty(edit("admin", purger, vars{"name": "x"}).Errors)
 		get[object](w, "admin", deactivate, vars{"id": purger.String()})
-		get[object](w, "admin", activate, vars{"id": purger.String()})
+		w.refusedBy("ESCALATION", w.ask("admin", activate, vars{"id": purger.String()}), "an issuer's token lets him in at once")
 	})
 }
 
@@ -366,6 +369,72 @@ func TestNobodyGainsByTeams(t *testing.T) {
 
 		// Nor is more given of what only the operator gives.
 		w.refusedBy("ESCALATION", move("admin", w.users["agent2"], 1, w.support, w.sales), "a purger's team")
+	})
+}
+
+func TestNobodyGainsByLeavingATeam(t *testing.T) {
+	each(t, func(w *world) {
+		other := w.newUser(w.tenant, "other", w.sales)
+		w.users["other"] = other
+		w.helper("nobody")
+		tenant := w.tenant.String()
+		for _, who := range []string{"nobody", "other"} {
+			w.allow("reader", who, [3]string{"Customer", "read", "any"})
+		}
+		w.allow("cleaner", "agent2", [3]string{"Message", "purge", "any"})
+		w.policy.rules[tenant] = append(w.policy.rules[tenant],
+			casbin.Permission(casbin.RoleSubject("reader"), tenant, "Customer", "read", "deny", "team in my.teams"),
+			casbin.Permission(casbin.RoleSubject("cleaner"), tenant, "Message", "purge", "deny", "team in my.teams"))
+		move := func(as string, user gid.ID, version int, teams ...gid.ID) answer {
+			return w.ask(as, updateUser, vars{"input": vars{"id": user.String(), "version": version, "teams": ids(teams...)}})
+		}
+		w.refusedBy("ESCALATION", move("nobody", other, 1), "whoever acts for him would see the team's")
+		w.refusedBy("ESCALATION", move("nobody", other, 1, w.support), "nor by another team")
+		w.Empty(move("nobody", other, 1, w.sales, w.support).Errors, "one more, by which nothing is seen")
+		w.Empty(move("nobody", other, 2, w.sales).Errors, "a team the editor is not in")
+		w.Empty(move("admin", other, 3).Errors, "by who sees all")
+		w.refusedBy("ESCALATION", move("admin", w.users["agent2"], 1), "more to purge")
+	})
+}
+
+// undecided has nothing to say.
+type undecided struct{}
+
+func (undecided) Decide(_ context.Context, reqs []authz.Request) ([]authz.Decision, error) {
+	return make([]authz.Decision, len(reqs)), nil
+}
+
+func init() {
+	authz.Register("undecided", func(context.Context, string, json.RawMessage) (authz.Plugin, error) { return undecided{}, nil })
+}
+
+func TestNobodyComesInAsAnotherWhereOtherPluginsDecideToo(t *testing.T) {
+	each(t, func(w *world) {
+		w.storePolicy()
+		agent, admin := w.users["agent"], w.users["admin"]
+		rename := func(user gid.ID, version int, field, value string) answer {
+			return w.ask("admin", updateUser, vars{"input": vars{"id": user.String(), "version": version, field: value}})
+		}
+		policy := authz.Config{Name: "policy", Kind: access.Kind, Role: authz.Grant}
+		other := authz.Config{Name: "other", Kind: "undecided", NoPlan: authz.FallbackSkip}
+		for _, role := range []authz.Role{authz.Veto, authz.Grant} {
+			other.Role = role
+			w.NoError(w.control.Reload(w.t.Context(), []authz.Config{policy, other}, func(error) {}))
+			for document, command := range map[string]string{createTok: "lethe token create", createLink: "lethe link create"} {
+				a := w.ask("admin", document, vars{"user": agent.String(), "ttl": 3600})
+				w.refusedBy("ESCALATION", a, document)
+				w.Contains(a.Errors[0].Message, command)
+				w.Empty(w.ask("admin", document, vars{"user": admin.String(), "ttl": 3600}).Errors, "for oneself")
+			}
+			w.refusedBy("ESCALATION", rename(agent, 1, "email", "x@acme.example"), "an address")
+			w.refusedBy("ESCALATION", rename(agent, 1, "externalSubject", "0815"), "a subject")
+		}
+		w.Empty(rename(agent, 1, "name", "x").Errors, "a name lets nobody in")
+		get[object](w, "admin", deactivate, vars{"id": agent.String()})
+		get[object](w, "admin", activate, vars{"id": agent.String()})
+		other.Role = authz.Shadow
+		w.NoError(w.control.Reload(w.t.Context(), []authz.Config{policy, other}, func(error) {}))
+		w.Empty(w.ask("admin", createTok, vars{"user": agent.String(), "ttl": 3600}).Errors, "a shadow decides nothing")
 	})
 }
 

@@ -42,17 +42,17 @@ const executeAll = "execute_all"
 // Tenant and field have no place of their own in AuthZEN. They go into the context, and there before what the
 // request came with: a caller must not be able to choose them.
 const (
-	tenantKey = "tenant"
-	fieldKey  = "field"
+	TenantKey = "tenant"
+	FieldKey  = "field"
 )
 
 func (p *plugin) evaluation(r authz.Request) evaluation {
 	context := make(map[string]any, len(r.Context)+2)
 	maps.Copy(context, r.Context)
-	context[tenantKey] = r.Tenant
-	delete(context, fieldKey)
+	context[TenantKey] = r.Tenant
+	delete(context, FieldKey)
 	if r.Field != "" {
-		context[fieldKey] = r.Field
+		context[FieldKey] = r.Field
 	}
 	id := r.Resource.ID
 	if id == "" {

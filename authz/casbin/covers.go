@@ -38,16 +38,18 @@ func (p *Plugin) Covers(ctx context.Context, tenant string, subject, other authz
 	return !beyond, nil
 }
 
-// Widens reports whether a user would be permitted more if he were in more teams: something of theirs that he has no
-// part in as himself. Where actions are given, only those count.
-func (p *Plugin) Widens(ctx context.Context, tenant string, user authz.Entity, more []string, only ...authz.Action) (bool, error) {
+// Widens reports whether a user would be permitted something that he is not if he were in other teams: something of
+// those he joins that he has no part in as himself, or of those he leaves that he is denied. Where actions are given,
+// only those count.
+func (p *Plugin) Widens(ctx context.Context, tenant string, user authz.Entity, after []string, only ...authz.Action) (bool, error) {
 	s, err := p.usable(ctx, tenant)
 	if err != nil {
 		return false, err
 	}
 	subject, before := subjectOf(user), teamsOf(user)
-	more = slices.DeleteFunc(slices.Clone(more), func(t string) bool { return slices.Contains(before, t) })
-	if len(more) == 0 {
+	kept, left := split(before, after)
+	_, joined := split(after, before)
+	if len(left)+len(joined) == 0 {
 		return false, nil
 	}
 	return p.vocabulary.find(func(typ, field string, action authz.Action) bool {
@@ -60,16 +62,29 @@ func (p *Plugin) Widens(ctx context.Context, tenant string, user authz.Entity, m
 		}
 		q := p.vocabulary.question(typ, field, action)
 		samples := collectSamples(conditions, p.vocabulary.Schema[typ])
-		without := samples.telling(before)
-		with := append(slices.Clone(without), samples.telling(more)...)
-		return q.among(samples, persons{[]string{user.ID}, [][]string{with}}, func(q *question) bool {
+		stays, leaves, joins := samples.telling(kept), samples.telling(left), samples.telling(joined)
+		then, now := slices.Concat(stays, joins), slices.Concat(stays, leaves)
+		return q.among(samples, persons{[]string{user.ID}, [][]string{slices.Concat(stays, leaves, joins)}}, func(q *question) bool {
+			q.in.teams = then
 			if !q.permits(s, subject) {
 				return false
 			}
-			q.in.teams = without
+			q.in.teams = now
 			return !q.permits(s, subject)
 		})
 	}), nil
+}
+
+// split tells those of a list that are in another from those that are not.
+func split(list, other []string) (in, out []string) {
+	for _, t := range list {
+		if slices.Contains(other, t) {
+			in = append(in, t)
+		} else {
+			out = append(out, t)
+		}
+	}
+	return in, out
 }
 
 // find looks for an object and an action for which found holds.

@@ -135,7 +135,27 @@ func TestWhoWouldBePermittedMoreInATeam(t *testing.T) {
 		m.set(tenant, test.rules...)
 		who := user("a")
 		who.Props = map[string]any{"teams": []string{"mine", "mine too"}}
-		widens, err := newPlugin(t, m).Widens(t.Context(), tenant, who, test.more)
+		widens, err := newPlugin(t, m).Widens(t.Context(), tenant, who, append(test.more, "mine", "mine too"))
+		require.NoError(t, err, name)
+		require.Equal(t, test.widens, widens, name)
+	}
+	for name, test := range map[string]struct {
+		rules  []casbin.Rule
+		after  []string
+		widens bool
+	}{
+		"who sees his teams', and leaves one":               {[]casbin.Rule{rule("allow", "team in my.teams")}, []string{"mine"}, false},
+		"who is denied his teams', and leaves one":          {[]casbin.Rule{rule("allow", "any"), rule("deny", "team in my.teams")}, []string{"mine"}, true},
+		"who is denied his teams', and leaves all":          {[]casbin.Rule{rule("allow", "any"), rule("deny", "team in my.teams")}, nil, true},
+		"who is denied one by its name, and leaves another": {[]casbin.Rule{rule("allow", "any"), rule("deny", "team in my.teams and team == 'mine'")}, []string{"mine"}, false},
+		"who is denied one by its name, and leaves it":      {[]casbin.Rule{rule("allow", "any"), rule("deny", "team in my.teams and team == 'mine'")}, []string{"mine too"}, true},
+		"who sees the others', and leaves one":              {[]casbin.Rule{rule("allow", "not team in my.teams")}, []string{"mine"}, true},
+		"who sees the others', and changes one":             {[]casbin.Rule{rule("allow", "not team in my.teams")}, []string{"mine", "t9"}, true},
+		"nothing changes":                                   {[]casbin.Rule{rule("allow", "not team in my.teams")}, []string{"mine too", "mine"}, false},
+	} {
+		m := newMemory()
+		m.set(tenant, test.rules...)
+		widens, err := newPlugin(t, m).Widens(t.Context(), tenant, user("a", "mine", "mine too"), test.after)
 		require.NoError(t, err, name)
 		require.Equal(t, test.widens, widens, name)
 	}

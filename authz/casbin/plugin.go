@@ -41,6 +41,7 @@ type Options struct {
 type Plugin struct {
 	source     Source
 	vocabulary Vocabulary
+	actions    map[authz.Action]bool // that rules can name
 	poll       time.Duration
 	onLoad     func(string, uint64, []Finding, error)
 	tenants    atomic.Pointer[map[string]*tenantPolicy]
@@ -63,6 +64,10 @@ func New(o Options) (*Plugin, error) {
 		return nil, errors.New("casbin: a source and a schema are required")
 	}
 	p := &Plugin{source: o.Source, vocabulary: o.Vocabulary, poll: o.Poll, onLoad: o.OnLoad}
+	p.actions = map[authz.Action]bool{}
+	for _, a := range append(authz.Actions(), o.Actions...) {
+		p.actions[a] = true
+	}
 	if p.poll <= 0 {
 		p.poll = time.Second
 	}
@@ -153,6 +158,10 @@ func (p *Plugin) prepare(ctx context.Context, seen *lookup, r *authz.Request) (*
 	if len(s.invalid) > 0 {
 		return nil, refuse(authz.Deny, authz.CodePolicyInvalid, s.version, s.invalid[0].String())
 	}
+	// A wildcard stands for what rules can name. Of other names, which somebody may have misspelled, none speaks.
+	if _, known := p.vocabulary.Schema[r.Resource.Type]; !known || !p.actions[r.Action] {
+		return nil, &authz.Decision{Effect: authz.NotApplicable, Reasons: s.silent}
+	}
 	seen.subject(s, &r.Subject)
 	return s, nil
 }
@@ -179,8 +188,11 @@ func (p *Plugin) Plan(ctx context.Context, q authz.Query) (authz.Plan, error) {
 	var seen lookup
 	s, refusal := p.prepare(ctx, &seen, &q)
 	if refusal != nil {
-		if refusal.Effect == authz.Indeterminate {
+		switch refusal.Effect {
+		case authz.Indeterminate:
 			return authz.Plan{}, errors.New(refusal.Reasons[0].Detail)
+		case authz.NotApplicable:
+			return authz.Plan{Permit: authz.False{}, Deny: authz.False{}, Reasons: refusal.Reasons}, nil
 		}
 		return authz.Plan{Deny: authz.True{}, Reasons: refusal.Reasons}, nil
 	}

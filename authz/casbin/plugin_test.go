@@ -543,3 +543,28 @@ func TestAWatchedPolicyIsFreshWithoutThePoll(t *testing.T) {
 	defer mu.Unlock()
 	require.Len(t, failures, 2, "each cut is reported, the end is not")
 }
+
+func TestOfNamesThatRulesCannotSayNoneSpeaks(t *testing.T) {
+	t.Parallel()
+	const tenant = "t1"
+	m := newMemory()
+	m.set(tenant, casbin.Permission("user:a", tenant, "*", "*", "allow", "any"), casbin.Permission("user:a", tenant, "*", "*", "deny", "state == VOIDED"))
+	p := newPlugin(t, m)
+	for _, q := range []authz.Request{
+		{Action: "READ", Resource: record("customer", props("a", nil))},
+		{Action: "read ", Resource: record("customer", props("a", nil))},
+		{Action: authz.Read, Resource: record("Customer", props("a", nil))},
+		{Action: authz.Read, Resource: record("nothing", props("a", nil))},
+	} {
+		q.Tenant, q.Subject = tenant, user("a")
+		ds, err := p.Decide(t.Context(), []authz.Request{q})
+		require.NoError(t, err)
+		require.Equal(t, authz.NotApplicable, ds[0].Effect, "others may know it")
+		require.Equal(t, authz.CodeNoMatchingRule, ds[0].Reasons[0].Code)
+		q.Resource.ID = ""
+		plan, err := p.Plan(t.Context(), q)
+		require.NoError(t, err)
+		require.Equal(t, authz.False{}, plan.Permit)
+		require.Equal(t, authz.False{}, plan.Deny)
+	}
+}

@@ -61,7 +61,7 @@ type Vocabulary struct {
 	Actions []authz.Action
 }
 
-// wildcard stands for every object, or for every action that is not restricted.
+// wildcard stands for every type of the vocabulary, or for every action of it that is not restricted.
 const wildcard = "*"
 
 func (v Vocabulary) knowsAction(a string) bool {

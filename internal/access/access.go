@@ -30,7 +30,9 @@ type Control struct {
 
 	observer authz.Observer
 	mu       sync.Mutex
-	retired  []func() error // close what chains had that were replaced
+	// retired close what chains have that were replaced and are not closed yet.
+	retired     map[int]func() error
+	retirements int
 }
 
 // Kind is the kind of the member that decides by the policies in the database.
@@ -48,7 +50,7 @@ func New(source casbin.Source, onLoad func(tenant string, version uint64, findin
 	if err != nil {
 		return nil, fmt.Errorf("building the Casbin plugin: %w", err)
 	}
-	c := &Control{policy: policy, vocabulary: vocabulary}
+	c := &Control{policy: policy, vocabulary: vocabulary, retired: map[int]func() error{}}
 	chain, err := c.build(context.Background(), members)
 	if err != nil {
 		return nil, err
@@ -111,13 +113,19 @@ func (c *Control) Pin(ctx context.Context, tenant gid.ID) (context.Context, erro
 	return c.pin(ctx, c.chainOf(ctx), tenant)
 }
 
-// Repin is Pin of the chain and of the policy as they are now.
+// Repin is Pin of the chain, and of the policies of all its members, as they are
+// now.
 func (c *Control) Repin(ctx context.Context, tenant gid.ID) (context.Context, error) {
-	ctx, err := c.pin(ctx, c.chain.Load(), tenant)
-	if err != nil {
+	if err := c.policy.Refresh(ctx, tenant.String()); err != nil {
 		return ctx, err
 	}
-	return c.policy.Repin(ctx, tenant.String())
+	chain := c.chain.Load()
+	return chain.Repin(c.with(ctx, chain), tenant.String())
+}
+
+// under is the context in which the policy is asked without the chain.
+func (c *Control) under(ctx context.Context) context.Context {
+	return c.chainOf(ctx).Under(ctx, c.policy)
 }
 
 // Version is the version of the policy that judges under ctx.
@@ -127,42 +135,48 @@ func (c *Control) Version(ctx context.Context, tenant gid.ID) uint64 {
 
 // Roles lists the actor's roles, inherited ones included.
 func (c *Control) Roles(ctx context.Context, a *actor.Actor) ([]string, error) {
-	return c.policy.RolesOf(ctx, a.Tenant.String(), a.Subject())
+	return c.policy.RolesOf(c.under(ctx), a.Tenant.String(), a.Subject())
 }
 
 // CouldEver reports whether the policy might permit the actor the action on
 // some record of the type.
 func (c *Control) CouldEver(ctx context.Context, a *actor.Actor, action authz.Action, object string) (bool, error) {
-	return c.policy.CouldEver(ctx, a.Tenant.String(), a.Subject(), action, object)
+	return c.policy.CouldEver(c.under(ctx), a.Tenant.String(), a.Subject(), action, object)
 }
 
 // Covers reports whether the policy allows the actor all that it allows a user of
 // his tenant, so that acting as that user would gain him nothing. Actions that do
 // not count are left out.
 func (c *Control) Covers(ctx context.Context, a *actor.Actor, user gid.ID, but ...authz.Action) (bool, error) {
-	return c.policy.Covers(ctx, a.Tenant.String(), a.Subject(), person(user), but...)
+	return c.policy.Covers(c.under(ctx), a.Tenant.String(), a.Subject(), person(user), but...)
 }
 
+// Alone reports whether the policy alone decides under ctx. Else what Covers and
+// Widens say is not all: other members of the chain judge each person by himself,
+// in ways that cannot be compared.
+func (c *Control) Alone(ctx context.Context) bool { return c.chainOf(ctx).Alone(c.policy) }
+
 // Widens reports whether the policy would allow a user, who is in some teams,
-// more if he were in others, too. Where actions are given, only those count.
-func (c *Control) Widens(ctx context.Context, tenant, user gid.ID, teams, more []gid.ID, only ...authz.Action) (bool, error) {
+// something that it does not if he were in others instead. Where actions are
+// given, only those count.
+func (c *Control) Widens(ctx context.Context, tenant, user gid.ID, teams, after []gid.ID, only ...authz.Action) (bool, error) {
 	subject := (&actor.Actor{Kind: actor.User, User: user, Teams: teams}).Subject()
-	added := make([]string, len(more))
-	for i, t := range more {
-		added[i] = t.String()
+	then := make([]string, len(after))
+	for i, t := range after {
+		then[i] = t.String()
 	}
-	return c.policy.Widens(ctx, tenant.String(), subject, added, only...)
+	return c.policy.Widens(c.under(ctx), tenant.String(), subject, then, only...)
 }
 
 // RolesOf lists the roles of a user: those he was given, and those that come with
 // them.
 func (c *Control) RolesOf(ctx context.Context, tenant, user gid.ID) ([]casbin.Held, error) {
-	return c.policy.Held(ctx, tenant.String(), person(user))
+	return c.policy.Held(c.under(ctx), tenant.String(), person(user))
 }
 
 // Holders lists the users who have a role, inherited or not.
 func (c *Control) Holders(ctx context.Context, tenant gid.ID, role string) ([]gid.ID, error) {
-	names, err := c.policy.Holders(ctx, tenant.String(), role)
+	names, err := c.policy.Holders(c.under(ctx), tenant.String(), role)
 	if err != nil {
 		return nil, err
 	}

@@ -109,6 +109,7 @@ func TestAFailingPluginDeniesWhatThePolicyAllowsAndSaysThatItFailed(t *testing.T
 		"nobody there":       {`"kind": "authzen", "config": {"url": "http://127.0.0.1:1"}`, false, true},
 		"a panic":            {`"kind": "panics"`, false, true},
 		"a panic, skipped":   {`"kind": "panics", "on_error": "skip"`, true, false},
+		"skipped, and a no":  {`"kind": "panics", "on_error": "skip"}, {"name": "no", ` + pdp(`{"decision": false}`), false, false},
 		"a failure, skipped": {pdp(`{}`) + `, "on_error": "skip"`, true, false},
 	} {
 		for _, role := range []string{"grant", "veto"} {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -36,16 +38,29 @@ func (c *Control) Reload(ctx context.Context, members []authz.Config, closed fun
 	if err != nil {
 		return err
 	}
-	c.retired = append(c.retired, c.chain.Swap(chain).Retire(closed))
+	c.retire(c.chain.Swap(chain), closed)
 	return nil
+}
+
+// retire has a chain closed, and remembers how until it is. The lock is held.
+func (c *Control) retire(chain *authz.Chain, closed func(error)) {
+	c.retirements++
+	id := c.retirements
+	c.retired[id] = chain.Retire(func(err error) {
+		c.mu.Lock()
+		delete(c.retired, id)
+		c.mu.Unlock()
+		closed(err)
+	})
 }
 
 // Close closes what plugins hold. Nobody may ask any more.
 func (c *Control) Close() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	retired := slices.Collect(maps.Values(c.retired))
+	c.mu.Unlock()
 	errs := []error{c.chain.Load().Close()}
-	for _, now := range c.retired {
+	for _, now := range retired {
 		errs = append(errs, now())
 	}
 	return errors.Join(errs...)
@@ -63,8 +78,13 @@ func (c *Control) chainOf(ctx context.Context) *authz.Chain {
 }
 
 func (c *Control) pin(ctx context.Context, chain *authz.Chain, tenant gid.ID) (context.Context, error) {
-	if ctx.Value(chainKey{c}) != any(chain) {
-		ctx = context.WithValue(ctx, chainKey{c}, chain)
+	return chain.Pin(c.with(ctx, chain), tenant.String())
+}
+
+// with makes a chain the one that judges.
+func (c *Control) with(ctx context.Context, chain *authz.Chain) context.Context {
+	if ctx.Value(chainKey{c}) == any(chain) {
+		return ctx
 	}
-	return chain.Pin(ctx, tenant.String())
+	return context.WithValue(ctx, chainKey{c}, chain)
 }

@@ -140,6 +140,7 @@ func TestAnOperationKeepsItsChainWhileChainsAreReplaced(t *testing.T) {
 		return count
 	}
 	require.Eventually(t, func() bool { runtime.GC(); return open() == 1 }, 10*time.Second, time.Millisecond, "what the old chains held is closed")
+	require.Eventually(t, func() bool { return access.Retired(control) == 0 }, 10*time.Second, time.Millisecond, "and forgotten")
 	require.NoError(t, control.Close())
 	require.Zero(t, open())
 }
@@ -178,6 +179,47 @@ func TestWhatCannotBeUndoneIsJudgedByTheChainOfNow(t *testing.T) {
 	require.Equal(t, "12", rule(now))
 	require.NoError(t, control.Reload(t.Context(), stamped(t, 13), func(error) {}))
 	require.Equal(t, "12", rule(now), "and keeps it")
+}
+
+// dated permits by the day that it is, which operations keep.
+type dated struct{}
+
+var today atomic.Int64
+
+type dayKey struct{}
+
+func (dated) Pin(ctx context.Context, _ string) (context.Context, error) {
+	return context.WithValue(ctx, dayKey{}, today.Load()), nil
+}
+
+func (dated) Decide(ctx context.Context, reqs []authz.Request) ([]authz.Decision, error) {
+	ds := make([]authz.Decision, len(reqs))
+	for i := range ds {
+		ds[i] = authz.Decision{Effect: authz.Permit, Reasons: []authz.Reason{{Rule: fmt.Sprint(ctx.Value(dayKey{}))}}}
+	}
+	return ds, nil
+}
+
+func TestWhatCannotBeUndoneIsJudgedByEveryMembersPolicyOfNow(t *testing.T) {
+	t.Parallel()
+	authz.Register("dated", func(context.Context, string, json.RawMessage) (authz.Plugin, error) { return dated{}, nil })
+	members, err := chain(t, `[{"name": "policy", "kind": "casbin", "role": "grant"}, {"name": "dated", "kind": "dated", "role": "grant"}]`)
+	require.NoError(t, err)
+	control, err := access.New(fixed{}, nil, members...)
+	require.NoError(t, err)
+	a := someone()
+	rule := func(ctx context.Context) string {
+		return control.Decide(ctx, a, []access.Question{{Action: authz.Read, Type: "Customer"}})[0].Rule
+	}
+	ctx, err := control.Pin(t.Context(), a.Tenant)
+	require.NoError(t, err)
+	today.Store(1)
+	require.Equal(t, "0", rule(ctx))
+	now, err := control.Repin(ctx, a.Tenant)
+	require.NoError(t, err)
+	require.Equal(t, "1", rule(now))
+	today.Store(2)
+	require.Equal(t, "1", rule(now), "and keeps it")
 }
 
 func TestListsAreOfThePinnedChainToo(t *testing.T) {

@@ -108,7 +108,8 @@ func (s *Service) UserByEmail(ctx context.Context, tenant gid.ID, email string) 
 	return u, nil
 }
 
-// ActivateUser lets a user in again. He needs new credentials.
+// ActivateUser lets a user in again. He needs new credentials of Lethe's; by a
+// token of an OpenID Connect issuer he comes in at once, with all he may do.
 func (s *Service) ActivateUser(ctx context.Context, tenant, user gid.ID) error {
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		if changed, err := setActive(ctx, tx, tenant, user, true); err != nil || !changed {

@@ -3,7 +3,9 @@ package pdp_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -131,7 +133,23 @@ func (fails) Decide(_ context.Context, reqs []authz.Request) ([]authz.Decision, 
 	panic("a secret of the plugin")
 }
 
+// other permits one thing that nobody else knows.
+type other struct{}
+
+func (other) Decide(_ context.Context, reqs []authz.Request) ([]authz.Decision, error) {
+	out := make([]authz.Decision, len(reqs))
+	for i, r := range reqs {
+		if r.Action == "open" && r.Resource.Type == "door" {
+			out[i].Effect = authz.Permit
+		}
+	}
+	return out, nil
+}
+
+func (other) Plan(context.Context, authz.Query) (authz.Plan, error) { return authz.Plan{}, nil }
+
 func init() {
+	authz.Register("other", func(context.Context, string, json.RawMessage) (authz.Plugin, error) { return other{}, nil })
 	authz.Register("waits", func(context.Context, string, json.RawMessage) (authz.Plugin, error) { return waiting, nil })
 	authz.Register("fails", func(context.Context, string, json.RawMessage) (authz.Plugin, error) { return fails{}, nil })
 }
@@ -160,7 +178,24 @@ func TestATenantWaitsForItsOwnRequestsOnly(t *testing.T) {
 	<-waiting.begun
 	require.Equal(t, http.StatusTooManyRequests, ask(w.tenant, plain))
 	require.Equal(t, http.StatusForbidden, ask(gid.New(gid.Tenant), plain), "another tenant has its own turn")
+	agent := actor.With(t.Context(), &actor.Actor{Kind: actor.Token, Tenant: w.tenant, User: w.users["agent"]})
+	require.Equal(t, http.StatusForbidden, serveOne(agent, t, h, plain), "who may not ask takes no turn")
+	sent := make(chan int)
+	body, sending := io.Pipe()
+	go func() {
+		r := httptest.NewRequestWithContext(actor.With(t.Context(), &actor.Actor{Kind: actor.Token, Tenant: w.tenant, User: w.users["app"]}), http.MethodPost, "/access/v1/evaluation", body)
+		r.Header.Set("Content-Type", "application/json")
+		answer := httptest.NewRecorder()
+		h.ServeHTTP(answer, r)
+		sent <- answer.Code
+	}()
+	_, err = sending.Write([]byte(plain[:1])) // is being read
+	require.NoError(t, err)
 	close(waiting.let)
 	require.Equal(t, http.StatusOK, <-first)
-	require.Equal(t, http.StatusOK, ask(w.tenant, plain))
+	require.Equal(t, http.StatusOK, ask(w.tenant, plain), "who has not sent all takes no turn")
+	_, err = sending.Write([]byte(plain[1:]))
+	require.NoError(t, err)
+	require.NoError(t, sending.Close())
+	require.Equal(t, http.StatusOK, <-sent)
 }

@@ -84,5 +84,5 @@ func override(of, by map[string]any) map[string]any {
 	return out
 }
 
-// asWhole is the resource id that stands for a type as a whole.
+// asWhole is the resource id that stands for a type of Lethe's as a whole.
 const asWhole = authzen.TypeAsWhole

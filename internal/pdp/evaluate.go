@@ -33,7 +33,7 @@ const (
 )
 
 func (h *handler) evaluation(ctx context.Context, tenant gid.ID, body map[string]any) (any, error) {
-	r, err := question(tenant.String(), body)
+	r, err := h.question(tenant.String(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (h *handler) evaluations(ctx context.Context, tenant gid.ID, body map[strin
 				whole[name] = object[name]
 			}
 		}
-		questions[i].Request, questions[i].wrong = question(tenant.String(), whole)
+		questions[i].Request, questions[i].wrong = h.question(tenant.String(), whole)
 	}
 	if err := h.resolve(ctx, tenant, questions); err != nil {
 		return nil, err

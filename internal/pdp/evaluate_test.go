@@ -77,6 +77,90 @@ func TestUsersAndRecordsAreJudgedAsTheyAre(t *testing.T) {
 	})
 }
 
+func TestTheWildcardStandsForWhatIsInTheCatalogue(t *testing.T) {
+	t.Parallel()
+	each(t, func(w *world) {
+		admin, tenant := w.id("admin"), w.tenant.String()
+		s := w.serve(`[{"name": "policy", "kind": "casbin", "role": "grant", "config": {"external": {"invoice": {}}}}, {"name": "other", "kind": "other", "role": "grant"}]`,
+			casbin.Grant(casbin.UserSubject(admin), casbin.RoleSubject("admin"), tenant))
+		customer := s.customer("agent", "A customer")
+		for _, action := range []string{"PURGE", "Purge", "purge", "purge ", "ERASE", "HOLD_RELEASE", "hold_release", "policy_edit", "no.such.action", "*"} {
+			permit, _ := s.evaluate(user(admin), action, thing("Customer", customer))
+			require.False(w, permit, action)
+			status, got := s.ask("search/resource", object{"subject": user(admin), "action": object{"name": action}, "resource": object{"type": "Customer"}})
+			require.Equal(w, http.StatusOK, status, got)
+			require.Empty(w, got["results"], action)
+		}
+		for typ, permitted := range map[string]bool{"customer": false, "Customers": false, "nothing": false, "Customer": true, "invoice": true} {
+			id := customer
+			if !permitted {
+				id = "1"
+			}
+			permit, code := s.evaluate(user(admin), "read", thing(typ, id))
+			require.Equal(w, permitted, permit, "%s: %s", typ, code)
+		}
+		permit, code := s.evaluate(user(admin), "open", thing("door", "1"))
+		require.True(w, permit, "another plugin knows it: %s", code)
+	})
+}
+
+func TestAnExternalThingHasNoTypeAsAWhole(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sqlite)
+	tenant := w.tenant.String()
+	s := w.serve(`[{"name": "policy", "kind": "casbin", "role": "grant", "config": {"external": {"invoice": {"secret": "bool"}}}}]`,
+		casbin.Permission("user:alice", tenant, "invoice", "read", "allow", "any"),
+		casbin.Permission("user:alice", tenant, "invoice", "read", "deny", "secret == true"))
+	for _, id := range []string{"1", "*"} {
+		permit, code := s.evaluate(user("alice"), "read", thing("invoice", id))
+		require.False(w, permit, id)
+		require.Equal(w, "rule_deny", code)
+		known := thing("invoice", id)
+		known["properties"] = object{"secret": false}
+		permit, _ = s.evaluate(user("alice"), "read", known)
+		require.True(w, permit, id)
+	}
+}
+
+func TestAFieldAndTheTenantComeInTheContext(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sqlite)
+	tenant := w.tenant.String()
+	s := w.serve("", casbin.Permission(casbin.UserSubject(w.id("agent")), tenant, "Customer.email", "*", "deny", "any"))
+	customer := s.customer("agent", "A customer")
+	for name, c := range map[string]struct {
+		typ     string
+		context object
+		status  int
+		permit  bool
+	}{
+		"the record":             {"Customer", object{}, 200, true},
+		"a field":                {"Customer", object{"field": "phone"}, 200, true},
+		"a field that is denied": {"Customer", object{"field": "email"}, 200, false},
+		"no field":               {"Customer", object{"field": nil, "tenant": nil}, 200, true},
+		"an unknown field":       {"Customer", object{"field": "Email"}, 400, false},
+		"an empty field":         {"Customer", object{"field": ""}, 400, false},
+		"no text":                {"Customer", object{"field": []any{"phone"}}, 400, false},
+		"of a type without any":  {"Policy", object{"field": "email"}, 400, false},
+		"his tenant":             {"Customer", object{"tenant": tenant}, 200, true},
+		"another tenant":         {"Customer", object{"tenant": gid.New(gid.Tenant).String()}, 400, false},
+		"no name of a tenant":    {"Customer", object{"tenant": 7}, 400, false},
+	} {
+		question := object{"subject": user(w.id("agent")), "action": object{"name": "read"}, "resource": thing(c.typ, customer), "context": c.context}
+		status, got := s.ask("evaluation", question)
+		require.Equal(w, c.status, status, "%s: %v", name, got)
+		if status == http.StatusOK {
+			require.Equal(w, c.permit, got["decision"], name)
+		}
+		question["resource"], question["page"] = object{"type": c.typ}, object{"limit": 1}
+		status, got = s.ask("search/resource", question)
+		require.Equal(w, c.status, status, "%s: %v", name, got)
+		if c.typ == "Customer" && status == http.StatusOK {
+			require.Equal(w, c.permit, len(got["results"].([]any)) == 1, name)
+		}
+	}
+}
+
 func TestPropertiesAreComparedByTheirKind(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, sqlite)

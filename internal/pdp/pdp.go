@@ -129,11 +129,6 @@ func (h *handler) admit(w http.ResponseWriter, r *http.Request, answer func(cont
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		return nil, &problem{http.StatusUnauthorized, "UNAUTHENTICATED", "sign in first, by a bearer token"}
 	}
-	if !h.busy.enter(who.Tenant) {
-		w.Header().Set("Retry-After", "1")
-		return nil, &problem{http.StatusTooManyRequests, lifecycle.Limit, "too many requests at the same time; try again"}
-	}
-	defer h.busy.leave(who.Tenant)
 	ctx, err := h.Control.Pin(ctx, who.Tenant)
 	if err != nil {
 		return nil, err
@@ -145,6 +140,12 @@ func (h *handler) admit(w http.ResponseWriter, r *http.Request, answer func(cont
 	if err != nil {
 		return nil, err
 	}
+	// Whoever may not ask, or sends slowly, takes no turn of those who may.
+	if !h.busy.enter(who.Tenant) {
+		w.Header().Set("Retry-After", "1")
+		return nil, &problem{http.StatusTooManyRequests, lifecycle.Limit, "too many requests at the same time; try again"}
+	}
+	defer h.busy.leave(who.Tenant)
 	// The caller may ask about everything in his tenant, whatever he may read there.
 	return answer(visible.With(ctx, visible.Tenant(who.Tenant)), who.Tenant, body)
 }

@@ -2,8 +2,11 @@ package pdp
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/lethe-crm/lethe/authz"
+	"github.com/lethe-crm/lethe/authz/authzen"
 )
 
 // part reads one of the entities of a request. With needID it has to say which
@@ -69,8 +72,33 @@ func textAt(object map[string]any, of, name string) (string, error) {
 	return text, nil
 }
 
+// inContext reads the context of a request, in which the field and the tenant are
+// that AuthZEN has no place for (see authz/authzen). A field that no policy can
+// name is refused: it would be decided on as the record is. The tenant is the
+// caller's in any case.
+func (h *handler) inContext(r *authz.Request, body map[string]any) error {
+	given, err := objectAt(body, "context")
+	if err != nil {
+		return err
+	}
+	r.Context = maps.Clone(given)
+	if v := given[authzen.TenantKey]; v != nil && v != r.Tenant {
+		return malformed("context.tenant is not the tenant of the token")
+	}
+	if v := given[authzen.FieldKey]; v != nil {
+		field, _ := v.(string)
+		if !slices.Contains(h.Control.Vocabulary().Fields[r.Resource.Type], field) {
+			return malformed("context.field is no field of " + r.Resource.Type + " that policies may name")
+		}
+		r.Field = field
+	}
+	delete(r.Context, authzen.TenantKey)
+	delete(r.Context, authzen.FieldKey)
+	return nil
+}
+
 // question reads a complete evaluation.
-func question(tenant string, body map[string]any) (authz.Request, error) {
+func (h *handler) question(tenant string, body map[string]any) (authz.Request, error) {
 	r := authz.Request{Tenant: tenant}
 	var err error
 	if r.Subject, err = part(body, "subject", true); err != nil {
@@ -82,6 +110,5 @@ func question(tenant string, body map[string]any) (authz.Request, error) {
 	if r.Resource, err = part(body, "resource", true); err != nil {
 		return r, err
 	}
-	r.Context, err = objectAt(body, "context")
-	return r, err
+	return r, h.inContext(&r, body)
 }

@@ -127,7 +127,10 @@ func (h *handler) resolveResources(ctx context.Context, questions []*asked) erro
 			continue
 		}
 		t := ent.RecordTypeNamed(q.Resource.Type)
-		if q.Resource.ID == asWhole || t != nil && q.Action == authz.Create { // what is created is not there yet
+		// Of other applications' types it is an id like others: what a caller leaves
+		// out of such a thing is unknown, and not null.
+		whole := q.Resource.ID == asWhole && own(q.Resource.Type)
+		if whole || t != nil && q.Action == authz.Create { // what is created is not there yet
 			q.Resource.ID = ""
 			continue
 		}
@@ -165,6 +168,14 @@ func (h *handler) resolveResources(ctx context.Context, questions []*asked) erro
 	}
 	return nil
 }
+
+// own reports whether a type is one of Lethe's.
+func own(typ string) bool {
+	_, ok := ownTypes[typ]
+	return ok
+}
+
+var ownTypes = access.Vocabulary().Schema
 
 // about makes a question one about a record, nil for one that is not there.
 func (q *asked) about(id gid.ID, r ent.Record) {

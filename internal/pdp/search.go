@@ -69,7 +69,7 @@ func (h *handler) searchSubjects(ctx context.Context, tenant gid.ID, body map[st
 	if q.Resource, err = part(body, "resource", true); err != nil {
 		return nil, err
 	}
-	if q.Context, err = objectAt(body, "context"); err != nil {
+	if err = h.inContext(&q, body); err != nil {
 		return nil, err
 	}
 	c, err := cursorOf(body)
@@ -143,7 +143,7 @@ func (h *handler) searchResources(ctx context.Context, tenant gid.ID, body map[s
 	if q.Resource, err = part(body, "resource", false); err != nil {
 		return nil, err
 	}
-	if q.Context, err = objectAt(body, "context"); err != nil {
+	if err = h.inContext(&q, body); err != nil {
 		return nil, err
 	}
 	c, err := cursorOf(body)
@@ -251,7 +251,7 @@ func (h *handler) searchActions(ctx context.Context, tenant gid.ID, body map[str
 	if q.Resource, err = part(body, "resource", true); err != nil {
 		return nil, err
 	}
-	if q.Context, err = objectAt(body, "context"); err != nil {
+	if err = h.inContext(&q, body); err != nil {
 		return nil, err
 	}
 	c, err := cursorOf(body)

@@ -346,6 +346,7 @@ func TestATokenThatIsNotRightInEveryWayIsNobodys(t *testing.T) {
 			"with a key nobody knows":       signed(s.T, jose.RS256, "r2", signers().other, s.claims()),
 			"with its own key":              signed(s.T, jose.RS256, "r1", signers().other, s.claims(), "jku", "https://issuer.example/keys"),
 			"a logout token":                signed(s.T, jose.RS256, "r1", signers().rsa, s.claims(), "typ", "logout+jwt"),
+			"a logout token of no type":     s.good("events", claims{"http://schemas.openid.net/event/backchannel-logout": claims{}}),
 			"with another payload":          parts[0] + "." + encode(s.claims("email", "gone@acme.example")) + "." + parts[2],
 			"with another header":           encode(claims{"alg": "ES256", "kid": "r1"}) + "." + parts[1] + "." + parts[2],
 			"without a signature":           parts[0] + "." + parts[1] + ".",

@@ -108,6 +108,9 @@ func (v *Verifier) Authenticate(ctx context.Context, token string) (*actor.Actor
 	if err == nil {
 		err = v.check(issuer, claims)
 	}
+	if _, event := named["events"]; err == nil && event {
+		err = errors.New("it tells of an event, as a logout token does, and lets nobody in")
+	}
 	if err != nil {
 		return nil, refusal("of %s: %w", issuer.URL, err)
 	}
@@ -120,7 +123,8 @@ func (v *Verifier) Authenticate(ctx context.Context, token string) (*actor.Actor
 }
 
 // types are what a token may say it is: nothing, an ID token, or an access token
-// (RFC 9068 §2.1). A logout token has the same issuer and audience.
+// (RFC 9068 §2.1). A logout token has the same issuer and audience; where it does
+// not say by this what it is, its events do (RFC 8417 §2.2).
 var types = []string{"", "jwt", "at+jwt", "application/at+jwt"}
 
 func refusal(reason string, args ...any) error {
