@@ -151,7 +151,7 @@ func TestTheSweeperIsNotBraked(t *testing.T) {
 	})
 }
 
-func TestSettingsAreReadOnce(t *testing.T) {
+func TestSettingsAreReadOnceAndSumsAgainUnderTheLock(t *testing.T) {
 	each(t, func(w *world) {
 		ids := w.people("agent", "x", 2)
 		w.sql.reset()
@@ -162,7 +162,11 @@ func TestSettingsAreReadOnce(t *testing.T) {
 				settings++
 			}
 		}
-		require.Equal(w.t, 1, settings)
+		want := 1
+		if w.db.Dialect() == "postgres" {
+			want = 2 // and the sums once more, when the user's other operations are waited for
+		}
+		require.Equal(w.t, want, settings)
 		w.sql.reset()
 		w.restore("agent", ids[0])
 		for _, q := range w.sql.list {
