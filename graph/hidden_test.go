@@ -105,8 +105,16 @@ func questions(s *ast.Schema, typ string) []string {
 	for _, states := range []string{"", ", states: [ACTIVE, ARCHIVED, SUSPENDED, VOIDED, DELETED]"} {
 		qs = append(qs, `query($id: ID!) { `+plural(typ)+`(first: 9, where: {id: $id}`+states+`) { totalCount nodes { id } pageInfo { hasNextPage endCursor } } }`)
 	}
-	for _, verb := range []string{"delete", "void", "restore", "purge"} {
+	qs = append(qs,
+		`mutation($id: ID!) { purgeRecords(input: {select: {ids: [$id]}, includeLive: true}) { `+outcome+` } }`,
+		`mutation($id: ID!) { deleteRecords(input: {select: {ids: [$id]}, runAt: "2099-01-01T00:00:00Z"}) { `+outcome+` } }`,
+		`mutation($id: ID!) { placeHold(input: {name: "h", reason: "r", records: [$id]}) { hold { name } } }`,
+	)
+	for _, verb := range []string{"delete", "void", "archive", "suspend", "restore", "purge"} {
 		reason := `, reason: "test"`
+		if verb == "suspend" {
+			reason += `, until: "2099-01-01T00:00:00Z"`
+		}
 		for _, selection := range []string{
 			`ids: [$id]`, `records: [{id: $id, version: 1}]`, plural(typ) + `: {id: $id}`,
 		} {
