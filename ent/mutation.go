@@ -23795,6 +23795,8 @@ type OperationMutation struct {
 	created_at          *time.Time
 	run_at              *time.Time
 	finished_at         *time.Time
+	code                *string
+	worked_at           *time.Time
 	clearedFields       map[string]struct{}
 	actor               *gid.ID
 	clearedactor        bool
@@ -25034,6 +25036,104 @@ func (m *OperationMutation) ResetFinishedAt() {
 	delete(m.clearedFields, operation.FieldFinishedAt)
 }
 
+// SetCode sets the "code" field.
+func (m *OperationMutation) SetCode(s string) {
+	m.code = &s
+}
+
+// Code returns the value of the "code" field in the mutation.
+func (m *OperationMutation) Code() (r string, exists bool) {
+	v := m.code
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCode returns the old "code" field's value of the Operation entity.
+// If the Operation object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *OperationMutation) OldCode(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCode is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCode requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCode: %w", err)
+	}
+	return oldValue.Code, nil
+}
+
+// ClearCode clears the value of the "code" field.
+func (m *OperationMutation) ClearCode() {
+	m.code = nil
+	m.clearedFields[operation.FieldCode] = struct{}{}
+}
+
+// CodeCleared returns if the "code" field was cleared in this mutation.
+func (m *OperationMutation) CodeCleared() bool {
+	_, ok := m.clearedFields[operation.FieldCode]
+	return ok
+}
+
+// ResetCode resets all changes to the "code" field.
+func (m *OperationMutation) ResetCode() {
+	m.code = nil
+	delete(m.clearedFields, operation.FieldCode)
+}
+
+// SetWorkedAt sets the "worked_at" field.
+func (m *OperationMutation) SetWorkedAt(t time.Time) {
+	m.worked_at = &t
+}
+
+// WorkedAt returns the value of the "worked_at" field in the mutation.
+func (m *OperationMutation) WorkedAt() (r time.Time, exists bool) {
+	v := m.worked_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldWorkedAt returns the old "worked_at" field's value of the Operation entity.
+// If the Operation object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *OperationMutation) OldWorkedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldWorkedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldWorkedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldWorkedAt: %w", err)
+	}
+	return oldValue.WorkedAt, nil
+}
+
+// ClearWorkedAt clears the value of the "worked_at" field.
+func (m *OperationMutation) ClearWorkedAt() {
+	m.worked_at = nil
+	m.clearedFields[operation.FieldWorkedAt] = struct{}{}
+}
+
+// WorkedAtCleared returns if the "worked_at" field was cleared in this mutation.
+func (m *OperationMutation) WorkedAtCleared() bool {
+	_, ok := m.clearedFields[operation.FieldWorkedAt]
+	return ok
+}
+
+// ResetWorkedAt resets all changes to the "worked_at" field.
+func (m *OperationMutation) ResetWorkedAt() {
+	m.worked_at = nil
+	delete(m.clearedFields, operation.FieldWorkedAt)
+}
+
 // ClearActor clears the "actor" edge to the User entity.
 func (m *OperationMutation) ClearActor() {
 	m.clearedactor = true
@@ -25203,7 +25303,7 @@ func (m *OperationMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *OperationMutation) Fields() []string {
-	fields := make([]string, 0, 24)
+	fields := make([]string, 0, 26)
 	if m.tenant_id != nil {
 		fields = append(fields, operation.FieldTenantID)
 	}
@@ -25276,6 +25376,12 @@ func (m *OperationMutation) Fields() []string {
 	if m.finished_at != nil {
 		fields = append(fields, operation.FieldFinishedAt)
 	}
+	if m.code != nil {
+		fields = append(fields, operation.FieldCode)
+	}
+	if m.worked_at != nil {
+		fields = append(fields, operation.FieldWorkedAt)
+	}
 	return fields
 }
 
@@ -25332,6 +25438,10 @@ func (m *OperationMutation) Field(name string) (ent.Value, bool) {
 		return m.RunAt()
 	case operation.FieldFinishedAt:
 		return m.FinishedAt()
+	case operation.FieldCode:
+		return m.Code()
+	case operation.FieldWorkedAt:
+		return m.WorkedAt()
 	}
 	return nil, false
 }
@@ -25389,6 +25499,10 @@ func (m *OperationMutation) OldField(ctx context.Context, name string) (ent.Valu
 		return m.OldRunAt(ctx)
 	case operation.FieldFinishedAt:
 		return m.OldFinishedAt(ctx)
+	case operation.FieldCode:
+		return m.OldCode(ctx)
+	case operation.FieldWorkedAt:
+		return m.OldWorkedAt(ctx)
 	}
 	return nil, fmt.Errorf("unknown Operation field %s", name)
 }
@@ -25566,6 +25680,20 @@ func (m *OperationMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetFinishedAt(v)
 		return nil
+	case operation.FieldCode:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCode(v)
+		return nil
+	case operation.FieldWorkedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetWorkedAt(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Operation field %s", name)
 }
@@ -25695,6 +25823,12 @@ func (m *OperationMutation) ClearedFields() []string {
 	if m.FieldCleared(operation.FieldFinishedAt) {
 		fields = append(fields, operation.FieldFinishedAt)
 	}
+	if m.FieldCleared(operation.FieldCode) {
+		fields = append(fields, operation.FieldCode)
+	}
+	if m.FieldCleared(operation.FieldWorkedAt) {
+		fields = append(fields, operation.FieldWorkedAt)
+	}
 	return fields
 }
 
@@ -25744,6 +25878,12 @@ func (m *OperationMutation) ClearField(name string) error {
 		return nil
 	case operation.FieldFinishedAt:
 		m.ClearFinishedAt()
+		return nil
+	case operation.FieldCode:
+		m.ClearCode()
+		return nil
+	case operation.FieldWorkedAt:
+		m.ClearWorkedAt()
 		return nil
 	}
 	return fmt.Errorf("unknown Operation nullable field %s", name)
@@ -25824,6 +25964,12 @@ func (m *OperationMutation) ResetField(name string) error {
 		return nil
 	case operation.FieldFinishedAt:
 		m.ResetFinishedAt()
+		return nil
+	case operation.FieldCode:
+		m.ResetCode()
+		return nil
+	case operation.FieldWorkedAt:
+		m.ResetWorkedAt()
 		return nil
 	}
 	return fmt.Errorf("unknown Operation field %s", name)
@@ -25991,6 +26137,8 @@ type OperationItemMutation struct {
 	prior_reason       *string
 	version            *int
 	addversion         *int
+	pending            *int
+	addpending         *int
 	clearedFields      map[string]struct{}
 	operation          *gid.ID
 	clearedoperation   bool
@@ -26885,6 +27033,76 @@ func (m *OperationItemMutation) ResetVersion() {
 	m.addversion = nil
 }
 
+// SetPending sets the "pending" field.
+func (m *OperationItemMutation) SetPending(i int) {
+	m.pending = &i
+	m.addpending = nil
+}
+
+// Pending returns the value of the "pending" field in the mutation.
+func (m *OperationItemMutation) Pending() (r int, exists bool) {
+	v := m.pending
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPending returns the old "pending" field's value of the OperationItem entity.
+// If the OperationItem object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *OperationItemMutation) OldPending(ctx context.Context) (v *int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPending is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPending requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPending: %w", err)
+	}
+	return oldValue.Pending, nil
+}
+
+// AddPending adds i to the "pending" field.
+func (m *OperationItemMutation) AddPending(i int) {
+	if m.addpending != nil {
+		*m.addpending += i
+	} else {
+		m.addpending = &i
+	}
+}
+
+// AddedPending returns the value that was added to the "pending" field in this mutation.
+func (m *OperationItemMutation) AddedPending() (r int, exists bool) {
+	v := m.addpending
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearPending clears the value of the "pending" field.
+func (m *OperationItemMutation) ClearPending() {
+	m.pending = nil
+	m.addpending = nil
+	m.clearedFields[operationitem.FieldPending] = struct{}{}
+}
+
+// PendingCleared returns if the "pending" field was cleared in this mutation.
+func (m *OperationItemMutation) PendingCleared() bool {
+	_, ok := m.clearedFields[operationitem.FieldPending]
+	return ok
+}
+
+// ResetPending resets all changes to the "pending" field.
+func (m *OperationItemMutation) ResetPending() {
+	m.pending = nil
+	m.addpending = nil
+	delete(m.clearedFields, operationitem.FieldPending)
+}
+
 // ClearOperation clears the "operation" edge to the Operation entity.
 func (m *OperationItemMutation) ClearOperation() {
 	m.clearedoperation = true
@@ -26946,7 +27164,7 @@ func (m *OperationItemMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *OperationItemMutation) Fields() []string {
-	fields := make([]string, 0, 17)
+	fields := make([]string, 0, 18)
 	if m.tenant_id != nil {
 		fields = append(fields, operationitem.FieldTenantID)
 	}
@@ -26998,6 +27216,9 @@ func (m *OperationItemMutation) Fields() []string {
 	if m.version != nil {
 		fields = append(fields, operationitem.FieldVersion)
 	}
+	if m.pending != nil {
+		fields = append(fields, operationitem.FieldPending)
+	}
 	return fields
 }
 
@@ -27040,6 +27261,8 @@ func (m *OperationItemMutation) Field(name string) (ent.Value, bool) {
 		return m.PriorReason()
 	case operationitem.FieldVersion:
 		return m.Version()
+	case operationitem.FieldPending:
+		return m.Pending()
 	}
 	return nil, false
 }
@@ -27083,6 +27306,8 @@ func (m *OperationItemMutation) OldField(ctx context.Context, name string) (ent.
 		return m.OldPriorReason(ctx)
 	case operationitem.FieldVersion:
 		return m.OldVersion(ctx)
+	case operationitem.FieldPending:
+		return m.OldPending(ctx)
 	}
 	return nil, fmt.Errorf("unknown OperationItem field %s", name)
 }
@@ -27211,6 +27436,13 @@ func (m *OperationItemMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetVersion(v)
 		return nil
+	case operationitem.FieldPending:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPending(v)
+		return nil
 	}
 	return fmt.Errorf("unknown OperationItem field %s", name)
 }
@@ -27225,6 +27457,9 @@ func (m *OperationItemMutation) AddedFields() []string {
 	if m.addversion != nil {
 		fields = append(fields, operationitem.FieldVersion)
 	}
+	if m.addpending != nil {
+		fields = append(fields, operationitem.FieldPending)
+	}
 	return fields
 }
 
@@ -27237,6 +27472,8 @@ func (m *OperationItemMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedDepth()
 	case operationitem.FieldVersion:
 		return m.AddedVersion()
+	case operationitem.FieldPending:
+		return m.AddedPending()
 	}
 	return nil, false
 }
@@ -27259,6 +27496,13 @@ func (m *OperationItemMutation) AddField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.AddVersion(v)
+		return nil
+	case operationitem.FieldPending:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddPending(v)
 		return nil
 	}
 	return fmt.Errorf("unknown OperationItem numeric field %s", name)
@@ -27297,6 +27541,9 @@ func (m *OperationItemMutation) ClearedFields() []string {
 	}
 	if m.FieldCleared(operationitem.FieldPriorReason) {
 		fields = append(fields, operationitem.FieldPriorReason)
+	}
+	if m.FieldCleared(operationitem.FieldPending) {
+		fields = append(fields, operationitem.FieldPending)
 	}
 	return fields
 }
@@ -27341,6 +27588,9 @@ func (m *OperationItemMutation) ClearField(name string) error {
 		return nil
 	case operationitem.FieldPriorReason:
 		m.ClearPriorReason()
+		return nil
+	case operationitem.FieldPending:
+		m.ClearPending()
 		return nil
 	}
 	return fmt.Errorf("unknown OperationItem nullable field %s", name)
@@ -27400,6 +27650,9 @@ func (m *OperationItemMutation) ResetField(name string) error {
 		return nil
 	case operationitem.FieldVersion:
 		m.ResetVersion()
+		return nil
+	case operationitem.FieldPending:
+		m.ResetPending()
 		return nil
 	}
 	return fmt.Errorf("unknown OperationItem field %s", name)

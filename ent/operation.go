@@ -68,6 +68,10 @@ type Operation struct {
 	RunAt *time.Time `json:"run_at,omitempty"`
 	// When the operation ended.
 	FinishedAt *time.Time `json:"finished_at,omitempty"`
+	// Why the operation is paused, or failed as a whole.
+	Code *string `json:"code,omitempty"`
+	// When a worker last finished a batch of it.
+	WorkedAt *time.Time `json:"worked_at,omitempty"`
 	// Edges holds the relations/edges for other nodes in the graph.
 	// The values are being populated by the OperationQuery when eager-loading is set.
 	Edges        OperationEdges `json:"edges"`
@@ -150,9 +154,9 @@ func (*Operation) scanValues(columns []string) ([]any, error) {
 			values[i] = new(sql.NullBool)
 		case operation.FieldTotal, operation.FieldProcessed, operation.FieldChanged, operation.FieldUnchanged, operation.FieldFailed:
 			values[i] = new(sql.NullInt64)
-		case operation.FieldVerb, operation.FieldStatus, operation.FieldMode, operation.FieldReason, operation.FieldIdempotencyKey:
+		case operation.FieldVerb, operation.FieldStatus, operation.FieldMode, operation.FieldReason, operation.FieldIdempotencyKey, operation.FieldCode:
 			values[i] = new(sql.NullString)
-		case operation.FieldCreatedAt, operation.FieldRunAt, operation.FieldFinishedAt:
+		case operation.FieldCreatedAt, operation.FieldRunAt, operation.FieldFinishedAt, operation.FieldWorkedAt:
 			values[i] = new(sql.NullTime)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -329,6 +333,20 @@ func (_m *Operation) assignValues(columns []string, values []any) error {
 				_m.FinishedAt = new(time.Time)
 				*_m.FinishedAt = value.Time
 			}
+		case operation.FieldCode:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field code", values[i])
+			} else if value.Valid {
+				_m.Code = new(string)
+				*_m.Code = value.String
+			}
+		case operation.FieldWorkedAt:
+			if value, ok := values[i].(*sql.NullTime); !ok {
+				return fmt.Errorf("unexpected type %T for field worked_at", values[i])
+			} else if value.Valid {
+				_m.WorkedAt = new(time.Time)
+				*_m.WorkedAt = value.Time
+			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
 		}
@@ -474,6 +492,16 @@ func (_m *Operation) String() string {
 	builder.WriteString(", ")
 	if v := _m.FinishedAt; v != nil {
 		builder.WriteString("finished_at=")
+		builder.WriteString(v.Format(time.ANSIC))
+	}
+	builder.WriteString(", ")
+	if v := _m.Code; v != nil {
+		builder.WriteString("code=")
+		builder.WriteString(*v)
+	}
+	builder.WriteString(", ")
+	if v := _m.WorkedAt; v != nil {
+		builder.WriteString("worked_at=")
 		builder.WriteString(v.Format(time.ANSIC))
 	}
 	builder.WriteByte(')')

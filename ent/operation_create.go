@@ -296,6 +296,34 @@ func (_c *OperationCreate) SetNillableFinishedAt(v *time.Time) *OperationCreate 
 	return _c
 }
 
+// SetCode sets the "code" field.
+func (_c *OperationCreate) SetCode(v string) *OperationCreate {
+	_c.mutation.SetCode(v)
+	return _c
+}
+
+// SetNillableCode sets the "code" field if the given value is not nil.
+func (_c *OperationCreate) SetNillableCode(v *string) *OperationCreate {
+	if v != nil {
+		_c.SetCode(*v)
+	}
+	return _c
+}
+
+// SetWorkedAt sets the "worked_at" field.
+func (_c *OperationCreate) SetWorkedAt(v time.Time) *OperationCreate {
+	_c.mutation.SetWorkedAt(v)
+	return _c
+}
+
+// SetNillableWorkedAt sets the "worked_at" field if the given value is not nil.
+func (_c *OperationCreate) SetNillableWorkedAt(v *time.Time) *OperationCreate {
+	if v != nil {
+		_c.SetWorkedAt(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *OperationCreate) SetID(v gid.ID) *OperationCreate {
 	_c.mutation.SetID(v)
@@ -576,6 +604,14 @@ func (_c *OperationCreate) createSpec() (*Operation, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.FinishedAt(); ok {
 		_spec.SetField(operation.FieldFinishedAt, field.TypeTime, value)
 		_node.FinishedAt = &value
+	}
+	if value, ok := _c.mutation.Code(); ok {
+		_spec.SetField(operation.FieldCode, field.TypeString, value)
+		_node.Code = &value
+	}
+	if value, ok := _c.mutation.WorkedAt(); ok {
+		_spec.SetField(operation.FieldWorkedAt, field.TypeTime, value)
+		_node.WorkedAt = &value
 	}
 	if nodes := _c.mutation.ActorIDs(); len(nodes) > 0 {
 		edge := &sqlgraph.EdgeSpec{

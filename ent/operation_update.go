@@ -423,6 +423,46 @@ func (_u *OperationUpdate) ClearFinishedAt() *OperationUpdate {
 	return _u
 }
 
+// SetCode sets the "code" field.
+func (_u *OperationUpdate) SetCode(v string) *OperationUpdate {
+	_u.mutation.SetCode(v)
+	return _u
+}
+
+// SetNillableCode sets the "code" field if the given value is not nil.
+func (_u *OperationUpdate) SetNillableCode(v *string) *OperationUpdate {
+	if v != nil {
+		_u.SetCode(*v)
+	}
+	return _u
+}
+
+// ClearCode clears the value of the "code" field.
+func (_u *OperationUpdate) ClearCode() *OperationUpdate {
+	_u.mutation.ClearCode()
+	return _u
+}
+
+// SetWorkedAt sets the "worked_at" field.
+func (_u *OperationUpdate) SetWorkedAt(v time.Time) *OperationUpdate {
+	_u.mutation.SetWorkedAt(v)
+	return _u
+}
+
+// SetNillableWorkedAt sets the "worked_at" field if the given value is not nil.
+func (_u *OperationUpdate) SetNillableWorkedAt(v *time.Time) *OperationUpdate {
+	if v != nil {
+		_u.SetWorkedAt(*v)
+	}
+	return _u
+}
+
+// ClearWorkedAt clears the value of the "worked_at" field.
+func (_u *OperationUpdate) ClearWorkedAt() *OperationUpdate {
+	_u.mutation.ClearWorkedAt()
+	return _u
+}
+
 // SetActor sets the "actor" edge to the User entity.
 func (_u *OperationUpdate) SetActor(v *User) *OperationUpdate {
 	return _u.SetActorID(v.ID)
@@ -654,6 +694,18 @@ func (_u *OperationUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.FinishedAtCleared() {
 		_spec.ClearField(operation.FieldFinishedAt, field.TypeTime)
+	}
+	if value, ok := _u.mutation.Code(); ok {
+		_spec.SetField(operation.FieldCode, field.TypeString, value)
+	}
+	if _u.mutation.CodeCleared() {
+		_spec.ClearField(operation.FieldCode, field.TypeString)
+	}
+	if value, ok := _u.mutation.WorkedAt(); ok {
+		_spec.SetField(operation.FieldWorkedAt, field.TypeTime, value)
+	}
+	if _u.mutation.WorkedAtCleared() {
+		_spec.ClearField(operation.FieldWorkedAt, field.TypeTime)
 	}
 	if _u.mutation.ActorCleared() {
 		edge := &sqlgraph.EdgeSpec{
@@ -1198,6 +1250,46 @@ func (_u *OperationUpdateOne) ClearFinishedAt() *OperationUpdateOne {
 	return _u
 }
 
+// SetCode sets the "code" field.
+func (_u *OperationUpdateOne) SetCode(v string) *OperationUpdateOne {
+	_u.mutation.SetCode(v)
+	return _u
+}
+
+// SetNillableCode sets the "code" field if the given value is not nil.
+func (_u *OperationUpdateOne) SetNillableCode(v *string) *OperationUpdateOne {
+	if v != nil {
+		_u.SetCode(*v)
+	}
+	return _u
+}
+
+// ClearCode clears the value of the "code" field.
+func (_u *OperationUpdateOne) ClearCode() *OperationUpdateOne {
+	_u.mutation.ClearCode()
+	return _u
+}
+
+// SetWorkedAt sets the "worked_at" field.
+func (_u *OperationUpdateOne) SetWorkedAt(v time.Time) *OperationUpdateOne {
+	_u.mutation.SetWorkedAt(v)
+	return _u
+}
+
+// SetNillableWorkedAt sets the "worked_at" field if the given value is not nil.
+func (_u *OperationUpdateOne) SetNillableWorkedAt(v *time.Time) *OperationUpdateOne {
+	if v != nil {
+		_u.SetWorkedAt(*v)
+	}
+	return _u
+}
+
+// ClearWorkedAt clears the value of the "worked_at" field.
+func (_u *OperationUpdateOne) ClearWorkedAt() *OperationUpdateOne {
+	_u.mutation.ClearWorkedAt()
+	return _u
+}
+
 // SetActor sets the "actor" edge to the User entity.
 func (_u *OperationUpdateOne) SetActor(v *User) *OperationUpdateOne {
 	return _u.SetActorID(v.ID)
@@ -1459,6 +1551,18 @@ func (_u *OperationUpdateOne) sqlSave(ctx context.Context) (_node *Operation, er
 	}
 	if _u.mutation.FinishedAtCleared() {
 		_spec.ClearField(operation.FieldFinishedAt, field.TypeTime)
+	}
+	if value, ok := _u.mutation.Code(); ok {
+		_spec.SetField(operation.FieldCode, field.TypeString, value)
+	}
+	if _u.mutation.CodeCleared() {
+		_spec.ClearField(operation.FieldCode, field.TypeString)
+	}
+	if value, ok := _u.mutation.WorkedAt(); ok {
+		_spec.SetField(operation.FieldWorkedAt, field.TypeTime, value)
+	}
+	if _u.mutation.WorkedAtCleared() {
+		_spec.ClearField(operation.FieldWorkedAt, field.TypeTime)
 	}
 	if _u.mutation.ActorCleared() {
 		edge := &sqlgraph.EdgeSpec{

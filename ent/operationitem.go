@@ -52,8 +52,10 @@ type OperationItem struct {
 	PriorChangedBy *gid.ID `json:"prior_changed_by,omitempty"`
 	// PriorReason holds the value of the "prior_reason" field.
 	PriorReason *string `json:"prior_reason,omitempty"`
-	// The record's version before the operation.
+	// The record's version before the operation; while it waits, the version the caller saw, zero for any.
 	Version int `json:"version,omitempty"`
+	// Its place among those that wait to be dealt with. Null once it was.
+	Pending *int `json:"pending,omitempty"`
 	// Edges holds the relations/edges for other nodes in the graph.
 	// The values are being populated by the OperationItemQuery when eager-loading is set.
 	Edges        OperationItemEdges `json:"edges"`
@@ -93,7 +95,7 @@ func (*OperationItem) scanValues(columns []string) ([]any, error) {
 			values[i] = new(gid.ID)
 		case operationitem.FieldDirect:
 			values[i] = new(sql.NullBool)
-		case operationitem.FieldDepth, operationitem.FieldVersion:
+		case operationitem.FieldDepth, operationitem.FieldVersion, operationitem.FieldPending:
 			values[i] = new(sql.NullInt64)
 		case operationitem.FieldOutcome, operationitem.FieldCode, operationitem.FieldPriorState, operationitem.FieldPriorReason:
 			values[i] = new(sql.NullString)
@@ -231,6 +233,13 @@ func (_m *OperationItem) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.Version = int(value.Int64)
 			}
+		case operationitem.FieldPending:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field pending", values[i])
+			} else if value.Valid {
+				_m.Pending = new(int)
+				*_m.Pending = int(value.Int64)
+			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
 		}
@@ -340,6 +349,11 @@ func (_m *OperationItem) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("version=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Version))
+	builder.WriteString(", ")
+	if v := _m.Pending; v != nil {
+		builder.WriteString("pending=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
 	builder.WriteByte(')')
 	return builder.String()
 }

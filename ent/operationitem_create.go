@@ -213,6 +213,20 @@ func (_c *OperationItemCreate) SetNillableVersion(v *int) *OperationItemCreate {
 	return _c
 }
 
+// SetPending sets the "pending" field.
+func (_c *OperationItemCreate) SetPending(v int) *OperationItemCreate {
+	_c.mutation.SetPending(v)
+	return _c
+}
+
+// SetNillablePending sets the "pending" field if the given value is not nil.
+func (_c *OperationItemCreate) SetNillablePending(v *int) *OperationItemCreate {
+	if v != nil {
+		_c.SetPending(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *OperationItemCreate) SetID(v gid.ID) *OperationItemCreate {
 	_c.mutation.SetID(v)
@@ -415,6 +429,10 @@ func (_c *OperationItemCreate) createSpec() (*OperationItem, *sqlgraph.CreateSpe
 	if value, ok := _c.mutation.Version(); ok {
 		_spec.SetField(operationitem.FieldVersion, field.TypeInt, value)
 		_node.Version = value
+	}
+	if value, ok := _c.mutation.Pending(); ok {
+		_spec.SetField(operationitem.FieldPending, field.TypeInt, value)
+		_node.Pending = &value
 	}
 	if nodes := _c.mutation.OperationIDs(); len(nodes) > 0 {
 		edge := &sqlgraph.EdgeSpec{

@@ -292,6 +292,33 @@ func (_u *OperationItemUpdate) AddVersion(v int) *OperationItemUpdate {
 	return _u
 }
 
+// SetPending sets the "pending" field.
+func (_u *OperationItemUpdate) SetPending(v int) *OperationItemUpdate {
+	_u.mutation.ResetPending()
+	_u.mutation.SetPending(v)
+	return _u
+}
+
+// SetNillablePending sets the "pending" field if the given value is not nil.
+func (_u *OperationItemUpdate) SetNillablePending(v *int) *OperationItemUpdate {
+	if v != nil {
+		_u.SetPending(*v)
+	}
+	return _u
+}
+
+// AddPending adds value to the "pending" field.
+func (_u *OperationItemUpdate) AddPending(v int) *OperationItemUpdate {
+	_u.mutation.AddPending(v)
+	return _u
+}
+
+// ClearPending clears the value of the "pending" field.
+func (_u *OperationItemUpdate) ClearPending() *OperationItemUpdate {
+	_u.mutation.ClearPending()
+	return _u
+}
+
 // Mutation returns the OperationItemMutation object of the builder.
 func (_u *OperationItemUpdate) Mutation() *OperationItemMutation {
 	return _u.mutation
@@ -431,6 +458,15 @@ func (_u *OperationItemUpdate) sqlSave(ctx context.Context) (_node int, err erro
 	}
 	if value, ok := _u.mutation.AddedVersion(); ok {
 		_spec.AddField(operationitem.FieldVersion, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.Pending(); ok {
+		_spec.SetField(operationitem.FieldPending, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedPending(); ok {
+		_spec.AddField(operationitem.FieldPending, field.TypeInt, value)
+	}
+	if _u.mutation.PendingCleared() {
+		_spec.ClearField(operationitem.FieldPending, field.TypeInt)
 	}
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
@@ -714,6 +750,33 @@ func (_u *OperationItemUpdateOne) AddVersion(v int) *OperationItemUpdateOne {
 	return _u
 }
 
+// SetPending sets the "pending" field.
+func (_u *OperationItemUpdateOne) SetPending(v int) *OperationItemUpdateOne {
+	_u.mutation.ResetPending()
+	_u.mutation.SetPending(v)
+	return _u
+}
+
+// SetNillablePending sets the "pending" field if the given value is not nil.
+func (_u *OperationItemUpdateOne) SetNillablePending(v *int) *OperationItemUpdateOne {
+	if v != nil {
+		_u.SetPending(*v)
+	}
+	return _u
+}
+
+// AddPending adds value to the "pending" field.
+func (_u *OperationItemUpdateOne) AddPending(v int) *OperationItemUpdateOne {
+	_u.mutation.AddPending(v)
+	return _u
+}
+
+// ClearPending clears the value of the "pending" field.
+func (_u *OperationItemUpdateOne) ClearPending() *OperationItemUpdateOne {
+	_u.mutation.ClearPending()
+	return _u
+}
+
 // Mutation returns the OperationItemMutation object of the builder.
 func (_u *OperationItemUpdateOne) Mutation() *OperationItemMutation {
 	return _u.mutation
@@ -883,6 +946,15 @@ func (_u *OperationItemUpdateOne) sqlSave(ctx context.Context) (_node *Operation
 	}
 	if value, ok := _u.mutation.AddedVersion(); ok {
 		_spec.AddField(operationitem.FieldVersion, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.Pending(); ok {
+		_spec.SetField(operationitem.FieldPending, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedPending(); ok {
+		_spec.AddField(operationitem.FieldPending, field.TypeInt, value)
+	}
+	if _u.mutation.PendingCleared() {
+		_spec.ClearField(operationitem.FieldPending, field.TypeInt)
 	}
 	_node = &OperationItem{config: _u.config}
 	_spec.Assign = _node.assignValues

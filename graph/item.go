@@ -12,7 +12,6 @@ import (
 
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
-	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/graph/generated"
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/access"
@@ -26,8 +25,7 @@ import (
 // canUndo reports whether the caller may take an operation back now.
 func (r *Resolver) canUndo(ctx context.Context, op *ent.Operation) (bool, error) {
 	undoable := op.Verb == lifecycle.Delete || op.Verb == lifecycle.Void || op.Verb == lifecycle.Archive || op.Verb == lifecycle.Suspend
-	ended := op.Status == operation.StatusSUCCEEDED || op.Status == operation.StatusPARTIAL
-	if !undoable || !ended || op.Changed == 0 || op.UndoneByID != nil {
+	if !undoable || op.FinishedAt == nil || op.Changed == 0 || op.UndoneByID != nil {
 		return false, nil
 	}
 	for _, t := range ent.RecordTypes {

@@ -79,8 +79,16 @@ func (r *mutationResolver) CancelOperation(ctx context.Context, input model.Canc
 	return r.cancel(ctx, input.ID)
 }
 
+func (r *mutationResolver) ResumeOperation(ctx context.Context, input model.ResumeOperationInput) (*model.OperationPayload, error) {
+	return r.resume(ctx, input.ID)
+}
+
 func (r *operationResolver) CanUndo(ctx context.Context, obj *ent.Operation) (bool, error) {
 	return r.canUndo(ctx, obj)
+}
+
+func (r *operationResolver) Code(ctx context.Context, obj *ent.Operation) (*lifecycle.Code, error) {
+	return codeOf(obj.Code), nil
 }
 
 func (r *operationItemResolver) Record(ctx context.Context, obj *ent.OperationItem) (ent.Record, error) {

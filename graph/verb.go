@@ -127,6 +127,18 @@ func (r *Resolver) cancel(ctx context.Context, id gid.ID) (*model.OperationPaylo
 	return &model.OperationPayload{Operation: op}, nil
 }
 
+// resume goes on with an operation that was stopped.
+func (r *Resolver) resume(ctx context.Context, id gid.ID) (*model.OperationPayload, error) {
+	if err := checkID(id, "id", gid.Operation); err != nil {
+		return nil, err
+	}
+	op, err := r.Records.Resume(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &model.OperationPayload{Operation: op}, nil
+}
+
 // inputOf is the argument input of the field, as it was given.
 func inputOf(ctx context.Context) map[string]any {
 	args := graphql.GetFieldContext(ctx).Field.ArgumentMap(graphql.GetOperationContext(ctx).Variables)

@@ -1207,6 +1207,8 @@ var (
 		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
 		{Name: "run_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
 		{Name: "finished_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "code", Type: field.TypeString, Nullable: true},
+		{Name: "worked_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
 		{Name: "actor_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
 		{Name: "on_behalf_of_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
 		{Name: "undone_by_id", Type: field.TypeString, Unique: true, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
@@ -1219,19 +1221,19 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "operations_users_actor",
-				Columns:    []*schema.Column{OperationsColumns[22]},
+				Columns:    []*schema.Column{OperationsColumns[24]},
 				RefColumns: []*schema.Column{UsersColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
 			{
 				Symbol:     "operations_users_on_behalf_of",
-				Columns:    []*schema.Column{OperationsColumns[23]},
+				Columns:    []*schema.Column{OperationsColumns[25]},
 				RefColumns: []*schema.Column{UsersColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
 			{
 				Symbol:     "operations_operations_undone_by",
-				Columns:    []*schema.Column{OperationsColumns[24]},
+				Columns:    []*schema.Column{OperationsColumns[26]},
 				RefColumns: []*schema.Column{OperationsColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
@@ -1240,7 +1242,7 @@ var (
 			{
 				Name:    "operation_tenant_id_actor_id_idempotency_key",
 				Unique:  true,
-				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[22], OperationsColumns[12]},
+				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[24], OperationsColumns[12]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "idempotency_key IS NOT NULL",
 				},
@@ -1261,7 +1263,7 @@ var (
 			{
 				Name:    "operation_tenant_id_actor_id_finished_at",
 				Unique:  false,
-				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[22], OperationsColumns[21]},
+				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[24], OperationsColumns[21]},
 			},
 		},
 	}
@@ -1284,6 +1286,7 @@ var (
 		{Name: "prior_changed_by", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
 		{Name: "prior_reason", Type: field.TypeString, Nullable: true, Size: 2147483647},
 		{Name: "version", Type: field.TypeInt, Default: 0},
+		{Name: "pending", Type: field.TypeInt, Nullable: true},
 		{Name: "operation_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
 	}
 	// OperationItemsTable holds the schema information for the "operation_items" table.
@@ -1294,7 +1297,7 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "operation_items_operations_operation",
-				Columns:    []*schema.Column{OperationItemsColumns[17]},
+				Columns:    []*schema.Column{OperationItemsColumns[18]},
 				RefColumns: []*schema.Column{OperationsColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
@@ -1303,17 +1306,25 @@ var (
 			{
 				Name:    "operationitem_operation_id_id",
 				Unique:  false,
-				Columns: []*schema.Column{OperationItemsColumns[17], OperationItemsColumns[0]},
+				Columns: []*schema.Column{OperationItemsColumns[18], OperationItemsColumns[0]},
 			},
 			{
 				Name:    "operationitem_operation_id_came_with",
 				Unique:  false,
-				Columns: []*schema.Column{OperationItemsColumns[17], OperationItemsColumns[5]},
+				Columns: []*schema.Column{OperationItemsColumns[18], OperationItemsColumns[5]},
 			},
 			{
 				Name:    "operationitem_record_id_operation_id",
 				Unique:  false,
-				Columns: []*schema.Column{OperationItemsColumns[2], OperationItemsColumns[17]},
+				Columns: []*schema.Column{OperationItemsColumns[2], OperationItemsColumns[18]},
+			},
+			{
+				Name:    "operationitem_operation_id_pending",
+				Unique:  false,
+				Columns: []*schema.Column{OperationItemsColumns[18], OperationItemsColumns[17]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "pending IS NOT NULL",
+				},
 			},
 		},
 	}

@@ -67,6 +67,10 @@ const (
 	FieldRunAt = "run_at"
 	// FieldFinishedAt holds the string denoting the finished_at field in the database.
 	FieldFinishedAt = "finished_at"
+	// FieldCode holds the string denoting the code field in the database.
+	FieldCode = "code"
+	// FieldWorkedAt holds the string denoting the worked_at field in the database.
+	FieldWorkedAt = "worked_at"
 	// EdgeActor holds the string denoting the actor edge name in mutations.
 	EdgeActor = "actor"
 	// EdgeOnBehalfOf holds the string denoting the on_behalf_of edge name in mutations.
@@ -131,6 +135,8 @@ var Columns = []string{
 	FieldCreatedAt,
 	FieldRunAt,
 	FieldFinishedAt,
+	FieldCode,
+	FieldWorkedAt,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -337,6 +343,16 @@ func ByRunAt(opts ...sql.OrderTermOption) OrderOption {
 // ByFinishedAt orders the results by the finished_at field.
 func ByFinishedAt(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldFinishedAt, opts...).ToFunc()
+}
+
+// ByCode orders the results by the code field.
+func ByCode(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldCode, opts...).ToFunc()
+}
+
+// ByWorkedAt orders the results by the worked_at field.
+func ByWorkedAt(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldWorkedAt, opts...).ToFunc()
 }
 
 // ByActorField orders the results by actor field.

@@ -164,6 +164,16 @@ func FinishedAt(v time.Time) predicate.Operation {
 	return predicate.Operation(sql.FieldEQ(FieldFinishedAt, v))
 }
 
+// Code applies equality check predicate on the "code" field. It's identical to CodeEQ.
+func Code(v string) predicate.Operation {
+	return predicate.Operation(sql.FieldEQ(FieldCode, v))
+}
+
+// WorkedAt applies equality check predicate on the "worked_at" field. It's identical to WorkedAtEQ.
+func WorkedAt(v time.Time) predicate.Operation {
+	return predicate.Operation(sql.FieldEQ(FieldWorkedAt, v))
+}
+
 // TenantIDEQ applies the EQ predicate on the "tenant_id" field.
 func TenantIDEQ(v gid.ID) predicate.Operation {
 	return predicate.Operation(sql.FieldEQ(FieldTenantID, v))
@@ -1422,6 +1432,131 @@ func FinishedAtIsNil() predicate.Operation {
 // FinishedAtNotNil applies the NotNil predicate on the "finished_at" field.
 func FinishedAtNotNil() predicate.Operation {
 	return predicate.Operation(sql.FieldNotNull(FieldFinishedAt))
+}
+
+// CodeEQ applies the EQ predicate on the "code" field.
+func CodeEQ(v string) predicate.Operation {
+	return predicate.Operation(sql.FieldEQ(FieldCode, v))
+}
+
+// CodeNEQ applies the NEQ predicate on the "code" field.
+func CodeNEQ(v string) predicate.Operation {
+	return predicate.Operation(sql.FieldNEQ(FieldCode, v))
+}
+
+// CodeIn applies the In predicate on the "code" field.
+func CodeIn(vs ...string) predicate.Operation {
+	return predicate.Operation(sql.FieldIn(FieldCode, vs...))
+}
+
+// CodeNotIn applies the NotIn predicate on the "code" field.
+func CodeNotIn(vs ...string) predicate.Operation {
+	return predicate.Operation(sql.FieldNotIn(FieldCode, vs...))
+}
+
+// CodeGT applies the GT predicate on the "code" field.
+func CodeGT(v string) predicate.Operation {
+	return predicate.Operation(sql.FieldGT(FieldCode, v))
+}
+
+// CodeGTE applies the GTE predicate on the "code" field.
+func CodeGTE(v string) predicate.Operation {
+	return predicate.Operation(sql.FieldGTE(FieldCode, v))
+}
+
+// CodeLT applies the LT predicate on the "code" field.
+func CodeLT(v string) predicate.Operation {
+	return predicate.Operation(sql.FieldLT(FieldCode, v))
+}
+
+// CodeLTE applies the LTE predicate on the "code" field.
+func CodeLTE(v string) predicate.Operation {
+	return predicate.Operation(sql.FieldLTE(FieldCode, v))
+}
+
+// CodeContains applies the Contains predicate on the "code" field.
+func CodeContains(v string) predicate.Operation {
+	return predicate.Operation(sql.FieldContains(FieldCode, v))
+}
+
+// CodeHasPrefix applies the HasPrefix predicate on the "code" field.
+func CodeHasPrefix(v string) predicate.Operation {
+	return predicate.Operation(sql.FieldHasPrefix(FieldCode, v))
+}
+
+// CodeHasSuffix applies the HasSuffix predicate on the "code" field.
+func CodeHasSuffix(v string) predicate.Operation {
+	return predicate.Operation(sql.FieldHasSuffix(FieldCode, v))
+}
+
+// CodeIsNil applies the IsNil predicate on the "code" field.
+func CodeIsNil() predicate.Operation {
+	return predicate.Operation(sql.FieldIsNull(FieldCode))
+}
+
+// CodeNotNil applies the NotNil predicate on the "code" field.
+func CodeNotNil() predicate.Operation {
+	return predicate.Operation(sql.FieldNotNull(FieldCode))
+}
+
+// CodeEqualFold applies the EqualFold predicate on the "code" field.
+func CodeEqualFold(v string) predicate.Operation {
+	return predicate.Operation(sql.FieldEqualFold(FieldCode, v))
+}
+
+// CodeContainsFold applies the ContainsFold predicate on the "code" field.
+func CodeContainsFold(v string) predicate.Operation {
+	return predicate.Operation(sql.FieldContainsFold(FieldCode, v))
+}
+
+// WorkedAtEQ applies the EQ predicate on the "worked_at" field.
+func WorkedAtEQ(v time.Time) predicate.Operation {
+	return predicate.Operation(sql.FieldEQ(FieldWorkedAt, v))
+}
+
+// WorkedAtNEQ applies the NEQ predicate on the "worked_at" field.
+func WorkedAtNEQ(v time.Time) predicate.Operation {
+	return predicate.Operation(sql.FieldNEQ(FieldWorkedAt, v))
+}
+
+// WorkedAtIn applies the In predicate on the "worked_at" field.
+func WorkedAtIn(vs ...time.Time) predicate.Operation {
+	return predicate.Operation(sql.FieldIn(FieldWorkedAt, vs...))
+}
+
+// WorkedAtNotIn applies the NotIn predicate on the "worked_at" field.
+func WorkedAtNotIn(vs ...time.Time) predicate.Operation {
+	return predicate.Operation(sql.FieldNotIn(FieldWorkedAt, vs...))
+}
+
+// WorkedAtGT applies the GT predicate on the "worked_at" field.
+func WorkedAtGT(v time.Time) predicate.Operation {
+	return predicate.Operation(sql.FieldGT(FieldWorkedAt, v))
+}
+
+// WorkedAtGTE applies the GTE predicate on the "worked_at" field.
+func WorkedAtGTE(v time.Time) predicate.Operation {
+	return predicate.Operation(sql.FieldGTE(FieldWorkedAt, v))
+}
+
+// WorkedAtLT applies the LT predicate on the "worked_at" field.
+func WorkedAtLT(v time.Time) predicate.Operation {
+	return predicate.Operation(sql.FieldLT(FieldWorkedAt, v))
+}
+
+// WorkedAtLTE applies the LTE predicate on the "worked_at" field.
+func WorkedAtLTE(v time.Time) predicate.Operation {
+	return predicate.Operation(sql.FieldLTE(FieldWorkedAt, v))
+}
+
+// WorkedAtIsNil applies the IsNil predicate on the "worked_at" field.
+func WorkedAtIsNil() predicate.Operation {
+	return predicate.Operation(sql.FieldIsNull(FieldWorkedAt))
+}
+
+// WorkedAtNotNil applies the NotNil predicate on the "worked_at" field.
+func WorkedAtNotNil() predicate.Operation {
+	return predicate.Operation(sql.FieldNotNull(FieldWorkedAt))
 }
 
 // HasActor applies the HasEdge predicate on the "actor" edge.

@@ -53,6 +53,8 @@ const (
 	FieldPriorReason = "prior_reason"
 	// FieldVersion holds the string denoting the version field in the database.
 	FieldVersion = "version"
+	// FieldPending holds the string denoting the pending field in the database.
+	FieldPending = "pending"
 	// EdgeOperation holds the string denoting the operation edge name in mutations.
 	EdgeOperation = "operation"
 	// Table holds the table name of the operationitem in the database.
@@ -86,6 +88,7 @@ var Columns = []string{
 	FieldPriorChangedBy,
 	FieldPriorReason,
 	FieldVersion,
+	FieldPending,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -228,6 +231,11 @@ func ByPriorReason(opts ...sql.OrderTermOption) OrderOption {
 // ByVersion orders the results by the version field.
 func ByVersion(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldVersion, opts...).ToFunc()
+}
+
+// ByPending orders the results by the pending field.
+func ByPending(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldPending, opts...).ToFunc()
 }
 
 // ByOperationField orders the results by operation field.

@@ -134,6 +134,11 @@ func Version(v int) predicate.OperationItem {
 	return predicate.OperationItem(sql.FieldEQ(FieldVersion, v))
 }
 
+// Pending applies equality check predicate on the "pending" field. It's identical to PendingEQ.
+func Pending(v int) predicate.OperationItem {
+	return predicate.OperationItem(sql.FieldEQ(FieldPending, v))
+}
+
 // TenantIDEQ applies the EQ predicate on the "tenant_id" field.
 func TenantIDEQ(v gid.ID) predicate.OperationItem {
 	return predicate.OperationItem(sql.FieldEQ(FieldTenantID, v))
@@ -1082,6 +1087,56 @@ func VersionLT(v int) predicate.OperationItem {
 // VersionLTE applies the LTE predicate on the "version" field.
 func VersionLTE(v int) predicate.OperationItem {
 	return predicate.OperationItem(sql.FieldLTE(FieldVersion, v))
+}
+
+// PendingEQ applies the EQ predicate on the "pending" field.
+func PendingEQ(v int) predicate.OperationItem {
+	return predicate.OperationItem(sql.FieldEQ(FieldPending, v))
+}
+
+// PendingNEQ applies the NEQ predicate on the "pending" field.
+func PendingNEQ(v int) predicate.OperationItem {
+	return predicate.OperationItem(sql.FieldNEQ(FieldPending, v))
+}
+
+// PendingIn applies the In predicate on the "pending" field.
+func PendingIn(vs ...int) predicate.OperationItem {
+	return predicate.OperationItem(sql.FieldIn(FieldPending, vs...))
+}
+
+// PendingNotIn applies the NotIn predicate on the "pending" field.
+func PendingNotIn(vs ...int) predicate.OperationItem {
+	return predicate.OperationItem(sql.FieldNotIn(FieldPending, vs...))
+}
+
+// PendingGT applies the GT predicate on the "pending" field.
+func PendingGT(v int) predicate.OperationItem {
+	return predicate.OperationItem(sql.FieldGT(FieldPending, v))
+}
+
+// PendingGTE applies the GTE predicate on the "pending" field.
+func PendingGTE(v int) predicate.OperationItem {
+	return predicate.OperationItem(sql.FieldGTE(FieldPending, v))
+}
+
+// PendingLT applies the LT predicate on the "pending" field.
+func PendingLT(v int) predicate.OperationItem {
+	return predicate.OperationItem(sql.FieldLT(FieldPending, v))
+}
+
+// PendingLTE applies the LTE predicate on the "pending" field.
+func PendingLTE(v int) predicate.OperationItem {
+	return predicate.OperationItem(sql.FieldLTE(FieldPending, v))
+}
+
+// PendingIsNil applies the IsNil predicate on the "pending" field.
+func PendingIsNil() predicate.OperationItem {
+	return predicate.OperationItem(sql.FieldIsNull(FieldPending))
+}
+
+// PendingNotNil applies the NotNil predicate on the "pending" field.
+func PendingNotNil() predicate.OperationItem {
+	return predicate.OperationItem(sql.FieldNotNull(FieldPending))
 }
 
 // HasOperation applies the HasEdge predicate on the "operation" edge.

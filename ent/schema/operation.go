@@ -56,6 +56,9 @@ func (Operation) Fields() []ent.Field {
 		field.Time("created_at").Immutable().SchemaType(mixin.TimeSchema()).Comment("When the operation was asked for."),
 		field.Time("run_at").Optional().Nillable().SchemaType(mixin.TimeSchema()).Comment("When the operation is to run, if later."),
 		field.Time("finished_at").Optional().Nillable().SchemaType(mixin.TimeSchema()).Comment("When the operation ended."),
+		field.String("code").Optional().Nillable().Annotations(mixin.Hidden()).Comment("Why the operation is paused, or failed as a whole."),
+		field.Time("worked_at").Optional().Nillable().SchemaType(mixin.TimeSchema()).Annotations(mixin.Hidden()).
+			Comment("When a worker last finished a batch of it."),
 	}
 }
 
@@ -117,7 +120,9 @@ func (OperationItem) Fields() []ent.Field {
 		field.Time("prior_changed_at").Optional().Nillable().SchemaType(mixin.TimeSchema()).Annotations(mixin.Hidden()),
 		mixin.Ref("prior_changed_by").Annotations(mixin.Hidden()),
 		field.Text("prior_reason").Optional().Nillable().Annotations(mixin.Hidden()),
-		field.Int("version").Default(0).Annotations(mixin.Hidden()).Comment("The record's version before the operation."),
+		field.Int("version").Default(0).Annotations(mixin.Hidden()).
+			Comment("The record's version before the operation; while it waits, the version the caller saw, zero for any."),
+		field.Int("pending").Optional().Nillable().Annotations(mixin.Hidden()).Comment("Its place among those that wait to be dealt with. Null once it was."),
 	}
 }
 
@@ -135,5 +140,6 @@ func (OperationItem) Indexes() []ent.Index {
 		index.Fields("operation_id", "id"),
 		index.Fields("operation_id", "came_with"),
 		index.Fields("record_id", "operation_id"),
+		index.Fields("operation_id", "pending").Annotations(entsql.IndexWhere("pending IS NOT NULL")), // what a worker does next
 	}
 }

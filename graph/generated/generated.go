@@ -574,6 +574,7 @@ type ComplexityRoot struct {
 		ReleaseHold      func(childComplexity int, input model.ReleaseHoldInput) int
 		RenameTeam       func(childComplexity int, id gid.ID, name string) int
 		RestoreRecords   func(childComplexity int, input model.RestoreRecordsInput) int
+		ResumeOperation  func(childComplexity int, input model.ResumeOperationInput) int
 		RevokeRole       func(childComplexity int, input model.RoleInput) int
 		RevokeSession    func(childComplexity int, id gid.ID) int
 		RevokeToken      func(childComplexity int, id gid.ID) int
@@ -644,6 +645,7 @@ type ComplexityRoot struct {
 		CanUndo    func(childComplexity int) int
 		Cascade    func(childComplexity int) int
 		Changed    func(childComplexity int) int
+		Code       func(childComplexity int) int
 		CreatedAt  func(childComplexity int) int
 		Failed     func(childComplexity int) int
 		FinishedAt func(childComplexity int) int
@@ -1062,6 +1064,7 @@ type MutationResolver interface {
 	EmptyBin(ctx context.Context, input model.EmptyBinInput) (*model.OperationPayload, error)
 	UndoOperation(ctx context.Context, input model.UndoOperationInput) (*model.OperationPayload, error)
 	CancelOperation(ctx context.Context, input model.CancelOperationInput) (*model.OperationPayload, error)
+	ResumeOperation(ctx context.Context, input model.ResumeOperationInput) (*model.OperationPayload, error)
 	CreateCustomer(ctx context.Context, input model.CreateCustomerInput) (*model.CustomerPayload, error)
 	UpdateCustomer(ctx context.Context, input model.UpdateCustomerInput) (*model.CustomerPayload, error)
 	CreateContact(ctx context.Context, input model.CreateContactInput) (*model.ContactPayload, error)
@@ -1099,6 +1102,7 @@ type MutationResolver interface {
 }
 type OperationResolver interface {
 	CanUndo(ctx context.Context, obj *ent.Operation) (bool, error)
+	Code(ctx context.Context, obj *ent.Operation) (*lifecycle.Code, error)
 }
 type OperationItemResolver interface {
 	Record(ctx context.Context, obj *ent.OperationItem) (ent.Record, error)
@@ -3715,6 +3719,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RestoreRecords(childComplexity, args["input"].(model.RestoreRecordsInput)), true
+	case "Mutation.resumeOperation":
+		if e.ComplexityRoot.Mutation.ResumeOperation == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_resumeOperation_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ResumeOperation(childComplexity, args["input"].(model.ResumeOperationInput)), true
 	case "Mutation.revokeRole":
 		if e.ComplexityRoot.Mutation.RevokeRole == nil {
 			break
@@ -4140,6 +4155,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Operation.Changed(childComplexity), true
+	case "Operation.code":
+		if e.ComplexityRoot.Operation.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Operation.Code(childComplexity), true
 	case "Operation.createdAt":
 		if e.ComplexityRoot.Operation.CreatedAt == nil {
 			break
@@ -5897,6 +5918,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("ReleaseHoldInput", ec.unmarshalInputReleaseHoldInput),
 			graphql.NewInputUnmarshaler("RestoreOverrideInput", ec.unmarshalInputRestoreOverrideInput),
 			graphql.NewInputUnmarshaler("RestoreRecordsInput", ec.unmarshalInputRestoreRecordsInput),
+			graphql.NewInputUnmarshaler("ResumeOperationInput", ec.unmarshalInputResumeOperationInput),
 			graphql.NewInputUnmarshaler("RoleInput", ec.unmarshalInputRoleInput),
 			graphql.NewInputUnmarshaler("RollbackPolicyInput", ec.unmarshalInputRollbackPolicyInput),
 			graphql.NewInputUnmarshaler("SeparationOfDutyInput", ec.unmarshalInputSeparationOfDutyInput),
@@ -6303,6 +6325,8 @@ extend type AuditEvent {
 extend type Operation {
   """Whether the caller may take it back now."""
   canUndo: Boolean!
+  """Why it is paused, or could not be carried out at all."""
+  code: Code
 }
 
 extend type OperationItem {
@@ -6382,7 +6406,7 @@ input DeleteRecordsInput {
   states: [RecordState!]
   """Why."""
   reason: String
-  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
+  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING; of more than 1,000 records, which are a job, BEST_EFFORT."""
   mode: OperationMode
   """How many records the selection must have. A filter needs it, or previewToken."""
   expectedCount: Int
@@ -6404,7 +6428,7 @@ input ArchiveRecordsInput {
   states: [RecordState!]
   """Why."""
   reason: String
-  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
+  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING; of more than 1,000 records, which are a job, BEST_EFFORT."""
   mode: OperationMode
   """How many records the selection must have. A filter needs it, or previewToken."""
   expectedCount: Int
@@ -6424,7 +6448,7 @@ input SuspendRecordsInput {
   states: [RecordState!]
   """Why."""
   reason: String
-  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
+  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING; of more than 1,000 records, which are a job, BEST_EFFORT."""
   mode: OperationMode
   """How many records the selection must have. A filter needs it, or previewToken."""
   expectedCount: Int
@@ -6456,7 +6480,7 @@ input VoidRecordsInput {
   states: [RecordState!]
   """Why; required."""
   reason: String!
-  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
+  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING; of more than 1,000 records, which are a job, BEST_EFFORT."""
   mode: OperationMode
   """How many records the selection must have. A filter needs it, or previewToken."""
   expectedCount: Int
@@ -6480,7 +6504,7 @@ input RestoreRecordsInput {
   states: [RecordState!]
   """Why."""
   reason: String
-  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
+  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING; of more than 1,000 records, which are a job, BEST_EFFORT."""
   mode: OperationMode
   """How many records the selection must have. A filter needs it, or previewToken."""
   expectedCount: Int
@@ -6506,7 +6530,7 @@ input PurgeRecordsInput {
   states: [RecordState!]
   """Why."""
   reason: String
-  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
+  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING; of more than 1,000 records, which are a job, BEST_EFFORT."""
   mode: OperationMode
   """How many records the selection must have. A filter needs it, or previewToken."""
   expectedCount: Int
@@ -6528,7 +6552,7 @@ input EmptyBinInput {
   deletedBy: ID
   """Why."""
   reason: String
-  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
+  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING; of more than 1,000 records, which are a job, BEST_EFFORT."""
   mode: OperationMode
   """How many records the bin must show, those below them not counted. Needed, or previewToken."""
   expectedCount: Int
@@ -6544,7 +6568,7 @@ input UndoOperationInput {
   id: ID!
   """Why."""
   reason: String
-  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING."""
+  """Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING; of more than 1,000 records, which are a job, BEST_EFFORT."""
   mode: OperationMode
   """Repeating a request under the same key has one effect. Kept 7 days."""
   idempotencyKey: String
@@ -6576,6 +6600,12 @@ input CancelOperationInput {
   id: ID!
 }
 
+"""Which operation to go on with."""
+input ResumeOperationInput {
+  """The operation. Whoever asked for it may resume it, and who may do the same to all of its records."""
+  id: ID!
+}
+
 """What an operation would do, if it were asked for now. Nothing of it is stored."""
 type Preview {
   """Send it as previewToken with the same input, within an hour, to act on these records and no others."""
@@ -6584,7 +6614,7 @@ type Preview {
   total: Int!
   """The same by type."""
   byType: [TypeCount!]!
-  """What would become of each record: those picked in input order, then those that come along by depth and id."""
+  """What would become of each record: those picked in input order, then those that come along by depth and id. Of more than 1,000 records it lists those of the first batches, up to as many."""
   items(
     """Items after this one."""
     after: Cursor
@@ -6597,9 +6627,9 @@ type Preview {
   ): OperationItemConnection!
   """What stands in the way, added up over all items; and the caps it would be over (LIMIT)."""
   blockers: [Blocker!]!
-  """Conversations of which messages would go while others the caller may read stay."""
+  """Conversations of which messages would go while others the caller may read stay. Of more than 1,000 records: those of the first batch."""
   brokenThreads: [ThreadImpact!]!
-  """Other users who own what would change, or who changed it or its conversation in the last 30 days."""
+  """Other users who own what would change, or who changed it or its conversation in the last 30 days. Of more than 1,000 records: those of the first batch."""
   affectedUsers: [User!]!
   """Whether somebody else must agree. Always false in this version: it knows no approvals."""
   needsApproval: Boolean!
@@ -6755,10 +6785,15 @@ type Mutation {
     """Which operation."""
     input: UndoOperationInput!
   ): OperationPayload! @authz(action: RESTORE)
-  """Call off an operation that is scheduled and has not run yet."""
+  """Call off what is still to come of an operation that has not ended. What it has done stays done, and can be undone."""
   cancelOperation(
     """Which operation."""
     input: CancelOperationInput!
+  ): OperationPayload! @authz(action: READ)
+  """Go on with an operation that was stopped by an error."""
+  resumeOperation(
+    """Which operation."""
+    input: ResumeOperationInput!
   ): OperationPayload! @authz(action: READ)
 }
 `, BuiltIn: false},
@@ -18156,6 +18191,8 @@ func (ec *executionContext) childFields_Operation(ctx context.Context, field gra
 		return ec.fieldContext_Operation_items(ctx, field)
 	case "canUndo":
 		return ec.fieldContext_Operation_canUndo(ctx, field)
+	case "code":
+		return ec.fieldContext_Operation_code(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Operation", field.Name)
 }
@@ -20676,6 +20713,20 @@ func (ec *executionContext) field_Mutation_restoreRecords_args(ctx context.Conte
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.RestoreRecordsInput, error) {
 			return ec.unmarshalNRestoreRecordsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRestoreRecordsInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_resumeOperation_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.ResumeOperationInput, error) {
+			return ec.unmarshalNResumeOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐResumeOperationInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -32328,6 +32379,68 @@ func (ec *executionContext) fieldContext_Mutation_cancelOperation(ctx context.Co
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_resumeOperation(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_resumeOperation(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().ResumeOperation(ctx, fc.Args["input"].(model.ResumeOperationInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "READ")
+				if err != nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.OperationPayload) graphql.Marshaler {
+			return ec.marshalNOperationPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐOperationPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_resumeOperation(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_OperationPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_resumeOperation_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_createCustomer(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -36042,6 +36155,29 @@ func (ec *executionContext) _Operation_canUndo(ctx context.Context, field graphq
 }
 func (ec *executionContext) fieldContext_Operation_canUndo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Operation", field, true, true, "Boolean")
+}
+
+func (ec *executionContext) _Operation_code(ctx context.Context, field graphql.CollectedField, obj *ent.Operation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Operation_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Operation().Code(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *lifecycle.Code) graphql.Marshaler {
+			return ec.marshalOCode2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Operation_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Operation", field, true, true, "Code")
 }
 
 func (ec *executionContext) _OperationConnection_edges(ctx context.Context, field graphql.CollectedField, obj *ent.OperationConnection) (ret graphql.Marshaler) {
@@ -54522,6 +54658,48 @@ func UnmarshalRestoreRecordsInput(ctx context.Context, raw any) (model.RestoreRe
 	return out, err
 }
 
+func (ec *executionContext) unmarshalInputResumeOperationInput(ctx context.Context, obj any) (model.ResumeOperationInput, error) {
+	var it model.ResumeOperationInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"id"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalResumeOperationInput unmarshals raw into the ResumeOperationInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalResumeOperationInput(ctx context.Context, raw any) (model.ResumeOperationInput, error) {
+	var out model.ResumeOperationInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "ResumeOperationInput", raw, &out)
+	return out, err
+}
+
 func (ec *executionContext) unmarshalInputRoleInput(ctx context.Context, obj any) (model.RoleInput, error) {
 	var it model.RoleInput
 	if obj == nil {
@@ -60971,6 +61149,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "resumeOperation":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_resumeOperation(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "createCustomer":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_createCustomer(ctx, field)
@@ -61656,6 +61841,12 @@ func (ec *executionContext) _Operation(ctx context.Context, sel ast.SelectionSet
 				true, true,
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Operation_canUndo(ctx, field, obj)
+				})
+		case "code":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Operation_code(ctx, field, obj)
 				})
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -66762,6 +66953,11 @@ func (ec *executionContext) unmarshalNRestoreOverrideInput2ᚖgithubᚗcomᚋlet
 
 func (ec *executionContext) unmarshalNRestoreRecordsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRestoreRecordsInput(ctx context.Context, v any) (model.RestoreRecordsInput, error) {
 	res, err := ec.unmarshalInputRestoreRecordsInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNResumeOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐResumeOperationInput(ctx context.Context, v any) (model.ResumeOperationInput, error) {
+	res, err := ec.unmarshalInputResumeOperationInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 

@@ -127,7 +127,7 @@ type ArchiveRecordsInput struct {
 	States graphql.Omittable[[]lifecycle.State] `json:"states,omitempty"`
 	// Why.
 	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
-	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING.
+	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING; of more than 1,000 records, which are a job, BEST_EFFORT.
 	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
 	// How many records the selection must have. A filter needs it, or previewToken.
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
@@ -507,7 +507,7 @@ type DeleteRecordsInput struct {
 	States graphql.Omittable[[]lifecycle.State] `json:"states,omitempty"`
 	// Why.
 	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
-	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING.
+	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING; of more than 1,000 records, which are a job, BEST_EFFORT.
 	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
 	// How many records the selection must have. A filter needs it, or previewToken.
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
@@ -529,7 +529,7 @@ type EmptyBinInput struct {
 	DeletedBy graphql.Omittable[*gid.ID] `json:"deletedBy,omitempty"`
 	// Why.
 	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
-	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING.
+	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING; of more than 1,000 records, which are a job, BEST_EFFORT.
 	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
 	// How many records the bin must show, those below them not counted. Needed, or previewToken.
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
@@ -747,7 +747,7 @@ type PurgeRecordsInput struct {
 	States graphql.Omittable[[]lifecycle.State] `json:"states,omitempty"`
 	// Why.
 	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
-	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING.
+	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING; of more than 1,000 records, which are a job, BEST_EFFORT.
 	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
 	// How many records the selection must have. A filter needs it, or previewToken.
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
@@ -875,7 +875,7 @@ type RestoreRecordsInput struct {
 	States graphql.Omittable[[]lifecycle.State] `json:"states,omitempty"`
 	// Why.
 	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
-	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING.
+	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING; of more than 1,000 records, which are a job, BEST_EFFORT.
 	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
 	// How many records the selection must have. A filter needs it, or previewToken.
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
@@ -891,6 +891,12 @@ type RestoreRecordsInput struct {
 	WithAncestors bool `json:"withAncestors"`
 	// Restore below this owner instead of the retired one.
 	NewParentID graphql.Omittable[*gid.ID] `json:"newParentID,omitempty"`
+}
+
+// Which operation to go on with.
+type ResumeOperationInput struct {
+	// The operation. Whoever asked for it may resume it, and who may do the same to all of its records.
+	ID gid.ID `json:"id"`
 }
 
 // What was revoked.
@@ -933,7 +939,7 @@ type SuspendRecordsInput struct {
 	States graphql.Omittable[[]lifecycle.State] `json:"states,omitempty"`
 	// Why.
 	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
-	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING.
+	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING; of more than 1,000 records, which are a job, BEST_EFFORT.
 	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
 	// How many records the selection must have. A filter needs it, or previewToken.
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
@@ -967,7 +973,7 @@ type UndoOperationInput struct {
 	ID gid.ID `json:"id"`
 	// Why.
 	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
-	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING.
+	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING; of more than 1,000 records, which are a job, BEST_EFFORT.
 	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
 	// Repeating a request under the same key has one effect. Kept 7 days.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
@@ -1243,7 +1249,7 @@ type VoidRecordsInput struct {
 	States graphql.Omittable[[]lifecycle.State] `json:"states,omitempty"`
 	// Why; required.
 	Reason string `json:"reason"`
-	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING.
+	// Whether one failure keeps everything from changing. Default: ALL_OR_NOTHING; of more than 1,000 records, which are a job, BEST_EFFORT.
 	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
 	// How many records the selection must have. A filter needs it, or previewToken.
 	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`

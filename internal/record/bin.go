@@ -1,7 +1,6 @@
 package record
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -67,26 +66,4 @@ func (b Bin) Where(s *sql.Selector) {
 		s.Where(sql.EQ(s.C("operation_id"), *b.Operation))
 	}
 	s.Where(sql.ExprP(fmt.Sprintf(topOfBin, s.C("id"), s.C("operation_id"))))
-}
-
-// inBin answers the ids of what is in the bin, one more than may be at most.
-func (r *run) inBin(ctx context.Context, b *Bin) ([]gid.ID, error) {
-	var ids []gid.ID
-	for _, t := range typeOrder {
-		left := MaxRows + 1 - len(ids)
-		if !b.Has(t) || left == 0 {
-			continue
-		}
-		rows, err := r.Client(ctx).CollectRecords(ctx, t.Name, nil, []string{"id"}, b.Where, func(s *sql.Selector) {
-			s.OrderBy(s.C("id"))
-			s.Limit(left)
-		})
-		if err != nil {
-			return nil, fmt.Errorf("selecting %s in the bin: %w", t.Table, err)
-		}
-		for _, row := range rows {
-			ids = append(ids, row.RecordID())
-		}
-	}
-	return ids, nil
 }

@@ -95,23 +95,25 @@ func (p *plan) takenLive() map[*ent.RecordType]int {
 // countLive counts the live rows of types of which the plan takes so many that
 // it could be more than the share allowed: no further than to where it is not,
 // and with one statement for all types.
-func (r *run) countLive(ctx context.Context) error {
+func (r *run) countLive(ctx context.Context) error { return r.countLiveOf(ctx, r.takenLive()) }
+
+func (r *run) countLiveOf(ctx context.Context, taken map[*ent.RecordType]int) error {
 	percent := r.settings.percent
 	if percent == nil {
 		return nil
 	}
-	taken := r.takenLive()
 	stmt := store.Build(r.q)
 	var types []*ent.RecordType
 	for _, t := range typeOrder {
-		n := taken[t]
-		if n == 0 || n*100 <= manyRows**percent {
+		n := taken[t] + r.takenBefore(t)
+		if taken[t] == 0 || n*100 <= manyRows**percent {
 			continue // not too many of as few as 1,000
 		}
 		enough := manyRows + 1
 		if *percent > 0 {
 			enough = (n*100 + *percent - 1) / *percent
 		}
+		enough = max(enough-r.takenBefore(t), 0) // what the batches before took was live when it was asked for
 		start := `, `
 		if len(types) == 0 {
 			start = `SELECT `
@@ -132,7 +134,7 @@ func (r *run) countLive(ctx context.Context) error {
 	}
 	r.settings.live = map[*ent.RecordType]int{}
 	for i, t := range types {
-		r.settings.live[t] = counts[i]
+		r.settings.live[t] = counts[i] + r.takenBefore(t)
 	}
 	return nil
 }
@@ -147,11 +149,20 @@ type exceeded struct {
 // overCaps lists the caps that the plan would be over. A preview stands for the
 // operation that is sent with its token.
 func (r *run) overCaps() []exceeded {
-	var out []exceeded
-	n, s := r.changes(), r.settings
+	n := r.changes()
 	if n == 0 {
 		return nil
 	}
+	if r.stored != nil {
+		n += r.stored.Changed // by the batches before
+	}
+	return r.over(n, r.takenLive())
+}
+
+// over lists the caps that a number of changes would be over, of which so many take live records of each type.
+func (r *run) over(n int, taken map[*ent.RecordType]int) []exceeded {
+	var out []exceeded
+	s := r.settings
 	check := func(name string, limit *int, actual int) {
 		if limit != nil && actual > *limit {
 			out = append(out, exceeded{cap: name, limit: *limit, actual: actual})
@@ -160,10 +171,10 @@ func (r *run) overCaps() []exceeded {
 	if r.tx != nil && r.token == nil && !r.previewed {
 		check("brakeRecords", s.records, n)
 	}
-	taken := r.takenLive()
 	for _, t := range typeOrder {
-		if live := s.live[t]; live > manyRows && taken[t]*100 > live**s.percent {
-			out = append(out, exceeded{"brakePercent", *s.percent, taken[t], t})
+		n := taken[t] + r.takenBefore(t)
+		if live := s.live[t]; taken[t] > 0 && live > manyRows && n*100 > live**s.percent {
+			out = append(out, exceeded{"brakePercent", *s.percent, n, t})
 		}
 	}
 	check("brakeHour", s.hour, s.lastHour+n)

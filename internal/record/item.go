@@ -37,6 +37,11 @@ type item struct {
 
 	version int // of the row; zero where there is none the caller may read
 
+	// key is the id of an item that was written down before; zero for a new one. It may have been picked, and come along
+	// all the same.
+	key    gid.ID
+	picked bool
+
 	outcome  string
 	code     lifecycle.Code
 	blockers []Blocker
@@ -73,6 +78,8 @@ type node struct {
 
 	included bool
 	cameWith *gid.ID
+	// waits is the item of a record that comes along and was picked, too, by a job that has not come to it yet.
+	waits gid.ID
 }
 
 // prior is what an item keeps of its record.
@@ -105,7 +112,7 @@ func timeOf(row ent.Record, column string) *time.Time {
 
 // asItem is the item of a record that came along.
 func (n *node) asItem() *item {
-	return &item{id: n.row.RecordID(), typ: n.row.RecordType(), node: n, outcome: changed}
+	return &item{id: n.row.RecordID(), typ: n.row.RecordType(), node: n, outcome: changed, key: n.waits, picked: !n.waits.IsZero()}
 }
 
 // itemColumns are those of operation_items, in the order of fill.
@@ -132,7 +139,10 @@ func (it *item) entity() (*ent.OperationItem, error) {
 	if n == nil {
 		return e, nil
 	}
-	e.Direct, e.Depth = n.item != nil, n.depth
+	e.Direct, e.Depth = n.item != nil || it.picked, n.depth
+	if it.picked {
+		e.Depth = 0
+	}
 	if it.outcome == changed {
 		p := priorOf(n.row)
 		e.CameWith, e.Version = n.cameWith, n.row.RecordVersion()
@@ -157,8 +167,12 @@ func (it *item) fill(r *run, row []any) error {
 	if e.PriorReason != nil {
 		reason = *e.PriorReason
 	}
+	key := it.key
+	if key.IsZero() {
+		key = gid.New(gid.OperationItem)
+	}
 	copy(row, []any{
-		gid.New(gid.OperationItem), r.a.Tenant, r.id, e.RecordID, e.Direct, e.Depth, nullID(e.CameWith), string(e.Outcome), nullText(string(it.code)), params,
+		key, r.a.Tenant, r.id, e.RecordID, e.Direct, e.Depth, nullID(e.CameWith), string(e.Outcome), nullText(string(it.code)), params,
 		state, nullID(e.PriorOperationID), nullTime(e.PriorPurgeAfter), nullTime(e.PriorRetiredAt), nullTime(e.PriorChangedAt), nullID(e.PriorChangedBy), reason, e.Version,
 	})
 	return nil

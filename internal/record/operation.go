@@ -63,9 +63,17 @@ type run struct {
 	// claiming says that the operation with this id was written down before, and is to run now: what it asks for is read when
 	// it is locked.
 	claiming bool
-	// scheduled is that operation, and previewed whether it was previewed when it was written down.
-	scheduled *ent.Operation
+	// stored is an operation that was written down before, kept what it keeps of its request, and previewed whether it was
+	// previewed when it was asked for.
+	stored    *ent.Operation
+	kept      later
 	previewed bool
+	// modeGiven is the mode as it was asked for; empty leaves it to us.
+	modeGiven string
+	// batch is the part of a job that is carried out; nil for an operation that is carried out at once. handed says that
+	// the operation was made a job just now.
+	batch  *batch
+	handed bool
 
 	// due restricts what a timer does to records whose clock ran out by then.
 	due *time.Time
@@ -80,6 +88,8 @@ type plan struct {
 	token *token
 	// undo is the operation that is taken back, if the verb is UNDO.
 	undo *ent.Operation
+	// large says that the selection is too large for one transaction; then items are not all of it.
+	large bool
 
 	items []*item // what was picked, in input order
 	nodes map[gid.ID]*node
@@ -155,8 +165,8 @@ func (r *run) once(ctx context.Context) (op *ent.Operation, err error) {
 
 func (r *run) do(ctx context.Context) (*ent.Operation, error) {
 	if r.claiming {
-		if op, err := r.claim(ctx); op == nil || err != nil {
-			return nil, err
+		if op, err := r.claim(ctx); op == nil || err != nil || r.handed {
+			return op, err
 		}
 	}
 	if err := r.check(); err != nil {
@@ -172,7 +182,9 @@ func (r *run) do(ctx context.Context) (*ent.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.prepare(ctx); err != nil {
+	if err := r.prepare(ctx); errors.Is(err, errLarge) {
+		return r.enqueue(ctx)
+	} else if err != nil {
 		return nil, err
 	}
 	if caps := r.overCaps(); len(caps) > 0 {
@@ -241,7 +253,11 @@ func (r *run) apply(ctx context.Context) (*ent.Operation, error) {
 			return nil, err
 		}
 	}
-	op, err := r.writeDown(ctx)
+	write := r.writeDown
+	if r.batch != nil {
+		write = r.writeBatch
+	}
+	op, err := write(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -278,18 +294,33 @@ func (r *run) checkCount(context.Context) error {
 	if want == nil || *want == len(r.items) {
 		return nil
 	}
+	return unexpected(*want, len(r.items))
+}
+
+func unexpected(want, n int) *Error {
 	return &Error{
 		Code: lifecycle.Conflict, Message: "the selection does not have the expected number of records", Fields: []string{"expectedCount"},
-		Extensions: map[string]any{"expected": *want, "actual": len(r.items)},
+		Extensions: map[string]any{"expected": want, "actual": n},
 	}
 }
 
-// checkSize refuses what is more than one operation may be about.
+// errLarge says that an operation is about more records than one transaction takes.
+var errLarge = errors.New("record: more than one transaction takes")
+
+// checkSize finds out what is more than one transaction takes.
 func (r *run) checkSize(context.Context) error {
-	if len(r.items)+len(r.along) > MaxRows {
-		return r.tooMany()
+	if len(r.items)+len(r.along) > r.most() {
+		return errLarge
 	}
 	return nil
+}
+
+// most is how many records the transaction takes.
+func (r *run) most() int {
+	if r.batch != nil {
+		return r.batch.most
+	}
+	return MaxRows
 }
 
 func (r *run) tooMany() *Error {
@@ -302,6 +333,9 @@ func (r *run) tooMany() *Error {
 
 func (r *run) check() error {
 	req := &r.req
+	if r.stored == nil {
+		r.modeGiven = req.Mode
+	}
 	switch req.Mode {
 	case "":
 		req.Mode = AllOrNothing
@@ -338,7 +372,7 @@ func (r *run) check() error {
 	if (req.Select.Filter != nil || req.Select.Bin != nil) && req.ExpectedCount == nil && req.PreviewToken == "" && r.tx != nil {
 		return Refuse(lifecycle.BadUserInput, "what a filter selects needs expectedCount or previewToken", "expectedCount")
 	}
-	if len(req.Select.IDs) > MaxRows || len(req.Select.Versions) > MaxRows {
+	if r.stored == nil && (len(req.Select.IDs) > MaxRows || len(req.Select.Versions) > MaxRows) {
 		return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records at once", MaxRows), "select")
 	}
 	if req.Payload == nil {
@@ -493,8 +527,8 @@ func (r *run) writeDown(ctx context.Context) (*ent.Operation, error) {
 		CreatedAt: now, FinishedAt: &now,
 	}
 	write := r.insertOperation
-	if r.scheduled != nil {
-		op.CreatedAt, op.RunAt = r.scheduled.CreatedAt, r.scheduled.RunAt
+	if r.stored != nil {
+		op.CreatedAt, op.RunAt = r.stored.CreatedAt, r.stored.RunAt
 		write = r.updateOperation
 	}
 	if err := write(ctx, op); err != nil {

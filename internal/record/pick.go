@@ -1,7 +1,6 @@
 package record
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -18,44 +17,31 @@ import (
 	"github.com/lethe-crm/lethe/internal/visible"
 )
 
-// pick freezes the selection as items, in the order it was given.
+// pick freezes the selection as items, in the order it was given. One of more
+// records than one transaction takes is left for a job.
 func (r *run) pick(ctx context.Context) error {
-	sel := r.req.Select
-	add := func(id gid.ID, version int) {
-		r.items = append(r.items, &item{id: id, typ: ent.RecordTypeOf(id), expect: version})
+	next, err := r.selected(ctx)
+	if err != nil {
+		return err
 	}
-	switch {
-	case sel.Filter != nil:
-		ids, err := r.filtered(ctx, sel.Filter)
+	for {
+		page, err := next(ctx)
 		if err != nil {
 			return err
 		}
-		for _, id := range ids {
-			add(id, 0)
+		for _, p := range page {
+			it := &item{id: p.ID, typ: ent.RecordTypeOf(p.ID)}
+			if r.names() {
+				it.expect = p.Version
+			}
+			r.items = append(r.items, it)
 		}
-	case sel.Bin != nil:
-		ids, err := r.inBin(ctx, sel.Bin)
-		if err != nil {
-			return err
+		if len(r.items) > MaxRows {
+			return errLarge
 		}
-		for _, id := range ids {
-			add(id, 0)
+		if len(page) < pageSize {
+			break
 		}
-	case sel.Operation != nil:
-		if err := r.ofOperation(ctx, *sel.Operation, add); err != nil {
-			return err
-		}
-	case sel.Versions != nil:
-		for _, v := range sel.Versions {
-			add(v.ID, v.Version)
-		}
-	default:
-		for _, id := range sel.IDs {
-			add(id, 0)
-		}
-	}
-	if len(r.items) > MaxRows {
-		return r.tooMany()
 	}
 	seen := map[gid.ID]bool{}
 	for _, it := range r.items {
@@ -63,106 +49,6 @@ func (r *run) pick(ctx context.Context) error {
 			it.outcome, it.code = unchanged, lifecycle.DuplicateInput
 		}
 		seen[it.id] = true
-	}
-	return nil
-}
-
-// filtered answers the ids a filter selects, one more than may be at most.
-func (r *run) filtered(ctx context.Context, f *Filter) ([]gid.ID, error) {
-	t := ent.RecordTypeNamed(f.Type)
-	if t == nil {
-		return nil, Refuse(lifecycle.BadUserInput, "there is no such type", "select")
-	}
-	states := lifecycle.ChangedBy(r.req.Verb)
-	if r.deletes() {
-		states = lifecycle.States()
-	}
-	if r.req.States != nil {
-		states = slices.DeleteFunc(states, func(s lifecycle.State) bool { return !slices.Contains(r.req.States, s) })
-	}
-	// Live and retired rows are found by different indexes: those of fields hold
-	// live rows only.
-	isRetired := lifecycle.State.Retired
-	live, retired := slices.DeleteFunc(slices.Clone(states), isRetired), slices.DeleteFunc(states, func(s lifecycle.State) bool { return !isRetired(s) })
-	ids, err := r.idsOf(ctx, t, f, live, sql.IsNull)
-	if err != nil {
-		return nil, err
-	}
-	more, err := r.idsOf(ctx, t, f, retired, sql.NotNull)
-	if err != nil {
-		return nil, err
-	}
-	ids = append(ids, more...)
-	slices.SortFunc(ids, func(a, b gid.ID) int { return bytes.Compare(a[:], b[:]) })
-	return ids, nil
-}
-
-// idsOf answers the ids of a filter's records in some states, in order.
-func (r *run) idsOf(ctx context.Context, t *ent.RecordType, f *Filter, states []lifecycle.State, retired func(string) *sql.Predicate) ([]gid.ID, error) {
-	if len(states) == 0 {
-		return nil, nil
-	}
-	names := make([]any, len(states))
-	for i, state := range states {
-		names[i] = string(state)
-	}
-	rows, err := r.Client(ctx).CollectRecords(ctx, t.Name, nil, []string{"id"}, f.Where, func(s *sql.Selector) {
-		s.Where(retired(s.C("retired_at"))).Where(sql.In(s.C("state"), names...))
-		s.OrderBy(s.C("id")).Limit(MaxRows + 1)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("selecting %s: %w", t.Table, err)
-	}
-	ids := make([]gid.ID, len(rows))
-	for i, row := range rows {
-		ids[i] = row.RecordID()
-	}
-	return ids, nil
-}
-
-// ofOperation selects what an operation changed that the caller may know of.
-func (r *run) ofOperation(ctx context.Context, id gid.ID, add func(gid.ID, int)) error {
-	op, err := r.Client(ctx).Operation.Get(ctx, id)
-	if ent.IsNotFound(err) {
-		return Refuse(lifecycle.NotFound, "there is no such operation", "id")
-	}
-	if err != nil {
-		return fmt.Errorf("reading the operation: %w", err)
-	}
-	if r.req.Verb == lifecycle.Undo {
-		switch op.Verb {
-		case lifecycle.Delete, lifecycle.Void, lifecycle.Archive, lifecycle.Suspend:
-		default:
-			return Refuse(lifecycle.IllegalTransition, "this operation cannot be undone", "id")
-		}
-		r.undo = op
-	}
-	var ids []gid.ID
-	err = store.Build(r.q).Add(`SELECT record_id FROM operation_items WHERE operation_id = ? AND outcome = ? ORDER BY id`, id, changed).
-		Query(ctx, r.q, scanIDs(func(record gid.ID) { ids = append(ids, record) }))
-	if err != nil {
-		return fmt.Errorf("reading the operation's items: %w", err)
-	}
-	seen := map[gid.ID]bool{}
-	for _, t := range typeOrder {
-		rows, err := r.load(ctx, t, slices.DeleteFunc(slices.Clone(ids), func(id gid.ID) bool { return ent.RecordTypeOf(id) != t }), none)
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
-			seen[row.RecordID()] = true
-		}
-	}
-	gone := map[gid.ID]bool{}
-	if r.undo != nil { // which says of each what became of it
-		if gone, err = r.purged(ctx, r.q, r.a, slices.DeleteFunc(slices.Clone(ids), func(id gid.ID) bool { return seen[id] })); err != nil {
-			return err
-		}
-	}
-	for _, id := range ids {
-		if seen[id] || gone[id] {
-			add(id, 0)
-		}
 	}
 	return nil
 }

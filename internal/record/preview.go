@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/lethe-crm/lethe/ent"
@@ -101,25 +102,21 @@ func (r *run) preview(ctx context.Context) (*Preview, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.prepare(ctx); err != nil {
-		return nil, err
-	}
 	key, err := r.tokenKey()
 	if err != nil {
 		return nil, err
 	}
-	p := &Preview{Token: r.picked(key).sealed(key), Reversible: undoable(r.req.Verb), run: r}
-	seen := map[gid.ID]uint64{}
-	for _, it := range r.all() {
-		e, err := it.entity()
-		if err != nil {
-			return nil, err
-		}
-		// Stable, so that one page follows another, and another one in another preview.
-		copy(e.ID[:], keyed(key, []byte("item"), r.requestHash(key), it.id[:], binary.BigEndian.AppendUint64(nil, seen[it.id])))
-		e.ID[15] = byte(gid.OperationItem)
-		seen[it.id]++
-		p.Items = append(p.Items, e)
+	p := &Preview{Reversible: undoable(r.req.Verb), run: r}
+	err = r.prepare(ctx)
+	if errors.Is(err, errLarge) {
+		return p, r.previewLarge(ctx, p, key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.Token = r.picked(key).sealed(key)
+	if err := p.list(key, r, map[gid.ID]uint64{}); err != nil {
+		return nil, err
 	}
 	p.Total = len(p.Items)
 	p.count(r.all())
@@ -130,14 +127,156 @@ func (r *run) preview(ctx context.Context) (*Preview, error) {
 	return p, nil
 }
 
+// list appends the items of a plan, each under an id that is stable, so that one page follows another, and another one in
+// another preview. seen counts how often each record was listed.
+func (p *Preview) list(key []byte, r *run, seen map[gid.ID]uint64) error {
+	hash := p.run.requestHash(key)
+	for _, it := range r.all() {
+		e, err := it.entity()
+		if err != nil {
+			return err
+		}
+		copy(e.ID[:], keyed(key, []byte("item"), hash, it.id[:], binary.BigEndian.AppendUint64(nil, seen[it.id])))
+		e.ID[15] = byte(gid.OperationItem)
+		seen[it.id]++
+		p.Items = append(p.Items, e)
+	}
+	return nil
+}
+
+// previewLarge previews what will be a job, batch by batch, as that will be carried out. It lists the items of the first
+// batches, up to as many as one transaction takes, and adds the others up.
+func (r *run) previewLarge(ctx context.Context, p *Preview, key []byte) error {
+	if r.modeGiven == AllOrNothing {
+		return r.tooMany()
+	}
+	r.req.Mode = BestEffort
+	first := r.items
+	r.large = len(first) > MaxRows
+	next, err := r.selected(ctx)
+	if err != nil {
+		return err
+	}
+	l := &largePreview{Preview: p, key: key, listed: map[gid.ID]uint64{}, known: map[gid.ID]bool{}, taken: map[*ent.RecordType]int{}}
+	n, seal := 0, newSeal(key)
+	for {
+		page, err := next(ctx)
+		if err != nil {
+			return err
+		}
+		n += len(page)
+		if n > MaxPicks {
+			return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records", MaxPicks), "select")
+		}
+		seal.add(page)
+		full := len(page) >= pageSize
+		for len(page) > 0 {
+			batch := page[:min(batchSize, len(page))]
+			page = page[len(batch):]
+			if err := l.add(ctx, r, batch); err != nil {
+				return err
+			}
+		}
+		if !full {
+			break
+		}
+	}
+	t := r.picked(key)
+	if r.large {
+		t.count, t.picks, t.digest = n, nil, seal.sum()
+	}
+	p.Token = t.sealed(key)
+	if err := r.countLiveOf(ctx, l.taken); err != nil {
+		return err
+	}
+	changes := 0
+	for _, c := range p.ByType {
+		changes += c.Changed
+	}
+	for _, over := range r.over(changes, l.taken) {
+		p.Blocked = append(p.Blocked, Blocked{Blocker: over.blocker()})
+	}
+	return nil
+}
+
+// largePreview adds batches up.
+type largePreview struct {
+	*Preview
+
+	key    []byte
+	listed map[gid.ID]uint64
+	known  map[gid.ID]bool // what was counted, where it may come again
+	taken  map[*ent.RecordType]int
+}
+
+// add plans a batch, and adds it up.
+func (l *largePreview) add(ctx context.Context, r *run, picks []Version) error {
+	b := &run{Service: r.Service, q: r.q, a: r.a, req: r.req, batch: &batch{size: len(picks), most: batchRows}}
+	if len(picks) == 1 {
+		b.batch.most = MaxTree
+	}
+	b.plan = plan{nodes: map[gid.ID]*node{}, stale: map[gid.ID]*item{}, undo: r.undo, settings: r.settings}
+	for _, pick := range picks {
+		it := &item{id: pick.ID, typ: ent.RecordTypeOf(pick.ID)}
+		if r.names() {
+			it.expect = pick.Version
+		}
+		if l.known[it.id] {
+			it.outcome = notProcessed // it came along before
+		}
+		b.items = append(b.items, it)
+	}
+	for _, step := range []func(context.Context) error{b.couldEver, b.judge, b.guard, b.checkSize} {
+		if err := step(ctx); errors.Is(err, errLarge) && len(picks) > 1 {
+			half := len(picks) / 2
+			if err := l.add(ctx, r, picks[:half]); err != nil {
+				return err
+			}
+			return l.add(ctx, r, picks[half:])
+		} else if errors.Is(err, errLarge) {
+			return b.tooMany()
+		} else if err != nil {
+			return err
+		}
+	}
+	if len(l.Items) == 0 {
+		l.run.plan.nodes, l.run.plan.items, l.run.plan.along = b.nodes, b.items, b.along // whom and what the preview can say more of
+	}
+	b.items = slices.DeleteFunc(b.items, func(it *item) bool { return l.known[it.id] })
+	b.along = slices.DeleteFunc(b.along, func(n *node) bool { return l.known[n.row.RecordID()] })
+	all := b.all()
+	if len(l.Items)+len(all) <= MaxRows {
+		if err := l.list(l.key, b, l.listed); err != nil {
+			return err
+		}
+	}
+	if r.req.Select.Operation != nil || r.req.Select.Bin != nil || r.names() { // a filter's picks are of one type, and bring none of it
+		for _, it := range all {
+			l.known[it.id] = true
+		}
+	}
+	for t, n := range b.takenLive() {
+		l.taken[t] += n
+	}
+	l.Total += len(all)
+	l.count(all)
+	l.block(b.items)
+	return nil
+}
+
 // undoable reports whether what the verb does can be taken back.
 func undoable(v lifecycle.Verb) bool {
 	return slices.Contains(counted, v) && v != lifecycle.Purge
 }
 
 func (p *Preview) count(items []*item) {
+	before := p.ByType
+	p.ByType = nil
 	for _, t := range typeOrder {
 		c := TypeCount{Type: t.Kind()}
+		if i := slices.IndexFunc(before, func(b TypeCount) bool { return b.Type == c.Type }); i >= 0 {
+			c = before[i]
+		}
 		for _, it := range items {
 			if it.typ != t {
 				continue
@@ -153,22 +292,27 @@ func (p *Preview) count(items []*item) {
 	}
 }
 
+// blockKind is what blockers must share to be added up.
+type blockKind struct {
+	code       lifecycle.Code
+	typ, field string
+	state      lifecycle.State
+	hidden     bool
+}
+
 // block adds up the blockers of what would fail by what kind they are. One that
 // stands alone keeps its particulars.
 func (p *Preview) block(items []*item) {
-	type kind struct {
-		code       lifecycle.Code
-		typ, field string
-		state      lifecycle.State
-		hidden     bool
+	at := map[blockKind]int{}
+	for i, b := range p.Blocked {
+		at[blockKind{b.Code, b.Type, b.Field, b.State, b.Hidden}] = i
 	}
-	at := map[kind]int{}
 	for _, it := range items {
 		if it.outcome != failed {
 			continue
 		}
 		for _, b := range it.why() {
-			k := kind{b.Code, b.Type, b.Field, b.State, b.Hidden}
+			k := blockKind{b.Code, b.Type, b.Field, b.State, b.Hidden}
 			if !b.Hidden {
 				b.Count = max(b.Count, 1)
 			}

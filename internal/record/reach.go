@@ -65,7 +65,7 @@ func (r *run) reach(ctx context.Context, brings func(lifecycle.Class) bool) erro
 				rows, err := r.query(all, d.holder, update, func(s *sql.Selector) {
 					s.Where(inIDs(s.C(d.edge.Column), ids))
 					s.Where(sql.IsNull(s.C("retired_at")))
-					s.Limit(MaxRows + 1) // which is refused
+					s.Limit(r.most() + 1) // which is too many
 				})
 				if err != nil {
 					return err
@@ -75,12 +75,12 @@ func (r *run) reach(ctx context.Context, brings func(lifecycle.Class) bool) erro
 				}
 			}
 		}
-		if len(r.nodes) > MaxRows {
-			return r.tooMany()
+		if len(r.nodes) > r.most() {
+			return errLarge
 		}
 		level = next
 	}
-	return nil
+	return r.adopt(ctx)
 }
 
 // addAlong adds a record that comes along. One that the caller picked, and that

@@ -2,12 +2,12 @@ package record
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/internal/access"
@@ -18,26 +18,6 @@ import (
 	"github.com/lethe-crm/lethe/internal/store"
 	"github.com/lethe-crm/lethe/internal/visible"
 )
-
-// later is what is kept of a request that is carried out later: the picks as they were frozen, and how.
-type later struct {
-	Picks         []laterPick                  `json:"picks"`
-	Reason        string                       `json:"reason,omitempty"`
-	Previewed     bool                         `json:"previewed,omitempty"`
-	Cascade       bool                         `json:"cascade,omitempty"`
-	IncludeLive   bool                         `json:"includeLive,omitempty"`
-	DuplicateOf   *gid.ID                      `json:"duplicateOf,omitempty"`
-	Overrides     map[gid.ID]map[string]string `json:"overrides,omitempty"`
-	WithAncestors bool                         `json:"withAncestors,omitempty"`
-	NewParentID   *gid.ID                      `json:"newParentID,omitempty"`
-	Until         *time.Time                   `json:"until,omitempty"`
-	Then          string                       `json:"then,omitempty"`
-}
-
-type laterPick struct {
-	ID      gid.ID `json:"id"`
-	Version int    `json:"version,omitempty"` // zero for any
-}
 
 // checkRunAt refuses a time that has passed, and verbs that are not put off.
 func (r *run) checkRunAt() error {
@@ -62,38 +42,17 @@ func (r *run) checkRunAt() error {
 // schedule writes down what is to be done later. It was planned, so that what would be refused as a whole is refused
 // now; what becomes of each record is decided when its time has come.
 func (r *run) schedule(ctx context.Context) (*ent.Operation, error) {
-	now, req := r.tx.Now(), r.req
-	kept := later{
-		Reason: req.Reason, Previewed: r.token != nil, Cascade: req.Cascade, IncludeLive: req.IncludeLive, DuplicateOf: req.DuplicateOf, Overrides: req.Overrides,
-		WithAncestors: req.WithAncestors, NewParentID: req.NewParentID, Until: req.Until, Then: req.Then,
-	}
-	items := make([]*item, len(r.items))
-	for i, it := range r.items {
-		kept.Picks = append(kept.Picks, laterPick{it.id, it.expect})
-		items[i] = &item{id: it.id, typ: it.typ, outcome: notProcessed}
-	}
-	request, err := json.Marshal(kept)
+	op, err := r.keep(ctx, operation.StatusSCHEDULED)
 	if err != nil {
-		return nil, fmt.Errorf("encoding a request: %w", err)
-	}
-	op := &ent.Operation{
-		ID: r.id, TenantID: r.a.Tenant, Verb: req.Verb, Status: operation.StatusSCHEDULED, Mode: operation.Mode(req.Mode), Cascade: req.Cascade,
-		Selection: req.Payload, Request: request, ActorID: r.a.UserRef(), TeamID: r.a.FirstTeam(), DuplicateOfID: req.DuplicateOf,
-		Total: len(items), CreatedAt: now, RunAt: req.RunAt,
-	}
-	if err := r.insertOperation(ctx, op); err != nil {
 		return nil, err
 	}
-	if err := r.insertItems(ctx, items); err != nil {
-		return nil, err
-	}
-	event := audit.Event{Action: "SCHEDULE", Operation: &r.id, Count: len(items), PolicyVersion: r.control.Version(ctx, r.a.Tenant), Detail: map[string]any{
-		"verb": req.Verb, "runAt": req.RunAt,
+	event := audit.Event{Action: "SCHEDULE", Operation: &r.id, Count: op.Total, PolicyVersion: r.control.Version(ctx, r.a.Tenant), Detail: map[string]any{
+		"verb": r.req.Verb, "runAt": r.req.RunAt,
 	}}
 	if err := r.audit.Append(ctx, r.tx, event); err != nil {
 		return nil, err
 	}
-	return r.Client(ctx).AdoptOperation(op), r.tx.Flush(ctx)
+	return op, r.tx.Flush(ctx)
 }
 
 // ErrLeft says that a user may not act any more.
@@ -188,25 +147,19 @@ func (r *run) claim(ctx context.Context) (*ent.Operation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading a scheduled operation: %w", err)
 	}
-	var kept later
-	if err := json.Unmarshal(op.Request, &kept); err != nil {
-		return nil, fmt.Errorf("reading a request: %w", err)
+	if err := r.readLater(op); err != nil {
+		return nil, err
 	}
-	r.scheduled = op
-	r.req = Request{
-		Verb: op.Verb, Mode: string(op.Mode), Payload: op.Selection, Reason: kept.Reason, Cascade: kept.Cascade, IncludeLive: kept.IncludeLive, DuplicateOf: kept.DuplicateOf,
-		Overrides: kept.Overrides, WithAncestors: kept.WithAncestors, NewParentID: kept.NewParentID, Until: kept.Until, Then: kept.Then,
+	if op.Total > MaxRows {
+		return r.hand(ctx, op)
 	}
-	r.previewed = kept.Previewed
-	if slices.ContainsFunc(kept.Picks, func(p laterPick) bool { return p.Version != 0 }) {
-		for _, p := range kept.Picks {
-			r.req.Select.Versions = append(r.req.Select.Versions, Version(p))
-		}
-		return op, nil
+	picks, err := r.waiting(ctx, MaxRows)
+	if err != nil {
+		return nil, err
 	}
-	r.req.Select.IDs = []gid.ID{}
-	for _, p := range kept.Picks {
-		r.req.Select.IDs = append(r.req.Select.IDs, p.ID)
+	r.req.Select = Selection{Versions: make([]Version, len(picks))}
+	for i, p := range picks {
+		r.req.Select.Versions[i] = p.Version
 	}
 	return op, nil
 }
@@ -242,29 +195,44 @@ func (s *Service) failScheduled(ctx context.Context, id gid.ID, code lifecycle.C
 	return done, err
 }
 
-// endScheduled ends a scheduled operation without doing anything to its records.
+// endScheduled ends an operation without doing anything to those of its records that still wait.
 func (r *run) endScheduled(ctx context.Context, status operation.Status, outcome string, code lifecycle.Code) error {
-	count := `0`
+	count := ``
 	if outcome == failed {
-		count = `total`
+		count = `, failed = failed + total - processed`
 	}
-	_, err := store.Build(r.tx).Add(`UPDATE operations SET status = ?, finished_at = ?, processed = total, failed = `+count+`, request = NULL WHERE id = ?`,
-		string(status), r.tx.Now(), r.id).Exec(ctx, r.tx)
+	_, err := store.Build(r.tx).Add(`UPDATE operations SET status = ?, finished_at = ?, processed = total`+count+`, code = ?, request = NULL WHERE id = ?`,
+		string(status), r.tx.Now(), nullText(string(code)), r.id).Exec(ctx, r.tx)
 	if err == nil {
-		_, err = store.Build(r.tx).Add(`UPDATE operation_items SET outcome = ?, code = ? WHERE operation_id = ?`, outcome, nullText(string(code)), r.id).Exec(ctx, r.tx)
+		_, err = store.Build(r.tx).Add(`UPDATE operation_items SET outcome = ?, code = ?, pending = NULL, version = 0 WHERE operation_id = ? AND pending IS NOT NULL`,
+			outcome, nullText(string(code)), r.id).Exec(ctx, r.tx)
 	}
 	if err != nil {
-		return fmt.Errorf("ending a scheduled operation: %w", err)
+		return fmt.Errorf("ending an operation: %w", err)
 	}
 	return nil
 }
 
-// Cancel calls off an operation that is scheduled. Whoever asked for it may, and who may do to each of its records what
-// it would do.
-func (s *Service) Cancel(ctx context.Context, id gid.ID) (op *ent.Operation, err error) {
+// Cancel calls off what is still to come of an operation; what is done stays done. Whoever asked for it may, and who
+// may do to each of its records what it would do.
+func (s *Service) Cancel(ctx context.Context, id gid.ID) (*ent.Operation, error) {
+	return s.steer(ctx, id, "CANCEL", func(ctx context.Context, r *run, op *ent.Operation) error {
+		if !isWaiting(op.Status) {
+			return &Error{
+				Code: lifecycle.IllegalTransition, Message: "only an operation that has not ended can be cancelled", Fields: []string{"id"},
+				Extensions: map[string]any{"status": string(op.Status)},
+			}
+		}
+		return r.endScheduled(ctx, operation.StatusCANCELLED, notProcessed, "")
+	})
+}
+
+// steer changes the course of an operation that has not ended, in the transaction of the context or one of its own, and
+// answers it as it is then.
+func (s *Service) steer(ctx context.Context, id gid.ID, action string, do func(context.Context, *run, *ent.Operation) error) (op *ent.Operation, err error) {
 	r := &run{Service: s, a: actor.From(ctx), id: id}
 	if r.a == nil {
-		return nil, errors.New("record: cancelling for nobody")
+		return nil, errors.New("record: an operation steered by nobody")
 	}
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
 		r.q, r.tx = tx, tx
@@ -273,11 +241,10 @@ func (s *Service) Cancel(ctx context.Context, id gid.ID) (op *ent.Operation, err
 		}
 		defer func() {
 			if refused, ok := errors.AsType[*Error](err); ok && refused.Code != lifecycle.NotFound {
-				r.logRefusal(ctx, tx, audit.Event{Action: "CANCEL", Code: refused.Code, Operation: &id})
+				r.logRefusal(ctx, tx, audit.Event{Action: action, Code: refused.Code, Operation: &id})
 			}
 		}()
-		free, err := r.lockScheduled(ctx, id)
-		if err != nil {
+		if err := r.lockOperation(ctx); err != nil {
 			return err
 		}
 		op, err = r.Client(ctx).Operation.Get(ctx, id)
@@ -287,19 +254,13 @@ func (s *Service) Cancel(ctx context.Context, id gid.ID) (op *ent.Operation, err
 		if err != nil {
 			return fmt.Errorf("reading the operation: %w", err)
 		}
-		if err := r.mayCancel(ctx, op); err != nil {
+		if err := r.maySteer(ctx, op); err != nil {
 			return err
 		}
-		if !free {
-			return &Error{
-				Code: lifecycle.IllegalTransition, Message: "only an operation that has not run yet can be cancelled", Fields: []string{"id"},
-				Extensions: map[string]any{"status": string(op.Status)},
-			}
-		}
-		if err := r.endScheduled(ctx, operation.StatusCANCELLED, notProcessed, ""); err != nil {
+		if err := do(ctx, r, op); err != nil {
 			return err
 		}
-		event := audit.Event{Action: "CANCEL", Operation: &id, Count: op.Total, PolicyVersion: r.control.Version(ctx, r.a.Tenant), Detail: map[string]any{"verb": op.Verb}}
+		event := audit.Event{Action: action, Operation: &id, Count: op.Total, PolicyVersion: r.control.Version(ctx, r.a.Tenant), Detail: map[string]any{"verb": op.Verb}}
 		if err := r.audit.Append(ctx, tx, event); err != nil {
 			return err
 		}
@@ -309,37 +270,64 @@ func (s *Service) Cancel(ctx context.Context, id gid.ID) (op *ent.Operation, err
 	return op, err
 }
 
-// mayCancel refuses who neither asked for an operation nor may do what it does to each of its records.
-func (r *run) mayCancel(ctx context.Context, op *ent.Operation) error {
+// lockOperation locks the operation, whatever has become of it: a batch of it that is under way is over then.
+func (r *run) lockOperation(ctx context.Context) error {
+	if _, err := store.Build(r.tx).Add(`SELECT id FROM operations WHERE tenant_id = ? AND id = ?`, r.a.Tenant, r.id).ForUpdate().Exec(ctx, r.tx); err != nil {
+		return fmt.Errorf("locking an operation: %w", err)
+	}
+	return nil
+}
+
+// maySteer refuses who neither asked for an operation nor may do what it does to each of its records.
+func (r *run) maySteer(ctx context.Context, op *ent.Operation) error {
 	if op.ActorID != nil && *op.ActorID == r.a.User {
 		return nil
 	}
-	var ids []gid.ID
-	err := store.Build(r.tx).Add(`SELECT DISTINCT record_id FROM operation_items WHERE operation_id = ? ORDER BY record_id`, op.ID).
-		Query(ctx, r.tx, scanIDs(func(id gid.ID) { ids = append(ids, id) }))
-	if err != nil {
-		return fmt.Errorf("reading the operation's items: %w", err)
+	var last gid.ID
+	for {
+		var ids []gid.ID
+		err := store.Build(r.tx).Add(`SELECT id, record_id FROM operation_items WHERE operation_id = ? AND id > ? ORDER BY id LIMIT ?`, op.ID, last, MaxRows).
+			Query(ctx, r.tx, func(row store.Row) error {
+				var id gid.ID
+				err := row.Scan(&last, &id)
+				ids = append(ids, id)
+				return err
+			})
+		if err != nil {
+			return fmt.Errorf("reading the operation's items: %w", err)
+		}
+		may, err := r.mayDoTo(ctx, actions[op.Verb], ids)
+		if err != nil {
+			return err
+		}
+		if !may {
+			return Refuse(lifecycle.Forbidden, "only who asked for it may do that, or who may do the same to all of its records", "id")
+		}
+		if len(ids) < MaxRows {
+			return nil
+		}
 	}
-	hidden := false
+}
+
+// mayDoTo reports whether the actor sees all of the records that are there, and may do something to each of them.
+func (r *run) mayDoTo(ctx context.Context, action authz.Action, ids []gid.ID) (bool, error) {
 	var questions []access.Question
 	for _, t := range typeOrder {
 		own := slices.DeleteFunc(slices.Clone(ids), func(id gid.ID) bool { return ent.RecordTypeOf(id) != t })
 		rows, err := r.load(ctx, t, own, none)
 		if err != nil {
-			return err
+			return false, err
 		}
 		there, err := r.load(visible.With(ctx, visible.Tenant(r.a.Tenant)), t, own, none)
 		if err != nil {
-			return err
+			return false, err
 		}
-		hidden = hidden || len(rows) < len(there)
+		if len(rows) < len(there) {
+			return false, nil
+		}
 		for _, row := range rows {
-			questions = append(questions, access.Of(actions[op.Verb], row))
+			questions = append(questions, access.Of(action, row))
 		}
 	}
-	answers := r.control.Decide(ctx, r.a, questions)
-	if hidden || slices.ContainsFunc(answers, func(d access.Decision) bool { return !d.Permit }) {
-		return Refuse(lifecycle.Forbidden, "only who asked for it may cancel it, or who may do the same to all of its records", "id")
-	}
-	return nil
+	return !slices.ContainsFunc(r.control.Decide(ctx, r.a, questions), func(d access.Decision) bool { return !d.Permit }), nil
 }

@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"hash"
 	"slices"
 	"time"
 
@@ -26,10 +27,15 @@ import (
 //	picks     4 bytes each, sorted: the starts of keyed hashes of the ids
 //	mac      32 bytes, keyed hash of all before it
 //
+// Of a selection that is too large for one transaction, version is 2, and instead of the picks there is
+//
+//	count     4 bytes, how many they are
+//
 // each hash an HMAC-SHA-256 under a key of the tenant's own. It says what was picked to nobody who
 // does not know the ids already.
 const (
 	tokenVersion = 1
+	largeVersion = 2
 	tokenLife    = time.Hour
 	requestSize  = 16
 	pickSize     = 4
@@ -42,16 +48,26 @@ type token struct {
 	request []byte
 	digest  []byte
 	picks   []uint32
+	count   int // of a large selection; then there are no picks
 }
+
+// size is how many records were picked.
+func (t *token) size() int { return len(t.picks) + t.count }
 
 var tokenText = base64.RawURLEncoding.Strict()
 
 func (t *token) sealed(key []byte) string {
 	b := []byte{tokenVersion}
+	if t.count > 0 {
+		b[0] = largeVersion
+	}
 	b = binary.BigEndian.AppendUint64(b, uint64(t.expires.Unix())) //nolint:gosec // after 1970
 	b = append(append(b, t.request...), t.digest...)
 	for _, p := range t.picks {
 		b = binary.BigEndian.AppendUint32(b, p)
+	}
+	if t.count > 0 {
+		b = binary.BigEndian.AppendUint32(b, uint32(t.count)) //nolint:gosec // at most MaxPicks
 	}
 	return tokenText.EncodeToString(append(b, keyed(key, b)...))
 }
@@ -59,7 +75,7 @@ func (t *token) sealed(key []byte) string {
 // openToken reads a token that was sealed under the key; nil is any other text.
 func openToken(key []byte, text string) *token {
 	b, err := tokenText.DecodeString(text)
-	if err != nil || len(b) < tokenHead+sha256.Size || b[0] != tokenVersion {
+	if err != nil || len(b) < tokenHead+sha256.Size || b[0] != tokenVersion && b[0] != largeVersion {
 		return nil
 	}
 	body, mac := b[:len(b)-sha256.Size], b[len(b)-sha256.Size:]
@@ -68,6 +84,10 @@ func openToken(key []byte, text string) *token {
 	}
 	seconds := int64(binary.BigEndian.Uint64(body[1:])) //nolint:gosec // written by sealed
 	t := &token{expires: time.Unix(seconds, 0), request: body[9 : 9+requestSize], digest: body[9+requestSize : tokenHead]}
+	if b[0] == largeVersion {
+		t.count = int(binary.BigEndian.Uint32(body[tokenHead:]))
+		return t
+	}
 	for picks := body[tokenHead:]; len(picks) >= pickSize; picks = picks[pickSize:] {
 		t.picks = append(t.picks, binary.BigEndian.Uint32(picks))
 	}
@@ -160,6 +180,9 @@ func (r *run) checkToken(context.Context) error {
 	if hmac.Equal(now.digest, r.token.digest) {
 		return nil
 	}
+	if r.token.count > 0 {
+		return changedSince(r.token.count, len(r.items))
+	}
 	added, removed := difference(r.token.picks, now.picks)
 	return &Error{
 		Code: lifecycle.Conflict, Message: "the selection is not as it was previewed; preview again", Fields: []string{"previewToken"},
@@ -181,3 +204,30 @@ func difference(before, now []uint32) (added, removed int) {
 	}
 	return added + len(now), removed + len(before)
 }
+
+// changedSince refuses a selection that is not the one that was previewed, where one of them is too large to say how they
+// differ.
+func changedSince(expected, actual int) *Error {
+	return &Error{
+		Code: lifecycle.Conflict, Message: "the selection is not as it was previewed; preview again", Fields: []string{"previewToken"},
+		Extensions: map[string]any{"expected": expected, "actual": actual},
+	}
+}
+
+// seal is the digest of a large selection, page by page.
+type seal struct{ mac hash.Hash }
+
+func newSeal(key []byte) seal {
+	s := seal{hmac.New(sha256.New, key)}
+	s.mac.Write([]byte("large selection"))
+	return s
+}
+
+func (s seal) add(picks []Version) {
+	for _, p := range picks {
+		s.mac.Write(p.ID[:])
+		s.mac.Write(binary.BigEndian.AppendUint64(nil, uint64(p.Version))) //nolint:gosec // versions count from 1
+	}
+}
+
+func (s seal) sum() []byte { return s.mac.Sum(nil) }

@@ -39,7 +39,7 @@ func (db *DB) migrator() (*goose.Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	return goose.NewProvider(d, db.sql, files, opts...)
+	return goose.NewProvider(d, db.sql, files, append(opts, goose.WithGoMigrations(db.riverMigration()))...)
 }
 
 // Migrate applies all migrations the database lacks.

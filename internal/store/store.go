@@ -36,6 +36,7 @@ type DB struct {
 	sideSQL *sql.DB             // nil on PostgreSQL
 	pool    *pgxpool.Pool       // nil on SQLite
 	beside  *pgxpool.Pool       // nil on SQLite; one connection, for Aside
+	path    string              // what the driver of SQLite is told
 	writer  *semaphore.Weighted // SQLite's one writer; nil on PostgreSQL
 	dialect string
 	trace   func(query string)
@@ -91,13 +92,14 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*DB, error) {
 		}
 		var err error
 		db.dialect, db.writer = dialect.SQLite, semaphore.NewWeighted(1)
-		db.sql, err = sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+sqliteParams)
+		db.path = "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + sqliteParams
+		db.sql, err = sql.Open("sqlite", db.path)
 		if err != nil {
 			return nil, fmt.Errorf("opening SQLite: %w", err)
 		}
 		db.sql.SetMaxOpenConns(8)
 		db.sql.SetMaxIdleConns(8)
-		db.sideSQL, err = sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+sqliteParams)
+		db.sideSQL, err = sql.Open("sqlite", db.path)
 		if err != nil {
 			return nil, fmt.Errorf("opening SQLite: %w", err)
 		}
