@@ -106,28 +106,32 @@ func (cmd *sweepCmd) Run(ctx context.Context, c *console) error {
 // swept counts what the clocks brought about.
 type swept struct {
 	Ran    int `json:"ran"`    // scheduled operations
+	Jobs   int `json:"jobs"`   // large operations that nobody worked on
 	Woken  int `json:"woken"`  // suspensions that ended
 	Purged int `json:"purged"` // records
 }
 
 func (s swept) String() string {
-	return fmt.Sprintf("%d run, %d woken, %d purged", s.Ran, s.Woken, s.Purged)
+	return fmt.Sprintf("%d run, %d taken up, %d woken, %d purged", s.Ran, s.Jobs, s.Woken, s.Purged)
 }
 
 // sweep does what is due. What fails holds up nothing else.
 func (a *app) sweep(ctx context.Context, records *record.Service) (did swept, err error) {
-	actAs := func(ctx context.Context, tenant, user gid.ID) (*actor.Actor, error) {
-		as, err := a.identity.ActAs(ctx, tenant, user, "")
-		if errors.Is(err, identity.ErrInactive) {
-			err = record.ErrLeft
-		}
-		return as, err
-	}
-	var errs [3]error
-	did.Ran, errs[0] = records.RunScheduled(ctx, actAs)
-	did.Woken, errs[1] = records.Wake(ctx)
-	did.Purged, errs[2] = records.Sweep(ctx)
+	var errs [4]error
+	did.Ran, errs[0] = records.RunScheduled(ctx, a.actAs)
+	did.Jobs, errs[1] = records.TakeUp(ctx, a.actAs, false)
+	did.Woken, errs[2] = records.Wake(ctx)
+	did.Purged, errs[3] = records.Sweep(ctx)
 	return did, errors.Join(errs[:]...)
+}
+
+// actAs answers a user as he is now.
+func (a *app) actAs(ctx context.Context, tenant, user gid.ID) (*actor.Actor, error) {
+	as, err := a.identity.ActAs(ctx, tenant, user, "")
+	if errors.Is(err, identity.ErrInactive) {
+		err = record.ErrLeft
+	}
+	return as, err
 }
 
 type schemaCmd struct {

@@ -69,11 +69,9 @@ func (r *run) enqueue(ctx context.Context) (*ent.Operation, error) {
 	if r.req.RunAt != nil {
 		status = operation.StatusSCHEDULED
 	}
-	r.large = len(r.items) > MaxRows
-	if !r.large {
-		// The plan was given up before what it would be about was known.
-		for _, it := range r.items {
-			it.outcome = ""
+	if r.large = len(r.items) > MaxRows; r.large { // the plan was given up before it came to this
+		if err := errors.Join(r.couldEver(ctx), r.checkDuplicateOf(ctx)); err != nil {
+			return nil, err
 		}
 	}
 	if r.req.RunAt != nil {
@@ -125,11 +123,11 @@ func (r *run) handOver(ctx context.Context) error {
 
 // Work carries on with an operation that waits for a worker, batch by batch, until it has ended or the context does.
 // It acts with the rights that its requester has at each batch. Several may work on the same operation: they take
-// turns.
+// turns. A batch that has begun is finished when the context ends.
 func (s *Service) Work(ctx context.Context, actAs ActAs, tenant, id gid.ID) error {
-	size := batchSize
+	size, whole := batchSize, context.WithoutCancel(ctx)
 	for ctx.Err() == nil {
-		more, next, err := s.workOn(ctx, actAs, tenant, id, size)
+		more, next, err := s.workOn(whole, actAs, tenant, id, size)
 		if err != nil || !more {
 			return err
 		}
@@ -286,18 +284,18 @@ func (r *run) adopt(ctx context.Context) error {
 	}
 	return store.Build(r.tx).Add(`SELECT id, record_id, version FROM operation_items WHERE operation_id = ? AND pending IS NOT NULL AND `, r.id).IDs("record_id", ids).
 		Add(` ORDER BY id DESC`).Query(ctx, r.tx, func(row store.Row) error {
-			var item, id gid.ID
-			var version int
-			if err := row.Scan(&item, &id, &version); err != nil {
-				return err
-			}
-			n := r.nodes[id]
-			n.waits = item
-			if version != 0 && version != n.row.RecordVersion() && n.problem == "" {
-				n.problem, n.blockers = lifecycle.Conflict, []Blocker{{Code: lifecycle.Conflict, State: n.row.RecordState(), Version: n.row.RecordVersion()}}
-			}
-			return nil
-		})
+		var item, id gid.ID
+		var version int
+		if err := row.Scan(&item, &id, &version); err != nil {
+			return err
+		}
+		n := r.nodes[id]
+		n.waits = item
+		if version != 0 && version != n.row.RecordVersion() && n.problem == "" {
+			n.problem, n.blockers = lifecycle.Conflict, []Blocker{{Code: lifecycle.Conflict, State: n.row.RecordState(), Version: n.row.RecordVersion()}}
+		}
+		return nil
+	})
 }
 
 // writeBatch writes what becomes of the batch, and moves the counters.

@@ -33,7 +33,7 @@ type Service struct {
 	audit   *audit.Log
 	log     *slog.Logger
 	numbers numbers
-	queue   Queue // nil leaves jobs to RunDue
+	queue   Queue              // nil leaves jobs to RunDue
 	reader  func() *ent.Client // reads outside of transactions
 	// Previews have room of their own: they hold neither locks nor connections
 	// for long, and need not wait for operations.
