@@ -200,7 +200,7 @@ func (k *killing) isWhole(verb string, op gid.ID, records int) {
 			continue
 		}
 		require.Equal(k, records/2, k.count(`SELECT COUNT(*) FROM `+table+` WHERE state = ?`, state))
-		require.Zero(k, k.count(`SELECT COUNT(*) FROM `+table+` r WHERE r.version <> (SELECT COUNT(*) FROM audit_events e WHERE e.record_id = r.id AND e.outcome = 'SUCCEEDED')`),
+		require.Zero(k, k.count(`SELECT COUNT(*) FROM `+table+` r WHERE r.version <> (SELECT COUNT(*) FROM audit_events e WHERE e.tenant_id = r.tenant_id AND e.record_id = r.id AND e.outcome = 'SUCCEEDED')`),
 			"versions are not one event each")
 	}
 }

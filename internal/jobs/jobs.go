@@ -51,7 +51,7 @@ type Config struct {
 type Runner struct {
 	log    *slog.Logger
 	client client
-	insert func(ctx context.Context, tx *store.Tx, args river.JobArgs) error
+	add    func(ctx context.Context, tx *store.Tx, args river.JobArgs) error
 	close  func()
 }
 
@@ -92,15 +92,15 @@ func New(ctx context.Context, c Config) (*Runner, error) {
 	if own.Postgres != nil {
 		queue, err := river.NewClient(riverpgxv5.New(own.Postgres), c.config())
 		r.client = queue
-		r.insert = func(ctx context.Context, tx *store.Tx, args river.JobArgs) error {
-			return insert(ctx, tx, args, queue.InsertTx, func(pg pgx.Tx, _ *sql.Tx) pgx.Tx { return pg })
+		r.add = func(ctx context.Context, tx *store.Tx, args river.JobArgs) error {
+			return addTo(ctx, tx, args, queue.InsertTx, func(pg pgx.Tx, _ *sql.Tx) pgx.Tx { return pg })
 		}
 		return r, failed(err)
 	}
 	queue, err := river.NewClient(riversqlite.New(own.SQLite), c.config())
 	r.client = queue
-	r.insert = func(ctx context.Context, tx *store.Tx, args river.JobArgs) error {
-		return insert(ctx, tx, args, queue.InsertTx, func(_ pgx.Tx, lite *sql.Tx) *sql.Tx { return lite })
+	r.add = func(ctx context.Context, tx *store.Tx, args river.JobArgs) error {
+		return addTo(ctx, tx, args, queue.InsertTx, func(_ pgx.Tx, lite *sql.Tx) *sql.Tx { return lite })
 	}
 	return r, failed(err)
 }
@@ -112,7 +112,7 @@ func failed(err error) error {
 	return nil
 }
 
-func insert[T, R any](ctx context.Context, tx *store.Tx, args river.JobArgs, into func(context.Context, T, river.JobArgs, *river.InsertOpts) (R, error), as func(pgx.Tx, *sql.Tx) T) error {
+func addTo[T, R any](ctx context.Context, tx *store.Tx, args river.JobArgs, into func(context.Context, T, river.JobArgs, *river.InsertOpts) (R, error), as func(pgx.Tx, *sql.Tx) T) error {
 	pg, lite, err := tx.Raw(ctx)
 	if err == nil {
 		_, err = into(ctx, as(pg, lite), args, nil)
@@ -161,7 +161,7 @@ func (c Config) sweep(ctx context.Context, job *river.Job[sweep]) error {
 
 // Enqueue has an operation worked on once the transaction is committed.
 func (r *Runner) Enqueue(ctx context.Context, tx *store.Tx, tenant, op gid.ID) error {
-	return r.insert(ctx, tx, operation{tenant, op})
+	return r.add(ctx, tx, operation{tenant, op})
 }
 
 // Run works until the context ends. What has begun comes to its next resting

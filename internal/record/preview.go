@@ -151,8 +151,8 @@ func (r *run) previewLarge(ctx context.Context, p *Preview, key []byte) error {
 		return r.tooMany()
 	}
 	r.req.Mode = BestEffort
-	first := r.items
-	r.large = len(first) > MaxRows
+	r.large = len(r.items) > MaxRows
+	token := r.picked(key)
 	next, err := r.selected(ctx)
 	if err != nil {
 		return err
@@ -181,11 +181,10 @@ func (r *run) previewLarge(ctx context.Context, p *Preview, key []byte) error {
 			break
 		}
 	}
-	t := r.picked(key)
 	if r.large {
-		t.count, t.picks, t.digest = n, nil, seal.sum()
+		token.count, token.picks, token.digest = n, nil, seal.sum()
 	}
-	p.Token = t.sealed(key)
+	p.Token = token.sealed(key)
 	if err := r.countLiveOf(ctx, l.taken); err != nil {
 		return err
 	}
