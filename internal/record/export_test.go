@@ -25,3 +25,10 @@ func (s *Service) LoseAndRetry(ctx context.Context, id gid.ID, between func()) e
 	_, err = r.once(ctx)
 	return err
 }
+
+// LowerMaxTree has trees refused that a test can make, until it ends.
+func LowerMaxTree(n int) (restore func()) {
+	before := maxTree
+	maxTree = n
+	return func() { maxTree = before }
+}

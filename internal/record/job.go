@@ -34,6 +34,9 @@ const (
 	MaxTree = 20_000
 )
 
+// maxTree is MaxTree, but for tests.
+var maxTree = MaxTree
+
 // A Queue has somebody work on an operation, in this process or another, once the transaction is committed.
 type Queue interface {
 	Enqueue(ctx context.Context, tx *store.Tx, tenant, operation gid.ID) error
@@ -153,20 +156,18 @@ func (s *Service) workOn(ctx context.Context, actAs ActAs, tenant, id gid.ID, si
 			return false, 0, fmt.Errorf("acting as its requester: %w", err)
 		}
 	}
-	r := &run{Service: s, a: a, id: id, batch: &batch{size: size, most: batchRows}}
-	if size == 1 {
-		r.batch.most = MaxTree
-	}
+	r := &run{Service: s, a: a, id: id, batch: &batch{size: size}}
 	ctx = actor.With(ctx, a)
 	for try := 1; ; try++ {
 		more, err = r.doBatch(ctx, left)
-		if err == nil || try == tries || !store.Busy(err) || store.Pause(ctx, try) != nil {
+		_, late := errors.AsType[*Error](err) // somebody came in between: now the plan will see it
+		if err == nil || try == tries || !late && !store.Busy(err) || store.Pause(ctx, try) != nil {
 			break
 		}
 	}
 	switch {
-	case errors.Is(err, errLarge) && size > 1:
-		return true, size / 2, nil
+	case errors.Is(err, errLarge):
+		return true, len(r.batch.picks) / 2, nil
 	case err != nil:
 		return false, 0, err
 	}
@@ -175,7 +176,11 @@ func (s *Service) workOn(ctx context.Context, actAs ActAs, tenant, id gid.ID, si
 
 // doBatch carries out one batch in a transaction.
 func (r *run) doBatch(ctx context.Context, left bool) (more bool, err error) {
-	release, err := take(ctx, r.room, MaxRows)
+	weight := int64(MaxRows)
+	if r.batch.size == 1 { // with a large tree, perhaps
+		weight = room
+	}
+	release, err := take(ctx, r.room, weight)
 	if err != nil {
 		return false, err
 	}
@@ -195,10 +200,20 @@ func (r *run) doBatch(ctx context.Context, left bool) (more bool, err error) {
 		if left {
 			return r.failRest(ctx, op, lifecycle.Forbidden)
 		}
-		err = r.carryOut(ctx, op)
+		ctx, err = r.planBatch(ctx)
 		if refused, ok := errors.AsType[*Error](err); ok && refused.Code != lifecycle.AuthzUnavailable {
 			return r.failRest(ctx, op, refused.Code)
 		}
+		if errors.Is(err, errLarge) && len(r.batch.picks) == 1 {
+			return r.failPick(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		if caps := r.overCaps(); len(caps) > 0 {
+			return r.pause(ctx, caps[0])
+		}
+		_, err = r.apply(ctx)
 		return err
 	})
 	return more, err
@@ -219,6 +234,10 @@ func (r *run) takeUp(ctx context.Context) (*ent.Operation, error) {
 		return nil, err
 	}
 	r.batch.picks, err = r.waiting(ctx, r.batch.size)
+	r.batch.most = batchRows
+	if len(r.batch.picks) == 1 {
+		r.batch.most = maxTree
+	}
 	r.req.Select.Versions = make([]Version, len(r.batch.picks))
 	for i, p := range r.batch.picks {
 		r.req.Select.Versions[i] = p.Version
@@ -226,33 +245,29 @@ func (r *run) takeUp(ctx context.Context) (*ent.Operation, error) {
 	return op, err
 }
 
-// carryOut plans and applies a batch.
-func (r *run) carryOut(ctx context.Context, op *ent.Operation) error {
+// planBatch plans a batch, and answers the context it was judged in.
+func (r *run) planBatch(ctx context.Context) (context.Context, error) {
 	if err := r.check(); err != nil {
-		return err
+		return ctx, err
 	}
 	ctx, err := r.pinned(ctx)
 	if err != nil {
-		return err
+		return ctx, err
 	}
 	r.plan = plan{nodes: map[gid.ID]*node{}, stale: map[gid.ID]*item{}}
 	if r.req.Verb == lifecycle.Undo {
 		if r.undo, err = r.Client(ctx).Operation.Get(visible.With(ctx, visible.Tenant(r.a.Tenant)), *r.kept.Undoes); err != nil {
-			return fmt.Errorf("reading the operation that is taken back: %w", err)
+			return ctx, fmt.Errorf("reading the operation that is taken back: %w", err)
 		}
 	}
 	for _, step := range []func(context.Context) error{
 		r.readSettings, r.readSums, r.pickBatch, r.couldEver, r.checkDuplicateOf, r.judge, r.guard, r.checkSize, r.countLive,
 	} {
 		if err := step(ctx); err != nil {
-			return err
+			return ctx, err
 		}
 	}
-	if caps := r.overCaps(); len(caps) > 0 {
-		return r.pause(ctx, op, caps[0])
-	}
-	_, err = r.apply(ctx)
-	return err
+	return ctx, nil
 }
 
 // pickBatch takes up the picks of a batch.
@@ -265,6 +280,19 @@ func (r *run) pickBatch(context.Context) error {
 		r.items = append(r.items, it)
 	}
 	return nil
+}
+
+// failPick refuses a pick that would bring along more than one transaction takes at all.
+func (r *run) failPick(ctx context.Context) error {
+	r.plan = plan{}
+	if err := r.pickBatch(ctx); err != nil {
+		return err
+	}
+	r.items[0].fail(lifecycle.Limit, Blocker{Limit: maxTree})
+	if _, err := r.writeBatch(ctx); err != nil {
+		return err
+	}
+	return r.tx.Flush(ctx)
 }
 
 // adopt finds what comes along in this batch and was picked as well, and waits in the line. It is dealt with now; only if
@@ -409,7 +437,7 @@ func (r *run) finish(ctx context.Context, op *ent.Operation) error {
 }
 
 // pause stops a job that has come over a cap.
-func (r *run) pause(ctx context.Context, _ *ent.Operation, over exceeded) error {
+func (r *run) pause(ctx context.Context, over exceeded) error {
 	r.plan = plan{}
 	_, err := store.Build(r.tx).Add(`UPDATE operations SET status = 'PAUSED', code = ?, worked_at = ? WHERE id = ?`, string(lifecycle.Limit), r.tx.Now(), r.id).Exec(ctx, r.tx)
 	if err != nil {

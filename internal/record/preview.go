@@ -212,7 +212,7 @@ type largePreview struct {
 func (l *largePreview) add(ctx context.Context, r *run, picks []Version) error {
 	b := &run{Service: r.Service, q: r.q, a: r.a, req: r.req, batch: &batch{size: len(picks), most: batchRows}}
 	if len(picks) == 1 {
-		b.batch.most = MaxTree
+		b.batch.most = maxTree
 	}
 	b.plan = plan{nodes: map[gid.ID]*node{}, stale: map[gid.ID]*item{}, undo: r.undo, settings: r.settings}
 	for _, pick := range picks {
@@ -233,7 +233,9 @@ func (l *largePreview) add(ctx context.Context, r *run, picks []Version) error {
 			}
 			return l.add(ctx, r, picks[half:])
 		} else if errors.Is(err, errLarge) {
-			return b.tooMany()
+			b.plan = plan{items: b.items}
+			b.items[0].fail(lifecycle.Limit, Blocker{Limit: maxTree})
+			break
 		} else if err != nil {
 			return err
 		}
