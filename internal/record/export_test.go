@@ -26,9 +26,8 @@ func (s *Service) LoseAndRetry(ctx context.Context, id gid.ID, between func()) e
 	return err
 }
 
-// LowerMaxTree has trees refused that a test can make, until it ends.
-func LowerMaxTree(n int) (restore func()) {
-	before := maxTree
-	maxTree = n
-	return func() { maxTree = before }
+// Resize has as much go into a transaction as a test can make more than.
+func (s *Service) Resize(rows, batch, tree int) *Service {
+	s.sizes = sizes{rows, batch, tree}
+	return s
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
-	"github.com/lethe-crm/lethe/internal/store/storetest"
 )
 
 // many makes records of a type with one call.
@@ -280,23 +279,19 @@ func TestOnePickWithALargeTree(t *testing.T) {
 }
 
 func TestATreeThatIsTooLargeIsRefusedAlone(t *testing.T) {
-	defer record.LowerMaxTree(2_100)() // no test beside it has trees between this and what it was
-	for name, open := range map[string]func(testing.TB, ...store.Option) *store.DB{"sqlite": storetest.SQLite, "postgres": storetest.Postgres} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, open)
-			w.caps(nil, nil, nil, nil)
-			c, other := w.customer("admin", "large"), w.customer("admin", "small")
-			w.many("admin", "Note", 2_200, func(int) record.Values {
-				return record.Values{"body": "a note", "happenedAt": w.db.Now(), "customerID": c}
-			})
-			req := record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: []gid.ID{c, other}}}
-			require.Equal(w.t, lifecycle.Limit, w.preview("admin", req).Blocked[0].Code)
-			op := w.run("admin", req)
-			w.works()
-			require.Equal(w.t, []any{"PARTIAL", 2, 2, 1, 0, 1}, w.counters(op.ID))
-			require.Equal(w.t, map[gid.ID]string{c: "FAILED LIMIT", other: "CHANGED"}, w.outcomes(op))
+	each(t, func(w *world) {
+		w.svc.Resize(4, 2, 10)
+		c, other := w.customer("admin", "large"), w.customer("admin", "small")
+		w.many("admin", "Note", 11, func(int) record.Values {
+			return record.Values{"body": "a note", "happenedAt": w.db.Now(), "customerID": c}
 		})
-	}
+		req := record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: []gid.ID{c, other}}}
+		require.Equal(w.t, lifecycle.Limit, w.preview("admin", req).Blocked[0].Code)
+		op := w.run("admin", req)
+		w.works()
+		require.Equal(w.t, []any{"PARTIAL", 2, 2, 1, 0, 1}, w.counters(op.ID))
+		require.Equal(w.t, map[gid.ID]string{c: "FAILED LIMIT", other: "CHANGED"}, w.outcomes(op))
+	})
 }
 
 func TestAJobThatIsPutOff(t *testing.T) {

@@ -146,9 +146,8 @@ func (r *run) insertPicks(ctx context.Context, picks []Version, after int) error
 	return nil
 }
 
-// place is where the nth pick stands in the line: owners before what they own,
-// so that nothing is restored below what is still in the bin, nor created below
-// what is about to go.
+// place is where the nth pick stands in the line: owners before what they own, so that nothing is restored below what is
+// still in the bin, nor created below what is about to go.
 func place(id gid.ID, n int) int {
 	rank := slices.Index(typeOrder, ent.RecordTypeOf(id)) // -1 for an id of no record
 	return (rank+1)<<32 + n

@@ -320,7 +320,7 @@ func (r *run) most() int {
 	if r.batch != nil {
 		return r.batch.most
 	}
-	return MaxRows
+	return r.sizes.rows
 }
 
 func (r *run) tooMany() *Error {

@@ -33,7 +33,8 @@ type Service struct {
 	audit   *audit.Log
 	log     *slog.Logger
 	numbers numbers
-	queue   Queue              // nil leaves jobs to RunDue
+	queue   Queue // nil leaves jobs to TakeUp
+	sizes   sizes
 	reader  func() *ent.Client // reads outside of transactions
 	// Previews have room of their own: they hold neither locks nor connections
 	// for long, and need not wait for operations.
@@ -42,7 +43,7 @@ type Service struct {
 
 // New returns a service over a database.
 func New(db *store.DB, control *access.Control, log *audit.Log, logger *slog.Logger) *Service {
-	s := &Service{db: db, control: control, audit: log, log: logger, numbers: numbers{blocks: map[string]block{}}}
+	s := &Service{db: db, control: control, audit: log, log: logger, numbers: numbers{blocks: map[string]block{}}, sizes: usual}
 	s.room, s.previewRoom = semaphore.NewWeighted(room), semaphore.NewWeighted(room)
 	s.reader = sync.OnceValue(func() *ent.Client { return s.newClient(db.Driver()) })
 	return s

@@ -150,7 +150,7 @@ func (r *run) claim(ctx context.Context) (*ent.Operation, error) {
 	if err := r.readLater(op); err != nil {
 		return nil, err
 	}
-	if op.Total > MaxRows {
+	if op.Total > r.sizes.rows {
 		return r.hand(ctx, op)
 	}
 	picks, err := r.waiting(ctx, MaxRows)
