@@ -116,7 +116,9 @@ func TestPropertyAJobDoesWhatOneTransactionWould(t *testing.T) {
 		q.svc = record.New(q.db, q.control, q.log, slog.New(slog.DiscardHandler)).Resize(2, rapid.IntRange(1, 3).Draw(p.T, "batch"), 60)
 		one, job := &twin{play: p}, &twin{play: q}
 		both := []*twin{one, job}
-		who := func() string { return rapid.SampledFrom([]string{"admin", "admin", "manager", "agent"}).Draw(p.T, "who") }
+		who := func() string {
+			return rapid.SampledFrom([]string{"admin", "admin", "manager", "agent"}).Draw(p.T, "who")
+		}
 		types := []string{}
 		for range rapid.IntRange(2, 14).Draw(p.T, "records") {
 			typ := rapid.SampledFrom([]string{"Customer", "Customer", "Contact", "Deal", "Note", "Message", "Attachment"}).Draw(p.T, "type")
