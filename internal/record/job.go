@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -238,7 +239,7 @@ func (r *run) takeUp(ctx context.Context) (*ent.Operation, error) {
 	}
 	r.batch.picks, err = r.waiting(ctx, r.batch.size)
 	r.batch.most = 2 * r.sizes.rows
-	if len(r.batch.picks) == 1 {
+	if r.batch.size == 1 { // for which there is room
 		r.batch.most = r.sizes.tree
 	}
 	r.req.Select.Versions = make([]Version, len(r.batch.picks))
@@ -345,13 +346,16 @@ func (r *run) adopt(ctx context.Context) error {
 		return nil
 	}
 	return store.Build(r.tx).Add(`SELECT id, record_id, version FROM operation_items WHERE operation_id = ? AND pending IS NOT NULL AND `, r.id).IDs("record_id", ids).
-		Add(` ORDER BY id DESC`).Query(ctx, r.tx, func(row store.Row) error {
+		Add(` ORDER BY id`).Query(ctx, r.tx, func(row store.Row) error {
 		var item, id gid.ID
 		var version int
 		if err := row.Scan(&item, &id, &version); err != nil {
 			return err
 		}
 		n := r.nodes[id]
+		if !n.waits.IsZero() {
+			return nil // picked again
+		}
 		n.waits = item
 		if version != 0 && version != n.row.RecordVersion() && n.problem == "" {
 			n.problem, n.blockers = lifecycle.Conflict, []Blocker{{Code: lifecycle.Conflict, State: n.row.RecordState(), Version: n.row.RecordVersion()}}
@@ -397,6 +401,15 @@ func (r *run) pullIn(ctx context.Context, blocking map[gid.ID][]blocker) error {
 		return errMore
 	}
 	return nil
+}
+
+// keepPace says of picks that wait that this batch has changed them: for those who saw them before they are as they were.
+func (r *run) keepPace(ctx context.Context, changed map[gid.ID]bool) error {
+	if r.batch == nil || len(changed) == 0 {
+		return nil
+	}
+	return store.Build(r.tx).Add(`UPDATE operation_items SET version = version + 1 WHERE operation_id = ? AND pending IS NOT NULL AND version > 0 AND `, r.id).
+		IDs("record_id", slices.Collect(maps.Keys(changed))).Queue(ctx, r.tx, named("writing the picks"))
 }
 
 // writeBatch writes what becomes of the batch, and moves the counters.
@@ -477,7 +490,7 @@ func (r *run) failRest(ctx context.Context, op *ent.Operation, code lifecycle.Co
 	_, err := store.Build(r.tx).Add(`UPDATE operations SET status = 'RUNNING', failed = failed + total - processed, processed = total, code = ?, worked_at = ? WHERE id = ?`,
 		string(code), r.tx.Now(), r.id).Exec(ctx, r.tx)
 	if err == nil {
-		_, err = store.Build(r.tx).Add(`UPDATE operation_items SET outcome = ?, code = ?, pending = NULL WHERE operation_id = ? AND pending IS NOT NULL`, failed, string(code), r.id).Exec(ctx, r.tx)
+		_, err = store.Build(r.tx).Add(`UPDATE operation_items SET outcome = ?, code = ?, pending = NULL, version = 0 WHERE operation_id = ? AND pending IS NOT NULL`, failed, string(code), r.id).Exec(ctx, r.tx)
 	}
 	if err != nil {
 		return fmt.Errorf("ending a job: %w", err)
@@ -502,11 +515,16 @@ func (r *run) finish(ctx context.Context, op *ent.Operation) error {
 	if err != nil {
 		return fmt.Errorf("ending a job: %w", err)
 	}
+	r.logFailed(ctx, op)
+	return nil
+}
+
+// logFailed logs what a job that ends was refused.
+func (r *run) logFailed(ctx context.Context, op *ent.Operation) {
 	if op.Failed > 0 {
 		p := r.kept.Progress
 		r.logRefusal(ctx, r.tx, audit.Event{Action: string(op.Verb), Code: p.Code, Operation: &r.id, Count: op.Failed, IDs: p.Refused})
 	}
-	return nil
 }
 
 // pause stops a job that has come over a cap.

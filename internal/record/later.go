@@ -104,6 +104,9 @@ func (r *run) freeze(ctx context.Context) (int, error) {
 		if err != nil {
 			return 0, err
 		}
+		if err := r.noneRepeated(page); err != nil {
+			return 0, err
+		}
 		seal.add(page)
 		if !r.names() { // what nobody named is judged as it is then
 			for i := range page {

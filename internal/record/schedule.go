@@ -223,6 +223,12 @@ func (s *Service) Cancel(ctx context.Context, id gid.ID) (*ent.Operation, error)
 				Extensions: map[string]any{"status": string(op.Status)},
 			}
 		}
+		if op.Failed > 0 { // who asked for it was refused that, whoever calls it off
+			if err := r.readLater(op); err != nil {
+				return err
+			}
+			r.logFailed(actor.With(ctx, &actor.Actor{Kind: actor.User, Tenant: op.TenantID, User: *op.ActorID}), op)
+		}
 		return r.endScheduled(ctx, operation.StatusCANCELLED, notProcessed, "")
 	})
 }
