@@ -47,14 +47,15 @@ func (r *run) readSettings(ctx context.Context) error {
 		verbs[i] = `'` + string(v) + `'`
 	}
 	// Of a job that has not ended, what it has done so far counts; but for this one, of which that is known.
-	sum := `(SELECT CAST(COALESCE(SUM(o.changed), 0) AS bigint) FROM operations o WHERE o.tenant_id = t.id AND o.actor_id = ?
-		AND (o.finished_at > ? OR o.finished_at IS NULL AND o.worked_at > ? AND o.id <> ?) AND o.verb IN (` + strings.Join(verbs, ", ") + `))`
+	changed := `(SELECT CAST(COALESCE(SUM(o.changed), 0) AS bigint) FROM operations o
+		WHERE o.tenant_id = t.id AND o.actor_id = ? AND o.verb IN (` + strings.Join(verbs, ", ") + `) AND `
+	sum := changed + `o.finished_at > ?) + ` + changed + `o.finished_at IS NULL AND o.worked_at > ? AND o.id <> ?)`
 	s, days, holdDays := &r.settings, 0, 0
 	hour, day := r.q.Now().Add(-time.Hour), r.q.Now().Add(-24*time.Hour)
 	*s = settings{}
 	_, err := store.Build(r.q).Add(`SELECT t.bin_days, t.hold_release_days, t.brake_records, t.brake_percent, t.brake_hour, t.brake_day,
 		CASE WHEN t.brake_hour IS NULL THEN 0 ELSE `+sum+` END, CASE WHEN t.brake_day IS NULL THEN 0 ELSE `+sum+` END FROM tenants t WHERE t.id = ?`,
-		r.a.User, hour, hour, r.id, r.a.User, day, day, r.id, r.a.Tenant).
+		r.a.User, hour, r.a.User, hour, r.id, r.a.User, day, r.a.User, day, r.id, r.a.Tenant).
 		One(ctx, r.q, &days, &holdDays, &s.records, &s.percent, &s.hour, &s.day, &s.lastHour, &s.lastDay)
 	if err != nil {
 		return fmt.Errorf("reading the tenant's settings: %w", err)

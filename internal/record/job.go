@@ -330,7 +330,8 @@ func (r *run) linkBefore(ctx context.Context) error {
 	return nil
 }
 
-// adopt finds what comes along in this batch and was picked as well, and waits in the line. It is dealt with now; only if
+// adopt finds what comes along in this batch and was picked as well, and waits in the line: by outcome, because what waits
+// is all of the operation at first, and is found by record the quicker. It is dealt with now; only if
 // it was seen at another version does it keep what brings it along from going, as it would in one transaction.
 func (r *run) adopt(ctx context.Context) error {
 	if r.batch == nil || r.tx == nil {
@@ -345,17 +346,14 @@ func (r *run) adopt(ctx context.Context) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	return store.Build(r.tx).Add(`SELECT id, record_id, version FROM operation_items WHERE operation_id = ? AND pending IS NOT NULL AND `, r.id).IDs("record_id", ids).
-		Add(` ORDER BY id`).Query(ctx, r.tx, func(row store.Row) error {
+	return store.Build(r.tx).Add(`SELECT id, record_id, version FROM operation_items WHERE operation_id = ? AND outcome = ? AND code IS NULL AND `, r.id, notProcessed).
+		IDs("record_id", ids).Query(ctx, r.tx, func(row store.Row) error {
 		var item, id gid.ID
 		var version int
 		if err := row.Scan(&item, &id, &version); err != nil {
 			return err
 		}
 		n := r.nodes[id]
-		if !n.waits.IsZero() {
-			return nil // picked again
-		}
 		n.waits = item
 		if version != 0 && version != n.row.RecordVersion() && n.problem == "" {
 			n.problem, n.blockers = lifecycle.Conflict, []Blocker{{Code: lifecycle.Conflict, State: n.row.RecordState(), Version: n.row.RecordVersion()}}
@@ -385,11 +383,11 @@ func (r *run) pullIn(ctx context.Context, blocking map[gid.ID][]blocker) error {
 		return nil
 	}
 	known := len(r.batch.picks)
-	err := store.Build(r.tx).Add(`SELECT id, record_id, version FROM operation_items WHERE operation_id = ? AND pending IS NOT NULL AND `, r.id).IDs("record_id", ids).
-		Add(` ORDER BY id`).Query(ctx, r.tx, func(row store.Row) error {
+	err := store.Build(r.tx).Add(`SELECT id, record_id, version FROM operation_items WHERE operation_id = ? AND outcome = ? AND code IS NULL AND `, r.id, notProcessed).
+		IDs("record_id", ids).Query(ctx, r.tx, func(row store.Row) error {
 		var p waitingPick
 		err := row.Scan(&p.item, &p.ID, &p.Version.Version)
-		if err == nil && !slices.ContainsFunc(r.batch.picks, func(q waitingPick) bool { return q.ID == p.ID }) {
+		if err == nil && !slices.ContainsFunc(r.batch.picks, func(q waitingPick) bool { return q.item == p.item }) {
 			r.batch.picks = append(r.batch.picks, p)
 		}
 		return err
@@ -408,7 +406,7 @@ func (r *run) keepPace(ctx context.Context, changed map[gid.ID]bool) error {
 	if r.batch == nil || len(changed) == 0 {
 		return nil
 	}
-	return store.Build(r.tx).Add(`UPDATE operation_items SET version = version + 1 WHERE operation_id = ? AND pending IS NOT NULL AND version > 0 AND `, r.id).
+	return store.Build(r.tx).Add(`UPDATE operation_items SET version = version + 1 WHERE operation_id = ? AND outcome = ? AND version > 0 AND `, r.id, notProcessed).
 		IDs("record_id", slices.Collect(maps.Keys(changed))).Queue(ctx, r.tx, named("writing the picks"))
 }
 

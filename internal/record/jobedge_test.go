@@ -1,6 +1,7 @@
 package record_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/authz/casbin"
+	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
@@ -194,5 +196,23 @@ func TestARepeatedPickThatComesAlongIsSeenAtItsFirstVersion(t *testing.T) {
 		op := w.run("admin", record.Request{Verb: lifecycle.Delete, Mode: record.BestEffort, Select: record.Selection{Versions: []record.Version{{ID: c, Version: 1}, {ID: other, Version: 1}, {ID: n, Version: 1}, {ID: n, Version: 7}}}})
 		w.works()
 		require.Equal(w.t, []any{"SUCCEEDED", 4, 4, 3, 1, 0}, w.counters(op.ID), fmt.Sprint(w.outcomes(op)))
+	})
+}
+
+func TestTheItemsOfWhatWasPutOffAreInInputOrder(t *testing.T) {
+	each(t, func(w *world) {
+		c, other := w.customer("agent", "a"), w.customer("agent", "b")
+		picks := []gid.ID{w.note("agent", c), other, w.note("agent", c), c}
+		op := w.run("agent", w.later(record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: picks}}))
+		w.clock.add(time.Hour)
+		w.runsScheduled(1)
+		items, err := w.svc.Client(w.everything()).Operation.QueryItems(op).All(w.everything())
+		require.NoError(t, err)
+		slices.SortFunc(items, func(a, b *ent.OperationItem) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+		var got []gid.ID
+		for _, it := range items {
+			got = append(got, it.RecordID)
+		}
+		require.Equal(w.t, picks, got)
 	})
 }

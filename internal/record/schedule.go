@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -157,6 +158,7 @@ func (r *run) claim(ctx context.Context) (*ent.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
+	slices.SortFunc(picks, func(a, b waitingPick) int { return bytes.Compare(a.item[:], b.item[:]) }) // as they were given
 	r.req.Select = Selection{Versions: make([]Version, len(picks))}
 	for i, p := range picks {
 		r.req.Select.Versions[i] = p.Version
