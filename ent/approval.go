@@ -36,6 +36,8 @@ type Approval struct {
 	Payload []byte `json:"payload,omitempty"`
 	// The rules that asked for it, with who has to agree, as JSON.
 	Needs []byte `json:"needs,omitempty"`
+	// The roles of needs, each between line ends, for queries.
+	Roles string `json:"roles,omitempty"`
 	// The reason given.
 	Reason *string `json:"reason,omitempty"`
 	// How many records it would change, those that come along included.
@@ -116,7 +118,7 @@ func (*Approval) scanValues(columns []string) ([]any, error) {
 			values[i] = new(gid.ID)
 		case approval.FieldRecords, approval.FieldPolicyVersion, approval.FieldUseHours:
 			values[i] = new(sql.NullInt64)
-		case approval.FieldSubject, approval.FieldStatus, approval.FieldExecution, approval.FieldReason, approval.FieldCode:
+		case approval.FieldSubject, approval.FieldStatus, approval.FieldExecution, approval.FieldRoles, approval.FieldReason, approval.FieldCode:
 			values[i] = new(sql.NullString)
 		case approval.FieldCreatedAt, approval.FieldExpiresAt, approval.FieldApprovedAt, approval.FieldUseUntil, approval.FieldConfirmedAt, approval.FieldEndedAt, approval.FieldWaitsUntil:
 			values[i] = new(sql.NullTime)
@@ -190,6 +192,12 @@ func (_m *Approval) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field needs", values[i])
 			} else if value != nil {
 				_m.Needs = *value
+			}
+		case approval.FieldRoles:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field roles", values[i])
+			} else if value.Valid {
+				_m.Roles = value.String
 			}
 		case approval.FieldReason:
 			if value, ok := values[i].(*sql.NullString); !ok {
@@ -350,6 +358,9 @@ func (_m *Approval) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("needs=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Needs))
+	builder.WriteString(", ")
+	builder.WriteString("roles=")
+	builder.WriteString(_m.Roles)
 	builder.WriteString(", ")
 	if v := _m.Reason; v != nil {
 		builder.WriteString("reason=")

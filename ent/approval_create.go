@@ -87,6 +87,12 @@ func (_c *ApprovalCreate) SetNeeds(v []byte) *ApprovalCreate {
 	return _c
 }
 
+// SetRoles sets the "roles" field.
+func (_c *ApprovalCreate) SetRoles(v string) *ApprovalCreate {
+	_c.mutation.SetRoles(v)
+	return _c
+}
+
 // SetReason sets the "reason" field.
 func (_c *ApprovalCreate) SetReason(v string) *ApprovalCreate {
 	_c.mutation.SetReason(v)
@@ -338,6 +344,9 @@ func (_c *ApprovalCreate) check() error {
 	if _, ok := _c.mutation.Needs(); !ok {
 		return &ValidationError{Name: "needs", err: errors.New(`ent: missing required field "Approval.needs"`)}
 	}
+	if _, ok := _c.mutation.Roles(); !ok {
+		return &ValidationError{Name: "roles", err: errors.New(`ent: missing required field "Approval.roles"`)}
+	}
 	if _, ok := _c.mutation.Records(); !ok {
 		return &ValidationError{Name: "records", err: errors.New(`ent: missing required field "Approval.records"`)}
 	}
@@ -415,6 +424,10 @@ func (_c *ApprovalCreate) createSpec() (*Approval, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Needs(); ok {
 		_spec.SetField(approval.FieldNeeds, field.TypeBytes, value)
 		_node.Needs = value
+	}
+	if value, ok := _c.mutation.Roles(); ok {
+		_spec.SetField(approval.FieldRoles, field.TypeString, value)
+		_node.Roles = value
 	}
 	if value, ok := _c.mutation.Reason(); ok {
 		_spec.SetField(approval.FieldReason, field.TypeString, value)

@@ -872,6 +872,7 @@ type ApprovalMutation struct {
 	target_id           *gid.ID
 	payload             *[]byte
 	needs               *[]byte
+	roles               *string
 	reason              *string
 	records             *int
 	addrecords          *int
@@ -1326,6 +1327,42 @@ func (m *ApprovalMutation) OldNeeds(ctx context.Context) (v []byte, err error) {
 // ResetNeeds resets all changes to the "needs" field.
 func (m *ApprovalMutation) ResetNeeds() {
 	m.needs = nil
+}
+
+// SetRoles sets the "roles" field.
+func (m *ApprovalMutation) SetRoles(s string) {
+	m.roles = &s
+}
+
+// Roles returns the value of the "roles" field in the mutation.
+func (m *ApprovalMutation) Roles() (r string, exists bool) {
+	v := m.roles
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRoles returns the old "roles" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldRoles(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRoles is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRoles requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRoles: %w", err)
+	}
+	return oldValue.Roles, nil
+}
+
+// ResetRoles resets all changes to the "roles" field.
+func (m *ApprovalMutation) ResetRoles() {
+	m.roles = nil
 }
 
 // SetReason sets the "reason" field.
@@ -2048,7 +2085,7 @@ func (m *ApprovalMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *ApprovalMutation) Fields() []string {
-	fields := make([]string, 0, 21)
+	fields := make([]string, 0, 22)
 	if m.tenant_id != nil {
 		fields = append(fields, approval.FieldTenantID)
 	}
@@ -2072,6 +2109,9 @@ func (m *ApprovalMutation) Fields() []string {
 	}
 	if m.needs != nil {
 		fields = append(fields, approval.FieldNeeds)
+	}
+	if m.roles != nil {
+		fields = append(fields, approval.FieldRoles)
 	}
 	if m.reason != nil {
 		fields = append(fields, approval.FieldReason)
@@ -2136,6 +2176,8 @@ func (m *ApprovalMutation) Field(name string) (ent.Value, bool) {
 		return m.Payload()
 	case approval.FieldNeeds:
 		return m.Needs()
+	case approval.FieldRoles:
+		return m.Roles()
 	case approval.FieldReason:
 		return m.Reason()
 	case approval.FieldRecords:
@@ -2187,6 +2229,8 @@ func (m *ApprovalMutation) OldField(ctx context.Context, name string) (ent.Value
 		return m.OldPayload(ctx)
 	case approval.FieldNeeds:
 		return m.OldNeeds(ctx)
+	case approval.FieldRoles:
+		return m.OldRoles(ctx)
 	case approval.FieldReason:
 		return m.OldReason(ctx)
 	case approval.FieldRecords:
@@ -2277,6 +2321,13 @@ func (m *ApprovalMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetNeeds(v)
+		return nil
+	case approval.FieldRoles:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRoles(v)
 		return nil
 	case approval.FieldReason:
 		v, ok := value.(string)
@@ -2549,6 +2600,9 @@ func (m *ApprovalMutation) ResetField(name string) error {
 		return nil
 	case approval.FieldNeeds:
 		m.ResetNeeds()
+		return nil
+	case approval.FieldRoles:
+		m.ResetRoles()
 		return nil
 	case approval.FieldReason:
 		m.ResetReason()

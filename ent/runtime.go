@@ -47,7 +47,7 @@ func init() {
 	approvalFields := schema.Approval{}.Fields()
 	_ = approvalFields
 	// approvalDescRecords is the schema descriptor for records field.
-	approvalDescRecords := approvalFields[9].Descriptor()
+	approvalDescRecords := approvalFields[10].Descriptor()
 	// approval.DefaultRecords holds the default value on creation for the records field.
 	approval.DefaultRecords = approvalDescRecords.Default.(int)
 	// approvalDescID is the schema descriptor for id field.

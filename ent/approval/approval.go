@@ -33,6 +33,8 @@ const (
 	FieldPayload = "payload"
 	// FieldNeeds holds the string denoting the needs field in the database.
 	FieldNeeds = "needs"
+	// FieldRoles holds the string denoting the roles field in the database.
+	FieldRoles = "roles"
 	// FieldReason holds the string denoting the reason field in the database.
 	FieldReason = "reason"
 	// FieldRecords holds the string denoting the records field in the database.
@@ -92,6 +94,7 @@ var Columns = []string{
 	FieldTargetID,
 	FieldPayload,
 	FieldNeeds,
+	FieldRoles,
 	FieldReason,
 	FieldRecords,
 	FieldPolicyVersion,
@@ -241,6 +244,11 @@ func ByOperationID(opts ...sql.OrderTermOption) OrderOption {
 // ByTargetID orders the results by the target_id field.
 func ByTargetID(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldTargetID, opts...).ToFunc()
+}
+
+// ByRoles orders the results by the roles field.
+func ByRoles(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldRoles, opts...).ToFunc()
 }
 
 // ByReason orders the results by the reason field.

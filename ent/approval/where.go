@@ -83,6 +83,11 @@ func Needs(v []byte) predicate.Approval {
 	return predicate.Approval(sql.FieldEQ(FieldNeeds, v))
 }
 
+// Roles applies equality check predicate on the "roles" field. It's identical to RolesEQ.
+func Roles(v string) predicate.Approval {
+	return predicate.Approval(sql.FieldEQ(FieldRoles, v))
+}
+
 // Reason applies equality check predicate on the "reason" field. It's identical to ReasonEQ.
 func Reason(v string) predicate.Approval {
 	return predicate.Approval(sql.FieldEQ(FieldReason, v))
@@ -526,6 +531,71 @@ func NeedsLT(v []byte) predicate.Approval {
 // NeedsLTE applies the LTE predicate on the "needs" field.
 func NeedsLTE(v []byte) predicate.Approval {
 	return predicate.Approval(sql.FieldLTE(FieldNeeds, v))
+}
+
+// RolesEQ applies the EQ predicate on the "roles" field.
+func RolesEQ(v string) predicate.Approval {
+	return predicate.Approval(sql.FieldEQ(FieldRoles, v))
+}
+
+// RolesNEQ applies the NEQ predicate on the "roles" field.
+func RolesNEQ(v string) predicate.Approval {
+	return predicate.Approval(sql.FieldNEQ(FieldRoles, v))
+}
+
+// RolesIn applies the In predicate on the "roles" field.
+func RolesIn(vs ...string) predicate.Approval {
+	return predicate.Approval(sql.FieldIn(FieldRoles, vs...))
+}
+
+// RolesNotIn applies the NotIn predicate on the "roles" field.
+func RolesNotIn(vs ...string) predicate.Approval {
+	return predicate.Approval(sql.FieldNotIn(FieldRoles, vs...))
+}
+
+// RolesGT applies the GT predicate on the "roles" field.
+func RolesGT(v string) predicate.Approval {
+	return predicate.Approval(sql.FieldGT(FieldRoles, v))
+}
+
+// RolesGTE applies the GTE predicate on the "roles" field.
+func RolesGTE(v string) predicate.Approval {
+	return predicate.Approval(sql.FieldGTE(FieldRoles, v))
+}
+
+// RolesLT applies the LT predicate on the "roles" field.
+func RolesLT(v string) predicate.Approval {
+	return predicate.Approval(sql.FieldLT(FieldRoles, v))
+}
+
+// RolesLTE applies the LTE predicate on the "roles" field.
+func RolesLTE(v string) predicate.Approval {
+	return predicate.Approval(sql.FieldLTE(FieldRoles, v))
+}
+
+// RolesContains applies the Contains predicate on the "roles" field.
+func RolesContains(v string) predicate.Approval {
+	return predicate.Approval(sql.FieldContains(FieldRoles, v))
+}
+
+// RolesHasPrefix applies the HasPrefix predicate on the "roles" field.
+func RolesHasPrefix(v string) predicate.Approval {
+	return predicate.Approval(sql.FieldHasPrefix(FieldRoles, v))
+}
+
+// RolesHasSuffix applies the HasSuffix predicate on the "roles" field.
+func RolesHasSuffix(v string) predicate.Approval {
+	return predicate.Approval(sql.FieldHasSuffix(FieldRoles, v))
+}
+
+// RolesEqualFold applies the EqualFold predicate on the "roles" field.
+func RolesEqualFold(v string) predicate.Approval {
+	return predicate.Approval(sql.FieldEqualFold(FieldRoles, v))
+}
+
+// RolesContainsFold applies the ContainsFold predicate on the "roles" field.
+func RolesContainsFold(v string) predicate.Approval {
+	return predicate.Approval(sql.FieldContainsFold(FieldRoles, v))
 }
 
 // ReasonEQ applies the EQ predicate on the "reason" field.

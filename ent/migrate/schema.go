@@ -49,6 +49,7 @@ var (
 		{Name: "target_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
 		{Name: "payload", Type: field.TypeBytes, Nullable: true},
 		{Name: "needs", Type: field.TypeBytes},
+		{Name: "roles", Type: field.TypeString, Size: 2147483647},
 		{Name: "reason", Type: field.TypeString, Nullable: true, Size: 2147483647},
 		{Name: "records", Type: field.TypeInt, Default: 0},
 		{Name: "policy_version", Type: field.TypeInt64},
@@ -72,13 +73,13 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "approvals_operations_operation",
-				Columns:    []*schema.Column{ApprovalsColumns[20]},
+				Columns:    []*schema.Column{ApprovalsColumns[21]},
 				RefColumns: []*schema.Column{OperationsColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
 			{
 				Symbol:     "approvals_users_requested_by",
-				Columns:    []*schema.Column{ApprovalsColumns[21]},
+				Columns:    []*schema.Column{ApprovalsColumns[22]},
 				RefColumns: []*schema.Column{UsersColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
@@ -92,12 +93,12 @@ var (
 			{
 				Name:    "approval_operation_id",
 				Unique:  false,
-				Columns: []*schema.Column{ApprovalsColumns[20]},
+				Columns: []*schema.Column{ApprovalsColumns[21]},
 			},
 			{
 				Name:    "approval_waits_until",
 				Unique:  false,
-				Columns: []*schema.Column{ApprovalsColumns[19]},
+				Columns: []*schema.Column{ApprovalsColumns[20]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "waits_until IS NOT NULL",
 				},

@@ -71,6 +71,7 @@ func (Approval) Fields() []ent.Field {
 		mixin.Ref("target_id").Immutable().Annotations(mixin.Hidden()).Comment("What it is about, if that is no operation: a hold."),
 		field.Bytes("payload").Optional().Immutable().Annotations(mixin.Hidden()).Comment("What was asked for, as JSON."),
 		field.Bytes("needs").Immutable().Annotations(mixin.Hidden()).Comment("The rules that asked for it, with who has to agree, as JSON."),
+		field.Text("roles").Immutable().Annotations(mixin.Hidden()).Comment("The roles of needs, each between line ends, for queries."),
 		field.Text("reason").Optional().Nillable().Immutable().Comment("The reason given."),
 		field.Int("records").Default(0).Immutable().Comment("How many records it would change, those that come along included."),
 		field.Int64("policy_version").Immutable().Annotations(mixin.Hidden()).Comment("The policy's version when it was asked for."),

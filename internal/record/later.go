@@ -36,6 +36,9 @@ type later struct {
 	Until         *time.Time                   `json:"until,omitempty"`
 	Then          string                       `json:"then,omitempty"`
 
+	// Approval is the one by which it runs.
+	Approval *gid.ID `json:"approval,omitempty"`
+
 	// Progress is what a job must know of its batches so far.
 	Progress progress `json:"progress,omitzero"`
 }
