@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/lethe-crm/lethe/graph"
+	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/identity/oidc"
+	"github.com/lethe-crm/lethe/internal/jobs"
 	"github.com/lethe-crm/lethe/internal/pdp"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -62,7 +64,14 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	defer func() { err = errors.Join(err, control.Close()) }()
 	control.Observe(metrics.Call)
 	records := a.records(control)
-	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policy.New(a.db, control, a.audit, log), Audit: a.audit, Log: log, RequestID: server.RequestID})
+	queue, err := a.jobs(ctx, records)
+	if err != nil {
+		return err
+	}
+	records.WithQueue(queue)
+	records.OnBrake(metrics.Braked)
+	policies := policy.New(a.db, control, a.audit, log).WithApprovals(records)
+	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Audit: a.audit, Log: log, RequestID: server.RequestID})
 	if err != nil {
 		return fmt.Errorf("building the API: %w", err)
 	}
@@ -94,7 +103,14 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 			log.ErrorContext(background, "watching policies ended", "error", err)
 		}
 	})
-	working.Go(func() { sweepOften(background, a, records) })
+	working.Go(func() {
+		if err := queue.Run(background); err != nil {
+			log.ErrorContext(background, "working in the background ended", "error", err)
+		}
+	})
+	if _, err := records.TakeUp(ctx, a.actAs, true); err != nil { // what was under way when the last process was stopped, or killed
+		log.ErrorContext(ctx, "taking up what was under way failed", "error", err)
+	}
 	working.Go(func() { optimize(background, a.db, log) })
 	working.Go(func() { cmd.reload(background, hangups, control, metrics, log) })
 
@@ -165,26 +181,23 @@ func reachable(addr net.Addr) string {
 	return "http://" + addr.String()
 }
 
-// sweepOften does what is due, until the context ends.
-func sweepOften(ctx context.Context, a *app, records *record.Service) {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		did, err := a.sweep(ctx, records)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			a.log.ErrorContext(ctx, "sweeping failed", "error", err, "ran", did.Ran, "woken", did.Woken, "purged", did.Purged)
-		case did != (swept{}):
-			a.log.InfoContext(ctx, "did what was due", "ran", did.Ran, "woken", did.Woken, "purged", did.Purged)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
+// jobs is the queue of what is done in the background.
+func (a *app) jobs(ctx context.Context, records *record.Service) (*jobs.Runner, error) {
+	return jobs.New(ctx, jobs.Config{
+		DB: a.db, Log: a.log, Every: sweepEvery,
+		Work:   func(ctx context.Context, tenant, op gid.ID) error { return records.Work(ctx, a.actAs, tenant, op) },
+		GiveUp: records.Stop,
+		Sweep: func(ctx context.Context) {
+			did, err := a.sweep(ctx, records)
+			switch {
+			case ctx.Err() != nil:
+			case err != nil:
+				a.log.ErrorContext(ctx, "sweeping failed", "error", err, "did", did)
+			case did != (swept{}):
+				a.log.InfoContext(ctx, "did what was due", "did", did)
+			}
+		},
+	})
 }
 
 // optimize keeps the database's statistics, until the context ends.

@@ -66,6 +66,7 @@ var layers = []layer{
 	{"internal/demo", concat(concat(entities, policy...), "internal/store", "internal/record", "internal/importer", others),
 		"sample data comes in as any other does"},
 
+	{"internal/jobs", []string{"internal/gid", "internal/store"}, "a job says what to look at; what to do about it is the caller's"},
 	{"internal/pdp", concat(concat(entities, policy...), "internal/store", "internal/audit", others),
 		"it asks the chain for other applications, about users and records as they are; it changes nothing"},
 	{"internal/transport", []string{"internal/lifecycle"}, "it carries any schema; of ours it knows the codes"},

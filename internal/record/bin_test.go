@@ -44,15 +44,17 @@ func TestEmptyingTheBinPurgesWhatItShows(t *testing.T) {
 	})
 }
 
-func TestABinThatIsTooFullIsNotEmptied(t *testing.T) {
+func TestAFullBinIsEmptiedByAJob(t *testing.T) {
 	each(t, func(w *world) {
 		w.caps(nil, nil, nil, nil)
 		ids := append(w.people("admin", "x", record.MaxRows-1), w.people("admin", "y", 2)...)
 		w.delete("admin", ids[:record.MaxRows-1]...)
 		w.delete("admin", ids[record.MaxRows-1:]...)
 		n := len(ids)
-		_, err := w.svc.Run(w.as("purger"), record.Request{Verb: lifecycle.Purge, Select: record.Selection{Bin: &record.Bin{}}, ExpectedCount: &n})
-		require.Equal(w.t, lifecycle.Limit, code(err))
+		op := w.run("purger", record.Request{Verb: lifecycle.Purge, Select: record.Selection{Bin: &record.Bin{}}, ExpectedCount: &n})
 		require.Equal(w.t, lifecycle.Deleted, w.state(ids[0]))
+		w.works()
+		require.Equal(w.t, []any{"SUCCEEDED", n, n, n, 0, 0}, w.counters(op.ID))
+		require.Equal(w.t, []string{"0"}, w.rows(`SELECT COUNT(*) FROM customers`))
 	})
 }

@@ -3,6 +3,7 @@ package record
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -208,6 +209,9 @@ var brakes = map[string]string{
 	"brakeHour":    "more records than one user may change in an hour",
 	"brakeDay":     "more records than one user may change in a day",
 }
+
+// Caps are the names of the caps.
+func Caps() []string { return slices.Sorted(maps.Keys(brakes)) }
 
 // refusal is how an operation over the cap ends for whose actor nobody can approve it.
 func (e exceeded) refusal() *Error {

@@ -64,16 +64,20 @@ func TestTheBrakeHoldsAnOperationThatWasNotPreviewed(t *testing.T) {
 	})
 }
 
-func TestAPreviewedOperationIsStillBounded(t *testing.T) {
+func TestWhatOneTransactionTakesIsDoneAtOnce(t *testing.T) {
 	each(t, func(w *world) {
 		w.caps(10, nil, nil, nil)
 		ids := w.people("admin", "x", record.MaxRows)
 		w.contact("admin", ids[0], "p")
-		_, err := w.svc.Preview(w.as("admin"), record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: ids}})
-		require.Equal(w.t, lifecycle.Limit, code(err))
 		req := record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: ids[1:]}}
 		req.PreviewToken = w.preview("admin", req).Token
 		require.Equal(w.t, record.MaxRows-1, w.run("admin", req).Changed)
+		w.restore("admin", ids[1:]...)
+		req = record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: ids}}
+		p := w.preview("admin", req)
+		require.Equal(w.t, record.MaxRows+1, p.Total)
+		req.PreviewToken = p.Token
+		require.Equal(w.t, "QUEUED", string(w.run("admin", req).Status), "with the contact it is one too many")
 	})
 }
 

@@ -65,11 +65,9 @@ func (r *run) enqueue(ctx context.Context) (*ent.Operation, error) {
 	if r.stored != nil {
 		return r.hand(ctx, r.stored)
 	}
-	r.large = len(r.items) > MaxRows
-	if !r.large {
-		// The plan was given up before what it would be about was known.
-		for _, it := range r.items {
-			it.outcome = ""
+	if r.large = len(r.items) > MaxRows; r.large { // the plan was given up before it came to this
+		if err := errors.Join(r.couldEver(ctx), r.checkDuplicateOf(ctx)); err != nil {
+			return nil, err
 		}
 	}
 	status := operation.StatusQUEUED
@@ -148,14 +146,14 @@ func (r *run) handOver(ctx context.Context) error {
 
 // Work carries on with an operation that waits for a worker, batch by batch, until it has ended or the context does.
 // It acts with the rights that its requester has at each batch. Several may work on the same operation: they take
-// turns.
+// turns. A batch that has begun is finished when the context ends.
 func (s *Service) Work(ctx context.Context, actAs ActAs, tenant, id gid.ID) error {
 	if err := s.runApproved(ctx, actAs, tenant, id); err != nil {
 		return err
 	}
-	size := batchSize
+	size, whole := batchSize, context.WithoutCancel(ctx)
 	for ctx.Err() == nil {
-		more, next, err := s.workOn(ctx, actAs, tenant, id, size)
+		more, next, err := s.workOn(whole, actAs, tenant, id, size)
 		if err != nil || !more {
 			return err
 		}

@@ -366,7 +366,7 @@ func (r *run) check() error {
 		}
 	}
 	for _, v := range req.Select.Versions {
-		if v.Version < 1 && r.stored == nil {
+		if r.stored == nil && v.Version < 1 {
 			return Refuse(lifecycle.BadUserInput, "versions count from 1", "select")
 		}
 	}

@@ -1,0 +1,198 @@
+// Package jobs works in the background, on River, on both databases: on
+// operations that are too large for one transaction, and on what is due by the
+// clock. A job only says what to look at. What is to be done about it stands in
+// the tables that the work itself writes, so that a job which is lost, or comes
+// twice, does no harm.
+package jobs
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/riverdriver/riversqlite"
+
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/store"
+)
+
+const (
+	// workers is how many operations a process works on at a time.
+	workers = 2
+	// attempts is how often an operation is tried that fails: River waits 1 s, 16 s,
+	// 81 s and 256 s between them.
+	attempts = 5
+	// stopWithin is how long what has begun may take to come to its next resting place.
+	stopWithin = 8 * time.Second
+
+	sweeps = "sweeps" // the queue of the clock, so that no operation keeps it waiting
+)
+
+// Config says what to do.
+type Config struct {
+	DB  *store.DB
+	Log *slog.Logger
+	// Work works on an operation until it has ended, or the context ends.
+	Work func(ctx context.Context, tenant, operation gid.ID) error
+	// GiveUp says that work on an operation has failed too often.
+	GiveUp func(ctx context.Context, tenant, operation gid.ID) error
+	// Sweep does what is due; one process does it at a time, every so often.
+	Sweep func(ctx context.Context)
+	Every time.Duration
+}
+
+// Runner is a queue with its workers.
+type Runner struct {
+	log    *slog.Logger
+	client client
+	add    func(ctx context.Context, tx *store.Tx, args river.JobArgs) error
+	close  func()
+}
+
+// client is what both of River's have in common.
+type client interface {
+	Start(ctx context.Context) error
+	Stop(ctx context.Context) error
+	StopAndCancel(ctx context.Context) error
+}
+
+// operation is a job.
+type operation struct {
+	Tenant    gid.ID `json:"tenant"`
+	Operation gid.ID `json:"operation"`
+}
+
+// Kind implements river.JobArgs.
+func (operation) Kind() string { return "operation" }
+
+// sweep is a job.
+type sweep struct{}
+
+// Kind implements river.JobArgs.
+func (sweep) Kind() string { return "sweep" }
+
+// New makes a queue whose workers begin with Run.
+func New(ctx context.Context, c Config) (*Runner, error) {
+	r := &Runner{log: c.Log}
+	connections := 5 // one listens
+	if c.DB.Dialect() == "sqlite3" {
+		connections = 1
+	}
+	own, done, err := c.DB.Own(ctx, connections)
+	if err != nil {
+		return nil, err
+	}
+	r.close = done
+	if own.Postgres != nil {
+		queue, err := river.NewClient(riverpgxv5.New(own.Postgres), c.config())
+		r.client = queue
+		r.add = func(ctx context.Context, tx *store.Tx, args river.JobArgs) error {
+			return addTo(ctx, tx, args, queue.InsertTx, func(pg pgx.Tx, _ *sql.Tx) pgx.Tx { return pg })
+		}
+		return r, failed(err)
+	}
+	queue, err := river.NewClient(riversqlite.New(own.SQLite), c.config())
+	r.client = queue
+	r.add = func(ctx context.Context, tx *store.Tx, args river.JobArgs) error {
+		return addTo(ctx, tx, args, queue.InsertTx, func(_ pgx.Tx, lite *sql.Tx) *sql.Tx { return lite })
+	}
+	return r, failed(err)
+}
+
+func failed(err error) error {
+	if err != nil {
+		return fmt.Errorf("making the job queue: %w", err)
+	}
+	return nil
+}
+
+func addTo[T, R any](ctx context.Context, tx *store.Tx, args river.JobArgs, into func(context.Context, T, river.JobArgs, *river.InsertOpts) (R, error), as func(pgx.Tx, *sql.Tx) T) error {
+	pg, lite, err := tx.Raw(ctx)
+	if err == nil {
+		_, err = into(ctx, as(pg, lite), args, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("adding a job: %w", err)
+	}
+	return nil
+}
+
+func (c Config) config() *river.Config {
+	all := river.NewWorkers()
+	river.AddWorker(all, river.WorkFunc(c.work))
+	river.AddWorker(all, river.WorkFunc(c.sweep))
+	return &river.Config{
+		Logger:      slog.New(warnings{c.Log.Handler()}),
+		JobTimeout:  -1, // an operation takes as long as it takes
+		MaxAttempts: attempts,
+		Queues:      map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: workers}, sweeps: {MaxWorkers: 1}},
+		Workers:     all,
+		PeriodicJobs: []*river.PeriodicJob{river.NewPeriodicJob(river.PeriodicInterval(c.Every), func() (river.JobArgs, *river.InsertOpts) {
+			return sweep{}, &river.InsertOpts{Queue: sweeps, MaxAttempts: 1}
+		}, &river.PeriodicJobOpts{RunOnStart: true})},
+	}
+}
+
+func (c Config) work(ctx context.Context, job *river.Job[operation]) error {
+	err := c.Work(ctx, job.Args.Tenant, job.Args.Operation)
+	if err == nil || ctx.Err() != nil { // another process goes on with it, or this one when it is back
+		return err
+	}
+	c.Log.ErrorContext(ctx, "work on an operation failed", "operation", job.Args.Operation, "attempt", job.Attempt, "error", err)
+	if job.Attempt >= job.MaxAttempts {
+		err = errors.Join(err, c.GiveUp(ctx, job.Args.Tenant, job.Args.Operation))
+	}
+	return err
+}
+
+func (c Config) sweep(ctx context.Context, job *river.Job[sweep]) error {
+	if job.AttemptedAt != nil && job.AttemptedAt.Sub(job.ScheduledAt) > c.Every {
+		return nil // the one before took longer than the time between them: the next one is waiting already
+	}
+	c.Sweep(ctx)
+	return nil
+}
+
+// Enqueue has an operation worked on once the transaction is committed.
+func (r *Runner) Enqueue(ctx context.Context, tx *store.Tx, tenant, op gid.ID) error {
+	return r.add(ctx, tx, operation{tenant, op})
+}
+
+// Run works until the context ends. What has begun comes to its next resting
+// place then.
+func (r *Runner) Run(ctx context.Context) error {
+	defer r.close()
+	base := context.WithoutCancel(ctx)
+	if err := r.client.Start(base); err != nil {
+		return fmt.Errorf("starting the job queue: %w", err)
+	}
+	<-ctx.Done()
+	ending, cancel := context.WithTimeout(base, stopWithin)
+	defer cancel()
+	if err := r.client.StopAndCancel(ending); err != nil {
+		return fmt.Errorf("stopping the job queue: %w", err)
+	}
+	return nil
+}
+
+// warnings lets through what somebody should know of.
+type warnings struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && w.Handler.Enabled(ctx, l)
+}
+
+// WithAttrs implements slog.Handler.
+func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{w.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup implements slog.Handler.
+func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }
