@@ -182,7 +182,7 @@ func (b *ballot) cast(ctx context.Context, approve bool, comment string) error {
 	}
 	now := b.tx.Now()
 	switch {
-	case before != nil && *before == approve && b.ap.Status != approval.StatusPENDING:
+	case before != nil && *before == approve && slices.Contains(ledTo[approve], b.ap.Status):
 		return nil
 	case b.ap.Status != approval.StatusPENDING:
 		return b.illegal("this was decided already, or called off", string(b.ap.Status))
@@ -203,6 +203,9 @@ func (b *ballot) cast(ctx context.Context, approve bool, comment string) error {
 	}
 	return errors.Join(err, b.reread(ctx))
 }
+
+// ledTo is what becomes of a request by a vote.
+var ledTo = map[bool][]approval.Status{true: {approval.StatusAPPROVED, approval.StatusDONE, approval.StatusFAILED}, false: {approval.StatusREJECTED}}
 
 // mayVote refuses who has none of the roles that are asked for, or may not approve on each of the records.
 func (b *ballot) mayVote(ctx context.Context, a *actor.Actor) error {
