@@ -199,7 +199,7 @@ func TestRulesSayWhatWaits(t *testing.T) {
 
 // withDeal is a customer with a live deal.
 func (w *world) withDeal(as string) (customer, deal gid.ID) {
-	customer = w.customer(as, "has a deal")
+	customer = w.customer(as, gid.New(gid.Customer).String())
 	return customer, w.deal(as, customer, "open")
 }
 
