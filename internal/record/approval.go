@@ -159,11 +159,11 @@ type payload struct {
 
 // compareApproved finds what comes along and is not as it was when others agreed.
 func (r *run) compareApproved() {
-	if r.agreed == nil || r.agreed.Taken == nil {
+	if r.kept.Agreed == nil || r.kept.Agreed.Taken == nil {
 		return
 	}
 	for _, n := range r.nodes {
-		if n.item == nil && n.problem == "" && n.isTaken() && !slices.Contains(r.agreed.Taken, Version{n.row.RecordID(), n.row.RecordVersion()}) {
+		if n.item == nil && n.problem == "" && n.isTaken() && !slices.Contains(r.kept.Agreed.Taken, Version{n.row.RecordID(), n.row.RecordVersion()}) {
 			n.problem = lifecycle.Stale
 			n.blockers = []Blocker{{Code: lifecycle.Stale, Type: n.row.RecordType().Name, Count: 1}}
 		}

@@ -44,8 +44,8 @@ func (r *run) useApproval(ctx context.Context, op *ent.Operation) (bool, error) 
 	if !enough {
 		return false, b.lapse(ctx)
 	}
-	r.agreed = &payload{}
-	if err := json.Unmarshal(ap.Payload, r.agreed); err != nil {
+	r.kept.Agreed = &payload{}
+	if err := json.Unmarshal(ap.Payload, r.kept.Agreed); err != nil {
 		return false, fmt.Errorf("reading what was agreed to: %w", err)
 	}
 	r.kept.Approval = &ap.ID

@@ -25,3 +25,9 @@ func (s *Service) LoseAndRetry(ctx context.Context, id gid.ID, between func()) e
 	_, err = r.once(ctx)
 	return err
 }
+
+// Resize has as much go into a transaction as a test can make more than.
+func (s *Service) Resize(rows, batch, tree int) *Service {
+	s.sizes = sizes{rows, batch, tree}
+	return s
+}

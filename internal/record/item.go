@@ -79,6 +79,8 @@ type node struct {
 
 	included bool
 	cameWith *gid.ID
+	// under is an owner of a pick that a batch before took.
+	under *gid.ID
 	// waits is the item of a record that comes along and was picked, too, by a job that has not come to it yet.
 	waits gid.ID
 }

@@ -24,15 +24,18 @@ import (
 // operation's row is the truth: a worker that is killed loses a batch that was not committed, and whoever works on it
 // next takes the same picks again.
 
-const (
-	// batchSize is how many picks one transaction takes.
-	batchSize = 500
-	// batchRows is how many records that may come to with what comes along. Else the batch is tried by halves.
-	batchRows = 2 * MaxRows
-	// MaxTree is how many records one pick may bring along. They go in one transaction: a record is never live below an
-	// owner that is not.
-	MaxTree = 20_000
-)
+// MaxTree is how many records one pick of a job may bring along. They go in one transaction: a record is never live below
+// an owner that is not.
+const MaxTree = 20_000
+
+// sizes say how much goes into a transaction. They are the same everywhere but in tests.
+type sizes struct {
+	rows  int // records of an operation that is done at once; with twice as many a batch of a job is tried by halves
+	batch int // picks of a batch
+	tree  int // records of one pick in a job
+}
+
+var usual = sizes{rows: MaxRows, batch: 500, tree: MaxTree}
 
 // A Queue has somebody work on an operation, in this process or another, once the transaction is committed.
 type Queue interface {
@@ -47,7 +50,7 @@ func (s *Service) WithQueue(q Queue) *Service {
 
 // batch is a part of a job.
 type batch struct {
-	size, most int
+	size, most int // picks, and records with what comes along
 	// picks are those of the batch, with their items.
 	picks []waitingPick
 	// tally is what the batch adds to the operation's counters.
@@ -65,7 +68,7 @@ func (r *run) enqueue(ctx context.Context) (*ent.Operation, error) {
 	if r.stored != nil {
 		return r.hand(ctx, r.stored)
 	}
-	if r.large = len(r.items) > MaxRows; r.large { // the plan was given up before it came to this
+	if r.large = len(r.items) > r.sizes.rows; r.large { // the plan was given up before it came to this
 		if err := errors.Join(r.couldEver(ctx), r.checkDuplicateOf(ctx)); err != nil {
 			return nil, err
 		}
@@ -151,7 +154,7 @@ func (s *Service) Work(ctx context.Context, actAs ActAs, tenant, id gid.ID) erro
 	if err := s.runApproved(ctx, actAs, tenant, id); err != nil {
 		return err
 	}
-	size, whole := batchSize, context.WithoutCancel(ctx)
+	size, whole := s.sizes.batch, context.WithoutCancel(ctx)
 	for ctx.Err() == nil {
 		more, next, err := s.workOn(whole, actAs, tenant, id, size)
 		if err != nil || !more {
@@ -179,29 +182,31 @@ func (s *Service) workOn(ctx context.Context, actAs ActAs, tenant, id gid.ID, si
 			return false, 0, fmt.Errorf("acting as its requester: %w", err)
 		}
 	}
-	r := &run{Service: s, a: a, id: id, batch: &batch{size: size, most: batchRows}}
-	if size == 1 {
-		r.batch.most = MaxTree
-	}
+	r := &run{Service: s, a: a, id: id, batch: &batch{size: size}}
 	ctx = actor.With(ctx, a)
 	for try := 1; ; try++ {
 		more, err = r.doBatch(ctx, left)
-		if err == nil || try == tries || !store.Busy(err) || store.Pause(ctx, try) != nil {
+		_, late := errors.AsType[*Error](err) // somebody came in between: now the plan will see it
+		if err == nil || try == tries || !late && !store.Busy(err) || store.Pause(ctx, try) != nil {
 			break
 		}
 	}
 	switch {
-	case errors.Is(err, errLarge) && size > 1:
-		return true, size / 2, nil
+	case errors.Is(err, errLarge):
+		return true, max(min(size, len(r.batch.picks))/2, 1), nil
 	case err != nil:
 		return false, 0, err
 	}
-	return more, min(batchSize, 2*size), nil
+	return more, min(s.sizes.batch, 2*size), nil
 }
 
 // doBatch carries out one batch in a transaction.
 func (r *run) doBatch(ctx context.Context, left bool) (more bool, err error) {
-	release, err := take(ctx, r.room, MaxRows)
+	weight := int64(MaxRows)
+	if r.batch.size == 1 { // with a large tree, perhaps
+		weight = room
+	}
+	release, err := take(ctx, r.room, weight)
 	if err != nil {
 		return false, err
 	}
@@ -221,10 +226,23 @@ func (r *run) doBatch(ctx context.Context, left bool) (more bool, err error) {
 		if left {
 			return r.failRest(ctx, op, lifecycle.Forbidden)
 		}
-		err = r.carryOut(ctx, op)
+		ctx, err = r.planBatch(ctx)
+		for errors.Is(err, errMore) {
+			ctx, err = r.planBatch(ctx)
+		}
 		if refused, ok := errors.AsType[*Error](err); ok && refused.Code != lifecycle.AuthzUnavailable {
 			return r.failRest(ctx, op, refused.Code)
 		}
+		if errors.Is(err, errLarge) && r.batch.most == r.sizes.tree {
+			return r.failPick(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		if caps := r.overCaps(); len(caps) > 0 && r.kept.Approval == nil {
+			return r.pause(ctx, op, caps)
+		}
+		_, err = r.apply(ctx)
 		return err
 	})
 	return more, err
@@ -245,6 +263,10 @@ func (r *run) takeUp(ctx context.Context) (*ent.Operation, error) {
 		return nil, err
 	}
 	r.batch.picks, err = r.waiting(ctx, r.batch.size)
+	r.batch.most = 2 * r.sizes.rows
+	if len(r.batch.picks) == 1 {
+		r.batch.most = r.sizes.tree
+	}
 	r.req.Select.Versions = make([]Version, len(r.batch.picks))
 	for i, p := range r.batch.picks {
 		r.req.Select.Versions[i] = p.Version
@@ -252,33 +274,29 @@ func (r *run) takeUp(ctx context.Context) (*ent.Operation, error) {
 	return op, err
 }
 
-// carryOut plans and applies a batch.
-func (r *run) carryOut(ctx context.Context, op *ent.Operation) error {
+// planBatch plans a batch, and answers the context it was judged in.
+func (r *run) planBatch(ctx context.Context) (context.Context, error) {
 	if err := r.check(); err != nil {
-		return err
+		return ctx, err
 	}
 	ctx, err := r.pinned(ctx)
 	if err != nil {
-		return err
+		return ctx, err
 	}
 	r.plan = plan{nodes: map[gid.ID]*node{}, stale: map[gid.ID]*item{}}
 	if r.req.Verb == lifecycle.Undo {
 		if r.undo, err = r.Client(ctx).Operation.Get(visible.With(ctx, visible.Tenant(r.a.Tenant)), *r.kept.Undoes); err != nil {
-			return fmt.Errorf("reading the operation that is taken back: %w", err)
+			return ctx, fmt.Errorf("reading the operation that is taken back: %w", err)
 		}
 	}
 	for _, step := range []func(context.Context) error{
-		r.readSettings, r.readSums, r.pickBatch, r.couldEver, r.checkDuplicateOf, r.judge, r.guard, r.checkSize, r.countLive,
+		r.readSettings, r.readSums, r.pickBatch, r.couldEver, r.checkDuplicateOf, r.judge, r.linkBefore, r.guard, r.checkSize, r.countLive,
 	} {
 		if err := step(ctx); err != nil {
-			return err
+			return ctx, err
 		}
 	}
-	if caps := r.overCaps(); len(caps) > 0 && r.kept.Approval == nil {
-		return r.pause(ctx, op, caps)
-	}
-	_, err = r.apply(ctx)
-	return err
+	return ctx, nil
 }
 
 // pickBatch takes up the picks of a batch.
@@ -289,6 +307,50 @@ func (r *run) pickBatch(context.Context) error {
 			it.outcome, it.code = unchanged, lifecycle.DuplicateInput
 		}
 		r.items = append(r.items, it)
+	}
+	return nil
+}
+
+// failPick refuses a pick that would bring along more than one transaction takes at all.
+func (r *run) failPick(ctx context.Context) error {
+	r.plan, r.batch.picks = plan{}, r.batch.picks[:1]
+	if err := r.pickBatch(ctx); err != nil {
+		return err
+	}
+	r.items[0].fail(lifecycle.Limit, Blocker{Limit: r.sizes.tree})
+	if _, err := r.writeBatch(ctx); err != nil {
+		return err
+	}
+	return r.tx.Flush(ctx)
+}
+
+// linkBefore puts picks below owners that a batch before took, as linkOwners does in one transaction: all of it is of one
+// tree from then on.
+func (r *run) linkBefore(ctx context.Context) error {
+	if r.undo == nil && !r.brings(lifecycle.Owned) {
+		return nil
+	}
+	below := map[gid.ID][]*node{}
+	var ids []gid.ID
+	for _, n := range r.nodes {
+		for _, e := range n.row.RecordType().Edges {
+			if id := refOf(n.row, e.Column); e.Class != lifecycle.Weak && id != nil && r.nodes[*id] == nil {
+				below[*id] = append(below[*id], n)
+				ids = append(ids, *id)
+			}
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	err := store.Build(r.tx).Add(`SELECT record_id FROM operation_items WHERE operation_id = ? AND outcome = ? AND `, r.id, changed).IDs("record_id", ids).
+		Query(ctx, r.tx, scanIDs(func(id gid.ID) {
+			for _, n := range below[id] {
+				n.under = &id
+			}
+		}))
+	if err != nil {
+		return fmt.Errorf("looking for owners that went before: %w", err)
 	}
 	return nil
 }
@@ -322,6 +384,45 @@ func (r *run) adopt(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// errMore says that there is more to a batch than was known, and that it must be planned again.
+var errMore = errors.New("record: the batch has grown")
+
+// pullIn takes into the batch what keeps a record of it from being retired, and waits in the line itself: both go, as they
+// would in one transaction.
+func (r *run) pullIn(ctx context.Context, blocking map[gid.ID][]blocker) error {
+	if r.batch == nil || r.tx == nil {
+		return nil
+	}
+	var ids []gid.ID
+	for _, list := range blocking {
+		for _, b := range list {
+			if id := b.row.RecordID(); r.nodes[id] == nil {
+				ids = append(ids, id)
+			}
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	known := len(r.batch.picks)
+	err := store.Build(r.tx).Add(`SELECT id, record_id, version FROM operation_items WHERE operation_id = ? AND pending IS NOT NULL AND `, r.id).IDs("record_id", ids).
+		Add(` ORDER BY id`).Query(ctx, r.tx, func(row store.Row) error {
+		var p waitingPick
+		err := row.Scan(&p.item, &p.ID, &p.Version.Version)
+		if err == nil && !slices.ContainsFunc(r.batch.picks, func(q waitingPick) bool { return q.ID == p.ID }) {
+			r.batch.picks = append(r.batch.picks, p)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("looking for what is picked, too: %w", err)
+	}
+	if len(r.batch.picks) > known {
+		return errMore
+	}
+	return nil
 }
 
 // writeBatch writes what becomes of the batch, and moves the counters.

@@ -278,6 +278,22 @@ func TestOnePickWithALargeTree(t *testing.T) {
 	})
 }
 
+func TestATreeThatIsTooLargeIsRefusedAlone(t *testing.T) {
+	each(t, func(w *world) {
+		w.svc.Resize(4, 2, 10)
+		c, other := w.customer("admin", "large"), w.customer("admin", "small")
+		w.many("admin", "Note", 11, func(int) record.Values {
+			return record.Values{"body": "a note", "happenedAt": w.db.Now(), "customerID": c}
+		})
+		req := record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: []gid.ID{c, other}}}
+		require.Equal(w.t, lifecycle.Limit, w.preview("admin", req).Blocked[0].Code)
+		op := w.run("admin", req)
+		w.works()
+		require.Equal(w.t, []any{"PARTIAL", 2, 2, 1, 0, 1}, w.counters(op.ID))
+		require.Equal(w.t, map[gid.ID]string{c: "FAILED LIMIT", other: "CHANGED"}, w.outcomes(op))
+	})
+}
+
 func TestAJobThatIsPutOff(t *testing.T) {
 	each(t, func(w *world) {
 		w.caps(nil, nil, nil, nil)

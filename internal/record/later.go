@@ -36,8 +36,9 @@ type later struct {
 	Until         *time.Time                   `json:"until,omitempty"`
 	Then          string                       `json:"then,omitempty"`
 
-	// Approval is the one by which it runs.
-	Approval *gid.ID `json:"approval,omitempty"`
+	// Approval is the one by which it runs, and Agreed what that was for.
+	Approval *gid.ID  `json:"approval,omitempty"`
+	Agreed   *payload `json:"agreed,omitempty"`
 
 	// Progress is what a job must know of its batches so far.
 	Progress progress `json:"progress,omitzero"`
@@ -149,9 +150,8 @@ func (r *run) insertPicks(ctx context.Context, picks []Version, after int) error
 	return nil
 }
 
-// place is where the nth pick stands in the line: owners before what they own,
-// so that nothing is restored below what is still in the bin, nor created below
-// what is about to go.
+// place is where the nth pick stands in the line: owners before what they own, so that nothing is restored below what is
+// still in the bin, nor created below what is about to go.
 func place(id gid.ID, n int) int {
 	rank := slices.Index(typeOrder, ent.RecordTypeOf(id)) // -1 for an id of no record
 	return (rank+1)<<32 + n

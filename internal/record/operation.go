@@ -74,8 +74,6 @@ type run struct {
 	// the operation was made a job just now.
 	batch  *batch
 	handed bool
-	// agreed is what others agreed to, if it is carried out because they did.
-	agreed *payload
 	// job is how many records are selected of what is too large for one transaction.
 	job int
 
@@ -328,7 +326,7 @@ func (r *run) most() int {
 	if r.batch != nil {
 		return r.batch.most
 	}
-	return MaxRows
+	return r.sizes.rows
 }
 
 func (r *run) tooMany() *Error {

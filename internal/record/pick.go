@@ -36,7 +36,7 @@ func (r *run) pick(ctx context.Context) error {
 			}
 			r.items = append(r.items, it)
 		}
-		if len(r.items) > MaxRows {
+		if len(r.items) > r.sizes.rows {
 			return errLarge
 		}
 		if len(page) < pageSize {

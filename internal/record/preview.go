@@ -161,7 +161,7 @@ func (r *run) previewLarge(ctx context.Context, p *Preview, key []byte) error {
 		return r.tooMany()
 	}
 	r.req.Mode = BestEffort
-	r.large = len(r.items) > MaxRows
+	r.large = len(r.items) > r.sizes.rows
 	token := r.picked(key)
 	next, err := r.selected(ctx)
 	if err != nil {
@@ -181,7 +181,7 @@ func (r *run) previewLarge(ctx context.Context, p *Preview, key []byte) error {
 		seal.add(page)
 		full := len(page) >= pageSize
 		for len(page) > 0 {
-			batch := page[:min(batchSize, len(page))]
+			batch := page[:min(r.sizes.batch, len(page))]
 			page = page[len(batch):]
 			if err := l.add(ctx, r, batch); err != nil {
 				return err
@@ -190,6 +190,9 @@ func (r *run) previewLarge(ctx context.Context, p *Preview, key []byte) error {
 		if !full {
 			break
 		}
+	}
+	if want := r.req.ExpectedCount; want != nil && *want != n {
+		return unexpected(*want, n)
 	}
 	if r.large {
 		token.count, token.picks, token.digest = n, nil, seal.sum()
@@ -219,9 +222,9 @@ type largePreview struct {
 
 // add plans a batch, and adds it up.
 func (l *largePreview) add(ctx context.Context, r *run, picks []Version) error {
-	b := &run{Service: r.Service, q: r.q, a: r.a, req: r.req, batch: &batch{size: len(picks), most: batchRows}}
+	b := &run{Service: r.Service, q: r.q, a: r.a, req: r.req, batch: &batch{size: len(picks), most: 2 * r.sizes.rows}}
 	if len(picks) == 1 {
-		b.batch.most = MaxTree
+		b.batch.most = r.sizes.tree
 	}
 	b.plan = plan{nodes: map[gid.ID]*node{}, stale: map[gid.ID]*item{}, undo: r.undo, settings: r.settings}
 	for _, pick := range picks {
@@ -242,7 +245,9 @@ func (l *largePreview) add(ctx context.Context, r *run, picks []Version) error {
 			}
 			return l.add(ctx, r, picks[half:])
 		} else if errors.Is(err, errLarge) {
-			return b.tooMany()
+			b.plan = plan{items: b.items}
+			b.items[0].fail(lifecycle.Limit, Blocker{Limit: r.sizes.tree})
+			break
 		} else if err != nil {
 			return err
 		}

@@ -361,6 +361,9 @@ func (r *run) settle(checks ...func(*node)) {
 				break
 			}
 		}
+		if n.cameWith == nil {
+			n.cameWith = n.under
+		}
 		if n.item != nil && n.item.node == n {
 			n.item.outcome, n.depth = changed, 0
 		} else {

@@ -34,7 +34,8 @@ type Service struct {
 	audit   *audit.Log
 	log     *slog.Logger
 	numbers numbers
-	queue   Queue // nil leaves jobs to RunDue
+	queue   Queue // nil leaves jobs to TakeUp
+	sizes   sizes
 	// actAs lets others act for what they asked for, approvables are what is asked for besides operations, and onBrake is
 	// told of every cap that an operation came over.
 	actAs       ActAs
@@ -48,7 +49,7 @@ type Service struct {
 
 // New returns a service over a database.
 func New(db *store.DB, control *access.Control, log *audit.Log, logger *slog.Logger) *Service {
-	s := &Service{db: db, control: control, audit: log, log: logger, numbers: numbers{blocks: map[string]block{}}}
+	s := &Service{db: db, control: control, audit: log, log: logger, numbers: numbers{blocks: map[string]block{}}, sizes: usual}
 	s.approvables = map[approval.Subject]Approvable{approval.SubjectHOLD_RELEASE: holdRelease{s}}
 	s.room, s.previewRoom = semaphore.NewWeighted(room), semaphore.NewWeighted(room)
 	s.reader = sync.OnceValue(func() *ent.Client { return s.newClient(db.Driver()) })

@@ -46,6 +46,9 @@ func (r *run) planRetire(ctx context.Context) error {
 // keptByDependants is a check of what live records that point to it keep from being retired.
 func (r *run) keptByDependants(ctx context.Context) (func(*node), error) {
 	blocking, err := r.blockingDependants(ctx)
+	if err == nil {
+		err = r.pullIn(ctx, blocking)
+	}
 	return func(n *node) {
 		for _, d := range blocking[n.row.RecordID()] {
 			if other := r.nodes[d.row.RecordID()]; other != nil && other.included {

@@ -159,7 +159,7 @@ func (r *run) claim(ctx context.Context) (*ent.Operation, error) {
 			return nil, err
 		}
 	}
-	if op.Total > MaxRows || op.Processed > 0 {
+	if op.Total > r.sizes.rows || op.Processed > 0 {
 		return r.hand(ctx, op)
 	}
 	picks, err := r.waiting(ctx, MaxRows)
