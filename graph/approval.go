@@ -2,6 +2,7 @@ package graph
 
 import (
 	"context"
+	"reflect"
 
 	"github.com/99designs/gqlgen/graphql"
 
@@ -85,16 +86,50 @@ func (r *Resolver) approvals(ctx context.Context, status *approval.Status, part 
 	return q.Paginate(ctx, after, first, before, last)
 }
 
-// votesOf are the votes of requests that are shown together, read with one statement.
-func (r *Resolver) votesOf(ctx context.Context, ap *ent.Approval) (map[gid.ID][]record.Vote, *graphql.FieldContext, error) {
-	rows, field, err := listOf(ctx, ap)
-	if err != nil {
-		return nil, nil, err
+// groupKey is under what it is kept which requests are shown together with one.
+type groupKey struct {
+	root    *graphql.FieldContext
+	request gid.ID
+}
+
+// rootOf is the root field that a field is below.
+func rootOf(ctx context.Context) *graphql.FieldContext {
+	root := graphql.GetFieldContext(ctx)
+	for field := root; field != nil; field = field.Parent {
+		if field.Field.Field != nil { // and not an element of a list
+			root = field
+		}
 	}
-	votes, err := once(ctx, listKey{field, "votes"}, func() (map[gid.ID][]record.Vote, error) {
-		return r.Records.Votes(ctx, collect(rows, func(a *ent.Approval) *gid.ID { return &a.ID }))
+	return root
+}
+
+// groupOf are the ids of requests that are shown together with one: those of its list, or of all operations that stand
+// in one.
+func groupOf(ctx context.Context, ap *ent.Approval) ([]gid.ID, error) {
+	rows, _, err := listOf(ctx, ap)
+	if err != nil {
+		return nil, err
+	}
+	return once(ctx, groupKey{rootOf(ctx), ap.ID}, func() ([]gid.ID, error) {
+		return collect(rows, func(a *ent.Approval) *gid.ID { return &a.ID }), nil
 	})
-	return votes, field, err
+}
+
+// votesKey is under what the votes of requests that are shown together are kept, and what is read with them.
+type votesKey struct {
+	first groupKey
+	what  string
+}
+
+// votesOf are the votes of requests that are shown together, read with one statement.
+func (r *Resolver) votesOf(ctx context.Context, ap *ent.Approval) (map[gid.ID][]record.Vote, votesKey, error) {
+	group, err := groupOf(ctx, ap)
+	if err != nil {
+		return nil, votesKey{}, err
+	}
+	key := votesKey{groupKey{rootOf(ctx), group[0]}, "votes"}
+	votes, err := once(ctx, key, func() (map[gid.ID][]record.Vote, error) { return r.Records.Votes(ctx, group) })
+	return votes, key, err
 }
 
 func (r *Resolver) approvalNeeds(ctx context.Context, ap *ent.Approval) ([]*model.ApprovalNeed, error) {
@@ -121,13 +156,13 @@ func (r *Resolver) approvalNeeds(ctx context.Context, ap *ent.Approval) ([]*mode
 }
 
 func (r *Resolver) approvalVotes(ctx context.Context, ap *ent.Approval) ([]*model.ApprovalVote, error) {
-	votes, list, err := r.votesOf(ctx, ap)
+	votes, key, err := r.votesOf(ctx, ap)
 	if err != nil {
 		return nil, err
 	}
 	users := map[gid.ID]ent.Noder{}
 	if field := below(ctx, graphql.GetFieldContext(ctx).Field, "user"); field != nil {
-		users, err = once(ctx, listKey{list, alias(ctx)}, func() (map[gid.ID]ent.Noder, error) {
+		users, err = once(ctx, votesKey{key.first, alias(ctx)}, func() (map[gid.ID]ent.Noder, error) {
 			var all []record.Vote
 			for _, some := range votes {
 				all = append(all, some...)
@@ -203,27 +238,39 @@ func (r *Resolver) viewerDecides(ctx context.Context, ap *ent.Approval) (bool, e
 	return false, nil
 }
 
+// operationsWith are the ids of operations that are shown together with one, in a list of their own or of requests.
+func operationsWith(ctx context.Context, op *ent.Operation) ([]gid.ID, *graphql.FieldContext, error) {
+	rows, field, err := listOf(ctx, op)
+	if err != nil || len(rows) > 1 {
+		return collect(rows, func(o *ent.Operation) *gid.ID { return &o.ID }), field, err
+	}
+	for above := field; above != nil; above = above.Parent {
+		list := reflect.ValueOf(above.Result)
+		if list.Kind() != reflect.Slice {
+			continue
+		}
+		ids := []gid.ID{op.ID}
+		for i := range list.Len() {
+			if ap, ok := nodeOf[*ent.Approval](list.Index(i)); ok && ap.OperationID != nil && *ap.OperationID != op.ID {
+				ids = append(ids, *ap.OperationID)
+			}
+		}
+		if len(ids) > 1 {
+			return ids, above, nil
+		}
+	}
+	return []gid.ID{op.ID}, field, nil
+}
+
 // operationApprovals are the requests of operations that are shown together: who reads an operation reads them.
 func (r *Resolver) operationApprovals(ctx context.Context, op *ent.Operation) ([]*ent.Approval, error) {
-	rows, list, err := listOf(ctx, op)
+	ids, list, err := operationsWith(ctx, op)
 	if err != nil {
 		return nil, err
 	}
 	field := graphql.GetFieldContext(ctx).Field
 	all, err := once(ctx, listKey{list, alias(ctx)}, func() (map[gid.ID][]*ent.Approval, error) {
-		ids := collect(rows, func(o *ent.Operation) *gid.ID { return &o.ID })
-		var q store.Querier = r.DB
-		if tx := store.TxFrom(ctx); tx != nil {
-			q = tx
-		}
-		of := map[gid.ID]gid.ID{}
-		var order []gid.ID
-		err := store.Build(q).Add(`SELECT id, operation_id FROM approvals WHERE `).IDs("operation_id", ids).Add(` ORDER BY id`).Query(ctx, q, func(row store.Row) error {
-			var id, operation gid.ID
-			err := row.Scan(&id, &operation)
-			of[id], order = operation, append(order, id)
-			return err
-		})
+		of, order, err := r.requestsOf(ctx, ids)
 		if err != nil {
 			return nil, err
 		}
@@ -233,6 +280,9 @@ func (r *Resolver) operationApprovals(ctx context.Context, op *ent.Operation) ([
 			if ap, ok := found[id].(*ent.Approval); ok {
 				out[of[id]] = append(out[of[id]], ap)
 			}
+			if _, err := once(ctx, groupKey{rootOf(ctx), id}, func() ([]gid.ID, error) { return order, nil }); err != nil {
+				return nil, err
+			}
 		}
 		return out, err
 	})
@@ -240,6 +290,22 @@ func (r *Resolver) operationApprovals(ctx context.Context, op *ent.Operation) ([
 		return []*ent.Approval{}, err
 	}
 	return all[op.ID], err
+}
+
+// requestsOf are the ids of the requests of operations, in order, with whose each is.
+func (r *Resolver) requestsOf(ctx context.Context, operations []gid.ID) (of map[gid.ID]gid.ID, order []gid.ID, err error) {
+	var q store.Querier = r.DB
+	if tx := store.TxFrom(ctx); tx != nil {
+		q = tx
+	}
+	of = map[gid.ID]gid.ID{}
+	err = store.Build(q).Add(`SELECT id, operation_id FROM approvals WHERE `).IDs("operation_id", operations).Add(` ORDER BY id`).Query(ctx, q, func(row store.Row) error {
+		var id, operation gid.ID
+		err := row.Scan(&id, &operation)
+		of[id], order = operation, append(order, id)
+		return err
+	})
+	return of, order, err
 }
 
 func (r *Resolver) decideOperation(ctx context.Context, id gid.ID, approve bool, text string) (*model.OperationPayload, error) {
