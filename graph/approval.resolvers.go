@@ -83,30 +83,3 @@ func (r *queryResolver) ApprovalRules(ctx context.Context) ([]*model.ApprovalRul
 func (r *queryResolver) Approvals(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, status *approval.Status, part *model.ApprovalPart) (*ent.ApprovalConnection, error) {
 	return r.approvals(ctx, status, part, after, number(first), before, number(last))
 }
-
-// !!! WARNING !!!
-// The code below was going to be deleted when updating resolvers. It has been copied here so you have
-// one last chance to move it out of harms way if you want. There are two reasons this happens:
-//  - When renaming or deleting a resolver the old code will be put in here. You can safely delete
-//    it when you're done.
-//  - You have helper methods in this file. Move them out to keep these resolver files clean.
-/*
-	func (r *approvalRuleResolver) Subject(ctx context.Context, obj *ent.ApprovalRule) (approval.Subject, error) {
-	panic(fmt.Errorf("not implemented: Subject - subject"))
-}
-func (r *approvalRuleResolver) Type(ctx context.Context, obj *ent.ApprovalRule) (*ent.RecordKind, error) {
-	panic(fmt.Errorf("not implemented: Type - type"))
-}
-func (r *approvalRuleResolver) Execution(ctx context.Context, obj *ent.ApprovalRule) (approval.Execution, error) {
-	panic(fmt.Errorf("not implemented: Execution - execution"))
-}
-func (r *approvalVoteResolver) User(ctx context.Context, obj *ent.ApprovalVote) (*ent.User, error) {
-	panic(fmt.Errorf("not implemented: User - user"))
-}
-func (r *Resolver) ApprovalRule() generated.ApprovalRuleResolver { return &approvalRuleResolver{r} }
-func (r *Resolver) ApprovalVote() generated.ApprovalVoteResolver { return &approvalVoteResolver{r} }
-type (
-	approvalRuleResolver struct{ *Resolver }
-	approvalVoteResolver struct{ *Resolver }
-)
-*/

@@ -47,6 +47,17 @@ func (w *world) runsApproved(want int) {
 	w.Equal(want, n)
 }
 
+// pending is an operation of the purger that waits for an admin.
+func (w *world) pending() string {
+	w.t.Helper()
+	w.seed()
+	w.deleted("agent", w.customer("agent", "a"))
+	got := get[object](w, "purger", `mutation { emptyBin(input: {expectedCount: 1}) { operation { id status } } }`)
+	w.Equal("PENDING_APPROVAL", at(got, "emptyBin", "operation", "status"))
+	id, _ := at(got, "emptyBin", "operation", "id").(string)
+	return id
+}
+
 const listRequests = `{ approvals(first: 10) { totalCount nodes { id subject status reason records viewerDecides requestedBy { name } needs { role approvals given rules }
 	votes { approve comment user { name } } operation { id verb items(first: 10) { nodes { recordID } } } policyChange { version added removed } hold { name } } } }`
 
