@@ -17,6 +17,9 @@ import (
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"github.com/lethe-crm/lethe/ent/apitoken"
+	"github.com/lethe-crm/lethe/ent/approval"
+	"github.com/lethe-crm/lethe/ent/approvalrule"
+	"github.com/lethe-crm/lethe/ent/approvalvote"
 	"github.com/lethe-crm/lethe/ent/attachment"
 	"github.com/lethe-crm/lethe/ent/auditevent"
 	"github.com/lethe-crm/lethe/ent/call"
@@ -53,6 +56,12 @@ type Client struct {
 	Schema *migrate.Schema
 	// ApiToken is the client for interacting with the ApiToken builders.
 	ApiToken *ApiTokenClient
+	// Approval is the client for interacting with the Approval builders.
+	Approval *ApprovalClient
+	// ApprovalRule is the client for interacting with the ApprovalRule builders.
+	ApprovalRule *ApprovalRuleClient
+	// ApprovalVote is the client for interacting with the ApprovalVote builders.
+	ApprovalVote *ApprovalVoteClient
 	// Attachment is the client for interacting with the Attachment builders.
 	Attachment *AttachmentClient
 	// AuditEvent is the client for interacting with the AuditEvent builders.
@@ -119,6 +128,9 @@ func NewClient(opts ...Option) *Client {
 func (c *Client) init() {
 	c.Schema = migrate.NewSchema(c.driver)
 	c.ApiToken = NewApiTokenClient(c.config)
+	c.Approval = NewApprovalClient(c.config)
+	c.ApprovalRule = NewApprovalRuleClient(c.config)
+	c.ApprovalVote = NewApprovalVoteClient(c.config)
 	c.Attachment = NewAttachmentClient(c.config)
 	c.AuditEvent = NewAuditEventClient(c.config)
 	c.Call = NewCallClient(c.config)
@@ -239,6 +251,9 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		ctx:             ctx,
 		config:          cfg,
 		ApiToken:        NewApiTokenClient(cfg),
+		Approval:        NewApprovalClient(cfg),
+		ApprovalRule:    NewApprovalRuleClient(cfg),
+		ApprovalVote:    NewApprovalVoteClient(cfg),
 		Attachment:      NewAttachmentClient(cfg),
 		AuditEvent:      NewAuditEventClient(cfg),
 		Call:            NewCallClient(cfg),
@@ -286,6 +301,9 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		ctx:             ctx,
 		config:          cfg,
 		ApiToken:        NewApiTokenClient(cfg),
+		Approval:        NewApprovalClient(cfg),
+		ApprovalRule:    NewApprovalRuleClient(cfg),
+		ApprovalVote:    NewApprovalVoteClient(cfg),
 		Attachment:      NewAttachmentClient(cfg),
 		AuditEvent:      NewAuditEventClient(cfg),
 		Call:            NewCallClient(cfg),
@@ -342,11 +360,12 @@ func (c *Client) Close() error {
 // In order to add hooks to a specific client, call: `client.Node.Use(...)`.
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
-		c.ApiToken, c.Attachment, c.AuditEvent, c.Call, c.Contact, c.Customer, c.Deal,
-		c.LegalHold, c.LegalHoldRecord, c.Message, c.Note, c.NumberCounter,
-		c.Operation, c.OperationItem, c.PolicyHead, c.PolicyRevision, c.PolicyRule,
-		c.PolicyTest, c.Recipient, c.RecordNumber, c.Secret, c.Session, c.SignInLink,
-		c.Task, c.Team, c.Tenant, c.Tombstone, c.User,
+		c.ApiToken, c.Approval, c.ApprovalRule, c.ApprovalVote, c.Attachment,
+		c.AuditEvent, c.Call, c.Contact, c.Customer, c.Deal, c.LegalHold,
+		c.LegalHoldRecord, c.Message, c.Note, c.NumberCounter, c.Operation,
+		c.OperationItem, c.PolicyHead, c.PolicyRevision, c.PolicyRule, c.PolicyTest,
+		c.Recipient, c.RecordNumber, c.Secret, c.Session, c.SignInLink, c.Task, c.Team,
+		c.Tenant, c.Tombstone, c.User,
 	} {
 		n.Use(hooks...)
 	}
@@ -356,11 +375,12 @@ func (c *Client) Use(hooks ...Hook) {
 // In order to add interceptors to a specific client, call: `client.Node.Intercept(...)`.
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
-		c.ApiToken, c.Attachment, c.AuditEvent, c.Call, c.Contact, c.Customer, c.Deal,
-		c.LegalHold, c.LegalHoldRecord, c.Message, c.Note, c.NumberCounter,
-		c.Operation, c.OperationItem, c.PolicyHead, c.PolicyRevision, c.PolicyRule,
-		c.PolicyTest, c.Recipient, c.RecordNumber, c.Secret, c.Session, c.SignInLink,
-		c.Task, c.Team, c.Tenant, c.Tombstone, c.User,
+		c.ApiToken, c.Approval, c.ApprovalRule, c.ApprovalVote, c.Attachment,
+		c.AuditEvent, c.Call, c.Contact, c.Customer, c.Deal, c.LegalHold,
+		c.LegalHoldRecord, c.Message, c.Note, c.NumberCounter, c.Operation,
+		c.OperationItem, c.PolicyHead, c.PolicyRevision, c.PolicyRule, c.PolicyTest,
+		c.Recipient, c.RecordNumber, c.Secret, c.Session, c.SignInLink, c.Task, c.Team,
+		c.Tenant, c.Tombstone, c.User,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -371,6 +391,12 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 	switch m := m.(type) {
 	case *ApiTokenMutation:
 		return c.ApiToken.mutate(ctx, m)
+	case *ApprovalMutation:
+		return c.Approval.mutate(ctx, m)
+	case *ApprovalRuleMutation:
+		return c.ApprovalRule.mutate(ctx, m)
+	case *ApprovalVoteMutation:
+		return c.ApprovalVote.mutate(ctx, m)
 	case *AttachmentMutation:
 		return c.Attachment.mutate(ctx, m)
 	case *AuditEventMutation:
@@ -560,6 +586,469 @@ func (c *ApiTokenClient) mutate(ctx context.Context, m *ApiTokenMutation) (Value
 		return (&ApiTokenDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("ent: unknown ApiToken mutation op: %q", m.Op())
+	}
+}
+
+// ApprovalClient is a client for the Approval schema.
+type ApprovalClient struct {
+	config
+}
+
+// NewApprovalClient returns a client for the Approval from the given config.
+func NewApprovalClient(c config) *ApprovalClient {
+	return &ApprovalClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `approval.Hooks(f(g(h())))`.
+func (c *ApprovalClient) Use(hooks ...Hook) {
+	c.hooks.Approval = append(c.hooks.Approval, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `approval.Intercept(f(g(h())))`.
+func (c *ApprovalClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Approval = append(c.inters.Approval, interceptors...)
+}
+
+// Create returns a builder for creating a Approval entity.
+func (c *ApprovalClient) Create() *ApprovalCreate {
+	mutation := newApprovalMutation(c.config, OpCreate)
+	return &ApprovalCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Approval entities.
+func (c *ApprovalClient) CreateBulk(builders ...*ApprovalCreate) *ApprovalCreateBulk {
+	return &ApprovalCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *ApprovalClient) MapCreateBulk(slice any, setFunc func(*ApprovalCreate, int)) *ApprovalCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &ApprovalCreateBulk{err: fmt.Errorf("calling to ApprovalClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*ApprovalCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &ApprovalCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Approval.
+func (c *ApprovalClient) Update() *ApprovalUpdate {
+	mutation := newApprovalMutation(c.config, OpUpdate)
+	return &ApprovalUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *ApprovalClient) UpdateOne(_m *Approval) *ApprovalUpdateOne {
+	mutation := newApprovalMutation(c.config, OpUpdateOne, withApproval(_m))
+	return &ApprovalUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *ApprovalClient) UpdateOneID(id gid.ID) *ApprovalUpdateOne {
+	mutation := newApprovalMutation(c.config, OpUpdateOne, withApprovalID(id))
+	return &ApprovalUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Approval.
+func (c *ApprovalClient) Delete() *ApprovalDelete {
+	mutation := newApprovalMutation(c.config, OpDelete)
+	return &ApprovalDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *ApprovalClient) DeleteOne(_m *Approval) *ApprovalDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *ApprovalClient) DeleteOneID(id gid.ID) *ApprovalDeleteOne {
+	builder := c.Delete().Where(approval.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &ApprovalDeleteOne{builder}
+}
+
+// Query returns a query builder for Approval.
+func (c *ApprovalClient) Query() *ApprovalQuery {
+	return &ApprovalQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeApproval},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Approval entity by its id.
+func (c *ApprovalClient) Get(ctx context.Context, id gid.ID) (*Approval, error) {
+	return c.Query().Where(approval.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *ApprovalClient) GetX(ctx context.Context, id gid.ID) *Approval {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// QueryOperation queries the operation edge of a Approval.
+func (c *ApprovalClient) QueryOperation(_m *Approval) *OperationQuery {
+	query := (&OperationClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(approval.Table, approval.FieldID, id),
+			sqlgraph.To(operation.Table, operation.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, approval.OperationTable, approval.OperationColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// QueryRequestedBy queries the requested_by edge of a Approval.
+func (c *ApprovalClient) QueryRequestedBy(_m *Approval) *UserQuery {
+	query := (&UserClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(approval.Table, approval.FieldID, id),
+			sqlgraph.To(user.Table, user.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, approval.RequestedByTable, approval.RequestedByColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// Hooks returns the client hooks.
+func (c *ApprovalClient) Hooks() []Hook {
+	return c.hooks.Approval
+}
+
+// Interceptors returns the client interceptors.
+func (c *ApprovalClient) Interceptors() []Interceptor {
+	return c.inters.Approval
+}
+
+func (c *ApprovalClient) mutate(ctx context.Context, m *ApprovalMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&ApprovalCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&ApprovalUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&ApprovalUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&ApprovalDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown Approval mutation op: %q", m.Op())
+	}
+}
+
+// ApprovalRuleClient is a client for the ApprovalRule schema.
+type ApprovalRuleClient struct {
+	config
+}
+
+// NewApprovalRuleClient returns a client for the ApprovalRule from the given config.
+func NewApprovalRuleClient(c config) *ApprovalRuleClient {
+	return &ApprovalRuleClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `approvalrule.Hooks(f(g(h())))`.
+func (c *ApprovalRuleClient) Use(hooks ...Hook) {
+	c.hooks.ApprovalRule = append(c.hooks.ApprovalRule, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `approvalrule.Intercept(f(g(h())))`.
+func (c *ApprovalRuleClient) Intercept(interceptors ...Interceptor) {
+	c.inters.ApprovalRule = append(c.inters.ApprovalRule, interceptors...)
+}
+
+// Create returns a builder for creating a ApprovalRule entity.
+func (c *ApprovalRuleClient) Create() *ApprovalRuleCreate {
+	mutation := newApprovalRuleMutation(c.config, OpCreate)
+	return &ApprovalRuleCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of ApprovalRule entities.
+func (c *ApprovalRuleClient) CreateBulk(builders ...*ApprovalRuleCreate) *ApprovalRuleCreateBulk {
+	return &ApprovalRuleCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *ApprovalRuleClient) MapCreateBulk(slice any, setFunc func(*ApprovalRuleCreate, int)) *ApprovalRuleCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &ApprovalRuleCreateBulk{err: fmt.Errorf("calling to ApprovalRuleClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*ApprovalRuleCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &ApprovalRuleCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for ApprovalRule.
+func (c *ApprovalRuleClient) Update() *ApprovalRuleUpdate {
+	mutation := newApprovalRuleMutation(c.config, OpUpdate)
+	return &ApprovalRuleUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *ApprovalRuleClient) UpdateOne(_m *ApprovalRule) *ApprovalRuleUpdateOne {
+	mutation := newApprovalRuleMutation(c.config, OpUpdateOne, withApprovalRule(_m))
+	return &ApprovalRuleUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *ApprovalRuleClient) UpdateOneID(id int) *ApprovalRuleUpdateOne {
+	mutation := newApprovalRuleMutation(c.config, OpUpdateOne, withApprovalRuleID(id))
+	return &ApprovalRuleUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for ApprovalRule.
+func (c *ApprovalRuleClient) Delete() *ApprovalRuleDelete {
+	mutation := newApprovalRuleMutation(c.config, OpDelete)
+	return &ApprovalRuleDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *ApprovalRuleClient) DeleteOne(_m *ApprovalRule) *ApprovalRuleDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *ApprovalRuleClient) DeleteOneID(id int) *ApprovalRuleDeleteOne {
+	builder := c.Delete().Where(approvalrule.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &ApprovalRuleDeleteOne{builder}
+}
+
+// Query returns a query builder for ApprovalRule.
+func (c *ApprovalRuleClient) Query() *ApprovalRuleQuery {
+	return &ApprovalRuleQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeApprovalRule},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a ApprovalRule entity by its id.
+func (c *ApprovalRuleClient) Get(ctx context.Context, id int) (*ApprovalRule, error) {
+	return c.Query().Where(approvalrule.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *ApprovalRuleClient) GetX(ctx context.Context, id int) *ApprovalRule {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *ApprovalRuleClient) Hooks() []Hook {
+	return c.hooks.ApprovalRule
+}
+
+// Interceptors returns the client interceptors.
+func (c *ApprovalRuleClient) Interceptors() []Interceptor {
+	return c.inters.ApprovalRule
+}
+
+func (c *ApprovalRuleClient) mutate(ctx context.Context, m *ApprovalRuleMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&ApprovalRuleCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&ApprovalRuleUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&ApprovalRuleUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&ApprovalRuleDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown ApprovalRule mutation op: %q", m.Op())
+	}
+}
+
+// ApprovalVoteClient is a client for the ApprovalVote schema.
+type ApprovalVoteClient struct {
+	config
+}
+
+// NewApprovalVoteClient returns a client for the ApprovalVote from the given config.
+func NewApprovalVoteClient(c config) *ApprovalVoteClient {
+	return &ApprovalVoteClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `approvalvote.Hooks(f(g(h())))`.
+func (c *ApprovalVoteClient) Use(hooks ...Hook) {
+	c.hooks.ApprovalVote = append(c.hooks.ApprovalVote, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `approvalvote.Intercept(f(g(h())))`.
+func (c *ApprovalVoteClient) Intercept(interceptors ...Interceptor) {
+	c.inters.ApprovalVote = append(c.inters.ApprovalVote, interceptors...)
+}
+
+// Create returns a builder for creating a ApprovalVote entity.
+func (c *ApprovalVoteClient) Create() *ApprovalVoteCreate {
+	mutation := newApprovalVoteMutation(c.config, OpCreate)
+	return &ApprovalVoteCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of ApprovalVote entities.
+func (c *ApprovalVoteClient) CreateBulk(builders ...*ApprovalVoteCreate) *ApprovalVoteCreateBulk {
+	return &ApprovalVoteCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *ApprovalVoteClient) MapCreateBulk(slice any, setFunc func(*ApprovalVoteCreate, int)) *ApprovalVoteCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &ApprovalVoteCreateBulk{err: fmt.Errorf("calling to ApprovalVoteClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*ApprovalVoteCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &ApprovalVoteCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for ApprovalVote.
+func (c *ApprovalVoteClient) Update() *ApprovalVoteUpdate {
+	mutation := newApprovalVoteMutation(c.config, OpUpdate)
+	return &ApprovalVoteUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *ApprovalVoteClient) UpdateOne(_m *ApprovalVote) *ApprovalVoteUpdateOne {
+	mutation := newApprovalVoteMutation(c.config, OpUpdateOne, withApprovalVote(_m))
+	return &ApprovalVoteUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *ApprovalVoteClient) UpdateOneID(id int) *ApprovalVoteUpdateOne {
+	mutation := newApprovalVoteMutation(c.config, OpUpdateOne, withApprovalVoteID(id))
+	return &ApprovalVoteUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for ApprovalVote.
+func (c *ApprovalVoteClient) Delete() *ApprovalVoteDelete {
+	mutation := newApprovalVoteMutation(c.config, OpDelete)
+	return &ApprovalVoteDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *ApprovalVoteClient) DeleteOne(_m *ApprovalVote) *ApprovalVoteDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *ApprovalVoteClient) DeleteOneID(id int) *ApprovalVoteDeleteOne {
+	builder := c.Delete().Where(approvalvote.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &ApprovalVoteDeleteOne{builder}
+}
+
+// Query returns a query builder for ApprovalVote.
+func (c *ApprovalVoteClient) Query() *ApprovalVoteQuery {
+	return &ApprovalVoteQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeApprovalVote},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a ApprovalVote entity by its id.
+func (c *ApprovalVoteClient) Get(ctx context.Context, id int) (*ApprovalVote, error) {
+	return c.Query().Where(approvalvote.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *ApprovalVoteClient) GetX(ctx context.Context, id int) *ApprovalVote {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// QueryApproval queries the approval edge of a ApprovalVote.
+func (c *ApprovalVoteClient) QueryApproval(_m *ApprovalVote) *ApprovalQuery {
+	query := (&ApprovalClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(approvalvote.Table, approvalvote.FieldID, id),
+			sqlgraph.To(approval.Table, approval.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, approvalvote.ApprovalTable, approvalvote.ApprovalColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// QueryUser queries the user edge of a ApprovalVote.
+func (c *ApprovalVoteClient) QueryUser(_m *ApprovalVote) *UserQuery {
+	query := (&UserClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(approvalvote.Table, approvalvote.FieldID, id),
+			sqlgraph.To(user.Table, user.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, approvalvote.UserTable, approvalvote.UserColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// Hooks returns the client hooks.
+func (c *ApprovalVoteClient) Hooks() []Hook {
+	return c.hooks.ApprovalVote
+}
+
+// Interceptors returns the client interceptors.
+func (c *ApprovalVoteClient) Interceptors() []Interceptor {
+	return c.inters.ApprovalVote
+}
+
+func (c *ApprovalVoteClient) mutate(ctx context.Context, m *ApprovalVoteMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&ApprovalVoteCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&ApprovalVoteUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&ApprovalVoteUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&ApprovalVoteDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown ApprovalVote mutation op: %q", m.Op())
 	}
 }
 
@@ -5549,16 +6038,17 @@ func (c *UserClient) mutate(ctx context.Context, m *UserMutation) (Value, error)
 // hooks and interceptors per client, for fast access.
 type (
 	hooks struct {
-		ApiToken, Attachment, AuditEvent, Call, Contact, Customer, Deal, LegalHold,
-		LegalHoldRecord, Message, Note, NumberCounter, Operation, OperationItem,
-		PolicyHead, PolicyRevision, PolicyRule, PolicyTest, Recipient, RecordNumber,
-		Secret, Session, SignInLink, Task, Team, Tenant, Tombstone, User []ent.Hook
+		ApiToken, Approval, ApprovalRule, ApprovalVote, Attachment, AuditEvent, Call,
+		Contact, Customer, Deal, LegalHold, LegalHoldRecord, Message, Note,
+		NumberCounter, Operation, OperationItem, PolicyHead, PolicyRevision,
+		PolicyRule, PolicyTest, Recipient, RecordNumber, Secret, Session, SignInLink,
+		Task, Team, Tenant, Tombstone, User []ent.Hook
 	}
 	inters struct {
-		ApiToken, Attachment, AuditEvent, Call, Contact, Customer, Deal, LegalHold,
-		LegalHoldRecord, Message, Note, NumberCounter, Operation, OperationItem,
-		PolicyHead, PolicyRevision, PolicyRule, PolicyTest, Recipient, RecordNumber,
-		Secret, Session, SignInLink, Task, Team, Tenant, Tombstone,
-		User []ent.Interceptor
+		ApiToken, Approval, ApprovalRule, ApprovalVote, Attachment, AuditEvent, Call,
+		Contact, Customer, Deal, LegalHold, LegalHoldRecord, Message, Note,
+		NumberCounter, Operation, OperationItem, PolicyHead, PolicyRevision,
+		PolicyRule, PolicyTest, Recipient, RecordNumber, Secret, Session, SignInLink,
+		Task, Team, Tenant, Tombstone, User []ent.Interceptor
 	}
 )

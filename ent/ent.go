@@ -13,6 +13,9 @@ import (
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"github.com/lethe-crm/lethe/ent/apitoken"
+	"github.com/lethe-crm/lethe/ent/approval"
+	"github.com/lethe-crm/lethe/ent/approvalrule"
+	"github.com/lethe-crm/lethe/ent/approvalvote"
 	"github.com/lethe-crm/lethe/ent/attachment"
 	"github.com/lethe-crm/lethe/ent/auditevent"
 	"github.com/lethe-crm/lethe/ent/call"
@@ -101,6 +104,9 @@ func checkColumn(t, c string) error {
 	initCheck.Do(func() {
 		columnCheck = sql.NewColumnCheck(map[string]func(string) bool{
 			apitoken.Table:        apitoken.ValidColumn,
+			approval.Table:        approval.ValidColumn,
+			approvalrule.Table:    approvalrule.ValidColumn,
+			approvalvote.Table:    approvalvote.ValidColumn,
 			attachment.Table:      attachment.ValidColumn,
 			auditevent.Table:      auditevent.ValidColumn,
 			call.Table:            call.ValidColumn,

@@ -11,6 +11,7 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 
 	"entgo.io/contrib/entgql"
+	"github.com/lethe-crm/lethe/ent/approval"
 	"github.com/lethe-crm/lethe/ent/attachment"
 	"github.com/lethe-crm/lethe/ent/auditevent"
 	"github.com/lethe-crm/lethe/ent/call"
@@ -31,6 +32,162 @@ import (
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/visible"
 )
+
+// CollectNodes is CollectFields for a field of the selection other than the one being resolved.
+func (_q *ApprovalQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
+	return _q.collectField(ctx, false, graphql.GetOperationContext(ctx), field, approvalImplementors...)
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *ApprovalQuery) CollectFields(ctx context.Context, satisfies ...string) (*ApprovalQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *ApprovalQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, satisfies ...string) error {
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(approval.Columns))
+		selectedFields = []string{approval.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "operation":
+			query := _q.withOperation
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&OperationClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, operationImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withOperation = query
+			if _, ok := fieldSeen[approval.FieldOperationID]; !ok {
+				selectedFields = append(selectedFields, approval.FieldOperationID)
+				fieldSeen[approval.FieldOperationID] = struct{}{}
+			}
+
+		case "requestedBy":
+			query := _q.withRequestedBy
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withRequestedBy = query
+			if _, ok := fieldSeen[approval.FieldRequestedByID]; !ok {
+				selectedFields = append(selectedFields, approval.FieldRequestedByID)
+				fieldSeen[approval.FieldRequestedByID] = struct{}{}
+			}
+		case "subject":
+			if _, ok := fieldSeen[approval.FieldSubject]; !ok {
+				selectedFields = append(selectedFields, approval.FieldSubject)
+				fieldSeen[approval.FieldSubject] = struct{}{}
+			}
+		case "status":
+			if _, ok := fieldSeen[approval.FieldStatus]; !ok {
+				selectedFields = append(selectedFields, approval.FieldStatus)
+				fieldSeen[approval.FieldStatus] = struct{}{}
+			}
+		case "execution":
+			if _, ok := fieldSeen[approval.FieldExecution]; !ok {
+				selectedFields = append(selectedFields, approval.FieldExecution)
+				fieldSeen[approval.FieldExecution] = struct{}{}
+			}
+		case "reason":
+			if _, ok := fieldSeen[approval.FieldReason]; !ok {
+				selectedFields = append(selectedFields, approval.FieldReason)
+				fieldSeen[approval.FieldReason] = struct{}{}
+			}
+		case "records":
+			if _, ok := fieldSeen[approval.FieldRecords]; !ok {
+				selectedFields = append(selectedFields, approval.FieldRecords)
+				fieldSeen[approval.FieldRecords] = struct{}{}
+			}
+		case "createdAt":
+			if _, ok := fieldSeen[approval.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, approval.FieldCreatedAt)
+				fieldSeen[approval.FieldCreatedAt] = struct{}{}
+			}
+		case "expiresAt":
+			if _, ok := fieldSeen[approval.FieldExpiresAt]; !ok {
+				selectedFields = append(selectedFields, approval.FieldExpiresAt)
+				fieldSeen[approval.FieldExpiresAt] = struct{}{}
+			}
+		case "approvedAt":
+			if _, ok := fieldSeen[approval.FieldApprovedAt]; !ok {
+				selectedFields = append(selectedFields, approval.FieldApprovedAt)
+				fieldSeen[approval.FieldApprovedAt] = struct{}{}
+			}
+		case "useUntil":
+			if _, ok := fieldSeen[approval.FieldUseUntil]; !ok {
+				selectedFields = append(selectedFields, approval.FieldUseUntil)
+				fieldSeen[approval.FieldUseUntil] = struct{}{}
+			}
+		case "confirmedAt":
+			if _, ok := fieldSeen[approval.FieldConfirmedAt]; !ok {
+				selectedFields = append(selectedFields, approval.FieldConfirmedAt)
+				fieldSeen[approval.FieldConfirmedAt] = struct{}{}
+			}
+		case "endedAt":
+			if _, ok := fieldSeen[approval.FieldEndedAt]; !ok {
+				selectedFields = append(selectedFields, approval.FieldEndedAt)
+				fieldSeen[approval.FieldEndedAt] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if unknownSeen {
+		_q.ctx.Fields = nil
+	} else {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type approvalPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []ApprovalPaginateOption
+}
+
+func newApprovalPaginateArgs(rv map[string]any, err error) (*approvalPaginateArgs, error) {
+	args := &approvalPaginateArgs{}
+	if err != nil || rv == nil {
+		return args, err
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	return args, nil
+}
 
 // CollectNodes is CollectFields for a field of the selection other than the one being resolved.
 func (_q *AttachmentQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {

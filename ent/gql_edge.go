@@ -9,6 +9,22 @@ import (
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 )
 
+func (_m *Approval) Operation(ctx context.Context) (*Operation, error) {
+	result, err := _m.Edges.OperationOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryOperation().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Approval) RequestedBy(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.RequestedByOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryRequestedBy().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
 func (_m *Attachment) Owner(ctx context.Context) (*User, error) {
 	result, err := _m.Edges.OwnerOrErr()
 	if IsNotLoaded(err) {

@@ -7,6 +7,11 @@ type Noder interface {
 	IsNode()
 }
 
+var approvalImplementors = []string{"Approval", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*Approval) IsNode() {}
+
 var attachmentImplementors = []string{"Attachment", "Node", "Record"}
 
 // IsNode implements the Node interface check for GQLGen.

@@ -12,6 +12,9 @@ import (
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
 	"github.com/lethe-crm/lethe/ent/apitoken"
+	"github.com/lethe-crm/lethe/ent/approval"
+	"github.com/lethe-crm/lethe/ent/approvalrule"
+	"github.com/lethe-crm/lethe/ent/approvalvote"
 	"github.com/lethe-crm/lethe/ent/attachment"
 	"github.com/lethe-crm/lethe/ent/auditevent"
 	"github.com/lethe-crm/lethe/ent/call"
@@ -54,6 +57,9 @@ const (
 
 	// Node types.
 	TypeApiToken        = "ApiToken"
+	TypeApproval        = "Approval"
+	TypeApprovalRule    = "ApprovalRule"
+	TypeApprovalVote    = "ApprovalVote"
 	TypeAttachment      = "Attachment"
 	TypeAuditEvent      = "AuditEvent"
 	TypeCall            = "Call"
@@ -851,6 +857,3808 @@ func (m *ApiTokenMutation) ClearEdge(name string) error {
 // It returns an error if the edge is not defined in the schema.
 func (m *ApiTokenMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown ApiToken edge %s", name)
+}
+
+// ApprovalMutation represents an operation that mutates the Approval nodes in the graph.
+type ApprovalMutation struct {
+	config
+	op                  Op
+	typ                 string
+	id                  *gid.ID
+	tenant_id           *gid.ID
+	subject             *approval.Subject
+	status              *approval.Status
+	execution           *approval.Execution
+	target_id           *gid.ID
+	payload             *[]byte
+	needs               *[]byte
+	roles               *string
+	reason              *string
+	records             *int
+	addrecords          *int
+	policy_version      *int64
+	addpolicy_version   *int64
+	use_hours           *int
+	adduse_hours        *int
+	created_at          *time.Time
+	expires_at          *time.Time
+	approved_at         *time.Time
+	use_until           *time.Time
+	confirmed_at        *time.Time
+	ended_at            *time.Time
+	code                *string
+	waits_until         *time.Time
+	clearedFields       map[string]struct{}
+	operation           *gid.ID
+	clearedoperation    bool
+	requested_by        *gid.ID
+	clearedrequested_by bool
+	done                bool
+	oldValue            func(context.Context) (*Approval, error)
+	predicates          []predicate.Approval
+}
+
+var _ ent.Mutation = (*ApprovalMutation)(nil)
+
+// approvalOption allows management of the mutation configuration using functional options.
+type approvalOption func(*ApprovalMutation)
+
+// newApprovalMutation creates new mutation for the Approval entity.
+func newApprovalMutation(c config, op Op, opts ...approvalOption) *ApprovalMutation {
+	m := &ApprovalMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeApproval,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withApprovalID sets the ID field of the mutation.
+func withApprovalID(id gid.ID) approvalOption {
+	return func(m *ApprovalMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *Approval
+		)
+		m.oldValue = func(ctx context.Context) (*Approval, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().Approval.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withApproval sets the old Approval of the mutation.
+func withApproval(node *Approval) approvalOption {
+	return func(m *ApprovalMutation) {
+		m.oldValue = func(context.Context) (*Approval, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m ApprovalMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m ApprovalMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of Approval entities.
+func (m *ApprovalMutation) SetID(id gid.ID) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *ApprovalMutation) ID() (id gid.ID, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *ApprovalMutation) IDs(ctx context.Context) ([]gid.ID, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []gid.ID{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().Approval.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetTenantID sets the "tenant_id" field.
+func (m *ApprovalMutation) SetTenantID(gi gid.ID) {
+	m.tenant_id = &gi
+}
+
+// TenantID returns the value of the "tenant_id" field in the mutation.
+func (m *ApprovalMutation) TenantID() (r gid.ID, exists bool) {
+	v := m.tenant_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTenantID returns the old "tenant_id" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldTenantID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTenantID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTenantID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTenantID: %w", err)
+	}
+	return oldValue.TenantID, nil
+}
+
+// ResetTenantID resets all changes to the "tenant_id" field.
+func (m *ApprovalMutation) ResetTenantID() {
+	m.tenant_id = nil
+}
+
+// SetSubject sets the "subject" field.
+func (m *ApprovalMutation) SetSubject(a approval.Subject) {
+	m.subject = &a
+}
+
+// Subject returns the value of the "subject" field in the mutation.
+func (m *ApprovalMutation) Subject() (r approval.Subject, exists bool) {
+	v := m.subject
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSubject returns the old "subject" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldSubject(ctx context.Context) (v approval.Subject, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSubject is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSubject requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSubject: %w", err)
+	}
+	return oldValue.Subject, nil
+}
+
+// ResetSubject resets all changes to the "subject" field.
+func (m *ApprovalMutation) ResetSubject() {
+	m.subject = nil
+}
+
+// SetStatus sets the "status" field.
+func (m *ApprovalMutation) SetStatus(a approval.Status) {
+	m.status = &a
+}
+
+// Status returns the value of the "status" field in the mutation.
+func (m *ApprovalMutation) Status() (r approval.Status, exists bool) {
+	v := m.status
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStatus returns the old "status" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldStatus(ctx context.Context) (v approval.Status, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStatus is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStatus requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStatus: %w", err)
+	}
+	return oldValue.Status, nil
+}
+
+// ResetStatus resets all changes to the "status" field.
+func (m *ApprovalMutation) ResetStatus() {
+	m.status = nil
+}
+
+// SetExecution sets the "execution" field.
+func (m *ApprovalMutation) SetExecution(a approval.Execution) {
+	m.execution = &a
+}
+
+// Execution returns the value of the "execution" field in the mutation.
+func (m *ApprovalMutation) Execution() (r approval.Execution, exists bool) {
+	v := m.execution
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldExecution returns the old "execution" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldExecution(ctx context.Context) (v approval.Execution, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldExecution is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldExecution requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldExecution: %w", err)
+	}
+	return oldValue.Execution, nil
+}
+
+// ResetExecution resets all changes to the "execution" field.
+func (m *ApprovalMutation) ResetExecution() {
+	m.execution = nil
+}
+
+// SetOperationID sets the "operation_id" field.
+func (m *ApprovalMutation) SetOperationID(gi gid.ID) {
+	m.operation = &gi
+}
+
+// OperationID returns the value of the "operation_id" field in the mutation.
+func (m *ApprovalMutation) OperationID() (r gid.ID, exists bool) {
+	v := m.operation
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOperationID returns the old "operation_id" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldOperationID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOperationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOperationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOperationID: %w", err)
+	}
+	return oldValue.OperationID, nil
+}
+
+// ClearOperationID clears the value of the "operation_id" field.
+func (m *ApprovalMutation) ClearOperationID() {
+	m.operation = nil
+	m.clearedFields[approval.FieldOperationID] = struct{}{}
+}
+
+// OperationIDCleared returns if the "operation_id" field was cleared in this mutation.
+func (m *ApprovalMutation) OperationIDCleared() bool {
+	_, ok := m.clearedFields[approval.FieldOperationID]
+	return ok
+}
+
+// ResetOperationID resets all changes to the "operation_id" field.
+func (m *ApprovalMutation) ResetOperationID() {
+	m.operation = nil
+	delete(m.clearedFields, approval.FieldOperationID)
+}
+
+// SetTargetID sets the "target_id" field.
+func (m *ApprovalMutation) SetTargetID(gi gid.ID) {
+	m.target_id = &gi
+}
+
+// TargetID returns the value of the "target_id" field in the mutation.
+func (m *ApprovalMutation) TargetID() (r gid.ID, exists bool) {
+	v := m.target_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTargetID returns the old "target_id" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldTargetID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTargetID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTargetID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTargetID: %w", err)
+	}
+	return oldValue.TargetID, nil
+}
+
+// ClearTargetID clears the value of the "target_id" field.
+func (m *ApprovalMutation) ClearTargetID() {
+	m.target_id = nil
+	m.clearedFields[approval.FieldTargetID] = struct{}{}
+}
+
+// TargetIDCleared returns if the "target_id" field was cleared in this mutation.
+func (m *ApprovalMutation) TargetIDCleared() bool {
+	_, ok := m.clearedFields[approval.FieldTargetID]
+	return ok
+}
+
+// ResetTargetID resets all changes to the "target_id" field.
+func (m *ApprovalMutation) ResetTargetID() {
+	m.target_id = nil
+	delete(m.clearedFields, approval.FieldTargetID)
+}
+
+// SetPayload sets the "payload" field.
+func (m *ApprovalMutation) SetPayload(b []byte) {
+	m.payload = &b
+}
+
+// Payload returns the value of the "payload" field in the mutation.
+func (m *ApprovalMutation) Payload() (r []byte, exists bool) {
+	v := m.payload
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPayload returns the old "payload" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldPayload(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPayload is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPayload requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPayload: %w", err)
+	}
+	return oldValue.Payload, nil
+}
+
+// ClearPayload clears the value of the "payload" field.
+func (m *ApprovalMutation) ClearPayload() {
+	m.payload = nil
+	m.clearedFields[approval.FieldPayload] = struct{}{}
+}
+
+// PayloadCleared returns if the "payload" field was cleared in this mutation.
+func (m *ApprovalMutation) PayloadCleared() bool {
+	_, ok := m.clearedFields[approval.FieldPayload]
+	return ok
+}
+
+// ResetPayload resets all changes to the "payload" field.
+func (m *ApprovalMutation) ResetPayload() {
+	m.payload = nil
+	delete(m.clearedFields, approval.FieldPayload)
+}
+
+// SetNeeds sets the "needs" field.
+func (m *ApprovalMutation) SetNeeds(b []byte) {
+	m.needs = &b
+}
+
+// Needs returns the value of the "needs" field in the mutation.
+func (m *ApprovalMutation) Needs() (r []byte, exists bool) {
+	v := m.needs
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldNeeds returns the old "needs" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldNeeds(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldNeeds is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldNeeds requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldNeeds: %w", err)
+	}
+	return oldValue.Needs, nil
+}
+
+// ResetNeeds resets all changes to the "needs" field.
+func (m *ApprovalMutation) ResetNeeds() {
+	m.needs = nil
+}
+
+// SetRoles sets the "roles" field.
+func (m *ApprovalMutation) SetRoles(s string) {
+	m.roles = &s
+}
+
+// Roles returns the value of the "roles" field in the mutation.
+func (m *ApprovalMutation) Roles() (r string, exists bool) {
+	v := m.roles
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRoles returns the old "roles" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldRoles(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRoles is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRoles requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRoles: %w", err)
+	}
+	return oldValue.Roles, nil
+}
+
+// ResetRoles resets all changes to the "roles" field.
+func (m *ApprovalMutation) ResetRoles() {
+	m.roles = nil
+}
+
+// SetReason sets the "reason" field.
+func (m *ApprovalMutation) SetReason(s string) {
+	m.reason = &s
+}
+
+// Reason returns the value of the "reason" field in the mutation.
+func (m *ApprovalMutation) Reason() (r string, exists bool) {
+	v := m.reason
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldReason returns the old "reason" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldReason(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldReason is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldReason requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldReason: %w", err)
+	}
+	return oldValue.Reason, nil
+}
+
+// ClearReason clears the value of the "reason" field.
+func (m *ApprovalMutation) ClearReason() {
+	m.reason = nil
+	m.clearedFields[approval.FieldReason] = struct{}{}
+}
+
+// ReasonCleared returns if the "reason" field was cleared in this mutation.
+func (m *ApprovalMutation) ReasonCleared() bool {
+	_, ok := m.clearedFields[approval.FieldReason]
+	return ok
+}
+
+// ResetReason resets all changes to the "reason" field.
+func (m *ApprovalMutation) ResetReason() {
+	m.reason = nil
+	delete(m.clearedFields, approval.FieldReason)
+}
+
+// SetRecords sets the "records" field.
+func (m *ApprovalMutation) SetRecords(i int) {
+	m.records = &i
+	m.addrecords = nil
+}
+
+// Records returns the value of the "records" field in the mutation.
+func (m *ApprovalMutation) Records() (r int, exists bool) {
+	v := m.records
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRecords returns the old "records" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldRecords(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRecords is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRecords requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRecords: %w", err)
+	}
+	return oldValue.Records, nil
+}
+
+// AddRecords adds i to the "records" field.
+func (m *ApprovalMutation) AddRecords(i int) {
+	if m.addrecords != nil {
+		*m.addrecords += i
+	} else {
+		m.addrecords = &i
+	}
+}
+
+// AddedRecords returns the value that was added to the "records" field in this mutation.
+func (m *ApprovalMutation) AddedRecords() (r int, exists bool) {
+	v := m.addrecords
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetRecords resets all changes to the "records" field.
+func (m *ApprovalMutation) ResetRecords() {
+	m.records = nil
+	m.addrecords = nil
+}
+
+// SetPolicyVersion sets the "policy_version" field.
+func (m *ApprovalMutation) SetPolicyVersion(i int64) {
+	m.policy_version = &i
+	m.addpolicy_version = nil
+}
+
+// PolicyVersion returns the value of the "policy_version" field in the mutation.
+func (m *ApprovalMutation) PolicyVersion() (r int64, exists bool) {
+	v := m.policy_version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPolicyVersion returns the old "policy_version" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldPolicyVersion(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPolicyVersion is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPolicyVersion requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPolicyVersion: %w", err)
+	}
+	return oldValue.PolicyVersion, nil
+}
+
+// AddPolicyVersion adds i to the "policy_version" field.
+func (m *ApprovalMutation) AddPolicyVersion(i int64) {
+	if m.addpolicy_version != nil {
+		*m.addpolicy_version += i
+	} else {
+		m.addpolicy_version = &i
+	}
+}
+
+// AddedPolicyVersion returns the value that was added to the "policy_version" field in this mutation.
+func (m *ApprovalMutation) AddedPolicyVersion() (r int64, exists bool) {
+	v := m.addpolicy_version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetPolicyVersion resets all changes to the "policy_version" field.
+func (m *ApprovalMutation) ResetPolicyVersion() {
+	m.policy_version = nil
+	m.addpolicy_version = nil
+}
+
+// SetUseHours sets the "use_hours" field.
+func (m *ApprovalMutation) SetUseHours(i int) {
+	m.use_hours = &i
+	m.adduse_hours = nil
+}
+
+// UseHours returns the value of the "use_hours" field in the mutation.
+func (m *ApprovalMutation) UseHours() (r int, exists bool) {
+	v := m.use_hours
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUseHours returns the old "use_hours" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldUseHours(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUseHours is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUseHours requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUseHours: %w", err)
+	}
+	return oldValue.UseHours, nil
+}
+
+// AddUseHours adds i to the "use_hours" field.
+func (m *ApprovalMutation) AddUseHours(i int) {
+	if m.adduse_hours != nil {
+		*m.adduse_hours += i
+	} else {
+		m.adduse_hours = &i
+	}
+}
+
+// AddedUseHours returns the value that was added to the "use_hours" field in this mutation.
+func (m *ApprovalMutation) AddedUseHours() (r int, exists bool) {
+	v := m.adduse_hours
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetUseHours resets all changes to the "use_hours" field.
+func (m *ApprovalMutation) ResetUseHours() {
+	m.use_hours = nil
+	m.adduse_hours = nil
+}
+
+// SetRequestedByID sets the "requested_by_id" field.
+func (m *ApprovalMutation) SetRequestedByID(gi gid.ID) {
+	m.requested_by = &gi
+}
+
+// RequestedByID returns the value of the "requested_by_id" field in the mutation.
+func (m *ApprovalMutation) RequestedByID() (r gid.ID, exists bool) {
+	v := m.requested_by
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRequestedByID returns the old "requested_by_id" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldRequestedByID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRequestedByID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRequestedByID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRequestedByID: %w", err)
+	}
+	return oldValue.RequestedByID, nil
+}
+
+// ClearRequestedByID clears the value of the "requested_by_id" field.
+func (m *ApprovalMutation) ClearRequestedByID() {
+	m.requested_by = nil
+	m.clearedFields[approval.FieldRequestedByID] = struct{}{}
+}
+
+// RequestedByIDCleared returns if the "requested_by_id" field was cleared in this mutation.
+func (m *ApprovalMutation) RequestedByIDCleared() bool {
+	_, ok := m.clearedFields[approval.FieldRequestedByID]
+	return ok
+}
+
+// ResetRequestedByID resets all changes to the "requested_by_id" field.
+func (m *ApprovalMutation) ResetRequestedByID() {
+	m.requested_by = nil
+	delete(m.clearedFields, approval.FieldRequestedByID)
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *ApprovalMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *ApprovalMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *ApprovalMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetExpiresAt sets the "expires_at" field.
+func (m *ApprovalMutation) SetExpiresAt(t time.Time) {
+	m.expires_at = &t
+}
+
+// ExpiresAt returns the value of the "expires_at" field in the mutation.
+func (m *ApprovalMutation) ExpiresAt() (r time.Time, exists bool) {
+	v := m.expires_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldExpiresAt returns the old "expires_at" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldExpiresAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldExpiresAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldExpiresAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldExpiresAt: %w", err)
+	}
+	return oldValue.ExpiresAt, nil
+}
+
+// ResetExpiresAt resets all changes to the "expires_at" field.
+func (m *ApprovalMutation) ResetExpiresAt() {
+	m.expires_at = nil
+}
+
+// SetApprovedAt sets the "approved_at" field.
+func (m *ApprovalMutation) SetApprovedAt(t time.Time) {
+	m.approved_at = &t
+}
+
+// ApprovedAt returns the value of the "approved_at" field in the mutation.
+func (m *ApprovalMutation) ApprovedAt() (r time.Time, exists bool) {
+	v := m.approved_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldApprovedAt returns the old "approved_at" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldApprovedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldApprovedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldApprovedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldApprovedAt: %w", err)
+	}
+	return oldValue.ApprovedAt, nil
+}
+
+// ClearApprovedAt clears the value of the "approved_at" field.
+func (m *ApprovalMutation) ClearApprovedAt() {
+	m.approved_at = nil
+	m.clearedFields[approval.FieldApprovedAt] = struct{}{}
+}
+
+// ApprovedAtCleared returns if the "approved_at" field was cleared in this mutation.
+func (m *ApprovalMutation) ApprovedAtCleared() bool {
+	_, ok := m.clearedFields[approval.FieldApprovedAt]
+	return ok
+}
+
+// ResetApprovedAt resets all changes to the "approved_at" field.
+func (m *ApprovalMutation) ResetApprovedAt() {
+	m.approved_at = nil
+	delete(m.clearedFields, approval.FieldApprovedAt)
+}
+
+// SetUseUntil sets the "use_until" field.
+func (m *ApprovalMutation) SetUseUntil(t time.Time) {
+	m.use_until = &t
+}
+
+// UseUntil returns the value of the "use_until" field in the mutation.
+func (m *ApprovalMutation) UseUntil() (r time.Time, exists bool) {
+	v := m.use_until
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUseUntil returns the old "use_until" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldUseUntil(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUseUntil is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUseUntil requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUseUntil: %w", err)
+	}
+	return oldValue.UseUntil, nil
+}
+
+// ClearUseUntil clears the value of the "use_until" field.
+func (m *ApprovalMutation) ClearUseUntil() {
+	m.use_until = nil
+	m.clearedFields[approval.FieldUseUntil] = struct{}{}
+}
+
+// UseUntilCleared returns if the "use_until" field was cleared in this mutation.
+func (m *ApprovalMutation) UseUntilCleared() bool {
+	_, ok := m.clearedFields[approval.FieldUseUntil]
+	return ok
+}
+
+// ResetUseUntil resets all changes to the "use_until" field.
+func (m *ApprovalMutation) ResetUseUntil() {
+	m.use_until = nil
+	delete(m.clearedFields, approval.FieldUseUntil)
+}
+
+// SetConfirmedAt sets the "confirmed_at" field.
+func (m *ApprovalMutation) SetConfirmedAt(t time.Time) {
+	m.confirmed_at = &t
+}
+
+// ConfirmedAt returns the value of the "confirmed_at" field in the mutation.
+func (m *ApprovalMutation) ConfirmedAt() (r time.Time, exists bool) {
+	v := m.confirmed_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldConfirmedAt returns the old "confirmed_at" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldConfirmedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldConfirmedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldConfirmedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldConfirmedAt: %w", err)
+	}
+	return oldValue.ConfirmedAt, nil
+}
+
+// ClearConfirmedAt clears the value of the "confirmed_at" field.
+func (m *ApprovalMutation) ClearConfirmedAt() {
+	m.confirmed_at = nil
+	m.clearedFields[approval.FieldConfirmedAt] = struct{}{}
+}
+
+// ConfirmedAtCleared returns if the "confirmed_at" field was cleared in this mutation.
+func (m *ApprovalMutation) ConfirmedAtCleared() bool {
+	_, ok := m.clearedFields[approval.FieldConfirmedAt]
+	return ok
+}
+
+// ResetConfirmedAt resets all changes to the "confirmed_at" field.
+func (m *ApprovalMutation) ResetConfirmedAt() {
+	m.confirmed_at = nil
+	delete(m.clearedFields, approval.FieldConfirmedAt)
+}
+
+// SetEndedAt sets the "ended_at" field.
+func (m *ApprovalMutation) SetEndedAt(t time.Time) {
+	m.ended_at = &t
+}
+
+// EndedAt returns the value of the "ended_at" field in the mutation.
+func (m *ApprovalMutation) EndedAt() (r time.Time, exists bool) {
+	v := m.ended_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEndedAt returns the old "ended_at" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldEndedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEndedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEndedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEndedAt: %w", err)
+	}
+	return oldValue.EndedAt, nil
+}
+
+// ClearEndedAt clears the value of the "ended_at" field.
+func (m *ApprovalMutation) ClearEndedAt() {
+	m.ended_at = nil
+	m.clearedFields[approval.FieldEndedAt] = struct{}{}
+}
+
+// EndedAtCleared returns if the "ended_at" field was cleared in this mutation.
+func (m *ApprovalMutation) EndedAtCleared() bool {
+	_, ok := m.clearedFields[approval.FieldEndedAt]
+	return ok
+}
+
+// ResetEndedAt resets all changes to the "ended_at" field.
+func (m *ApprovalMutation) ResetEndedAt() {
+	m.ended_at = nil
+	delete(m.clearedFields, approval.FieldEndedAt)
+}
+
+// SetCode sets the "code" field.
+func (m *ApprovalMutation) SetCode(s string) {
+	m.code = &s
+}
+
+// Code returns the value of the "code" field in the mutation.
+func (m *ApprovalMutation) Code() (r string, exists bool) {
+	v := m.code
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCode returns the old "code" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldCode(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCode is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCode requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCode: %w", err)
+	}
+	return oldValue.Code, nil
+}
+
+// ClearCode clears the value of the "code" field.
+func (m *ApprovalMutation) ClearCode() {
+	m.code = nil
+	m.clearedFields[approval.FieldCode] = struct{}{}
+}
+
+// CodeCleared returns if the "code" field was cleared in this mutation.
+func (m *ApprovalMutation) CodeCleared() bool {
+	_, ok := m.clearedFields[approval.FieldCode]
+	return ok
+}
+
+// ResetCode resets all changes to the "code" field.
+func (m *ApprovalMutation) ResetCode() {
+	m.code = nil
+	delete(m.clearedFields, approval.FieldCode)
+}
+
+// SetWaitsUntil sets the "waits_until" field.
+func (m *ApprovalMutation) SetWaitsUntil(t time.Time) {
+	m.waits_until = &t
+}
+
+// WaitsUntil returns the value of the "waits_until" field in the mutation.
+func (m *ApprovalMutation) WaitsUntil() (r time.Time, exists bool) {
+	v := m.waits_until
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldWaitsUntil returns the old "waits_until" field's value of the Approval entity.
+// If the Approval object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalMutation) OldWaitsUntil(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldWaitsUntil is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldWaitsUntil requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldWaitsUntil: %w", err)
+	}
+	return oldValue.WaitsUntil, nil
+}
+
+// ClearWaitsUntil clears the value of the "waits_until" field.
+func (m *ApprovalMutation) ClearWaitsUntil() {
+	m.waits_until = nil
+	m.clearedFields[approval.FieldWaitsUntil] = struct{}{}
+}
+
+// WaitsUntilCleared returns if the "waits_until" field was cleared in this mutation.
+func (m *ApprovalMutation) WaitsUntilCleared() bool {
+	_, ok := m.clearedFields[approval.FieldWaitsUntil]
+	return ok
+}
+
+// ResetWaitsUntil resets all changes to the "waits_until" field.
+func (m *ApprovalMutation) ResetWaitsUntil() {
+	m.waits_until = nil
+	delete(m.clearedFields, approval.FieldWaitsUntil)
+}
+
+// ClearOperation clears the "operation" edge to the Operation entity.
+func (m *ApprovalMutation) ClearOperation() {
+	m.clearedoperation = true
+	m.clearedFields[approval.FieldOperationID] = struct{}{}
+}
+
+// OperationCleared reports if the "operation" edge to the Operation entity was cleared.
+func (m *ApprovalMutation) OperationCleared() bool {
+	return m.OperationIDCleared() || m.clearedoperation
+}
+
+// OperationIDs returns the "operation" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// OperationID instead. It exists only for internal usage by the builders.
+func (m *ApprovalMutation) OperationIDs() (ids []gid.ID) {
+	if id := m.operation; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetOperation resets all changes to the "operation" edge.
+func (m *ApprovalMutation) ResetOperation() {
+	m.operation = nil
+	m.clearedoperation = false
+}
+
+// ClearRequestedBy clears the "requested_by" edge to the User entity.
+func (m *ApprovalMutation) ClearRequestedBy() {
+	m.clearedrequested_by = true
+	m.clearedFields[approval.FieldRequestedByID] = struct{}{}
+}
+
+// RequestedByCleared reports if the "requested_by" edge to the User entity was cleared.
+func (m *ApprovalMutation) RequestedByCleared() bool {
+	return m.RequestedByIDCleared() || m.clearedrequested_by
+}
+
+// RequestedByIDs returns the "requested_by" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// RequestedByID instead. It exists only for internal usage by the builders.
+func (m *ApprovalMutation) RequestedByIDs() (ids []gid.ID) {
+	if id := m.requested_by; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetRequestedBy resets all changes to the "requested_by" edge.
+func (m *ApprovalMutation) ResetRequestedBy() {
+	m.requested_by = nil
+	m.clearedrequested_by = false
+}
+
+// Where appends a list predicates to the ApprovalMutation builder.
+func (m *ApprovalMutation) Where(ps ...predicate.Approval) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the ApprovalMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *ApprovalMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.Approval, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *ApprovalMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *ApprovalMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (Approval).
+func (m *ApprovalMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *ApprovalMutation) Fields() []string {
+	fields := make([]string, 0, 22)
+	if m.tenant_id != nil {
+		fields = append(fields, approval.FieldTenantID)
+	}
+	if m.subject != nil {
+		fields = append(fields, approval.FieldSubject)
+	}
+	if m.status != nil {
+		fields = append(fields, approval.FieldStatus)
+	}
+	if m.execution != nil {
+		fields = append(fields, approval.FieldExecution)
+	}
+	if m.operation != nil {
+		fields = append(fields, approval.FieldOperationID)
+	}
+	if m.target_id != nil {
+		fields = append(fields, approval.FieldTargetID)
+	}
+	if m.payload != nil {
+		fields = append(fields, approval.FieldPayload)
+	}
+	if m.needs != nil {
+		fields = append(fields, approval.FieldNeeds)
+	}
+	if m.roles != nil {
+		fields = append(fields, approval.FieldRoles)
+	}
+	if m.reason != nil {
+		fields = append(fields, approval.FieldReason)
+	}
+	if m.records != nil {
+		fields = append(fields, approval.FieldRecords)
+	}
+	if m.policy_version != nil {
+		fields = append(fields, approval.FieldPolicyVersion)
+	}
+	if m.use_hours != nil {
+		fields = append(fields, approval.FieldUseHours)
+	}
+	if m.requested_by != nil {
+		fields = append(fields, approval.FieldRequestedByID)
+	}
+	if m.created_at != nil {
+		fields = append(fields, approval.FieldCreatedAt)
+	}
+	if m.expires_at != nil {
+		fields = append(fields, approval.FieldExpiresAt)
+	}
+	if m.approved_at != nil {
+		fields = append(fields, approval.FieldApprovedAt)
+	}
+	if m.use_until != nil {
+		fields = append(fields, approval.FieldUseUntil)
+	}
+	if m.confirmed_at != nil {
+		fields = append(fields, approval.FieldConfirmedAt)
+	}
+	if m.ended_at != nil {
+		fields = append(fields, approval.FieldEndedAt)
+	}
+	if m.code != nil {
+		fields = append(fields, approval.FieldCode)
+	}
+	if m.waits_until != nil {
+		fields = append(fields, approval.FieldWaitsUntil)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *ApprovalMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case approval.FieldTenantID:
+		return m.TenantID()
+	case approval.FieldSubject:
+		return m.Subject()
+	case approval.FieldStatus:
+		return m.Status()
+	case approval.FieldExecution:
+		return m.Execution()
+	case approval.FieldOperationID:
+		return m.OperationID()
+	case approval.FieldTargetID:
+		return m.TargetID()
+	case approval.FieldPayload:
+		return m.Payload()
+	case approval.FieldNeeds:
+		return m.Needs()
+	case approval.FieldRoles:
+		return m.Roles()
+	case approval.FieldReason:
+		return m.Reason()
+	case approval.FieldRecords:
+		return m.Records()
+	case approval.FieldPolicyVersion:
+		return m.PolicyVersion()
+	case approval.FieldUseHours:
+		return m.UseHours()
+	case approval.FieldRequestedByID:
+		return m.RequestedByID()
+	case approval.FieldCreatedAt:
+		return m.CreatedAt()
+	case approval.FieldExpiresAt:
+		return m.ExpiresAt()
+	case approval.FieldApprovedAt:
+		return m.ApprovedAt()
+	case approval.FieldUseUntil:
+		return m.UseUntil()
+	case approval.FieldConfirmedAt:
+		return m.ConfirmedAt()
+	case approval.FieldEndedAt:
+		return m.EndedAt()
+	case approval.FieldCode:
+		return m.Code()
+	case approval.FieldWaitsUntil:
+		return m.WaitsUntil()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *ApprovalMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case approval.FieldTenantID:
+		return m.OldTenantID(ctx)
+	case approval.FieldSubject:
+		return m.OldSubject(ctx)
+	case approval.FieldStatus:
+		return m.OldStatus(ctx)
+	case approval.FieldExecution:
+		return m.OldExecution(ctx)
+	case approval.FieldOperationID:
+		return m.OldOperationID(ctx)
+	case approval.FieldTargetID:
+		return m.OldTargetID(ctx)
+	case approval.FieldPayload:
+		return m.OldPayload(ctx)
+	case approval.FieldNeeds:
+		return m.OldNeeds(ctx)
+	case approval.FieldRoles:
+		return m.OldRoles(ctx)
+	case approval.FieldReason:
+		return m.OldReason(ctx)
+	case approval.FieldRecords:
+		return m.OldRecords(ctx)
+	case approval.FieldPolicyVersion:
+		return m.OldPolicyVersion(ctx)
+	case approval.FieldUseHours:
+		return m.OldUseHours(ctx)
+	case approval.FieldRequestedByID:
+		return m.OldRequestedByID(ctx)
+	case approval.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case approval.FieldExpiresAt:
+		return m.OldExpiresAt(ctx)
+	case approval.FieldApprovedAt:
+		return m.OldApprovedAt(ctx)
+	case approval.FieldUseUntil:
+		return m.OldUseUntil(ctx)
+	case approval.FieldConfirmedAt:
+		return m.OldConfirmedAt(ctx)
+	case approval.FieldEndedAt:
+		return m.OldEndedAt(ctx)
+	case approval.FieldCode:
+		return m.OldCode(ctx)
+	case approval.FieldWaitsUntil:
+		return m.OldWaitsUntil(ctx)
+	}
+	return nil, fmt.Errorf("unknown Approval field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ApprovalMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case approval.FieldTenantID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTenantID(v)
+		return nil
+	case approval.FieldSubject:
+		v, ok := value.(approval.Subject)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSubject(v)
+		return nil
+	case approval.FieldStatus:
+		v, ok := value.(approval.Status)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStatus(v)
+		return nil
+	case approval.FieldExecution:
+		v, ok := value.(approval.Execution)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetExecution(v)
+		return nil
+	case approval.FieldOperationID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOperationID(v)
+		return nil
+	case approval.FieldTargetID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTargetID(v)
+		return nil
+	case approval.FieldPayload:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPayload(v)
+		return nil
+	case approval.FieldNeeds:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetNeeds(v)
+		return nil
+	case approval.FieldRoles:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRoles(v)
+		return nil
+	case approval.FieldReason:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetReason(v)
+		return nil
+	case approval.FieldRecords:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRecords(v)
+		return nil
+	case approval.FieldPolicyVersion:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPolicyVersion(v)
+		return nil
+	case approval.FieldUseHours:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUseHours(v)
+		return nil
+	case approval.FieldRequestedByID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRequestedByID(v)
+		return nil
+	case approval.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case approval.FieldExpiresAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetExpiresAt(v)
+		return nil
+	case approval.FieldApprovedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetApprovedAt(v)
+		return nil
+	case approval.FieldUseUntil:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUseUntil(v)
+		return nil
+	case approval.FieldConfirmedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetConfirmedAt(v)
+		return nil
+	case approval.FieldEndedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEndedAt(v)
+		return nil
+	case approval.FieldCode:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCode(v)
+		return nil
+	case approval.FieldWaitsUntil:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetWaitsUntil(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Approval field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *ApprovalMutation) AddedFields() []string {
+	var fields []string
+	if m.addrecords != nil {
+		fields = append(fields, approval.FieldRecords)
+	}
+	if m.addpolicy_version != nil {
+		fields = append(fields, approval.FieldPolicyVersion)
+	}
+	if m.adduse_hours != nil {
+		fields = append(fields, approval.FieldUseHours)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *ApprovalMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case approval.FieldRecords:
+		return m.AddedRecords()
+	case approval.FieldPolicyVersion:
+		return m.AddedPolicyVersion()
+	case approval.FieldUseHours:
+		return m.AddedUseHours()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ApprovalMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case approval.FieldRecords:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddRecords(v)
+		return nil
+	case approval.FieldPolicyVersion:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddPolicyVersion(v)
+		return nil
+	case approval.FieldUseHours:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddUseHours(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Approval numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *ApprovalMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(approval.FieldOperationID) {
+		fields = append(fields, approval.FieldOperationID)
+	}
+	if m.FieldCleared(approval.FieldTargetID) {
+		fields = append(fields, approval.FieldTargetID)
+	}
+	if m.FieldCleared(approval.FieldPayload) {
+		fields = append(fields, approval.FieldPayload)
+	}
+	if m.FieldCleared(approval.FieldReason) {
+		fields = append(fields, approval.FieldReason)
+	}
+	if m.FieldCleared(approval.FieldRequestedByID) {
+		fields = append(fields, approval.FieldRequestedByID)
+	}
+	if m.FieldCleared(approval.FieldApprovedAt) {
+		fields = append(fields, approval.FieldApprovedAt)
+	}
+	if m.FieldCleared(approval.FieldUseUntil) {
+		fields = append(fields, approval.FieldUseUntil)
+	}
+	if m.FieldCleared(approval.FieldConfirmedAt) {
+		fields = append(fields, approval.FieldConfirmedAt)
+	}
+	if m.FieldCleared(approval.FieldEndedAt) {
+		fields = append(fields, approval.FieldEndedAt)
+	}
+	if m.FieldCleared(approval.FieldCode) {
+		fields = append(fields, approval.FieldCode)
+	}
+	if m.FieldCleared(approval.FieldWaitsUntil) {
+		fields = append(fields, approval.FieldWaitsUntil)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *ApprovalMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *ApprovalMutation) ClearField(name string) error {
+	switch name {
+	case approval.FieldOperationID:
+		m.ClearOperationID()
+		return nil
+	case approval.FieldTargetID:
+		m.ClearTargetID()
+		return nil
+	case approval.FieldPayload:
+		m.ClearPayload()
+		return nil
+	case approval.FieldReason:
+		m.ClearReason()
+		return nil
+	case approval.FieldRequestedByID:
+		m.ClearRequestedByID()
+		return nil
+	case approval.FieldApprovedAt:
+		m.ClearApprovedAt()
+		return nil
+	case approval.FieldUseUntil:
+		m.ClearUseUntil()
+		return nil
+	case approval.FieldConfirmedAt:
+		m.ClearConfirmedAt()
+		return nil
+	case approval.FieldEndedAt:
+		m.ClearEndedAt()
+		return nil
+	case approval.FieldCode:
+		m.ClearCode()
+		return nil
+	case approval.FieldWaitsUntil:
+		m.ClearWaitsUntil()
+		return nil
+	}
+	return fmt.Errorf("unknown Approval nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *ApprovalMutation) ResetField(name string) error {
+	switch name {
+	case approval.FieldTenantID:
+		m.ResetTenantID()
+		return nil
+	case approval.FieldSubject:
+		m.ResetSubject()
+		return nil
+	case approval.FieldStatus:
+		m.ResetStatus()
+		return nil
+	case approval.FieldExecution:
+		m.ResetExecution()
+		return nil
+	case approval.FieldOperationID:
+		m.ResetOperationID()
+		return nil
+	case approval.FieldTargetID:
+		m.ResetTargetID()
+		return nil
+	case approval.FieldPayload:
+		m.ResetPayload()
+		return nil
+	case approval.FieldNeeds:
+		m.ResetNeeds()
+		return nil
+	case approval.FieldRoles:
+		m.ResetRoles()
+		return nil
+	case approval.FieldReason:
+		m.ResetReason()
+		return nil
+	case approval.FieldRecords:
+		m.ResetRecords()
+		return nil
+	case approval.FieldPolicyVersion:
+		m.ResetPolicyVersion()
+		return nil
+	case approval.FieldUseHours:
+		m.ResetUseHours()
+		return nil
+	case approval.FieldRequestedByID:
+		m.ResetRequestedByID()
+		return nil
+	case approval.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case approval.FieldExpiresAt:
+		m.ResetExpiresAt()
+		return nil
+	case approval.FieldApprovedAt:
+		m.ResetApprovedAt()
+		return nil
+	case approval.FieldUseUntil:
+		m.ResetUseUntil()
+		return nil
+	case approval.FieldConfirmedAt:
+		m.ResetConfirmedAt()
+		return nil
+	case approval.FieldEndedAt:
+		m.ResetEndedAt()
+		return nil
+	case approval.FieldCode:
+		m.ResetCode()
+		return nil
+	case approval.FieldWaitsUntil:
+		m.ResetWaitsUntil()
+		return nil
+	}
+	return fmt.Errorf("unknown Approval field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *ApprovalMutation) AddedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.operation != nil {
+		edges = append(edges, approval.EdgeOperation)
+	}
+	if m.requested_by != nil {
+		edges = append(edges, approval.EdgeRequestedBy)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *ApprovalMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case approval.EdgeOperation:
+		if id := m.operation; id != nil {
+			return []ent.Value{*id}
+		}
+	case approval.EdgeRequestedBy:
+		if id := m.requested_by; id != nil {
+			return []ent.Value{*id}
+		}
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *ApprovalMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 2)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *ApprovalMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *ApprovalMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.clearedoperation {
+		edges = append(edges, approval.EdgeOperation)
+	}
+	if m.clearedrequested_by {
+		edges = append(edges, approval.EdgeRequestedBy)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *ApprovalMutation) EdgeCleared(name string) bool {
+	switch name {
+	case approval.EdgeOperation:
+		return m.clearedoperation
+	case approval.EdgeRequestedBy:
+		return m.clearedrequested_by
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *ApprovalMutation) ClearEdge(name string) error {
+	switch name {
+	case approval.EdgeOperation:
+		m.ClearOperation()
+		return nil
+	case approval.EdgeRequestedBy:
+		m.ClearRequestedBy()
+		return nil
+	}
+	return fmt.Errorf("unknown Approval unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *ApprovalMutation) ResetEdge(name string) error {
+	switch name {
+	case approval.EdgeOperation:
+		m.ResetOperation()
+		return nil
+	case approval.EdgeRequestedBy:
+		m.ResetRequestedBy()
+		return nil
+	}
+	return fmt.Errorf("unknown Approval edge %s", name)
+}
+
+// ApprovalRuleMutation represents an operation that mutates the ApprovalRule nodes in the graph.
+type ApprovalRuleMutation struct {
+	config
+	op               Op
+	typ              string
+	id               *int
+	tenant_id        *gid.ID
+	name             *string
+	subject          *string
+	record_type      *string
+	condition        *string
+	over             *int
+	addover          *int
+	by_filter        *bool
+	open_deals       *bool
+	approvals        *int
+	addapprovals     *int
+	role             *string
+	request_hours    *int
+	addrequest_hours *int
+	use_hours        *int
+	adduse_hours     *int
+	execution        *string
+	enabled          *bool
+	clearedFields    map[string]struct{}
+	done             bool
+	oldValue         func(context.Context) (*ApprovalRule, error)
+	predicates       []predicate.ApprovalRule
+}
+
+var _ ent.Mutation = (*ApprovalRuleMutation)(nil)
+
+// approvalruleOption allows management of the mutation configuration using functional options.
+type approvalruleOption func(*ApprovalRuleMutation)
+
+// newApprovalRuleMutation creates new mutation for the ApprovalRule entity.
+func newApprovalRuleMutation(c config, op Op, opts ...approvalruleOption) *ApprovalRuleMutation {
+	m := &ApprovalRuleMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeApprovalRule,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withApprovalRuleID sets the ID field of the mutation.
+func withApprovalRuleID(id int) approvalruleOption {
+	return func(m *ApprovalRuleMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *ApprovalRule
+		)
+		m.oldValue = func(ctx context.Context) (*ApprovalRule, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().ApprovalRule.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withApprovalRule sets the old ApprovalRule of the mutation.
+func withApprovalRule(node *ApprovalRule) approvalruleOption {
+	return func(m *ApprovalRuleMutation) {
+		m.oldValue = func(context.Context) (*ApprovalRule, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m ApprovalRuleMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m ApprovalRuleMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *ApprovalRuleMutation) ID() (id int, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *ApprovalRuleMutation) IDs(ctx context.Context) ([]int, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []int{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().ApprovalRule.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetTenantID sets the "tenant_id" field.
+func (m *ApprovalRuleMutation) SetTenantID(gi gid.ID) {
+	m.tenant_id = &gi
+}
+
+// TenantID returns the value of the "tenant_id" field in the mutation.
+func (m *ApprovalRuleMutation) TenantID() (r gid.ID, exists bool) {
+	v := m.tenant_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTenantID returns the old "tenant_id" field's value of the ApprovalRule entity.
+// If the ApprovalRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalRuleMutation) OldTenantID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTenantID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTenantID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTenantID: %w", err)
+	}
+	return oldValue.TenantID, nil
+}
+
+// ResetTenantID resets all changes to the "tenant_id" field.
+func (m *ApprovalRuleMutation) ResetTenantID() {
+	m.tenant_id = nil
+}
+
+// SetName sets the "name" field.
+func (m *ApprovalRuleMutation) SetName(s string) {
+	m.name = &s
+}
+
+// Name returns the value of the "name" field in the mutation.
+func (m *ApprovalRuleMutation) Name() (r string, exists bool) {
+	v := m.name
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldName returns the old "name" field's value of the ApprovalRule entity.
+// If the ApprovalRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalRuleMutation) OldName(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldName is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldName requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldName: %w", err)
+	}
+	return oldValue.Name, nil
+}
+
+// ResetName resets all changes to the "name" field.
+func (m *ApprovalRuleMutation) ResetName() {
+	m.name = nil
+}
+
+// SetSubject sets the "subject" field.
+func (m *ApprovalRuleMutation) SetSubject(s string) {
+	m.subject = &s
+}
+
+// Subject returns the value of the "subject" field in the mutation.
+func (m *ApprovalRuleMutation) Subject() (r string, exists bool) {
+	v := m.subject
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSubject returns the old "subject" field's value of the ApprovalRule entity.
+// If the ApprovalRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalRuleMutation) OldSubject(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSubject is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSubject requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSubject: %w", err)
+	}
+	return oldValue.Subject, nil
+}
+
+// ResetSubject resets all changes to the "subject" field.
+func (m *ApprovalRuleMutation) ResetSubject() {
+	m.subject = nil
+}
+
+// SetRecordType sets the "record_type" field.
+func (m *ApprovalRuleMutation) SetRecordType(s string) {
+	m.record_type = &s
+}
+
+// RecordType returns the value of the "record_type" field in the mutation.
+func (m *ApprovalRuleMutation) RecordType() (r string, exists bool) {
+	v := m.record_type
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRecordType returns the old "record_type" field's value of the ApprovalRule entity.
+// If the ApprovalRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalRuleMutation) OldRecordType(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRecordType is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRecordType requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRecordType: %w", err)
+	}
+	return oldValue.RecordType, nil
+}
+
+// ClearRecordType clears the value of the "record_type" field.
+func (m *ApprovalRuleMutation) ClearRecordType() {
+	m.record_type = nil
+	m.clearedFields[approvalrule.FieldRecordType] = struct{}{}
+}
+
+// RecordTypeCleared returns if the "record_type" field was cleared in this mutation.
+func (m *ApprovalRuleMutation) RecordTypeCleared() bool {
+	_, ok := m.clearedFields[approvalrule.FieldRecordType]
+	return ok
+}
+
+// ResetRecordType resets all changes to the "record_type" field.
+func (m *ApprovalRuleMutation) ResetRecordType() {
+	m.record_type = nil
+	delete(m.clearedFields, approvalrule.FieldRecordType)
+}
+
+// SetCondition sets the "condition" field.
+func (m *ApprovalRuleMutation) SetCondition(s string) {
+	m.condition = &s
+}
+
+// Condition returns the value of the "condition" field in the mutation.
+func (m *ApprovalRuleMutation) Condition() (r string, exists bool) {
+	v := m.condition
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCondition returns the old "condition" field's value of the ApprovalRule entity.
+// If the ApprovalRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalRuleMutation) OldCondition(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCondition is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCondition requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCondition: %w", err)
+	}
+	return oldValue.Condition, nil
+}
+
+// ClearCondition clears the value of the "condition" field.
+func (m *ApprovalRuleMutation) ClearCondition() {
+	m.condition = nil
+	m.clearedFields[approvalrule.FieldCondition] = struct{}{}
+}
+
+// ConditionCleared returns if the "condition" field was cleared in this mutation.
+func (m *ApprovalRuleMutation) ConditionCleared() bool {
+	_, ok := m.clearedFields[approvalrule.FieldCondition]
+	return ok
+}
+
+// ResetCondition resets all changes to the "condition" field.
+func (m *ApprovalRuleMutation) ResetCondition() {
+	m.condition = nil
+	delete(m.clearedFields, approvalrule.FieldCondition)
+}
+
+// SetOver sets the "over" field.
+func (m *ApprovalRuleMutation) SetOver(i int) {
+	m.over = &i
+	m.addover = nil
+}
+
+// Over returns the value of the "over" field in the mutation.
+func (m *ApprovalRuleMutation) Over() (r int, exists bool) {
+	v := m.over
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOver returns the old "over" field's value of the ApprovalRule entity.
+// If the ApprovalRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalRuleMutation) OldOver(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOver is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOver requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOver: %w", err)
+	}
+	return oldValue.Over, nil
+}
+
+// AddOver adds i to the "over" field.
+func (m *ApprovalRuleMutation) AddOver(i int) {
+	if m.addover != nil {
+		*m.addover += i
+	} else {
+		m.addover = &i
+	}
+}
+
+// AddedOver returns the value that was added to the "over" field in this mutation.
+func (m *ApprovalRuleMutation) AddedOver() (r int, exists bool) {
+	v := m.addover
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetOver resets all changes to the "over" field.
+func (m *ApprovalRuleMutation) ResetOver() {
+	m.over = nil
+	m.addover = nil
+}
+
+// SetByFilter sets the "by_filter" field.
+func (m *ApprovalRuleMutation) SetByFilter(b bool) {
+	m.by_filter = &b
+}
+
+// ByFilter returns the value of the "by_filter" field in the mutation.
+func (m *ApprovalRuleMutation) ByFilter() (r bool, exists bool) {
+	v := m.by_filter
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldByFilter returns the old "by_filter" field's value of the ApprovalRule entity.
+// If the ApprovalRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalRuleMutation) OldByFilter(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldByFilter is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldByFilter requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldByFilter: %w", err)
+	}
+	return oldValue.ByFilter, nil
+}
+
+// ResetByFilter resets all changes to the "by_filter" field.
+func (m *ApprovalRuleMutation) ResetByFilter() {
+	m.by_filter = nil
+}
+
+// SetOpenDeals sets the "open_deals" field.
+func (m *ApprovalRuleMutation) SetOpenDeals(b bool) {
+	m.open_deals = &b
+}
+
+// OpenDeals returns the value of the "open_deals" field in the mutation.
+func (m *ApprovalRuleMutation) OpenDeals() (r bool, exists bool) {
+	v := m.open_deals
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOpenDeals returns the old "open_deals" field's value of the ApprovalRule entity.
+// If the ApprovalRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalRuleMutation) OldOpenDeals(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOpenDeals is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOpenDeals requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOpenDeals: %w", err)
+	}
+	return oldValue.OpenDeals, nil
+}
+
+// ResetOpenDeals resets all changes to the "open_deals" field.
+func (m *ApprovalRuleMutation) ResetOpenDeals() {
+	m.open_deals = nil
+}
+
+// SetApprovals sets the "approvals" field.
+func (m *ApprovalRuleMutation) SetApprovals(i int) {
+	m.approvals = &i
+	m.addapprovals = nil
+}
+
+// Approvals returns the value of the "approvals" field in the mutation.
+func (m *ApprovalRuleMutation) Approvals() (r int, exists bool) {
+	v := m.approvals
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldApprovals returns the old "approvals" field's value of the ApprovalRule entity.
+// If the ApprovalRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalRuleMutation) OldApprovals(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldApprovals is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldApprovals requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldApprovals: %w", err)
+	}
+	return oldValue.Approvals, nil
+}
+
+// AddApprovals adds i to the "approvals" field.
+func (m *ApprovalRuleMutation) AddApprovals(i int) {
+	if m.addapprovals != nil {
+		*m.addapprovals += i
+	} else {
+		m.addapprovals = &i
+	}
+}
+
+// AddedApprovals returns the value that was added to the "approvals" field in this mutation.
+func (m *ApprovalRuleMutation) AddedApprovals() (r int, exists bool) {
+	v := m.addapprovals
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetApprovals resets all changes to the "approvals" field.
+func (m *ApprovalRuleMutation) ResetApprovals() {
+	m.approvals = nil
+	m.addapprovals = nil
+}
+
+// SetRole sets the "role" field.
+func (m *ApprovalRuleMutation) SetRole(s string) {
+	m.role = &s
+}
+
+// Role returns the value of the "role" field in the mutation.
+func (m *ApprovalRuleMutation) Role() (r string, exists bool) {
+	v := m.role
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRole returns the old "role" field's value of the ApprovalRule entity.
+// If the ApprovalRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalRuleMutation) OldRole(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRole is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRole requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRole: %w", err)
+	}
+	return oldValue.Role, nil
+}
+
+// ResetRole resets all changes to the "role" field.
+func (m *ApprovalRuleMutation) ResetRole() {
+	m.role = nil
+}
+
+// SetRequestHours sets the "request_hours" field.
+func (m *ApprovalRuleMutation) SetRequestHours(i int) {
+	m.request_hours = &i
+	m.addrequest_hours = nil
+}
+
+// RequestHours returns the value of the "request_hours" field in the mutation.
+func (m *ApprovalRuleMutation) RequestHours() (r int, exists bool) {
+	v := m.request_hours
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRequestHours returns the old "request_hours" field's value of the ApprovalRule entity.
+// If the ApprovalRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalRuleMutation) OldRequestHours(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRequestHours is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRequestHours requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRequestHours: %w", err)
+	}
+	return oldValue.RequestHours, nil
+}
+
+// AddRequestHours adds i to the "request_hours" field.
+func (m *ApprovalRuleMutation) AddRequestHours(i int) {
+	if m.addrequest_hours != nil {
+		*m.addrequest_hours += i
+	} else {
+		m.addrequest_hours = &i
+	}
+}
+
+// AddedRequestHours returns the value that was added to the "request_hours" field in this mutation.
+func (m *ApprovalRuleMutation) AddedRequestHours() (r int, exists bool) {
+	v := m.addrequest_hours
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetRequestHours resets all changes to the "request_hours" field.
+func (m *ApprovalRuleMutation) ResetRequestHours() {
+	m.request_hours = nil
+	m.addrequest_hours = nil
+}
+
+// SetUseHours sets the "use_hours" field.
+func (m *ApprovalRuleMutation) SetUseHours(i int) {
+	m.use_hours = &i
+	m.adduse_hours = nil
+}
+
+// UseHours returns the value of the "use_hours" field in the mutation.
+func (m *ApprovalRuleMutation) UseHours() (r int, exists bool) {
+	v := m.use_hours
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUseHours returns the old "use_hours" field's value of the ApprovalRule entity.
+// If the ApprovalRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalRuleMutation) OldUseHours(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUseHours is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUseHours requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUseHours: %w", err)
+	}
+	return oldValue.UseHours, nil
+}
+
+// AddUseHours adds i to the "use_hours" field.
+func (m *ApprovalRuleMutation) AddUseHours(i int) {
+	if m.adduse_hours != nil {
+		*m.adduse_hours += i
+	} else {
+		m.adduse_hours = &i
+	}
+}
+
+// AddedUseHours returns the value that was added to the "use_hours" field in this mutation.
+func (m *ApprovalRuleMutation) AddedUseHours() (r int, exists bool) {
+	v := m.adduse_hours
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetUseHours resets all changes to the "use_hours" field.
+func (m *ApprovalRuleMutation) ResetUseHours() {
+	m.use_hours = nil
+	m.adduse_hours = nil
+}
+
+// SetExecution sets the "execution" field.
+func (m *ApprovalRuleMutation) SetExecution(s string) {
+	m.execution = &s
+}
+
+// Execution returns the value of the "execution" field in the mutation.
+func (m *ApprovalRuleMutation) Execution() (r string, exists bool) {
+	v := m.execution
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldExecution returns the old "execution" field's value of the ApprovalRule entity.
+// If the ApprovalRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalRuleMutation) OldExecution(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldExecution is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldExecution requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldExecution: %w", err)
+	}
+	return oldValue.Execution, nil
+}
+
+// ResetExecution resets all changes to the "execution" field.
+func (m *ApprovalRuleMutation) ResetExecution() {
+	m.execution = nil
+}
+
+// SetEnabled sets the "enabled" field.
+func (m *ApprovalRuleMutation) SetEnabled(b bool) {
+	m.enabled = &b
+}
+
+// Enabled returns the value of the "enabled" field in the mutation.
+func (m *ApprovalRuleMutation) Enabled() (r bool, exists bool) {
+	v := m.enabled
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEnabled returns the old "enabled" field's value of the ApprovalRule entity.
+// If the ApprovalRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalRuleMutation) OldEnabled(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEnabled is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEnabled requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEnabled: %w", err)
+	}
+	return oldValue.Enabled, nil
+}
+
+// ResetEnabled resets all changes to the "enabled" field.
+func (m *ApprovalRuleMutation) ResetEnabled() {
+	m.enabled = nil
+}
+
+// Where appends a list predicates to the ApprovalRuleMutation builder.
+func (m *ApprovalRuleMutation) Where(ps ...predicate.ApprovalRule) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the ApprovalRuleMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *ApprovalRuleMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.ApprovalRule, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *ApprovalRuleMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *ApprovalRuleMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (ApprovalRule).
+func (m *ApprovalRuleMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *ApprovalRuleMutation) Fields() []string {
+	fields := make([]string, 0, 14)
+	if m.tenant_id != nil {
+		fields = append(fields, approvalrule.FieldTenantID)
+	}
+	if m.name != nil {
+		fields = append(fields, approvalrule.FieldName)
+	}
+	if m.subject != nil {
+		fields = append(fields, approvalrule.FieldSubject)
+	}
+	if m.record_type != nil {
+		fields = append(fields, approvalrule.FieldRecordType)
+	}
+	if m.condition != nil {
+		fields = append(fields, approvalrule.FieldCondition)
+	}
+	if m.over != nil {
+		fields = append(fields, approvalrule.FieldOver)
+	}
+	if m.by_filter != nil {
+		fields = append(fields, approvalrule.FieldByFilter)
+	}
+	if m.open_deals != nil {
+		fields = append(fields, approvalrule.FieldOpenDeals)
+	}
+	if m.approvals != nil {
+		fields = append(fields, approvalrule.FieldApprovals)
+	}
+	if m.role != nil {
+		fields = append(fields, approvalrule.FieldRole)
+	}
+	if m.request_hours != nil {
+		fields = append(fields, approvalrule.FieldRequestHours)
+	}
+	if m.use_hours != nil {
+		fields = append(fields, approvalrule.FieldUseHours)
+	}
+	if m.execution != nil {
+		fields = append(fields, approvalrule.FieldExecution)
+	}
+	if m.enabled != nil {
+		fields = append(fields, approvalrule.FieldEnabled)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *ApprovalRuleMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case approvalrule.FieldTenantID:
+		return m.TenantID()
+	case approvalrule.FieldName:
+		return m.Name()
+	case approvalrule.FieldSubject:
+		return m.Subject()
+	case approvalrule.FieldRecordType:
+		return m.RecordType()
+	case approvalrule.FieldCondition:
+		return m.Condition()
+	case approvalrule.FieldOver:
+		return m.Over()
+	case approvalrule.FieldByFilter:
+		return m.ByFilter()
+	case approvalrule.FieldOpenDeals:
+		return m.OpenDeals()
+	case approvalrule.FieldApprovals:
+		return m.Approvals()
+	case approvalrule.FieldRole:
+		return m.Role()
+	case approvalrule.FieldRequestHours:
+		return m.RequestHours()
+	case approvalrule.FieldUseHours:
+		return m.UseHours()
+	case approvalrule.FieldExecution:
+		return m.Execution()
+	case approvalrule.FieldEnabled:
+		return m.Enabled()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *ApprovalRuleMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case approvalrule.FieldTenantID:
+		return m.OldTenantID(ctx)
+	case approvalrule.FieldName:
+		return m.OldName(ctx)
+	case approvalrule.FieldSubject:
+		return m.OldSubject(ctx)
+	case approvalrule.FieldRecordType:
+		return m.OldRecordType(ctx)
+	case approvalrule.FieldCondition:
+		return m.OldCondition(ctx)
+	case approvalrule.FieldOver:
+		return m.OldOver(ctx)
+	case approvalrule.FieldByFilter:
+		return m.OldByFilter(ctx)
+	case approvalrule.FieldOpenDeals:
+		return m.OldOpenDeals(ctx)
+	case approvalrule.FieldApprovals:
+		return m.OldApprovals(ctx)
+	case approvalrule.FieldRole:
+		return m.OldRole(ctx)
+	case approvalrule.FieldRequestHours:
+		return m.OldRequestHours(ctx)
+	case approvalrule.FieldUseHours:
+		return m.OldUseHours(ctx)
+	case approvalrule.FieldExecution:
+		return m.OldExecution(ctx)
+	case approvalrule.FieldEnabled:
+		return m.OldEnabled(ctx)
+	}
+	return nil, fmt.Errorf("unknown ApprovalRule field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ApprovalRuleMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case approvalrule.FieldTenantID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTenantID(v)
+		return nil
+	case approvalrule.FieldName:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetName(v)
+		return nil
+	case approvalrule.FieldSubject:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSubject(v)
+		return nil
+	case approvalrule.FieldRecordType:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRecordType(v)
+		return nil
+	case approvalrule.FieldCondition:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCondition(v)
+		return nil
+	case approvalrule.FieldOver:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOver(v)
+		return nil
+	case approvalrule.FieldByFilter:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetByFilter(v)
+		return nil
+	case approvalrule.FieldOpenDeals:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOpenDeals(v)
+		return nil
+	case approvalrule.FieldApprovals:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetApprovals(v)
+		return nil
+	case approvalrule.FieldRole:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRole(v)
+		return nil
+	case approvalrule.FieldRequestHours:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRequestHours(v)
+		return nil
+	case approvalrule.FieldUseHours:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUseHours(v)
+		return nil
+	case approvalrule.FieldExecution:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetExecution(v)
+		return nil
+	case approvalrule.FieldEnabled:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEnabled(v)
+		return nil
+	}
+	return fmt.Errorf("unknown ApprovalRule field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *ApprovalRuleMutation) AddedFields() []string {
+	var fields []string
+	if m.addover != nil {
+		fields = append(fields, approvalrule.FieldOver)
+	}
+	if m.addapprovals != nil {
+		fields = append(fields, approvalrule.FieldApprovals)
+	}
+	if m.addrequest_hours != nil {
+		fields = append(fields, approvalrule.FieldRequestHours)
+	}
+	if m.adduse_hours != nil {
+		fields = append(fields, approvalrule.FieldUseHours)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *ApprovalRuleMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case approvalrule.FieldOver:
+		return m.AddedOver()
+	case approvalrule.FieldApprovals:
+		return m.AddedApprovals()
+	case approvalrule.FieldRequestHours:
+		return m.AddedRequestHours()
+	case approvalrule.FieldUseHours:
+		return m.AddedUseHours()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ApprovalRuleMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case approvalrule.FieldOver:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddOver(v)
+		return nil
+	case approvalrule.FieldApprovals:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddApprovals(v)
+		return nil
+	case approvalrule.FieldRequestHours:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddRequestHours(v)
+		return nil
+	case approvalrule.FieldUseHours:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddUseHours(v)
+		return nil
+	}
+	return fmt.Errorf("unknown ApprovalRule numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *ApprovalRuleMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(approvalrule.FieldRecordType) {
+		fields = append(fields, approvalrule.FieldRecordType)
+	}
+	if m.FieldCleared(approvalrule.FieldCondition) {
+		fields = append(fields, approvalrule.FieldCondition)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *ApprovalRuleMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *ApprovalRuleMutation) ClearField(name string) error {
+	switch name {
+	case approvalrule.FieldRecordType:
+		m.ClearRecordType()
+		return nil
+	case approvalrule.FieldCondition:
+		m.ClearCondition()
+		return nil
+	}
+	return fmt.Errorf("unknown ApprovalRule nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *ApprovalRuleMutation) ResetField(name string) error {
+	switch name {
+	case approvalrule.FieldTenantID:
+		m.ResetTenantID()
+		return nil
+	case approvalrule.FieldName:
+		m.ResetName()
+		return nil
+	case approvalrule.FieldSubject:
+		m.ResetSubject()
+		return nil
+	case approvalrule.FieldRecordType:
+		m.ResetRecordType()
+		return nil
+	case approvalrule.FieldCondition:
+		m.ResetCondition()
+		return nil
+	case approvalrule.FieldOver:
+		m.ResetOver()
+		return nil
+	case approvalrule.FieldByFilter:
+		m.ResetByFilter()
+		return nil
+	case approvalrule.FieldOpenDeals:
+		m.ResetOpenDeals()
+		return nil
+	case approvalrule.FieldApprovals:
+		m.ResetApprovals()
+		return nil
+	case approvalrule.FieldRole:
+		m.ResetRole()
+		return nil
+	case approvalrule.FieldRequestHours:
+		m.ResetRequestHours()
+		return nil
+	case approvalrule.FieldUseHours:
+		m.ResetUseHours()
+		return nil
+	case approvalrule.FieldExecution:
+		m.ResetExecution()
+		return nil
+	case approvalrule.FieldEnabled:
+		m.ResetEnabled()
+		return nil
+	}
+	return fmt.Errorf("unknown ApprovalRule field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *ApprovalRuleMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *ApprovalRuleMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *ApprovalRuleMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *ApprovalRuleMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *ApprovalRuleMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *ApprovalRuleMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *ApprovalRuleMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown ApprovalRule unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *ApprovalRuleMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown ApprovalRule edge %s", name)
+}
+
+// ApprovalVoteMutation represents an operation that mutates the ApprovalVote nodes in the graph.
+type ApprovalVoteMutation struct {
+	config
+	op              Op
+	typ             string
+	id              *int
+	tenant_id       *gid.ID
+	approve         *bool
+	comment         *string
+	at              *time.Time
+	clearedFields   map[string]struct{}
+	approval        *gid.ID
+	clearedapproval bool
+	user            *gid.ID
+	cleareduser     bool
+	done            bool
+	oldValue        func(context.Context) (*ApprovalVote, error)
+	predicates      []predicate.ApprovalVote
+}
+
+var _ ent.Mutation = (*ApprovalVoteMutation)(nil)
+
+// approvalvoteOption allows management of the mutation configuration using functional options.
+type approvalvoteOption func(*ApprovalVoteMutation)
+
+// newApprovalVoteMutation creates new mutation for the ApprovalVote entity.
+func newApprovalVoteMutation(c config, op Op, opts ...approvalvoteOption) *ApprovalVoteMutation {
+	m := &ApprovalVoteMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeApprovalVote,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withApprovalVoteID sets the ID field of the mutation.
+func withApprovalVoteID(id int) approvalvoteOption {
+	return func(m *ApprovalVoteMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *ApprovalVote
+		)
+		m.oldValue = func(ctx context.Context) (*ApprovalVote, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().ApprovalVote.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withApprovalVote sets the old ApprovalVote of the mutation.
+func withApprovalVote(node *ApprovalVote) approvalvoteOption {
+	return func(m *ApprovalVoteMutation) {
+		m.oldValue = func(context.Context) (*ApprovalVote, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m ApprovalVoteMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m ApprovalVoteMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *ApprovalVoteMutation) ID() (id int, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *ApprovalVoteMutation) IDs(ctx context.Context) ([]int, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []int{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().ApprovalVote.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetTenantID sets the "tenant_id" field.
+func (m *ApprovalVoteMutation) SetTenantID(gi gid.ID) {
+	m.tenant_id = &gi
+}
+
+// TenantID returns the value of the "tenant_id" field in the mutation.
+func (m *ApprovalVoteMutation) TenantID() (r gid.ID, exists bool) {
+	v := m.tenant_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTenantID returns the old "tenant_id" field's value of the ApprovalVote entity.
+// If the ApprovalVote object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalVoteMutation) OldTenantID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTenantID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTenantID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTenantID: %w", err)
+	}
+	return oldValue.TenantID, nil
+}
+
+// ResetTenantID resets all changes to the "tenant_id" field.
+func (m *ApprovalVoteMutation) ResetTenantID() {
+	m.tenant_id = nil
+}
+
+// SetApprovalID sets the "approval_id" field.
+func (m *ApprovalVoteMutation) SetApprovalID(gi gid.ID) {
+	m.approval = &gi
+}
+
+// ApprovalID returns the value of the "approval_id" field in the mutation.
+func (m *ApprovalVoteMutation) ApprovalID() (r gid.ID, exists bool) {
+	v := m.approval
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldApprovalID returns the old "approval_id" field's value of the ApprovalVote entity.
+// If the ApprovalVote object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalVoteMutation) OldApprovalID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldApprovalID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldApprovalID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldApprovalID: %w", err)
+	}
+	return oldValue.ApprovalID, nil
+}
+
+// ResetApprovalID resets all changes to the "approval_id" field.
+func (m *ApprovalVoteMutation) ResetApprovalID() {
+	m.approval = nil
+}
+
+// SetUserID sets the "user_id" field.
+func (m *ApprovalVoteMutation) SetUserID(gi gid.ID) {
+	m.user = &gi
+}
+
+// UserID returns the value of the "user_id" field in the mutation.
+func (m *ApprovalVoteMutation) UserID() (r gid.ID, exists bool) {
+	v := m.user
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUserID returns the old "user_id" field's value of the ApprovalVote entity.
+// If the ApprovalVote object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalVoteMutation) OldUserID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUserID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUserID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUserID: %w", err)
+	}
+	return oldValue.UserID, nil
+}
+
+// ResetUserID resets all changes to the "user_id" field.
+func (m *ApprovalVoteMutation) ResetUserID() {
+	m.user = nil
+}
+
+// SetApprove sets the "approve" field.
+func (m *ApprovalVoteMutation) SetApprove(b bool) {
+	m.approve = &b
+}
+
+// Approve returns the value of the "approve" field in the mutation.
+func (m *ApprovalVoteMutation) Approve() (r bool, exists bool) {
+	v := m.approve
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldApprove returns the old "approve" field's value of the ApprovalVote entity.
+// If the ApprovalVote object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalVoteMutation) OldApprove(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldApprove is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldApprove requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldApprove: %w", err)
+	}
+	return oldValue.Approve, nil
+}
+
+// ResetApprove resets all changes to the "approve" field.
+func (m *ApprovalVoteMutation) ResetApprove() {
+	m.approve = nil
+}
+
+// SetComment sets the "comment" field.
+func (m *ApprovalVoteMutation) SetComment(s string) {
+	m.comment = &s
+}
+
+// Comment returns the value of the "comment" field in the mutation.
+func (m *ApprovalVoteMutation) Comment() (r string, exists bool) {
+	v := m.comment
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldComment returns the old "comment" field's value of the ApprovalVote entity.
+// If the ApprovalVote object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalVoteMutation) OldComment(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldComment is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldComment requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldComment: %w", err)
+	}
+	return oldValue.Comment, nil
+}
+
+// ClearComment clears the value of the "comment" field.
+func (m *ApprovalVoteMutation) ClearComment() {
+	m.comment = nil
+	m.clearedFields[approvalvote.FieldComment] = struct{}{}
+}
+
+// CommentCleared returns if the "comment" field was cleared in this mutation.
+func (m *ApprovalVoteMutation) CommentCleared() bool {
+	_, ok := m.clearedFields[approvalvote.FieldComment]
+	return ok
+}
+
+// ResetComment resets all changes to the "comment" field.
+func (m *ApprovalVoteMutation) ResetComment() {
+	m.comment = nil
+	delete(m.clearedFields, approvalvote.FieldComment)
+}
+
+// SetAt sets the "at" field.
+func (m *ApprovalVoteMutation) SetAt(t time.Time) {
+	m.at = &t
+}
+
+// At returns the value of the "at" field in the mutation.
+func (m *ApprovalVoteMutation) At() (r time.Time, exists bool) {
+	v := m.at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAt returns the old "at" field's value of the ApprovalVote entity.
+// If the ApprovalVote object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApprovalVoteMutation) OldAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAt: %w", err)
+	}
+	return oldValue.At, nil
+}
+
+// ResetAt resets all changes to the "at" field.
+func (m *ApprovalVoteMutation) ResetAt() {
+	m.at = nil
+}
+
+// ClearApproval clears the "approval" edge to the Approval entity.
+func (m *ApprovalVoteMutation) ClearApproval() {
+	m.clearedapproval = true
+	m.clearedFields[approvalvote.FieldApprovalID] = struct{}{}
+}
+
+// ApprovalCleared reports if the "approval" edge to the Approval entity was cleared.
+func (m *ApprovalVoteMutation) ApprovalCleared() bool {
+	return m.clearedapproval
+}
+
+// ApprovalIDs returns the "approval" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// ApprovalID instead. It exists only for internal usage by the builders.
+func (m *ApprovalVoteMutation) ApprovalIDs() (ids []gid.ID) {
+	if id := m.approval; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetApproval resets all changes to the "approval" edge.
+func (m *ApprovalVoteMutation) ResetApproval() {
+	m.approval = nil
+	m.clearedapproval = false
+}
+
+// ClearUser clears the "user" edge to the User entity.
+func (m *ApprovalVoteMutation) ClearUser() {
+	m.cleareduser = true
+	m.clearedFields[approvalvote.FieldUserID] = struct{}{}
+}
+
+// UserCleared reports if the "user" edge to the User entity was cleared.
+func (m *ApprovalVoteMutation) UserCleared() bool {
+	return m.cleareduser
+}
+
+// UserIDs returns the "user" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// UserID instead. It exists only for internal usage by the builders.
+func (m *ApprovalVoteMutation) UserIDs() (ids []gid.ID) {
+	if id := m.user; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetUser resets all changes to the "user" edge.
+func (m *ApprovalVoteMutation) ResetUser() {
+	m.user = nil
+	m.cleareduser = false
+}
+
+// Where appends a list predicates to the ApprovalVoteMutation builder.
+func (m *ApprovalVoteMutation) Where(ps ...predicate.ApprovalVote) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the ApprovalVoteMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *ApprovalVoteMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.ApprovalVote, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *ApprovalVoteMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *ApprovalVoteMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (ApprovalVote).
+func (m *ApprovalVoteMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *ApprovalVoteMutation) Fields() []string {
+	fields := make([]string, 0, 6)
+	if m.tenant_id != nil {
+		fields = append(fields, approvalvote.FieldTenantID)
+	}
+	if m.approval != nil {
+		fields = append(fields, approvalvote.FieldApprovalID)
+	}
+	if m.user != nil {
+		fields = append(fields, approvalvote.FieldUserID)
+	}
+	if m.approve != nil {
+		fields = append(fields, approvalvote.FieldApprove)
+	}
+	if m.comment != nil {
+		fields = append(fields, approvalvote.FieldComment)
+	}
+	if m.at != nil {
+		fields = append(fields, approvalvote.FieldAt)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *ApprovalVoteMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case approvalvote.FieldTenantID:
+		return m.TenantID()
+	case approvalvote.FieldApprovalID:
+		return m.ApprovalID()
+	case approvalvote.FieldUserID:
+		return m.UserID()
+	case approvalvote.FieldApprove:
+		return m.Approve()
+	case approvalvote.FieldComment:
+		return m.Comment()
+	case approvalvote.FieldAt:
+		return m.At()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *ApprovalVoteMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case approvalvote.FieldTenantID:
+		return m.OldTenantID(ctx)
+	case approvalvote.FieldApprovalID:
+		return m.OldApprovalID(ctx)
+	case approvalvote.FieldUserID:
+		return m.OldUserID(ctx)
+	case approvalvote.FieldApprove:
+		return m.OldApprove(ctx)
+	case approvalvote.FieldComment:
+		return m.OldComment(ctx)
+	case approvalvote.FieldAt:
+		return m.OldAt(ctx)
+	}
+	return nil, fmt.Errorf("unknown ApprovalVote field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ApprovalVoteMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case approvalvote.FieldTenantID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTenantID(v)
+		return nil
+	case approvalvote.FieldApprovalID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetApprovalID(v)
+		return nil
+	case approvalvote.FieldUserID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUserID(v)
+		return nil
+	case approvalvote.FieldApprove:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetApprove(v)
+		return nil
+	case approvalvote.FieldComment:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetComment(v)
+		return nil
+	case approvalvote.FieldAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAt(v)
+		return nil
+	}
+	return fmt.Errorf("unknown ApprovalVote field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *ApprovalVoteMutation) AddedFields() []string {
+	return nil
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *ApprovalVoteMutation) AddedField(name string) (ent.Value, bool) {
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ApprovalVoteMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	}
+	return fmt.Errorf("unknown ApprovalVote numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *ApprovalVoteMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(approvalvote.FieldComment) {
+		fields = append(fields, approvalvote.FieldComment)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *ApprovalVoteMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *ApprovalVoteMutation) ClearField(name string) error {
+	switch name {
+	case approvalvote.FieldComment:
+		m.ClearComment()
+		return nil
+	}
+	return fmt.Errorf("unknown ApprovalVote nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *ApprovalVoteMutation) ResetField(name string) error {
+	switch name {
+	case approvalvote.FieldTenantID:
+		m.ResetTenantID()
+		return nil
+	case approvalvote.FieldApprovalID:
+		m.ResetApprovalID()
+		return nil
+	case approvalvote.FieldUserID:
+		m.ResetUserID()
+		return nil
+	case approvalvote.FieldApprove:
+		m.ResetApprove()
+		return nil
+	case approvalvote.FieldComment:
+		m.ResetComment()
+		return nil
+	case approvalvote.FieldAt:
+		m.ResetAt()
+		return nil
+	}
+	return fmt.Errorf("unknown ApprovalVote field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *ApprovalVoteMutation) AddedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.approval != nil {
+		edges = append(edges, approvalvote.EdgeApproval)
+	}
+	if m.user != nil {
+		edges = append(edges, approvalvote.EdgeUser)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *ApprovalVoteMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case approvalvote.EdgeApproval:
+		if id := m.approval; id != nil {
+			return []ent.Value{*id}
+		}
+	case approvalvote.EdgeUser:
+		if id := m.user; id != nil {
+			return []ent.Value{*id}
+		}
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *ApprovalVoteMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 2)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *ApprovalVoteMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *ApprovalVoteMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.clearedapproval {
+		edges = append(edges, approvalvote.EdgeApproval)
+	}
+	if m.cleareduser {
+		edges = append(edges, approvalvote.EdgeUser)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *ApprovalVoteMutation) EdgeCleared(name string) bool {
+	switch name {
+	case approvalvote.EdgeApproval:
+		return m.clearedapproval
+	case approvalvote.EdgeUser:
+		return m.cleareduser
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *ApprovalVoteMutation) ClearEdge(name string) error {
+	switch name {
+	case approvalvote.EdgeApproval:
+		m.ClearApproval()
+		return nil
+	case approvalvote.EdgeUser:
+		m.ClearUser()
+		return nil
+	}
+	return fmt.Errorf("unknown ApprovalVote unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *ApprovalVoteMutation) ResetEdge(name string) error {
+	switch name {
+	case approvalvote.EdgeApproval:
+		m.ResetApproval()
+		return nil
+	case approvalvote.EdgeUser:
+		m.ResetUser()
+		return nil
+	}
+	return fmt.Errorf("unknown ApprovalVote edge %s", name)
 }
 
 // AttachmentMutation represents an operation that mutates the Attachment nodes in the graph.

@@ -13,6 +13,7 @@ import (
 	"entgo.io/ent/dialect/sql"
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/lethe-crm/lethe/authz"
+	"github.com/lethe-crm/lethe/ent/approval"
 	"github.com/lethe-crm/lethe/ent/attachment"
 	"github.com/lethe-crm/lethe/ent/auditevent"
 	"github.com/lethe-crm/lethe/ent/call"
@@ -2309,6 +2310,21 @@ func (c *Client) NodesByID(ctx context.Context, ids []gid.ID, field *graphql.Col
 		byType[id.Type()] = append(byType[id.Type()], id)
 	}
 	out := make(map[gid.ID]Noder, len(ids))
+	if ids := byType[gidTypeOfApproval]; len(ids) > 0 {
+		q := c.Approval.Query().Where(approval.IDIn(ids...))
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			out[r.ID] = r
+		}
+	}
 	if ids := byType[8]; len(ids) > 0 {
 		q := c.Attachment.Query().Where(attachment.IDIn(ids...))
 		if field != nil {
@@ -2536,6 +2552,8 @@ func (c *Client) NodesByID(ctx context.Context, ids []gid.ID, field *graphql.Col
 	}
 	return out, nil
 }
+
+const gidTypeOfApproval = gid.Approval
 
 const gidTypeOfAuditEvent = gid.Event
 

@@ -4,6 +4,8 @@ package ent
 
 import (
 	"github.com/lethe-crm/lethe/ent/apitoken"
+	"github.com/lethe-crm/lethe/ent/approval"
+	"github.com/lethe-crm/lethe/ent/approvalrule"
 	"github.com/lethe-crm/lethe/ent/attachment"
 	"github.com/lethe-crm/lethe/ent/auditevent"
 	"github.com/lethe-crm/lethe/ent/call"
@@ -42,6 +44,72 @@ func init() {
 	apitokenDescID := apitokenFields[0].Descriptor()
 	// apitoken.DefaultID holds the default value on creation for the id field.
 	apitoken.DefaultID = apitokenDescID.Default.(func() gid.ID)
+	approvalFields := schema.Approval{}.Fields()
+	_ = approvalFields
+	// approvalDescRecords is the schema descriptor for records field.
+	approvalDescRecords := approvalFields[10].Descriptor()
+	// approval.DefaultRecords holds the default value on creation for the records field.
+	approval.DefaultRecords = approvalDescRecords.Default.(int)
+	// approvalDescID is the schema descriptor for id field.
+	approvalDescID := approvalFields[0].Descriptor()
+	// approval.DefaultID holds the default value on creation for the id field.
+	approval.DefaultID = approvalDescID.Default.(func() gid.ID)
+	approvalruleFields := schema.ApprovalRule{}.Fields()
+	_ = approvalruleFields
+	// approvalruleDescName is the schema descriptor for name field.
+	approvalruleDescName := approvalruleFields[0].Descriptor()
+	// approvalrule.NameValidator is a validator for the "name" field. It is called by the builders before save.
+	approvalrule.NameValidator = func() func(string) error {
+		validators := approvalruleDescName.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(name string) error {
+			for _, fn := range fns {
+				if err := fn(name); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// approvalruleDescOver is the schema descriptor for over field.
+	approvalruleDescOver := approvalruleFields[4].Descriptor()
+	// approvalrule.DefaultOver holds the default value on creation for the over field.
+	approvalrule.DefaultOver = approvalruleDescOver.Default.(int)
+	// approvalruleDescByFilter is the schema descriptor for by_filter field.
+	approvalruleDescByFilter := approvalruleFields[5].Descriptor()
+	// approvalrule.DefaultByFilter holds the default value on creation for the by_filter field.
+	approvalrule.DefaultByFilter = approvalruleDescByFilter.Default.(bool)
+	// approvalruleDescOpenDeals is the schema descriptor for open_deals field.
+	approvalruleDescOpenDeals := approvalruleFields[6].Descriptor()
+	// approvalrule.DefaultOpenDeals holds the default value on creation for the open_deals field.
+	approvalrule.DefaultOpenDeals = approvalruleDescOpenDeals.Default.(bool)
+	// approvalruleDescApprovals is the schema descriptor for approvals field.
+	approvalruleDescApprovals := approvalruleFields[7].Descriptor()
+	// approvalrule.DefaultApprovals holds the default value on creation for the approvals field.
+	approvalrule.DefaultApprovals = approvalruleDescApprovals.Default.(int)
+	// approvalruleDescRole is the schema descriptor for role field.
+	approvalruleDescRole := approvalruleFields[8].Descriptor()
+	// approvalrule.DefaultRole holds the default value on creation for the role field.
+	approvalrule.DefaultRole = approvalruleDescRole.Default.(string)
+	// approvalruleDescRequestHours is the schema descriptor for request_hours field.
+	approvalruleDescRequestHours := approvalruleFields[9].Descriptor()
+	// approvalrule.DefaultRequestHours holds the default value on creation for the request_hours field.
+	approvalrule.DefaultRequestHours = approvalruleDescRequestHours.Default.(int)
+	// approvalruleDescUseHours is the schema descriptor for use_hours field.
+	approvalruleDescUseHours := approvalruleFields[10].Descriptor()
+	// approvalrule.DefaultUseHours holds the default value on creation for the use_hours field.
+	approvalrule.DefaultUseHours = approvalruleDescUseHours.Default.(int)
+	// approvalruleDescExecution is the schema descriptor for execution field.
+	approvalruleDescExecution := approvalruleFields[11].Descriptor()
+	// approvalrule.DefaultExecution holds the default value on creation for the execution field.
+	approvalrule.DefaultExecution = approvalruleDescExecution.Default.(string)
+	// approvalruleDescEnabled is the schema descriptor for enabled field.
+	approvalruleDescEnabled := approvalruleFields[12].Descriptor()
+	// approvalrule.DefaultEnabled holds the default value on creation for the enabled field.
+	approvalrule.DefaultEnabled = approvalruleDescEnabled.Default.(bool)
 	attachmentMixin := schema.Attachment{}.Mixin()
 	attachmentMixinFields0 := attachmentMixin[0].Fields()
 	_ = attachmentMixinFields0

@@ -14,6 +14,12 @@ type Tx struct {
 	config
 	// ApiToken is the client for interacting with the ApiToken builders.
 	ApiToken *ApiTokenClient
+	// Approval is the client for interacting with the Approval builders.
+	Approval *ApprovalClient
+	// ApprovalRule is the client for interacting with the ApprovalRule builders.
+	ApprovalRule *ApprovalRuleClient
+	// ApprovalVote is the client for interacting with the ApprovalVote builders.
+	ApprovalVote *ApprovalVoteClient
 	// Attachment is the client for interacting with the Attachment builders.
 	Attachment *AttachmentClient
 	// AuditEvent is the client for interacting with the AuditEvent builders.
@@ -200,6 +206,9 @@ func (tx *Tx) Client() *Client {
 
 func (tx *Tx) init() {
 	tx.ApiToken = NewApiTokenClient(tx.config)
+	tx.Approval = NewApprovalClient(tx.config)
+	tx.ApprovalRule = NewApprovalRuleClient(tx.config)
+	tx.ApprovalVote = NewApprovalVoteClient(tx.config)
 	tx.Attachment = NewAttachmentClient(tx.config)
 	tx.AuditEvent = NewAuditEventClient(tx.config)
 	tx.Call = NewCallClient(tx.config)

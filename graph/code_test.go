@@ -133,6 +133,21 @@ func TestEveryCodeIsProduced(t *testing.T) {
 			w.storePolicy()
 			return w.ask("admin", deactivate, vars{"id": w.users["admin"].String()})
 		},
+		lifecycle.ApprovalRequired: func(w *world) answer {
+			w.seed()
+			w.deleted("agent", w.customer("agent", "a"))
+			return w.ask("purger", `{ preview(input: {emptyBin: {}}) { blockers { code } } }`)
+		},
+		lifecycle.SelfApproval: func(w *world) answer {
+			return w.ask("purger", `mutation($id: ID!) { approveOperation(input: {id: $id}) { operation { id } } }`, vars{"id": w.pending()})
+		},
+		lifecycle.Stale: func(w *world) answer {
+			op := w.pending()
+			w.exec(`UPDATE customers SET version = version + 1`)
+			w.Empty(w.ask("admin", `mutation($id: ID!) { approveOperation(input: {id: $id}) { operation { id } } }`, vars{"id": op}).Errors)
+			w.runsApproved(1)
+			return w.ask("purger", `query($id: ID!) { operation(id: $id) { items(first: 1) { nodes { code } } } }`, vars{"id": op})
+		},
 		lifecycle.BadUserInput: func(w *world) answer {
 			return w.act("admin", "suspendRecords", ofIDs(w.customer("admin", "s"))+fmt.Sprintf(`, until: %q`, time.Unix(0, 0).UTC().Format(time.RFC3339)))
 		},

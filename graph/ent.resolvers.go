@@ -72,6 +72,8 @@ func (r *queryResolver) Tasks(ctx context.Context, after *entgql.Cursor[gid.ID],
 		ent.WithTaskOrder(orderBy), ent.WithTaskFilter(where.Filter), ent.WithTaskStates(states))
 }
 
+func (r *Resolver) Approval() generated.ApprovalResolver { return &approvalResolver{r} }
+
 func (r *Resolver) AuditEvent() generated.AuditEventResolver { return &auditEventResolver{r} }
 
 func (r *Resolver) LegalHold() generated.LegalHoldResolver { return &legalHoldResolver{r} }
@@ -85,6 +87,7 @@ func (r *Resolver) Query() generated.QueryResolver { return &queryResolver{r} }
 func (r *Resolver) User() generated.UserResolver { return &userResolver{r} }
 
 type (
+	approvalResolver      struct{ *Resolver }
 	auditEventResolver    struct{ *Resolver }
 	legalHoldResolver     struct{ *Resolver }
 	operationResolver     struct{ *Resolver }

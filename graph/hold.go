@@ -116,8 +116,13 @@ func (r *Resolver) releaseHold(ctx context.Context, in *model.ReleaseHoldInput) 
 	if err := checkID(in.ID, "id", gid.LegalHold); err != nil {
 		return nil, err
 	}
-	if err := r.Records.ReleaseHold(ctx, in.ID, in.Reason); err != nil {
+	request, err := r.Records.ReleaseHold(ctx, in.ID, in.Reason)
+	if err != nil {
 		return nil, err
 	}
-	return r.holdPayload(ctx, in.ID)
+	out, err := r.holdPayload(ctx, in.ID)
+	if err == nil {
+		out.Approval, err = r.requested(ctx, request)
+	}
+	return out, err
 }

@@ -193,6 +193,9 @@ var messages = map[lifecycle.Code]string{
 	lifecycle.IdempotencyMismatch: "The idempotency key was used for another request.",
 	lifecycle.Gone:                "The record was purged.",
 	lifecycle.Lockout:             "The tenant would be left without an active user who can edit its policy.",
+	lifecycle.ApprovalRequired:    "Others have to agree first.",
+	lifecycle.Stale:               "It is not as it was when others agreed.",
+	lifecycle.SelfApproval:        "Nobody decides on what he asked for himself.",
 	lifecycle.BadUserInput:        "The input is not valid.",
 	lifecycle.AuthzUnavailable:    "Access could not be decided; try again.",
 	lifecycle.Internal:            "Something went wrong on our side.",
@@ -363,6 +366,9 @@ func (b *blockers) shown(ctx context.Context, index int, item *ent.OperationItem
 	}
 	if s.Field != "" {
 		out.Field = &s.Field
+	}
+	if s.Role != "" {
+		out.Role = &s.Role
 	}
 	if s.State != "" {
 		out.State = &s.State

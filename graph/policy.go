@@ -174,7 +174,7 @@ func policyRules(ctx context.Context, text, field string) ([]casbin.Rule, error)
 
 func judgement(j *policy.Judgement) *model.PolicyJudgement {
 	refused := j.Refused()
-	out := &model.PolicyJudgement{Accepted: refused == nil, Findings: policyFindings(j.Findings), FailedTests: policyTests(j.Failed)}
+	out := &model.PolicyJudgement{Accepted: refused == nil, NeedsApproval: refused == nil && j.Grants != nil, Findings: policyFindings(j.Findings), FailedTests: policyTests(j.Failed)}
 	if shown, ok := errors.AsType[*record.Error](refused); ok {
 		out.Refusal = &shown.Message
 		if cause, ok := shown.Extensions["cause"].(string); ok {
@@ -282,25 +282,28 @@ func (r *Resolver) applyPolicy(ctx context.Context, in *model.ApplyPolicyInput) 
 		return nil, err
 	}
 	d.Base, d.Message = version(in.Version), in.Message
-	return payload(r.Policies.Apply(ctx, tenantOf(ctx), d))
+	return r.policyPayload(ctx)(r.Policies.Apply(ctx, tenantOf(ctx), d))
 }
 
 func (r *Resolver) rollbackPolicy(ctx context.Context, in *model.RollbackPolicyInput) (*model.PolicyPayload, error) {
-	return payload(r.Policies.Rollback(ctx, tenantOf(ctx), version(in.Version), version(in.To), in.Message))
+	return r.policyPayload(ctx)(r.Policies.Rollback(ctx, tenantOf(ctx), version(in.Version), version(in.To), in.Message))
 }
 
 func (r *Resolver) changeRole(ctx context.Context, in *model.RoleInput, change func(context.Context, gid.ID, gid.ID, string) (policy.Policy, error)) (*model.PolicyPayload, error) {
 	if err := checkID(in.User, "user", gid.User); err != nil {
 		return nil, err
 	}
-	return payload(change(ctx, tenantOf(ctx), in.User, in.Role))
+	return r.policyPayload(ctx)(change(ctx, tenantOf(ctx), in.User, in.Role))
 }
 
-func payload(p policy.Policy, err error) (*model.PolicyPayload, error) {
-	if err != nil {
-		return nil, err
+func (r *Resolver) policyPayload(ctx context.Context) func(policy.Policy, error) (*model.PolicyPayload, error) {
+	return func(p policy.Policy, err error) (*model.PolicyPayload, error) {
+		if err != nil {
+			return nil, err
+		}
+		request, err := r.requested(ctx, p.Waiting)
+		return &model.PolicyPayload{Policy: &p, Approval: request}, err
 	}
-	return &model.PolicyPayload{Policy: &p}, nil
 }
 
 func (r *Resolver) putPolicyTest(ctx context.Context, in *model.PutPolicyTestInput) (*model.PolicyTestPayload, error) {

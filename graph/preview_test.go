@@ -132,12 +132,10 @@ func TestAPreviewShowsWhatStandsInTheWay(t *testing.T) {
 
 		w.exec(`UPDATE tenants SET brake_hour = 2`)
 		got = get[object](w, "manager", `{ preview(input: {delete: {select: {customers: {name: "twin"}}}}) { blockers { code field limit count } } }`)
-		w.Equal([]any{object{"code": "LIMIT", "field": "brakeHour", "limit": float64(2), "count": float64(3)}}, at(got, "preview", "blockers"))
-		a := w.ask("manager", `mutation { deleteRecords(input: {select: {customers: {name: "twin"}}, expectedCount: 1}) { operation { id } } }`)
-		w.Equal("LIMIT", a.code())
-		w.Equal("brakeHour", a.Errors[0].Extensions["cap"])
-		w.EqualValues(2, a.Errors[0].Extensions["limit"])
-		w.EqualValues(3, a.Errors[0].Extensions["actual"])
+		w.Equal([]any{object{"code": "LIMIT", "field": "brakeHour", "limit": float64(2), "count": float64(3)},
+			object{"code": "APPROVAL_REQUIRED", "field": nil, "limit": nil, "count": float64(1)}}, at(got, "preview", "blockers"))
+		got = get[object](w, "manager", `mutation { deleteRecords(input: {select: {customers: {name: "twin"}}, expectedCount: 1}) { operation { status code approvals { subject needs { role } } } } }`)
+		w.Equal(object{"status": "PAUSED", "code": "LIMIT", "approvals": []any{object{"subject": "BRAKE", "needs": []any{object{"role": "admin"}}}}}, at(got, "deleteRecords", "operation"))
 	})
 }
 

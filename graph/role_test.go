@@ -41,7 +41,8 @@ var rights = map[string]map[string][]string{
 	"restore": {
 		"agent": {own}, "agent2": {own}, "manager": {own, teams}, "admin": {own, teams, others},
 	},
-	"purge": {"purger": {own, teams, others}},
+	"purge":   {"purger": {own, teams, others}},
+	"approve": {"manager": {teams}, "admin": {own, teams, others}},
 }
 
 var everyRole = []string{"viewer", "agent", "agent2", "manager", "compliance", "purger", "admin"}
@@ -232,4 +233,41 @@ func (w *world) checkUndo(role, typ, whose string, customer gid.ID) {
 	if allowed(role, "delete", whose) {
 		w.Equal(expected(role, "restore", whose, true), undo(w.deleted(role, w.sample(role, whose, typ, customer))), "%s, its own", what)
 	}
+}
+
+// TestEveryRoleApprovesWhatTheTableSays asks every role to agree to a deletion, where a rule asks everybody who has it:
+// to have the role that is asked is not enough.
+func TestEveryRoleApprovesWhatTheTableSays(t *testing.T) {
+	one(t, func(w *world) {
+		w.seed()
+		w.Empty(w.ask("admin", `mutation { setApprovalRule(input: {name: "all", subject: DELETE, role: "nobody"}) { rules { name } } }`).Errors)
+		for _, role := range everyRole {
+			w.exec(`UPDATE approval_rules SET role = ? WHERE name = 'all'`, strings.TrimSuffix(role, "2"))
+			for _, whose := range []string{own, teams, others} {
+				id := w.sample(role, whose, "Task", gid.Nil)
+				requester := "admin"
+				if role == "admin" { // nobody else may delete all of these
+					requester = "manager"
+					w.exec(`UPDATE tasks SET owner_id = ? WHERE id = ?`, w.users["manager"], id)
+				}
+				got := get[object](w, requester, `mutation($id: ID!) { deleteRecords(input: {select: {ids: [$id]}}) { operation { id status } } }`, vars{"id": id.String()})
+				w.Equal("PENDING_APPROVAL", at(got, "deleteRecords", "operation", "status"), "%s %s", role, whose)
+				op := at(got, "deleteRecords", "operation", "id")
+				w.exec(`UPDATE operations SET team_id = NULL`) // whose managers do not read it for that
+				a := w.ask(role, `mutation($id: ID!) { approveOperation(input: {id: $id}) { operation { status } } }`, vars{"id": op})
+				want := ""
+				if !allowed(role, "approve", whose) {
+					want = "NOT_FOUND" // or, to who reads the operation
+					if slices.Contains([]string{"compliance", "purger"}, role) {
+						want = "FORBIDDEN"
+					}
+				}
+				code := ""
+				if len(a.Errors) > 0 {
+					code = a.code()
+				}
+				w.Equal(want, code, "%s %s: %s", role, whose, a.raw)
+			}
+		}
+	})
 }

@@ -71,6 +71,18 @@ func (c *Comparison) Own(user string, teams []string) (Gain, bool) {
 // that speak of who asks are compared as such: "owner == me" given by one who has the same is no gain.
 func (c *Comparison) Beyond(holder string) (Gain, bool) {
 	own := UserSubject(holder)
+	return c.others(holder, func(q *question) bool { return q.request.Action.IsRestricted() || !q.permits(c.before, own) })
+}
+
+// Exceeding is Beyond without what is restricted.
+func (c *Comparison) Exceeding(holder string) (Gain, bool) {
+	own := UserSubject(holder)
+	return c.others(holder, func(q *question) bool { return !q.request.Action.IsRestricted() && !q.permits(c.before, own) })
+}
+
+// others finds something that somebody else than the holder gains.
+func (c *Comparison) others(holder string, which func(*question) bool) (Gain, bool) {
+	own := UserSubject(holder)
 	known := map[string]bool{}
 	for _, subject := range slices.Sorted(maps.Keys(c.after.closures)) {
 		if subject == own || !c.affected(subject) {
@@ -81,9 +93,7 @@ func (c *Comparison) Beyond(holder string) (Gain, bool) {
 			continue
 		}
 		known[key] = true
-		if g, found := c.gain(subject, persons{}, func(q *question) bool {
-			return q.gained() && (q.request.Action.IsRestricted() || !q.permits(c.before, own))
-		}, own); found {
+		if g, found := c.gain(subject, persons{}, func(q *question) bool { return q.gained() && which(q) }, own); found {
 			return g, true
 		}
 	}

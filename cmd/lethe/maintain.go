@@ -85,7 +85,7 @@ func (s storage) withDB(ctx context.Context, create bool, do func(*store.DB) err
 type sweepCmd struct {
 	storage
 	output
-	Once bool `required:"" help:"Sweep once and end. A server sweeps by itself: scheduled operations run, suspensions that ran out end, and what is due is purged."`
+	Once bool `required:"" help:"Sweep once and end. A server sweeps by itself: scheduled and approved operations run, requests that nobody decided on expire, suspensions that ran out end, and what is due is purged."`
 }
 
 // Run implements the command.
@@ -105,23 +105,27 @@ func (cmd *sweepCmd) Run(ctx context.Context, c *console) error {
 
 // swept counts what the clocks brought about.
 type swept struct {
-	Ran    int `json:"ran"`    // scheduled operations
-	Jobs   int `json:"jobs"`   // large operations that nobody worked on
-	Woken  int `json:"woken"`  // suspensions that ended
-	Purged int `json:"purged"` // records
+	Ran     int `json:"ran"`     // scheduled and approved operations
+	Expired int `json:"expired"` // requests for approval
+	Jobs    int `json:"jobs"`    // large operations that nobody worked on
+	Woken   int `json:"woken"`   // suspensions that ended
+	Purged  int `json:"purged"`  // records
 }
 
 func (s swept) String() string {
-	return fmt.Sprintf("%d run, %d taken up, %d woken, %d purged", s.Ran, s.Jobs, s.Woken, s.Purged)
+	return fmt.Sprintf("%d run, %d expired, %d taken up, %d woken, %d purged", s.Ran, s.Expired, s.Jobs, s.Woken, s.Purged)
 }
 
 // sweep does what is due. What fails holds up nothing else.
 func (a *app) sweep(ctx context.Context, records *record.Service) (did swept, err error) {
-	var errs [4]error
-	did.Ran, errs[0] = records.RunScheduled(ctx, a.actAs)
-	did.Jobs, errs[1] = records.TakeUp(ctx, a.actAs, false)
-	did.Woken, errs[2] = records.Wake(ctx)
-	did.Purged, errs[3] = records.Sweep(ctx)
+	var errs [6]error
+	did.Expired, errs[0] = records.ExpireApprovals(ctx)
+	did.Ran, errs[1] = records.RunScheduled(ctx, a.actAs)
+	approved, err := records.RunApproved(ctx, a.actAs)
+	did.Ran, errs[2] = did.Ran+approved, err
+	did.Jobs, errs[3] = records.TakeUp(ctx, a.actAs, false)
+	did.Woken, errs[4] = records.Wake(ctx)
+	did.Purged, errs[5] = records.Sweep(ctx)
 	return did, errors.Join(errs[:]...)
 }
 

@@ -69,7 +69,9 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 		return err
 	}
 	records.WithQueue(queue)
-	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policy.New(a.db, control, a.audit, log), Audit: a.audit, Log: log, RequestID: server.RequestID})
+	records.OnBrake(metrics.Braked)
+	policies := policy.New(a.db, control, a.audit, log).WithApprovals(records)
+	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Audit: a.audit, Log: log, RequestID: server.RequestID})
 	if err != nil {
 		return fmt.Errorf("building the API: %w", err)
 	}

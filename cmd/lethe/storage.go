@@ -144,7 +144,9 @@ func (a *app) control() (*access.Control, error) {
 
 // records is the pipeline.
 func (a *app) records(control *access.Control) *record.Service {
-	return record.New(a.db, control, a.audit, a.log)
+	records := record.New(a.db, control, a.audit, a.log)
+	records.ActingAs(a.actAs)
+	return records
 }
 
 // withApp runs a command of the operator on a database that is there.

@@ -39,6 +39,140 @@ var (
 			},
 		},
 	}
+	// ApprovalsColumns holds the columns for the "approvals" table.
+	ApprovalsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "subject", Type: field.TypeEnum, Enums: []string{"DELETE", "VOID", "ARCHIVE", "SUSPEND", "PURGE", "HOLD_RELEASE", "SHORTEN_RETENTION", "GRANT", "BRAKE"}},
+		{Name: "status", Type: field.TypeEnum, Enums: []string{"PENDING", "APPROVED", "DONE", "FAILED", "REJECTED", "CANCELLED", "EXPIRED"}},
+		{Name: "execution", Type: field.TypeEnum, Enums: []string{"AUTOMATIC", "CONFIRM"}},
+		{Name: "target_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "payload", Type: field.TypeBytes, Nullable: true},
+		{Name: "needs", Type: field.TypeBytes},
+		{Name: "roles", Type: field.TypeString, Size: 2147483647},
+		{Name: "reason", Type: field.TypeString, Nullable: true, Size: 2147483647},
+		{Name: "records", Type: field.TypeInt, Default: 0},
+		{Name: "policy_version", Type: field.TypeInt64},
+		{Name: "use_hours", Type: field.TypeInt},
+		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "expires_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "approved_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "use_until", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "confirmed_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "ended_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "code", Type: field.TypeString, Nullable: true},
+		{Name: "waits_until", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "operation_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "requested_by_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// ApprovalsTable holds the schema information for the "approvals" table.
+	ApprovalsTable = &schema.Table{
+		Name:       "approvals",
+		Columns:    ApprovalsColumns,
+		PrimaryKey: []*schema.Column{ApprovalsColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "approvals_operations_operation",
+				Columns:    []*schema.Column{ApprovalsColumns[21]},
+				RefColumns: []*schema.Column{OperationsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "approvals_users_requested_by",
+				Columns:    []*schema.Column{ApprovalsColumns[22]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "approval_tenant_id_id",
+				Unique:  false,
+				Columns: []*schema.Column{ApprovalsColumns[1], ApprovalsColumns[0]},
+			},
+			{
+				Name:    "approval_operation_id",
+				Unique:  false,
+				Columns: []*schema.Column{ApprovalsColumns[21]},
+			},
+			{
+				Name:    "approval_waits_until",
+				Unique:  false,
+				Columns: []*schema.Column{ApprovalsColumns[20]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "waits_until IS NOT NULL",
+				},
+			},
+		},
+	}
+	// ApprovalRulesColumns holds the columns for the "approval_rules" table.
+	ApprovalRulesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeInt, Increment: true},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "name", Type: field.TypeString, Size: 64},
+		{Name: "subject", Type: field.TypeString},
+		{Name: "record_type", Type: field.TypeString, Nullable: true},
+		{Name: "condition", Type: field.TypeString, Nullable: true, Size: 2147483647},
+		{Name: "over", Type: field.TypeInt, Default: 0},
+		{Name: "by_filter", Type: field.TypeBool, Default: false},
+		{Name: "open_deals", Type: field.TypeBool, Default: false},
+		{Name: "approvals", Type: field.TypeInt, Default: 1},
+		{Name: "role", Type: field.TypeString, Default: ""},
+		{Name: "request_hours", Type: field.TypeInt, Default: 72},
+		{Name: "use_hours", Type: field.TypeInt, Default: 24},
+		{Name: "execution", Type: field.TypeString, Default: "AUTOMATIC"},
+		{Name: "enabled", Type: field.TypeBool, Default: true},
+	}
+	// ApprovalRulesTable holds the schema information for the "approval_rules" table.
+	ApprovalRulesTable = &schema.Table{
+		Name:       "approval_rules",
+		Columns:    ApprovalRulesColumns,
+		PrimaryKey: []*schema.Column{ApprovalRulesColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "approvalrule_tenant_id_name",
+				Unique:  true,
+				Columns: []*schema.Column{ApprovalRulesColumns[1], ApprovalRulesColumns[2]},
+			},
+		},
+	}
+	// ApprovalVotesColumns holds the columns for the "approval_votes" table.
+	ApprovalVotesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeInt, Increment: true},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "approve", Type: field.TypeBool},
+		{Name: "comment", Type: field.TypeString, Nullable: true, Size: 2147483647},
+		{Name: "at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "approval_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "user_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// ApprovalVotesTable holds the schema information for the "approval_votes" table.
+	ApprovalVotesTable = &schema.Table{
+		Name:       "approval_votes",
+		Columns:    ApprovalVotesColumns,
+		PrimaryKey: []*schema.Column{ApprovalVotesColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "approval_votes_approvals_approval",
+				Columns:    []*schema.Column{ApprovalVotesColumns[5]},
+				RefColumns: []*schema.Column{ApprovalsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "approval_votes_users_user",
+				Columns:    []*schema.Column{ApprovalVotesColumns[6]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "approvalvote_approval_id_user_id",
+				Unique:  true,
+				Columns: []*schema.Column{ApprovalVotesColumns[5], ApprovalVotesColumns[6]},
+			},
+		},
+	}
 	// AttachmentsColumns holds the columns for the "attachments" table.
 	AttachmentsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
@@ -1811,6 +1945,9 @@ var (
 	// Tables holds all the tables in the schema.
 	Tables = []*schema.Table{
 		APITokensTable,
+		ApprovalsTable,
+		ApprovalRulesTable,
+		ApprovalVotesTable,
 		AttachmentsTable,
 		AuditEventsTable,
 		CallsTable,
@@ -1843,6 +1980,10 @@ var (
 )
 
 func init() {
+	ApprovalsTable.ForeignKeys[0].RefTable = OperationsTable
+	ApprovalsTable.ForeignKeys[1].RefTable = UsersTable
+	ApprovalVotesTable.ForeignKeys[0].RefTable = ApprovalsTable
+	ApprovalVotesTable.ForeignKeys[1].RefTable = UsersTable
 	AttachmentsTable.ForeignKeys[0].RefTable = UsersTable
 	AttachmentsTable.ForeignKeys[1].RefTable = TeamsTable
 	AttachmentsTable.ForeignKeys[2].RefTable = UsersTable

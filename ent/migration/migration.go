@@ -18,11 +18,14 @@ import (
 // on every row it changes, to a row it has just inserted or read.
 var unchecked = []string{"operation_id", "state_changed_by_id"}
 
+// checked are the tables of which all references are checked.
+var checked = []string{"operation_items", "approvals"}
+
 // Tables are the tables of the entities.
 func Tables() []*schema.Table {
 	for _, t := range migrate.Tables {
 		t.ForeignKeys = slices.DeleteFunc(t.ForeignKeys, func(fk *schema.ForeignKey) bool {
-			return t.Name != "operation_items" && slices.Contains(unchecked, fk.Columns[0].Name)
+			return !slices.Contains(checked, t.Name) && slices.Contains(unchecked, fk.Columns[0].Name)
 		})
 	}
 	return migrate.Tables

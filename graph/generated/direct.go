@@ -310,6 +310,412 @@ func (ec *executionContext) writeActor(w io.Writer, fields []directField, obj *m
 	writeText(w, "}")
 }
 
+// directApproval are the selected fields of a Approval, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directApproval(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, approvalImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "subject":
+			d.index = 2
+		case "status":
+			d.index = 3
+		case "execution":
+			d.index = 4
+		case "reason":
+			d.index = 5
+		case "records":
+			d.index = 6
+		case "createdAt":
+			d.index = 7
+		case "expiresAt":
+			d.index = 8
+		case "approvedAt":
+			d.index = 9
+		case "useUntil":
+			d.index = 10
+		case "confirmedAt":
+			d.index = 11
+		case "endedAt":
+			d.index = 12
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeApproval(w io.Writer, fields []directField, obj *ent.Approval) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"Approval"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			ec.marshalNApprovalSubject2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐSubject(context.Background(), nil, obj.Subject).MarshalGQL(w)
+		case 3:
+			ec.marshalNApprovalStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐStatus(context.Background(), nil, obj.Status).MarshalGQL(w)
+		case 4:
+			ec.marshalNApprovalExecution2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐExecution(context.Background(), nil, obj.Execution).MarshalGQL(w)
+		case 5:
+			writeOptional(w, obj.Reason, writeString)
+		case 6:
+			writeInt(w, obj.Records)
+		case 7:
+			writeTime(w, obj.CreatedAt)
+		case 8:
+			writeTime(w, obj.ExpiresAt)
+		case 9:
+			writeOptional(w, obj.ApprovedAt, writeTime)
+		case 10:
+			writeOptional(w, obj.UseUntil, writeTime)
+		case 11:
+			writeOptional(w, obj.ConfirmedAt, writeTime)
+		case 12:
+			writeOptional(w, obj.EndedAt, writeTime)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directApprovalConnection are the selected fields of a ApprovalConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directApprovalConnection(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, approvalConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directApprovalEdge(ctx, f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 2
+			d.below = ec.directPageInfo(ctx, f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 3
+		case "nodes":
+			d.index = 4
+			d.below = ec.directApproval(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeApprovalConnection(w io.Writer, fields []directField, obj *ent.ApprovalConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ApprovalConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *ent.ApprovalEdge) { ec.writeApprovalEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.writePageInfo(w, f.below, &obj.PageInfo)
+		case 3:
+			writeInt(w, obj.TotalCount)
+		case 4:
+			writeList(obj.Nodes(), func(w io.Writer, obj *ent.Approval) { ec.writeApproval(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directApprovalEdge are the selected fields of a ApprovalEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directApprovalEdge(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, approvalEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "node":
+			d.index = 1
+			d.below = ec.directApproval(ctx, f.Selections)
+			return d.below != nil
+		case "cursor":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeApprovalEdge(w io.Writer, fields []directField, obj *ent.ApprovalEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ApprovalEdge"`)
+		case 1:
+			ec.writeApproval(w, f.below, obj.Node)
+		case 2:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directApprovalNeed are the selected fields of a ApprovalNeed, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directApprovalNeed(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, approvalNeedImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "role":
+			d.index = 1
+		case "approvals":
+			d.index = 2
+		case "given":
+			d.index = 3
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeApprovalNeed(w io.Writer, fields []directField, obj *model.ApprovalNeed) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ApprovalNeed"`)
+		case 1:
+			writeOptional(w, obj.Role, writeString)
+		case 2:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Approvals).MarshalGQL(w)
+		case 3:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Given).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directApprovalPayload are the selected fields of a ApprovalPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directApprovalPayload(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, approvalPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "approval":
+			d.index = 1
+			d.below = ec.directApproval(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeApprovalPayload(w io.Writer, fields []directField, obj *model.ApprovalPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ApprovalPayload"`)
+		case 1:
+			ec.writeApproval(w, f.below, obj.Approval)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directApprovalRule are the selected fields of a ApprovalRule, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directApprovalRule(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, approvalRuleImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "name":
+			d.index = 1
+		case "subject":
+			d.index = 2
+		case "type":
+			d.index = 3
+		case "condition":
+			d.index = 4
+		case "over":
+			d.index = 5
+		case "byFilter":
+			d.index = 6
+		case "openDeals":
+			d.index = 7
+		case "approvals":
+			d.index = 8
+		case "role":
+			d.index = 9
+		case "requestHours":
+			d.index = 10
+		case "useHours":
+			d.index = 11
+		case "execution":
+			d.index = 12
+		case "enabled":
+			d.index = 13
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeApprovalRule(w io.Writer, fields []directField, obj *model.ApprovalRule) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ApprovalRule"`)
+		case 1:
+			writeString(w, obj.Name)
+		case 2:
+			ec.marshalNApprovalSubject2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐSubject(context.Background(), nil, obj.Subject).MarshalGQL(w)
+		case 3:
+			ec.marshalORecordType2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type).MarshalGQL(w)
+		case 4:
+			writeOptional(w, obj.Condition, writeString)
+		case 5:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Over).MarshalGQL(w)
+		case 6:
+			writeBool(w, obj.ByFilter)
+		case 7:
+			writeBool(w, obj.OpenDeals)
+		case 8:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Approvals).MarshalGQL(w)
+		case 9:
+			writeOptional(w, obj.Role, writeString)
+		case 10:
+			ec.marshalNInt2int32(context.Background(), nil, obj.RequestHours).MarshalGQL(w)
+		case 11:
+			ec.marshalNInt2int32(context.Background(), nil, obj.UseHours).MarshalGQL(w)
+		case 12:
+			ec.marshalNApprovalExecution2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐExecution(context.Background(), nil, obj.Execution).MarshalGQL(w)
+		case 13:
+			writeBool(w, obj.Enabled)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directApprovalRulesPayload are the selected fields of a ApprovalRulesPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directApprovalRulesPayload(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, approvalRulesPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "rules":
+			d.index = 1
+			d.below = ec.directApprovalRule(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeApprovalRulesPayload(w io.Writer, fields []directField, obj *model.ApprovalRulesPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ApprovalRulesPayload"`)
+		case 1:
+			writeList(obj.Rules, func(w io.Writer, obj *model.ApprovalRule) { ec.writeApprovalRule(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directApprovalVote are the selected fields of a ApprovalVote, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directApprovalVote(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, approvalVoteImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "user":
+			d.index = 1
+			d.below = ec.directUser(ctx, f.Selections)
+			return d.below != nil
+		case "approve":
+			d.index = 2
+		case "comment":
+			d.index = 3
+		case "at":
+			d.index = 4
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeApprovalVote(w io.Writer, fields []directField, obj *model.ApprovalVote) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ApprovalVote"`)
+		case 1:
+			ec.writeUser(w, f.below, obj.User)
+		case 2:
+			writeBool(w, obj.Approve)
+		case 3:
+			writeOptional(w, obj.Comment, writeString)
+		case 4:
+			writeTime(w, obj.At)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directAttachment are the selected fields of a Attachment, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directAttachment(ctx context.Context, sel ast.SelectionSet) []directField {
 	if visible.MaskOf(ctx, "Attachment") != nil {
@@ -726,8 +1132,10 @@ func (ec *executionContext) directBlocker(ctx context.Context, sel ast.Selection
 			d.index = 9
 		case "limit":
 			d.index = 10
-		case "hidden":
+		case "role":
 			d.index = 11
+		case "hidden":
+			d.index = 12
 		default:
 			return false
 		}
@@ -767,6 +1175,8 @@ func (ec *executionContext) writeBlocker(w io.Writer, fields []directField, obj 
 		case 10:
 			ec.marshalOInt2ᚖint32(context.Background(), nil, obj.Limit).MarshalGQL(w)
 		case 11:
+			writeOptional(w, obj.Role, writeString)
+		case 12:
 			writeBool(w, obj.Hidden)
 		}
 	}
@@ -2145,6 +2555,10 @@ func (ec *executionContext) directLegalHoldPayload(ctx context.Context, sel ast.
 			d.index = 1
 			d.below = ec.directLegalHold(ctx, f.Selections)
 			return d.below != nil
+		case "approval":
+			d.index = 2
+			d.below = ec.directApproval(ctx, f.Selections)
+			return d.below != nil
 		default:
 			return false
 		}
@@ -2165,6 +2579,8 @@ func (ec *executionContext) writeLegalHoldPayload(w io.Writer, fields []directFi
 			writeText(w, `"LegalHoldPayload"`)
 		case 1:
 			ec.writeLegalHold(w, f.below, obj.Hold)
+		case 2:
+			ec.writeApproval(w, f.below, obj.Approval)
 		}
 	}
 	writeText(w, "}")
@@ -3063,6 +3479,39 @@ func (ec *executionContext) writePolicy(w io.Writer, fields []directField, obj *
 	writeText(w, "}")
 }
 
+// directPolicyChangeRequest are the selected fields of a PolicyChangeRequest, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directPolicyChangeRequest(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, policyChangeRequestImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "version":
+			d.index = 1
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writePolicyChangeRequest(w io.Writer, fields []directField, obj *model.PolicyChangeRequest) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"PolicyChangeRequest"`)
+		case 1:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Version).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directPolicyDiff are the selected fields of a PolicyDiff, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directPolicyDiff(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, policyDiffImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -3189,6 +3638,8 @@ func (ec *executionContext) directPolicyJudgement(ctx context.Context, sel ast.S
 			d.index = 5
 			d.below = ec.directPolicyTestCase(ctx, f.Selections)
 			return d.below != nil
+		case "needsApproval":
+			d.index = 6
 		default:
 			return false
 		}
@@ -3217,6 +3668,8 @@ func (ec *executionContext) writePolicyJudgement(w io.Writer, fields []directFie
 			writeOptional(w, obj.Cause, writeString)
 		case 5:
 			writeList(obj.FailedTests, func(w io.Writer, obj *model.PolicyTestCase) { ec.writePolicyTestCase(w, f.below, obj) }).MarshalGQL(w)
+		case 6:
+			writeBool(w, obj.NeedsApproval)
 		}
 	}
 	writeText(w, "}")
@@ -3231,6 +3684,10 @@ func (ec *executionContext) directPolicyPayload(ctx context.Context, sel ast.Sel
 		case "policy":
 			d.index = 1
 			d.below = ec.directPolicy(ctx, f.Selections)
+			return d.below != nil
+		case "approval":
+			d.index = 2
+			d.below = ec.directApproval(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -3252,6 +3709,8 @@ func (ec *executionContext) writePolicyPayload(w io.Writer, fields []directField
 			writeText(w, `"PolicyPayload"`)
 		case 1:
 			ec.writePolicy(w, f.below, obj.Policy)
+		case 2:
+			ec.writeApproval(w, f.below, obj.Approval)
 		}
 	}
 	writeText(w, "}")

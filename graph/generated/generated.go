@@ -19,6 +19,7 @@ import (
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/authz/casbin"
 	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/ent/approval"
 	"github.com/lethe-crm/lethe/ent/auditevent"
 	"github.com/lethe-crm/lethe/ent/call"
 	"github.com/lethe-crm/lethe/ent/customer"
@@ -48,6 +49,7 @@ func NewExecutableSchema(cfg Config) graphql.ExecutableSchema {
 type Config = graphql.Config[ResolverRoot, DirectiveRoot, ComplexityRoot]
 
 type ResolverRoot interface {
+	Approval() ApprovalResolver
 	AuditEvent() AuditEventResolver
 	LegalHold() LegalHoldResolver
 	Mutation() MutationResolver
@@ -113,6 +115,80 @@ type ComplexityRoot struct {
 	Actor struct {
 		Kind func(childComplexity int) int
 		User func(childComplexity int) int
+	}
+
+	Approval struct {
+		ApprovedAt    func(childComplexity int) int
+		Code          func(childComplexity int) int
+		ConfirmedAt   func(childComplexity int) int
+		CreatedAt     func(childComplexity int) int
+		EndedAt       func(childComplexity int) int
+		Execution     func(childComplexity int) int
+		ExpiresAt     func(childComplexity int) int
+		Hold          func(childComplexity int) int
+		ID            func(childComplexity int) int
+		Needs         func(childComplexity int) int
+		Operation     func(childComplexity int) int
+		PolicyChange  func(childComplexity int) int
+		PolicyVersion func(childComplexity int) int
+		Reason        func(childComplexity int) int
+		Records       func(childComplexity int) int
+		RequestedBy   func(childComplexity int) int
+		Status        func(childComplexity int) int
+		Subject       func(childComplexity int) int
+		UseUntil      func(childComplexity int) int
+		ViewerDecides func(childComplexity int) int
+		Votes         func(childComplexity int) int
+	}
+
+	ApprovalConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	ApprovalEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	ApprovalNeed struct {
+		Approvals func(childComplexity int) int
+		Given     func(childComplexity int) int
+		Role      func(childComplexity int) int
+		Rules     func(childComplexity int) int
+	}
+
+	ApprovalPayload struct {
+		Approval func(childComplexity int) int
+	}
+
+	ApprovalRule struct {
+		Approvals    func(childComplexity int) int
+		ByFilter     func(childComplexity int) int
+		Condition    func(childComplexity int) int
+		Enabled      func(childComplexity int) int
+		Execution    func(childComplexity int) int
+		Name         func(childComplexity int) int
+		OpenDeals    func(childComplexity int) int
+		Over         func(childComplexity int) int
+		RequestHours func(childComplexity int) int
+		Role         func(childComplexity int) int
+		Subject      func(childComplexity int) int
+		Type         func(childComplexity int) int
+		UseHours     func(childComplexity int) int
+	}
+
+	ApprovalRulesPayload struct {
+		Rules func(childComplexity int) int
+	}
+
+	ApprovalVote struct {
+		Approve func(childComplexity int) int
+		At      func(childComplexity int) int
+		Comment func(childComplexity int) int
+		User    func(childComplexity int) int
 	}
 
 	Attachment struct {
@@ -204,6 +280,7 @@ type ComplexityRoot struct {
 		Limit     func(childComplexity int) int
 		Operation func(childComplexity int) int
 		Record    func(childComplexity int) int
+		Role      func(childComplexity int) int
 		State     func(childComplexity int) int
 		Type      func(childComplexity int) int
 		Until     func(childComplexity int) int
@@ -486,7 +563,8 @@ type ComplexityRoot struct {
 	}
 
 	LegalHoldPayload struct {
-		Hold func(childComplexity int) int
+		Approval func(childComplexity int) int
+		Hold     func(childComplexity int) int
 	}
 
 	Message struct {
@@ -547,50 +625,57 @@ type ComplexityRoot struct {
 	}
 
 	Mutation struct {
-		ActivateUser     func(childComplexity int, id gid.ID) int
-		ApplyPolicy      func(childComplexity int, input model.ApplyPolicyInput) int
-		ArchiveRecords   func(childComplexity int, input model.ArchiveRecordsInput) int
-		CancelOperation  func(childComplexity int, input model.CancelOperationInput) int
-		CreateAttachment func(childComplexity int, input model.CreateAttachmentInput) int
-		CreateCall       func(childComplexity int, input model.CreateCallInput) int
-		CreateContact    func(childComplexity int, input model.CreateContactInput) int
-		CreateCustomer   func(childComplexity int, input model.CreateCustomerInput) int
-		CreateDeal       func(childComplexity int, input model.CreateDealInput) int
-		CreateMessage    func(childComplexity int, input model.CreateMessageInput) int
-		CreateNote       func(childComplexity int, input model.CreateNoteInput) int
-		CreateSignInLink func(childComplexity int, input model.CreateSignInLinkInput) int
-		CreateTask       func(childComplexity int, input model.CreateTaskInput) int
-		CreateTeam       func(childComplexity int, name string) int
-		CreateToken      func(childComplexity int, input model.CreateTokenInput) int
-		CreateUser       func(childComplexity int, input model.CreateUserInput) int
-		DeactivateUser   func(childComplexity int, id gid.ID) int
-		DeletePolicyTest func(childComplexity int, name string) int
-		DeleteRecords    func(childComplexity int, input model.DeleteRecordsInput) int
-		EmptyBin         func(childComplexity int, input model.EmptyBinInput) int
-		GrantRole        func(childComplexity int, input model.RoleInput) int
-		PlaceHold        func(childComplexity int, input model.PlaceHoldInput) int
-		PurgeRecords     func(childComplexity int, input model.PurgeRecordsInput) int
-		PutPolicyTest    func(childComplexity int, input model.PutPolicyTestInput) int
-		ReleaseHold      func(childComplexity int, input model.ReleaseHoldInput) int
-		RenameTeam       func(childComplexity int, id gid.ID, name string) int
-		RestoreRecords   func(childComplexity int, input model.RestoreRecordsInput) int
-		ResumeOperation  func(childComplexity int, input model.ResumeOperationInput) int
-		RevokeRole       func(childComplexity int, input model.RoleInput) int
-		RevokeSession    func(childComplexity int, id gid.ID) int
-		RevokeToken      func(childComplexity int, id gid.ID) int
-		RollbackPolicy   func(childComplexity int, input model.RollbackPolicyInput) int
-		SuspendRecords   func(childComplexity int, input model.SuspendRecordsInput) int
-		UndoOperation    func(childComplexity int, input model.UndoOperationInput) int
-		UpdateAttachment func(childComplexity int, input model.UpdateAttachmentInput) int
-		UpdateCall       func(childComplexity int, input model.UpdateCallInput) int
-		UpdateContact    func(childComplexity int, input model.UpdateContactInput) int
-		UpdateCustomer   func(childComplexity int, input model.UpdateCustomerInput) int
-		UpdateDeal       func(childComplexity int, input model.UpdateDealInput) int
-		UpdateMessage    func(childComplexity int, input model.UpdateMessageInput) int
-		UpdateNote       func(childComplexity int, input model.UpdateNoteInput) int
-		UpdateTask       func(childComplexity int, input model.UpdateTaskInput) int
-		UpdateUser       func(childComplexity int, input model.UpdateUserInput) int
-		VoidRecords      func(childComplexity int, input model.VoidRecordsInput) int
+		ActivateUser       func(childComplexity int, id gid.ID) int
+		ApplyPolicy        func(childComplexity int, input model.ApplyPolicyInput) int
+		ApproveOperation   func(childComplexity int, input model.ApproveOperationInput) int
+		ApproveRequest     func(childComplexity int, input model.ApproveRequestInput) int
+		ArchiveRecords     func(childComplexity int, input model.ArchiveRecordsInput) int
+		CancelOperation    func(childComplexity int, input model.CancelOperationInput) int
+		ConfirmOperation   func(childComplexity int, input model.ConfirmOperationInput) int
+		CreateAttachment   func(childComplexity int, input model.CreateAttachmentInput) int
+		CreateCall         func(childComplexity int, input model.CreateCallInput) int
+		CreateContact      func(childComplexity int, input model.CreateContactInput) int
+		CreateCustomer     func(childComplexity int, input model.CreateCustomerInput) int
+		CreateDeal         func(childComplexity int, input model.CreateDealInput) int
+		CreateMessage      func(childComplexity int, input model.CreateMessageInput) int
+		CreateNote         func(childComplexity int, input model.CreateNoteInput) int
+		CreateSignInLink   func(childComplexity int, input model.CreateSignInLinkInput) int
+		CreateTask         func(childComplexity int, input model.CreateTaskInput) int
+		CreateTeam         func(childComplexity int, name string) int
+		CreateToken        func(childComplexity int, input model.CreateTokenInput) int
+		CreateUser         func(childComplexity int, input model.CreateUserInput) int
+		DeactivateUser     func(childComplexity int, id gid.ID) int
+		DeletePolicyTest   func(childComplexity int, name string) int
+		DeleteRecords      func(childComplexity int, input model.DeleteRecordsInput) int
+		EmptyBin           func(childComplexity int, input model.EmptyBinInput) int
+		GrantRole          func(childComplexity int, input model.RoleInput) int
+		PlaceHold          func(childComplexity int, input model.PlaceHoldInput) int
+		PurgeRecords       func(childComplexity int, input model.PurgeRecordsInput) int
+		PutPolicyTest      func(childComplexity int, input model.PutPolicyTestInput) int
+		RejectOperation    func(childComplexity int, input model.RejectOperationInput) int
+		RejectRequest      func(childComplexity int, input model.RejectRequestInput) int
+		ReleaseHold        func(childComplexity int, input model.ReleaseHoldInput) int
+		RemoveApprovalRule func(childComplexity int, name string) int
+		RenameTeam         func(childComplexity int, id gid.ID, name string) int
+		RestoreRecords     func(childComplexity int, input model.RestoreRecordsInput) int
+		ResumeOperation    func(childComplexity int, input model.ResumeOperationInput) int
+		RevokeRole         func(childComplexity int, input model.RoleInput) int
+		RevokeSession      func(childComplexity int, id gid.ID) int
+		RevokeToken        func(childComplexity int, id gid.ID) int
+		RollbackPolicy     func(childComplexity int, input model.RollbackPolicyInput) int
+		SetApprovalRule    func(childComplexity int, input model.SetApprovalRuleInput) int
+		SuspendRecords     func(childComplexity int, input model.SuspendRecordsInput) int
+		UndoOperation      func(childComplexity int, input model.UndoOperationInput) int
+		UpdateAttachment   func(childComplexity int, input model.UpdateAttachmentInput) int
+		UpdateCall         func(childComplexity int, input model.UpdateCallInput) int
+		UpdateContact      func(childComplexity int, input model.UpdateContactInput) int
+		UpdateCustomer     func(childComplexity int, input model.UpdateCustomerInput) int
+		UpdateDeal         func(childComplexity int, input model.UpdateDealInput) int
+		UpdateMessage      func(childComplexity int, input model.UpdateMessageInput) int
+		UpdateNote         func(childComplexity int, input model.UpdateNoteInput) int
+		UpdateTask         func(childComplexity int, input model.UpdateTaskInput) int
+		UpdateUser         func(childComplexity int, input model.UpdateUserInput) int
+		VoidRecords        func(childComplexity int, input model.VoidRecordsInput) int
 	}
 
 	Note struct {
@@ -642,6 +727,7 @@ type ComplexityRoot struct {
 
 	Operation struct {
 		Actor      func(childComplexity int) int
+		Approvals  func(childComplexity int) int
 		CanUndo    func(childComplexity int) int
 		Cascade    func(childComplexity int) int
 		Changed    func(childComplexity int) int
@@ -724,6 +810,12 @@ type ComplexityRoot struct {
 		Version  func(childComplexity int) int
 	}
 
+	PolicyChangeRequest struct {
+		Added   func(childComplexity int) int
+		Removed func(childComplexity int) int
+		Version func(childComplexity int) int
+	}
+
 	PolicyDiff struct {
 		Added         func(childComplexity int) int
 		AddedDuties   func(childComplexity int) int
@@ -741,15 +833,17 @@ type ComplexityRoot struct {
 	}
 
 	PolicyJudgement struct {
-		Accepted    func(childComplexity int) int
-		Cause       func(childComplexity int) int
-		FailedTests func(childComplexity int) int
-		Findings    func(childComplexity int) int
-		Refusal     func(childComplexity int) int
+		Accepted      func(childComplexity int) int
+		Cause         func(childComplexity int) int
+		FailedTests   func(childComplexity int) int
+		Findings      func(childComplexity int) int
+		NeedsApproval func(childComplexity int) int
+		Refusal       func(childComplexity int) int
 	}
 
 	PolicyPayload struct {
-		Policy func(childComplexity int) int
+		Approval func(childComplexity int) int
+		Policy   func(childComplexity int) int
 	}
 
 	PolicyPreview struct {
@@ -821,6 +915,8 @@ type ComplexityRoot struct {
 	Query struct {
 		AccessMatrix   func(childComplexity int) int
 		AccessReview   func(childComplexity int) int
+		ApprovalRules  func(childComplexity int) int
+		Approvals      func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, status *approval.Status, part *model.ApprovalPart) int
 		Attachments    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) int
 		AuditEvents    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, where *ent.AuditEventWhereInput) int
 		Bin            func(childComplexity int, types []ent.RecordKind, deletedBy *gid.ID, deletedFrom *time.Time, deletedBefore *time.Time, purgeBefore *time.Time, owner *gid.ID, operation *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
@@ -1043,6 +1139,15 @@ type ComplexityRoot struct {
 
 // region    ************************** generated!.gotpl **************************
 
+type ApprovalResolver interface {
+	Needs(ctx context.Context, obj *ent.Approval) ([]*model.ApprovalNeed, error)
+	Votes(ctx context.Context, obj *ent.Approval) ([]*model.ApprovalVote, error)
+	PolicyVersion(ctx context.Context, obj *ent.Approval) (int32, error)
+	Hold(ctx context.Context, obj *ent.Approval) (*ent.LegalHold, error)
+	PolicyChange(ctx context.Context, obj *ent.Approval) (*model.PolicyChangeRequest, error)
+	ViewerDecides(ctx context.Context, obj *ent.Approval) (bool, error)
+	Code(ctx context.Context, obj *ent.Approval) (*lifecycle.Code, error)
+}
 type AuditEventResolver interface {
 	Code(ctx context.Context, obj *ent.AuditEvent) (*lifecycle.Code, error)
 	Actor(ctx context.Context, obj *ent.AuditEvent) (*model.Actor, error)
@@ -1099,10 +1204,18 @@ type MutationResolver interface {
 	RevokeSession(ctx context.Context, id gid.ID) (*model.RevokePayload, error)
 	PlaceHold(ctx context.Context, input model.PlaceHoldInput) (*model.LegalHoldPayload, error)
 	ReleaseHold(ctx context.Context, input model.ReleaseHoldInput) (*model.LegalHoldPayload, error)
+	SetApprovalRule(ctx context.Context, input model.SetApprovalRuleInput) (*model.ApprovalRulesPayload, error)
+	RemoveApprovalRule(ctx context.Context, name string) (*model.ApprovalRulesPayload, error)
+	ApproveOperation(ctx context.Context, input model.ApproveOperationInput) (*model.OperationPayload, error)
+	RejectOperation(ctx context.Context, input model.RejectOperationInput) (*model.OperationPayload, error)
+	ConfirmOperation(ctx context.Context, input model.ConfirmOperationInput) (*model.OperationPayload, error)
+	ApproveRequest(ctx context.Context, input model.ApproveRequestInput) (*model.ApprovalPayload, error)
+	RejectRequest(ctx context.Context, input model.RejectRequestInput) (*model.ApprovalPayload, error)
 }
 type OperationResolver interface {
 	CanUndo(ctx context.Context, obj *ent.Operation) (bool, error)
 	Code(ctx context.Context, obj *ent.Operation) (*lifecycle.Code, error)
+	Approvals(ctx context.Context, obj *ent.Operation) ([]*ent.Approval, error)
 }
 type OperationItemResolver interface {
 	Record(ctx context.Context, obj *ent.OperationItem) (ent.Record, error)
@@ -1159,6 +1272,8 @@ type QueryResolver interface {
 	Teams(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TeamOrder, where *ent.TeamWhereInput) (*ent.TeamConnection, error)
 	LegalHold(ctx context.Context, id gid.ID) (*ent.LegalHold, error)
 	LegalHolds(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, status *model.LegalHoldStatus) (*ent.LegalHoldConnection, error)
+	ApprovalRules(ctx context.Context) ([]*model.ApprovalRule, error)
+	Approvals(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, status *approval.Status, part *model.ApprovalPart) (*ent.ApprovalConnection, error)
 }
 type ReasonResolver interface {
 	Message(ctx context.Context, obj *record.Reason) (string, error)
@@ -1378,6 +1493,314 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Actor.User(childComplexity), true
+
+	case "Approval.approvedAt":
+		if e.ComplexityRoot.Approval.ApprovedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.ApprovedAt(childComplexity), true
+	case "Approval.code":
+		if e.ComplexityRoot.Approval.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Code(childComplexity), true
+	case "Approval.confirmedAt":
+		if e.ComplexityRoot.Approval.ConfirmedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.ConfirmedAt(childComplexity), true
+	case "Approval.createdAt":
+		if e.ComplexityRoot.Approval.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.CreatedAt(childComplexity), true
+	case "Approval.endedAt":
+		if e.ComplexityRoot.Approval.EndedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.EndedAt(childComplexity), true
+	case "Approval.execution":
+		if e.ComplexityRoot.Approval.Execution == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Execution(childComplexity), true
+	case "Approval.expiresAt":
+		if e.ComplexityRoot.Approval.ExpiresAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.ExpiresAt(childComplexity), true
+	case "Approval.hold":
+		if e.ComplexityRoot.Approval.Hold == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Hold(childComplexity), true
+	case "Approval.id":
+		if e.ComplexityRoot.Approval.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.ID(childComplexity), true
+	case "Approval.needs":
+		if e.ComplexityRoot.Approval.Needs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Needs(childComplexity), true
+	case "Approval.operation":
+		if e.ComplexityRoot.Approval.Operation == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Operation(childComplexity), true
+	case "Approval.policyChange":
+		if e.ComplexityRoot.Approval.PolicyChange == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.PolicyChange(childComplexity), true
+	case "Approval.policyVersion":
+		if e.ComplexityRoot.Approval.PolicyVersion == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.PolicyVersion(childComplexity), true
+	case "Approval.reason":
+		if e.ComplexityRoot.Approval.Reason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Reason(childComplexity), true
+	case "Approval.records":
+		if e.ComplexityRoot.Approval.Records == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Records(childComplexity), true
+	case "Approval.requestedBy":
+		if e.ComplexityRoot.Approval.RequestedBy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.RequestedBy(childComplexity), true
+	case "Approval.status":
+		if e.ComplexityRoot.Approval.Status == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Status(childComplexity), true
+	case "Approval.subject":
+		if e.ComplexityRoot.Approval.Subject == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Subject(childComplexity), true
+	case "Approval.useUntil":
+		if e.ComplexityRoot.Approval.UseUntil == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.UseUntil(childComplexity), true
+	case "Approval.viewerDecides":
+		if e.ComplexityRoot.Approval.ViewerDecides == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.ViewerDecides(childComplexity), true
+	case "Approval.votes":
+		if e.ComplexityRoot.Approval.Votes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.Votes(childComplexity), true
+
+	case "ApprovalConnection.edges":
+		if e.ComplexityRoot.ApprovalConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalConnection.Edges(childComplexity), true
+	case "ApprovalConnection.nodes":
+		if e.ComplexityRoot.ApprovalConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalConnection.Nodes(childComplexity), true
+	case "ApprovalConnection.pageInfo":
+		if e.ComplexityRoot.ApprovalConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalConnection.PageInfo(childComplexity), true
+	case "ApprovalConnection.totalCount":
+		if e.ComplexityRoot.ApprovalConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalConnection.TotalCount(childComplexity), true
+
+	case "ApprovalEdge.cursor":
+		if e.ComplexityRoot.ApprovalEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalEdge.Cursor(childComplexity), true
+	case "ApprovalEdge.node":
+		if e.ComplexityRoot.ApprovalEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalEdge.Node(childComplexity), true
+
+	case "ApprovalNeed.approvals":
+		if e.ComplexityRoot.ApprovalNeed.Approvals == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalNeed.Approvals(childComplexity), true
+	case "ApprovalNeed.given":
+		if e.ComplexityRoot.ApprovalNeed.Given == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalNeed.Given(childComplexity), true
+	case "ApprovalNeed.role":
+		if e.ComplexityRoot.ApprovalNeed.Role == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalNeed.Role(childComplexity), true
+	case "ApprovalNeed.rules":
+		if e.ComplexityRoot.ApprovalNeed.Rules == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalNeed.Rules(childComplexity), true
+
+	case "ApprovalPayload.approval":
+		if e.ComplexityRoot.ApprovalPayload.Approval == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalPayload.Approval(childComplexity), true
+
+	case "ApprovalRule.approvals":
+		if e.ComplexityRoot.ApprovalRule.Approvals == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalRule.Approvals(childComplexity), true
+	case "ApprovalRule.byFilter":
+		if e.ComplexityRoot.ApprovalRule.ByFilter == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalRule.ByFilter(childComplexity), true
+	case "ApprovalRule.condition":
+		if e.ComplexityRoot.ApprovalRule.Condition == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalRule.Condition(childComplexity), true
+	case "ApprovalRule.enabled":
+		if e.ComplexityRoot.ApprovalRule.Enabled == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalRule.Enabled(childComplexity), true
+	case "ApprovalRule.execution":
+		if e.ComplexityRoot.ApprovalRule.Execution == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalRule.Execution(childComplexity), true
+	case "ApprovalRule.name":
+		if e.ComplexityRoot.ApprovalRule.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalRule.Name(childComplexity), true
+	case "ApprovalRule.openDeals":
+		if e.ComplexityRoot.ApprovalRule.OpenDeals == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalRule.OpenDeals(childComplexity), true
+	case "ApprovalRule.over":
+		if e.ComplexityRoot.ApprovalRule.Over == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalRule.Over(childComplexity), true
+	case "ApprovalRule.requestHours":
+		if e.ComplexityRoot.ApprovalRule.RequestHours == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalRule.RequestHours(childComplexity), true
+	case "ApprovalRule.role":
+		if e.ComplexityRoot.ApprovalRule.Role == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalRule.Role(childComplexity), true
+	case "ApprovalRule.subject":
+		if e.ComplexityRoot.ApprovalRule.Subject == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalRule.Subject(childComplexity), true
+	case "ApprovalRule.type":
+		if e.ComplexityRoot.ApprovalRule.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalRule.Type(childComplexity), true
+	case "ApprovalRule.useHours":
+		if e.ComplexityRoot.ApprovalRule.UseHours == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalRule.UseHours(childComplexity), true
+
+	case "ApprovalRulesPayload.rules":
+		if e.ComplexityRoot.ApprovalRulesPayload.Rules == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalRulesPayload.Rules(childComplexity), true
+
+	case "ApprovalVote.approve":
+		if e.ComplexityRoot.ApprovalVote.Approve == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalVote.Approve(childComplexity), true
+	case "ApprovalVote.at":
+		if e.ComplexityRoot.ApprovalVote.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalVote.At(childComplexity), true
+	case "ApprovalVote.comment":
+		if e.ComplexityRoot.ApprovalVote.Comment == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalVote.Comment(childComplexity), true
+	case "ApprovalVote.user":
+		if e.ComplexityRoot.ApprovalVote.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApprovalVote.User(childComplexity), true
 
 	case "Attachment.call":
 		if e.ComplexityRoot.Attachment.Call == nil {
@@ -1793,6 +2216,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Blocker.Record(childComplexity), true
+	case "Blocker.role":
+		if e.ComplexityRoot.Blocker.Role == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Blocker.Role(childComplexity), true
 	case "Blocker.state":
 		if e.ComplexityRoot.Blocker.State == nil {
 			break
@@ -3131,6 +3560,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.LegalHoldEdge.Node(childComplexity), true
 
+	case "LegalHoldPayload.approval":
+		if e.ComplexityRoot.LegalHoldPayload.Approval == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LegalHoldPayload.Approval(childComplexity), true
 	case "LegalHoldPayload.hold":
 		if e.ComplexityRoot.LegalHoldPayload.Hold == nil {
 			break
@@ -3444,6 +3879,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ApplyPolicy(childComplexity, args["input"].(model.ApplyPolicyInput)), true
+	case "Mutation.approveOperation":
+		if e.ComplexityRoot.Mutation.ApproveOperation == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_approveOperation_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ApproveOperation(childComplexity, args["input"].(model.ApproveOperationInput)), true
+	case "Mutation.approveRequest":
+		if e.ComplexityRoot.Mutation.ApproveRequest == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_approveRequest_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ApproveRequest(childComplexity, args["input"].(model.ApproveRequestInput)), true
 	case "Mutation.archiveRecords":
 		if e.ComplexityRoot.Mutation.ArchiveRecords == nil {
 			break
@@ -3466,6 +3923,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.CancelOperation(childComplexity, args["input"].(model.CancelOperationInput)), true
+	case "Mutation.confirmOperation":
+		if e.ComplexityRoot.Mutation.ConfirmOperation == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_confirmOperation_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ConfirmOperation(childComplexity, args["input"].(model.ConfirmOperationInput)), true
 	case "Mutation.createAttachment":
 		if e.ComplexityRoot.Mutation.CreateAttachment == nil {
 			break
@@ -3686,6 +4154,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.PutPolicyTest(childComplexity, args["input"].(model.PutPolicyTestInput)), true
+	case "Mutation.rejectOperation":
+		if e.ComplexityRoot.Mutation.RejectOperation == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_rejectOperation_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RejectOperation(childComplexity, args["input"].(model.RejectOperationInput)), true
+	case "Mutation.rejectRequest":
+		if e.ComplexityRoot.Mutation.RejectRequest == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_rejectRequest_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RejectRequest(childComplexity, args["input"].(model.RejectRequestInput)), true
 	case "Mutation.releaseHold":
 		if e.ComplexityRoot.Mutation.ReleaseHold == nil {
 			break
@@ -3697,6 +4187,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ReleaseHold(childComplexity, args["input"].(model.ReleaseHoldInput)), true
+	case "Mutation.removeApprovalRule":
+		if e.ComplexityRoot.Mutation.RemoveApprovalRule == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_removeApprovalRule_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RemoveApprovalRule(childComplexity, args["name"].(string)), true
 	case "Mutation.renameTeam":
 		if e.ComplexityRoot.Mutation.RenameTeam == nil {
 			break
@@ -3774,6 +4275,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RollbackPolicy(childComplexity, args["input"].(model.RollbackPolicyInput)), true
+	case "Mutation.setApprovalRule":
+		if e.ComplexityRoot.Mutation.SetApprovalRule == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_setApprovalRule_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SetApprovalRule(childComplexity, args["input"].(model.SetApprovalRuleInput)), true
 	case "Mutation.suspendRecords":
 		if e.ComplexityRoot.Mutation.SuspendRecords == nil {
 			break
@@ -4137,6 +4649,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Operation.Actor(childComplexity), true
+	case "Operation.approvals":
+		if e.ComplexityRoot.Operation.Approvals == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Operation.Approvals(childComplexity), true
 	case "Operation.canUndo":
 		if e.ComplexityRoot.Operation.CanUndo == nil {
 			break
@@ -4487,6 +5005,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Policy.Version(childComplexity), true
 
+	case "PolicyChangeRequest.added":
+		if e.ComplexityRoot.PolicyChangeRequest.Added == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyChangeRequest.Added(childComplexity), true
+	case "PolicyChangeRequest.removed":
+		if e.ComplexityRoot.PolicyChangeRequest.Removed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyChangeRequest.Removed(childComplexity), true
+	case "PolicyChangeRequest.version":
+		if e.ComplexityRoot.PolicyChangeRequest.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyChangeRequest.Version(childComplexity), true
+
 	case "PolicyDiff.added":
 		if e.ComplexityRoot.PolicyDiff.Added == nil {
 			break
@@ -4573,6 +5110,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.PolicyJudgement.Findings(childComplexity), true
+	case "PolicyJudgement.needsApproval":
+		if e.ComplexityRoot.PolicyJudgement.NeedsApproval == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyJudgement.NeedsApproval(childComplexity), true
 	case "PolicyJudgement.refusal":
 		if e.ComplexityRoot.PolicyJudgement.Refusal == nil {
 			break
@@ -4580,6 +5123,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.PolicyJudgement.Refusal(childComplexity), true
 
+	case "PolicyPayload.approval":
+		if e.ComplexityRoot.PolicyPayload.Approval == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PolicyPayload.Approval(childComplexity), true
 	case "PolicyPayload.policy":
 		if e.ComplexityRoot.PolicyPayload.Policy == nil {
 			break
@@ -4864,6 +5413,23 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.AccessReview(childComplexity), true
+	case "Query.approvalRules":
+		if e.ComplexityRoot.Query.ApprovalRules == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.ApprovalRules(childComplexity), true
+	case "Query.approvals":
+		if e.ComplexityRoot.Query.Approvals == nil {
+			break
+		}
+
+		args, err := ec.field_Query_approvals_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Approvals(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["status"].(*approval.Status), args["part"].(*model.ApprovalPart)), true
 	case "Query.attachments":
 		if e.ComplexityRoot.Query.Attachments == nil {
 			break
@@ -5874,6 +6440,8 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	inputUnmarshalers := func() *graphql.InputUnmarshalerIndex {
 		return graphql.NewInputUnmarshalerIndex(
 			graphql.NewInputUnmarshaler("ApplyPolicyInput", ec.unmarshalInputApplyPolicyInput),
+			graphql.NewInputUnmarshaler("ApproveOperationInput", ec.unmarshalInputApproveOperationInput),
+			graphql.NewInputUnmarshaler("ApproveRequestInput", ec.unmarshalInputApproveRequestInput),
 			graphql.NewInputUnmarshaler("ArchiveRecordsInput", ec.unmarshalInputArchiveRecordsInput),
 			graphql.NewInputUnmarshaler("AttachmentOrder", ec.unmarshalInputAttachmentOrder),
 			graphql.NewInputUnmarshaler("AttachmentWhereInput", ec.unmarshalInputAttachmentWhereInput),
@@ -5881,6 +6449,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("CallOrder", ec.unmarshalInputCallOrder),
 			graphql.NewInputUnmarshaler("CallWhereInput", ec.unmarshalInputCallWhereInput),
 			graphql.NewInputUnmarshaler("CancelOperationInput", ec.unmarshalInputCancelOperationInput),
+			graphql.NewInputUnmarshaler("ConfirmOperationInput", ec.unmarshalInputConfirmOperationInput),
 			graphql.NewInputUnmarshaler("ContactOrder", ec.unmarshalInputContactOrder),
 			graphql.NewInputUnmarshaler("ContactWhereInput", ec.unmarshalInputContactWhereInput),
 			graphql.NewInputUnmarshaler("CreateAttachmentInput", ec.unmarshalInputCreateAttachmentInput),
@@ -5915,6 +6484,8 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("RecipientWhereInput", ec.unmarshalInputRecipientWhereInput),
 			graphql.NewInputUnmarshaler("RecordSelector", ec.unmarshalInputRecordSelector),
 			graphql.NewInputUnmarshaler("RecordVersionInput", ec.unmarshalInputRecordVersionInput),
+			graphql.NewInputUnmarshaler("RejectOperationInput", ec.unmarshalInputRejectOperationInput),
+			graphql.NewInputUnmarshaler("RejectRequestInput", ec.unmarshalInputRejectRequestInput),
 			graphql.NewInputUnmarshaler("ReleaseHoldInput", ec.unmarshalInputReleaseHoldInput),
 			graphql.NewInputUnmarshaler("RestoreOverrideInput", ec.unmarshalInputRestoreOverrideInput),
 			graphql.NewInputUnmarshaler("RestoreRecordsInput", ec.unmarshalInputRestoreRecordsInput),
@@ -5922,6 +6493,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("RoleInput", ec.unmarshalInputRoleInput),
 			graphql.NewInputUnmarshaler("RollbackPolicyInput", ec.unmarshalInputRollbackPolicyInput),
 			graphql.NewInputUnmarshaler("SeparationOfDutyInput", ec.unmarshalInputSeparationOfDutyInput),
+			graphql.NewInputUnmarshaler("SetApprovalRuleInput", ec.unmarshalInputSetApprovalRuleInput),
 			graphql.NewInputUnmarshaler("SuspendRecordsInput", ec.unmarshalInputSuspendRecordsInput),
 			graphql.NewInputUnmarshaler("TaskOrder", ec.unmarshalInputTaskOrder),
 			graphql.NewInputUnmarshaler("TaskWhereInput", ec.unmarshalInputTaskWhereInput),
@@ -6096,6 +6668,12 @@ enum Code {
   GONE
   """The tenant would be left without an active user who can edit its policy."""
   LOCKOUT
+  """Others have to agree first. Only previews and whyNot say so: a request that needs it waits for them."""
+  APPROVAL_REQUIRED
+  """It is not any more as it was when others agreed."""
+  STALE
+  """Nobody decides on what he asked for himself."""
+  SELF_APPROVAL
   """The input is not valid."""
   BAD_USER_INPUT
   """Access could not be decided; try again."""
@@ -6372,6 +6950,8 @@ type Blocker {
   until: Time
   """The cap that count is over; field names it."""
   limit: Int
+  """The role of those who have to agree, count of them."""
+  role: String
   """Whether it is something the caller may not read; then nothing else is told."""
   hidden: Boolean!
 }
@@ -6631,7 +7211,7 @@ type Preview {
   brokenThreads: [ThreadImpact!]!
   """Other users who own what would change, or who changed it or its conversation in the last 30 days. Of more than 1,000 records: those of the first batch."""
   affectedUsers: [User!]!
-  """Whether somebody else must agree. Always false in this version: it knows no approvals."""
+  """Whether others must agree first: what is asked for is written down then, and waits for them."""
   needsApproval: Boolean!
   """Whether undoOperation could take it back."""
   reversible: Boolean!
@@ -6799,6 +7379,188 @@ type Mutation {
 `, BuiltIn: false},
 	{Name: "../ent.graphql", Input: `directive @goField(forceResolver: Boolean, name: String, omittable: Boolean) on FIELD_DEFINITION | INPUT_FIELD_DEFINITION
 directive @goModel(model: String, models: [String!], forceGenerate: Boolean) on OBJECT | INPUT_OBJECT | SCALAR | ENUM | INTERFACE | UNION
+"""
+A request for others to agree to something, which is kept as it was asked for.
+"""
+type Approval implements Node {
+  """
+  Its id, unique among all things.
+  """
+  id: ID!
+  """
+  What is asked for.
+  """
+  subject: ApprovalSubject!
+  """
+  How far it has come, or how it ended.
+  """
+  status: ApprovalStatus!
+  """
+  What happens once enough have agreed.
+  """
+  execution: ApprovalExecution!
+  """
+  The reason given.
+  """
+  reason: String
+  """
+  How many records it would change, those that come along included.
+  """
+  records: Int!
+  """
+  When it was asked for.
+  """
+  createdAt: Time!
+  """
+  Until when it may be decided.
+  """
+  expiresAt: Time!
+  """
+  When enough had agreed.
+  """
+  approvedAt: Time
+  """
+  Until when it may be used, once enough have agreed.
+  """
+  useUntil: Time
+  """
+  When it was confirmed, where that is needed.
+  """
+  confirmedAt: Time
+  """
+  When it was used, or ended otherwise.
+  """
+  endedAt: Time
+  """
+  The operation that waits for it, if it is one.
+  """
+  operation: Operation
+  """
+  Who asks.
+  """
+  requestedBy: User
+}
+"""
+A connection to a list of items.
+"""
+type ApprovalConnection {
+  """
+  A list of edges.
+  """
+  edges: [ApprovalEdge!]!
+  """
+  Information to aid in pagination.
+  """
+  pageInfo: PageInfo!
+  """
+  How many there are on all pages. Costs a COUNT when asked for.
+  """
+  totalCount: Int!
+  """
+  The nodes of the edges. Select them here or below edges, not both.
+  """
+  nodes: [Approval!]!
+}
+"""
+An edge in a connection.
+"""
+type ApprovalEdge {
+  """
+  The item at the end of the edge.
+  """
+  node: Approval!
+  """
+  A cursor for use in pagination.
+  """
+  cursor: Cursor!
+}
+"""
+ApprovalExecution is enum for the field execution
+"""
+enum ApprovalExecution @goModel(model: "github.com/lethe-crm/lethe/ent/approval.Execution") {
+  """
+  It is done at once, or when its time has come.
+  """
+  AUTOMATIC
+  """
+  It waits for who asked, or somebody who may do the same, to confirm it.
+  """
+  CONFIRM
+}
+"""
+ApprovalStatus is enum for the field status
+"""
+enum ApprovalStatus @goModel(model: "github.com/lethe-crm/lethe/ent/approval.Status") {
+  """
+  It waits for others to agree.
+  """
+  PENDING
+  """
+  Enough agreed; it has not been used yet.
+  """
+  APPROVED
+  """
+  Enough agreed, and it was used.
+  """
+  DONE
+  """
+  Enough agreed, and it could not be done.
+  """
+  FAILED
+  """
+  Somebody said no.
+  """
+  REJECTED
+  """
+  It was called off.
+  """
+  CANCELLED
+  """
+  It was not decided, or not used, in time.
+  """
+  EXPIRED
+}
+"""
+ApprovalSubject is enum for the field subject
+"""
+enum ApprovalSubject @goModel(model: "github.com/lethe-crm/lethe/ent/approval.Subject") {
+  """
+  Putting records into the bin.
+  """
+  DELETE
+  """
+  Declaring records void.
+  """
+  VOID
+  """
+  Archiving records.
+  """
+  ARCHIVE
+  """
+  Suspending records.
+  """
+  SUSPEND
+  """
+  Purging records.
+  """
+  PURGE
+  """
+  Releasing a legal hold.
+  """
+  HOLD_RELEASE
+  """
+  Keeping records for a shorter time.
+  """
+  SHORTEN_RETENTION
+  """
+  Giving somebody an action that is restricted.
+  """
+  GRANT
+  """
+  Going on with an operation that the brake has stopped.
+  """
+  BRAKE
+}
 """
 A file that belongs to exactly one other record.
 """
@@ -13855,7 +14617,7 @@ enum OperationStatus @goModel(model: "github.com/lethe-crm/lethe/ent/operation.S
   """
   PENDING_APPROVAL
   """
-  It was approved and waits to be confirmed.
+  It was approved and is about to run, or waits for its time or to be confirmed.
   """
   APPROVED
   """
@@ -17092,6 +17854,253 @@ extend type Mutation {
   ): LegalHoldPayload! @authz(action: HOLD_RELEASE)
 }
 `, BuiltIn: false},
+	{Name: "../approval.graphql", Input: `"""Which requests for approval to list."""
+enum ApprovalPart {
+  """Those of others."""
+  OTHERS
+  """Those that the caller made himself."""
+  OWN
+}
+
+"""A rule that says for what others have to be asked, and whom. It asks where more records than over meet all that it names."""
+type ApprovalRule {
+  """By which the rule is known."""
+  name: String!
+  """What it is about."""
+  subject: ApprovalSubject!
+  """Only records of this type count."""
+  type: RecordType
+  """Only records count of which this holds, in the language of policies, such as "amount > 10000"; me is who asks."""
+  condition: String
+  """It asks where more records than this count, those that come along included."""
+  over: Int!
+  """Whether it asks only where a filter selects, or the bin is emptied."""
+  byFilter: Boolean!
+  """Whether only customers count that take live deals along."""
+  openDeals: Boolean!
+  """How many have to agree."""
+  approvals: Int!
+  """The role of those who may agree; who inherits it may as well. Null for GRANT, on which holders of POLICY_EDIT decide."""
+  role: String
+  """How long it is waited for them, in hours."""
+  requestHours: Int!
+  """How long what they agreed to may be used, in hours."""
+  useHours: Int!
+  """What happens once enough have agreed."""
+  execution: ApprovalExecution!
+  """Whether the rule is followed."""
+  enabled: Boolean!
+}
+
+"""Who has to agree to a request."""
+type ApprovalNeed {
+  """The role of those who may; null for holders of POLICY_EDIT."""
+  role: String
+  """How many of them have to."""
+  approvals: Int!
+  """How many of them do, who have the role and may act as things are."""
+  given: Int!
+  """The rules that ask for them."""
+  rules: [String!]!
+}
+
+"""What one user said to a request."""
+type ApprovalVote {
+  """Who."""
+  user: User
+  """Whether he agreed. One who did not ends the request."""
+  approve: Boolean!
+  """What he said about it."""
+  comment: String
+  """When."""
+  at: Time!
+}
+
+"""A change of the policy that waits for others, as it was asked for."""
+type PolicyChangeRequest {
+  """The version it changes. Once there is another, it is STALE."""
+  version: Int!
+  """The rows that come, as lines of a Casbin policy file."""
+  added: [String!]!
+  """The rows that go."""
+  removed: [String!]!
+}
+
+extend type Approval {
+  """Who has to agree."""
+  needs: [ApprovalNeed!]!
+  """What was said to it, in order."""
+  votes: [ApprovalVote!]!
+  """The version of the policy under which it was asked for."""
+  policyVersion: Int!
+  """The hold that is to be released, if that is what it is about and the caller may know of it."""
+  hold: LegalHold
+  """The change of the policy, if that is what it is about."""
+  policyChange: PolicyChangeRequest
+  """Whether the caller may say yes or no to it as things are, as far as his roles go."""
+  viewerDecides: Boolean!
+  """Why what was agreed to could not be done."""
+  code: Code
+}
+
+extend type Operation {
+  """The requests for others to agree to it, oldest first."""
+  approvals: [Approval!]!
+}
+
+extend type LegalHoldPayload {
+  """The request for others to agree, where rules ask for that: until then the hold stays as it is."""
+  approval: Approval
+}
+
+extend type PolicyPayload {
+  """The request for others to agree, where the change gives restricted actions away: until then the policy stays as it is."""
+  approval: Approval
+}
+
+extend type PolicyJudgement {
+  """Whether the change gives restricted actions to others, so that another one who may edit the policy has to agree first."""
+  needsApproval: Boolean!
+}
+
+"""A rule of approval. One of the same name is replaced."""
+input SetApprovalRuleInput {
+  """By which the rule is known, up to 64 characters."""
+  name: String!
+  """What it is about."""
+  subject: ApprovalSubject!
+  """Only records of this type count. For verbs only, as all down to openDeals."""
+  type: RecordType
+  """Only records count of which this holds, in the language of policies."""
+  condition: String
+  """Ask where more records than this count."""
+  over: Int! = 0
+  """Ask only where a filter selects, or the bin is emptied."""
+  byFilter: Boolean! = false
+  """Only customers count that take live deals along."""
+  openDeals: Boolean! = false
+  """How many have to agree, 1 to 20."""
+  approvals: Int! = 1
+  """The role of those who may agree. None for GRANT."""
+  role: String
+  """How long it is waited for them, in hours, up to a year."""
+  requestHours: Int! = 72
+  """How long what they agreed to may be used, in hours, up to a year."""
+  useHours: Int! = 24
+  """What happens once enough have agreed. Only operations are confirmed."""
+  execution: ApprovalExecution! = AUTOMATIC
+  """Whether the rule is followed. That for GRANT always is."""
+  enabled: Boolean! = true
+}
+
+"""What a change of the rules of approval answers."""
+type ApprovalRulesPayload {
+  """All rules as they are now, by name."""
+  rules: [ApprovalRule!]!
+}
+
+"""An operation to agree to."""
+input ApproveOperationInput {
+  """The operation."""
+  id: ID!
+  """What there is to say about it, up to 1,000 characters."""
+  comment: String! = ""
+}
+
+"""An operation to say no to."""
+input RejectOperationInput {
+  """The operation."""
+  id: ID!
+  """Why, up to 1,000 characters."""
+  reason: String! = ""
+}
+
+"""An operation that is to run."""
+input ConfirmOperationInput {
+  """The operation. Whoever asked for it may confirm it, and who may do the same to all of its records."""
+  id: ID!
+}
+
+"""A request to agree to."""
+input ApproveRequestInput {
+  """The request."""
+  id: ID!
+  """What there is to say about it, up to 1,000 characters."""
+  comment: String! = ""
+}
+
+"""A request to say no to."""
+input RejectRequestInput {
+  """The request."""
+  id: ID!
+  """Why, up to 1,000 characters."""
+  reason: String! = ""
+}
+
+"""What a decision on a request answers."""
+type ApprovalPayload {
+  """The request, with what became of it."""
+  approval: Approval!
+}
+
+extend type Query {
+  """The rules of approval by name, those that are switched off included."""
+  approvalRules: [ApprovalRule!]! @authz(object: "Policy", action: POLICY_READ)
+  """A page of the requests that the caller made, may decide on, or may read the operation of, oldest first."""
+  approvals(
+    """Requests after this one."""
+    after: Cursor
+    """The first n requests, 1 to 100."""
+    first: Int
+    """Requests before this one."""
+    before: Cursor
+    """The last n requests, 1 to 100."""
+    last: Int
+    """Only those that have come so far; null is all."""
+    status: ApprovalStatus = PENDING
+    """Only one's own, or only those of others; null is both."""
+    part: ApprovalPart
+  ): ApprovalConnection! @public
+}
+
+extend type Mutation {
+  """Make a rule of approval, or replace one. What waits already waits for what it was asked with; and nobody changes a rule that a request of his own waits for (SELF_APPROVAL)."""
+  setApprovalRule(
+    """The rule."""
+    input: SetApprovalRuleInput!
+  ): ApprovalRulesPayload! @authz(object: "Policy", action: POLICY_EDIT)
+  """Take a rule of approval away. Without one for BRAKE or GRANT, the default is followed."""
+  removeApprovalRule(
+    """Its name."""
+    name: String!
+  ): ApprovalRulesPayload! @authz(object: "Policy", action: POLICY_EDIT)
+  """Agree to an operation that waits for it, or was stopped by the brake. Nobody agrees to his own (SELF_APPROVAL)."""
+  approveOperation(
+    """Which operation."""
+    input: ApproveOperationInput!
+  ): OperationPayload! @authz(action: APPROVE)
+  """Say no to an operation that waits for others. That ends it."""
+  rejectOperation(
+    """Which operation, and why."""
+    input: RejectOperationInput!
+  ): OperationPayload! @authz(action: APPROVE)
+  """Let an operation run that was approved, where rules want that said."""
+  confirmOperation(
+    """Which operation."""
+    input: ConfirmOperationInput!
+  ): OperationPayload! @authz(action: READ)
+  """Agree to a request, whatever it is about. What can then not be done as it was asked for answers FAILED, with the code."""
+  approveRequest(
+    """Which request."""
+    input: ApproveRequestInput!
+  ): ApprovalPayload! @public
+  """Say no to a request, whatever it is about. That ends it."""
+  rejectRequest(
+    """Which request, and why."""
+    input: RejectRequestInput!
+  ): ApprovalPayload! @public
+}
+`, BuiltIn: false},
 }
 var parsedSchema = gqlparser.MustLoadSchema(sources...)
 
@@ -17193,6 +18202,154 @@ func (ec *executionContext) childFields_Actor(ctx context.Context, field graphql
 		return ec.fieldContext_Actor_user(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Actor", field.Name)
+}
+
+func (ec *executionContext) childFields_Approval(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Approval_id(ctx, field)
+	case "subject":
+		return ec.fieldContext_Approval_subject(ctx, field)
+	case "status":
+		return ec.fieldContext_Approval_status(ctx, field)
+	case "execution":
+		return ec.fieldContext_Approval_execution(ctx, field)
+	case "reason":
+		return ec.fieldContext_Approval_reason(ctx, field)
+	case "records":
+		return ec.fieldContext_Approval_records(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_Approval_createdAt(ctx, field)
+	case "expiresAt":
+		return ec.fieldContext_Approval_expiresAt(ctx, field)
+	case "approvedAt":
+		return ec.fieldContext_Approval_approvedAt(ctx, field)
+	case "useUntil":
+		return ec.fieldContext_Approval_useUntil(ctx, field)
+	case "confirmedAt":
+		return ec.fieldContext_Approval_confirmedAt(ctx, field)
+	case "endedAt":
+		return ec.fieldContext_Approval_endedAt(ctx, field)
+	case "operation":
+		return ec.fieldContext_Approval_operation(ctx, field)
+	case "requestedBy":
+		return ec.fieldContext_Approval_requestedBy(ctx, field)
+	case "needs":
+		return ec.fieldContext_Approval_needs(ctx, field)
+	case "votes":
+		return ec.fieldContext_Approval_votes(ctx, field)
+	case "policyVersion":
+		return ec.fieldContext_Approval_policyVersion(ctx, field)
+	case "hold":
+		return ec.fieldContext_Approval_hold(ctx, field)
+	case "policyChange":
+		return ec.fieldContext_Approval_policyChange(ctx, field)
+	case "viewerDecides":
+		return ec.fieldContext_Approval_viewerDecides(ctx, field)
+	case "code":
+		return ec.fieldContext_Approval_code(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Approval", field.Name)
+}
+
+func (ec *executionContext) childFields_ApprovalConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_ApprovalConnection_edges(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_ApprovalConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_ApprovalConnection_totalCount(ctx, field)
+	case "nodes":
+		return ec.fieldContext_ApprovalConnection_nodes(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ApprovalConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_ApprovalEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_ApprovalEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_ApprovalEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ApprovalEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_ApprovalNeed(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "role":
+		return ec.fieldContext_ApprovalNeed_role(ctx, field)
+	case "approvals":
+		return ec.fieldContext_ApprovalNeed_approvals(ctx, field)
+	case "given":
+		return ec.fieldContext_ApprovalNeed_given(ctx, field)
+	case "rules":
+		return ec.fieldContext_ApprovalNeed_rules(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ApprovalNeed", field.Name)
+}
+
+func (ec *executionContext) childFields_ApprovalPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "approval":
+		return ec.fieldContext_ApprovalPayload_approval(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ApprovalPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_ApprovalRule(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_ApprovalRule_name(ctx, field)
+	case "subject":
+		return ec.fieldContext_ApprovalRule_subject(ctx, field)
+	case "type":
+		return ec.fieldContext_ApprovalRule_type(ctx, field)
+	case "condition":
+		return ec.fieldContext_ApprovalRule_condition(ctx, field)
+	case "over":
+		return ec.fieldContext_ApprovalRule_over(ctx, field)
+	case "byFilter":
+		return ec.fieldContext_ApprovalRule_byFilter(ctx, field)
+	case "openDeals":
+		return ec.fieldContext_ApprovalRule_openDeals(ctx, field)
+	case "approvals":
+		return ec.fieldContext_ApprovalRule_approvals(ctx, field)
+	case "role":
+		return ec.fieldContext_ApprovalRule_role(ctx, field)
+	case "requestHours":
+		return ec.fieldContext_ApprovalRule_requestHours(ctx, field)
+	case "useHours":
+		return ec.fieldContext_ApprovalRule_useHours(ctx, field)
+	case "execution":
+		return ec.fieldContext_ApprovalRule_execution(ctx, field)
+	case "enabled":
+		return ec.fieldContext_ApprovalRule_enabled(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ApprovalRule", field.Name)
+}
+
+func (ec *executionContext) childFields_ApprovalRulesPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rules":
+		return ec.fieldContext_ApprovalRulesPayload_rules(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ApprovalRulesPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_ApprovalVote(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "user":
+		return ec.fieldContext_ApprovalVote_user(ctx, field)
+	case "approve":
+		return ec.fieldContext_ApprovalVote_approve(ctx, field)
+	case "comment":
+		return ec.fieldContext_ApprovalVote_comment(ctx, field)
+	case "at":
+		return ec.fieldContext_ApprovalVote_at(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ApprovalVote", field.Name)
 }
 
 func (ec *executionContext) childFields_Attachment(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -17381,6 +18538,8 @@ func (ec *executionContext) childFields_Blocker(ctx context.Context, field graph
 		return ec.fieldContext_Blocker_until(ctx, field)
 	case "limit":
 		return ec.fieldContext_Blocker_limit(ctx, field)
+	case "role":
+		return ec.fieldContext_Blocker_role(ctx, field)
 	case "hidden":
 		return ec.fieldContext_Blocker_hidden(ctx, field)
 	}
@@ -17939,6 +19098,8 @@ func (ec *executionContext) childFields_LegalHoldPayload(ctx context.Context, fi
 	switch field.Name {
 	case "hold":
 		return ec.fieldContext_LegalHoldPayload_hold(ctx, field)
+	case "approval":
+		return ec.fieldContext_LegalHoldPayload_approval(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type LegalHoldPayload", field.Name)
 }
@@ -18193,6 +19354,8 @@ func (ec *executionContext) childFields_Operation(ctx context.Context, field gra
 		return ec.fieldContext_Operation_canUndo(ctx, field)
 	case "code":
 		return ec.fieldContext_Operation_code(ctx, field)
+	case "approvals":
+		return ec.fieldContext_Operation_approvals(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Operation", field.Name)
 }
@@ -18319,6 +19482,18 @@ func (ec *executionContext) childFields_Policy(ctx context.Context, field graphq
 	return nil, fmt.Errorf("no field named %q was found under type Policy", field.Name)
 }
 
+func (ec *executionContext) childFields_PolicyChangeRequest(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "version":
+		return ec.fieldContext_PolicyChangeRequest_version(ctx, field)
+	case "added":
+		return ec.fieldContext_PolicyChangeRequest_added(ctx, field)
+	case "removed":
+		return ec.fieldContext_PolicyChangeRequest_removed(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PolicyChangeRequest", field.Name)
+}
+
 func (ec *executionContext) childFields_PolicyDiff(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "from":
@@ -18363,6 +19538,8 @@ func (ec *executionContext) childFields_PolicyJudgement(ctx context.Context, fie
 		return ec.fieldContext_PolicyJudgement_cause(ctx, field)
 	case "failedTests":
 		return ec.fieldContext_PolicyJudgement_failedTests(ctx, field)
+	case "needsApproval":
+		return ec.fieldContext_PolicyJudgement_needsApproval(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type PolicyJudgement", field.Name)
 }
@@ -18371,6 +19548,8 @@ func (ec *executionContext) childFields_PolicyPayload(ctx context.Context, field
 	switch field.Name {
 	case "policy":
 		return ec.fieldContext_PolicyPayload_policy(ctx, field)
+	case "approval":
+		return ec.fieldContext_PolicyPayload_approval(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type PolicyPayload", field.Name)
 }
@@ -20363,6 +21542,34 @@ func (ec *executionContext) field_Mutation_applyPolicy_args(ctx context.Context,
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_approveOperation_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.ApproveOperationInput, error) {
+			return ec.unmarshalNApproveOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApproveOperationInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_approveRequest_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.ApproveRequestInput, error) {
+			return ec.unmarshalNApproveRequestInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApproveRequestInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_archiveRecords_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -20383,6 +21590,20 @@ func (ec *executionContext) field_Mutation_cancelOperation_args(ctx context.Cont
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.CancelOperationInput, error) {
 			return ec.unmarshalNCancelOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCancelOperationInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_confirmOperation_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.ConfirmOperationInput, error) {
+			return ec.unmarshalNConfirmOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐConfirmOperationInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -20671,6 +21892,34 @@ func (ec *executionContext) field_Mutation_putPolicyTest_args(ctx context.Contex
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_rejectOperation_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.RejectOperationInput, error) {
+			return ec.unmarshalNRejectOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRejectOperationInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_rejectRequest_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.RejectRequestInput, error) {
+			return ec.unmarshalNRejectRequestInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRejectRequestInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_releaseHold_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -20682,6 +21931,20 @@ func (ec *executionContext) field_Mutation_releaseHold_args(ctx context.Context,
 		return nil, err
 	}
 	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_removeApprovalRule_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "name",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNString2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["name"] = arg0
 	return args, nil
 }
 
@@ -20783,6 +22046,20 @@ func (ec *executionContext) field_Mutation_rollbackPolicy_args(ctx context.Conte
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.RollbackPolicyInput, error) {
 			return ec.unmarshalNRollbackPolicyInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRollbackPolicyInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_setApprovalRule_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.SetApprovalRuleInput, error) {
+			return ec.unmarshalNSetApprovalRuleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSetApprovalRuleInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -21146,6 +22423,60 @@ func (ec *executionContext) field_Query___type_args(ctx context.Context, rawArgs
 		return nil, err
 	}
 	args["name"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_approvals_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["before"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["last"] = arg3
+	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "status",
+		func(ctx context.Context, v any) (*approval.Status, error) {
+			return ec.unmarshalOApprovalStatus2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐStatus(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["status"] = arg4
+	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "part",
+		func(ctx context.Context, v any) (*model.ApprovalPart, error) {
+			return ec.unmarshalOApprovalPart2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalPart(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["part"] = arg5
 	return args, nil
 }
 
@@ -23231,6 +24562,1273 @@ func (ec *executionContext) fieldContext_Actor_user(_ context.Context, field gra
 	return fc, nil
 }
 
+func (ec *executionContext) _Approval_id(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v gid.ID) graphql.Marshaler {
+			return ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, "ID")
+}
+
+func (ec *executionContext) _Approval_subject(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_subject(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Subject, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v approval.Subject) graphql.Marshaler {
+			return ec.marshalNApprovalSubject2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐSubject(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_subject(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, "ApprovalSubject")
+}
+
+func (ec *executionContext) _Approval_status(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_status(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Status, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v approval.Status) graphql.Marshaler {
+			return ec.marshalNApprovalStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐStatus(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_status(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, "ApprovalStatus")
+}
+
+func (ec *executionContext) _Approval_execution(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_execution(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Execution, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v approval.Execution) graphql.Marshaler {
+			return ec.marshalNApprovalExecution2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐExecution(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_execution(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, "ApprovalExecution")
+}
+
+func (ec *executionContext) _Approval_reason(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_reason(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reason, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_reason(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, "String")
+}
+
+func (ec *executionContext) _Approval_records(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_records(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Records, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_records(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, "Int")
+}
+
+func (ec *executionContext) _Approval_createdAt(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_createdAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.CreatedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_createdAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, "Time")
+}
+
+func (ec *executionContext) _Approval_expiresAt(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_expiresAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ExpiresAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_expiresAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, "Time")
+}
+
+func (ec *executionContext) _Approval_approvedAt(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_approvedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ApprovedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_approvedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, "Time")
+}
+
+func (ec *executionContext) _Approval_useUntil(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_useUntil(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.UseUntil, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_useUntil(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, "Time")
+}
+
+func (ec *executionContext) _Approval_confirmedAt(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_confirmedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ConfirmedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_confirmedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, "Time")
+}
+
+func (ec *executionContext) _Approval_endedAt(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_endedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.EndedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_endedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, false, false, "Time")
+}
+
+func (ec *executionContext) _Approval_operation(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_operation(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Operation(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Operation) graphql.Marshaler {
+			return ec.marshalOOperation2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperation(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_operation(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Approval",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Operation(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Approval_requestedBy(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_requestedBy(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.RequestedBy(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.User) graphql.Marshaler {
+			return ec.marshalOUser2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUser(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_requestedBy(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Approval",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_User(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Approval_needs(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_needs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Approval().Needs(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.ApprovalNeed) graphql.Marshaler {
+			return ec.marshalNApprovalNeed2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalNeedᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_needs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Approval",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ApprovalNeed(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Approval_votes(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_votes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Approval().Votes(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.ApprovalVote) graphql.Marshaler {
+			return ec.marshalNApprovalVote2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalVoteᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_votes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Approval",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ApprovalVote(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Approval_policyVersion(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_policyVersion(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Approval().PolicyVersion(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_policyVersion(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, true, true, "Int")
+}
+
+func (ec *executionContext) _Approval_hold(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_hold(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Approval().Hold(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.LegalHold) graphql.Marshaler {
+			return ec.marshalOLegalHold2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐLegalHold(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_hold(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Approval",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LegalHold(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Approval_policyChange(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_policyChange(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Approval().PolicyChange(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.PolicyChangeRequest) graphql.Marshaler {
+			return ec.marshalOPolicyChangeRequest2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyChangeRequest(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_policyChange(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Approval",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PolicyChangeRequest(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Approval_viewerDecides(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_viewerDecides(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Approval().ViewerDecides(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_viewerDecides(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, true, true, "Boolean")
+}
+
+func (ec *executionContext) _Approval_code(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Approval().Code(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *lifecycle.Code) graphql.Marshaler {
+			return ec.marshalOCode2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Approval", field, true, true, "Code")
+}
+
+func (ec *executionContext) _ApprovalConnection_edges(ctx context.Context, field graphql.CollectedField, obj *ent.ApprovalConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalConnection_edges(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Edges, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.ApprovalEdge) graphql.Marshaler {
+			return ec.marshalNApprovalEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApprovalEdgeᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalConnection_edges(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ApprovalConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ApprovalEdge(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ApprovalConnection_pageInfo(ctx context.Context, field graphql.CollectedField, obj *ent.ApprovalConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalConnection_pageInfo(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PageInfo, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v entgql.PageInfo[gid.ID]) graphql.Marshaler {
+			return ec.marshalNPageInfo2entgoᚗioᚋcontribᚋentgqlᚐPageInfo(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalConnection_pageInfo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ApprovalConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PageInfo(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ApprovalConnection_totalCount(ctx context.Context, field graphql.CollectedField, obj *ent.ApprovalConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalConnection_totalCount(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.TotalCount, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalConnection_totalCount(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalConnection", field, false, false, "Int")
+}
+
+func (ec *executionContext) _ApprovalConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *ent.ApprovalConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalConnection_nodes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Nodes(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.Approval) graphql.Marshaler {
+			return ec.marshalNApproval2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApprovalᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalConnection_nodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ApprovalConnection",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Approval(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ApprovalEdge_node(ctx context.Context, field graphql.CollectedField, obj *ent.ApprovalEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalEdge_node(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Node, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Approval) graphql.Marshaler {
+			return ec.marshalNApproval2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApproval(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalEdge_node(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ApprovalEdge",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Approval(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ApprovalEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *ent.ApprovalEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalEdge_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v entgql.Cursor[gid.ID]) graphql.Marshaler {
+			return ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalEdge_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalEdge", field, false, false, "Cursor")
+}
+
+func (ec *executionContext) _ApprovalNeed_role(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalNeed) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalNeed_role(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Role, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalNeed_role(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalNeed", field, false, false, "String")
+}
+
+func (ec *executionContext) _ApprovalNeed_approvals(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalNeed) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalNeed_approvals(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Approvals, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalNeed_approvals(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalNeed", field, false, false, "Int")
+}
+
+func (ec *executionContext) _ApprovalNeed_given(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalNeed) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalNeed_given(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Given, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalNeed_given(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalNeed", field, false, false, "Int")
+}
+
+func (ec *executionContext) _ApprovalNeed_rules(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalNeed) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalNeed_rules(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rules, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalNeed_rules(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalNeed", field, false, false, "String")
+}
+
+func (ec *executionContext) _ApprovalPayload_approval(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalPayload_approval(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Approval, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Approval) graphql.Marshaler {
+			return ec.marshalNApproval2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApproval(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalPayload_approval(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ApprovalPayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Approval(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ApprovalRule_name(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalRule_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalRule_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalRule", field, false, false, "String")
+}
+
+func (ec *executionContext) _ApprovalRule_subject(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalRule_subject(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Subject, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v approval.Subject) graphql.Marshaler {
+			return ec.marshalNApprovalSubject2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐSubject(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalRule_subject(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalRule", field, false, false, "ApprovalSubject")
+}
+
+func (ec *executionContext) _ApprovalRule_type(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalRule_type(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Type, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.RecordKind) graphql.Marshaler {
+			return ec.marshalORecordType2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalRule_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalRule", field, false, false, "RecordType")
+}
+
+func (ec *executionContext) _ApprovalRule_condition(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalRule_condition(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Condition, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalRule_condition(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalRule", field, false, false, "String")
+}
+
+func (ec *executionContext) _ApprovalRule_over(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalRule_over(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Over, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalRule_over(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalRule", field, false, false, "Int")
+}
+
+func (ec *executionContext) _ApprovalRule_byFilter(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalRule_byFilter(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ByFilter, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalRule_byFilter(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalRule", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _ApprovalRule_openDeals(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalRule_openDeals(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.OpenDeals, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalRule_openDeals(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalRule", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _ApprovalRule_approvals(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalRule_approvals(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Approvals, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalRule_approvals(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalRule", field, false, false, "Int")
+}
+
+func (ec *executionContext) _ApprovalRule_role(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalRule_role(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Role, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalRule_role(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalRule", field, false, false, "String")
+}
+
+func (ec *executionContext) _ApprovalRule_requestHours(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalRule_requestHours(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.RequestHours, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalRule_requestHours(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalRule", field, false, false, "Int")
+}
+
+func (ec *executionContext) _ApprovalRule_useHours(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalRule_useHours(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.UseHours, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalRule_useHours(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalRule", field, false, false, "Int")
+}
+
+func (ec *executionContext) _ApprovalRule_execution(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalRule_execution(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Execution, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v approval.Execution) graphql.Marshaler {
+			return ec.marshalNApprovalExecution2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐExecution(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalRule_execution(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalRule", field, false, false, "ApprovalExecution")
+}
+
+func (ec *executionContext) _ApprovalRule_enabled(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalRule_enabled(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Enabled, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalRule_enabled(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalRule", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _ApprovalRulesPayload_rules(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalRulesPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalRulesPayload_rules(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rules, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.ApprovalRule) graphql.Marshaler {
+			return ec.marshalNApprovalRule2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalRuleᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalRulesPayload_rules(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ApprovalRulesPayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ApprovalRule(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ApprovalVote_user(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalVote) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalVote_user(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.User, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.User) graphql.Marshaler {
+			return ec.marshalOUser2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUser(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalVote_user(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ApprovalVote",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_User(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ApprovalVote_approve(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalVote) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalVote_approve(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Approve, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalVote_approve(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalVote", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _ApprovalVote_comment(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalVote) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalVote_comment(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Comment, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalVote_comment(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalVote", field, false, false, "String")
+}
+
+func (ec *executionContext) _ApprovalVote_at(ctx context.Context, field graphql.CollectedField, obj *model.ApprovalVote) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApprovalVote_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApprovalVote_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApprovalVote", field, false, false, "Time")
+}
+
 func (ec *executionContext) _Attachment_id(ctx context.Context, field graphql.CollectedField, obj *ent.Attachment) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -25090,6 +27688,29 @@ func (ec *executionContext) _Blocker_limit(ctx context.Context, field graphql.Co
 }
 func (ec *executionContext) fieldContext_Blocker_limit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Blocker", field, false, false, "Int")
+}
+
+func (ec *executionContext) _Blocker_role(ctx context.Context, field graphql.CollectedField, obj *model.Blocker) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Blocker_role(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Role, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Blocker_role(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Blocker", field, false, false, "String")
 }
 
 func (ec *executionContext) _Blocker_hidden(ctx context.Context, field graphql.CollectedField, obj *model.Blocker) (ret graphql.Marshaler) {
@@ -30591,6 +33212,38 @@ func (ec *executionContext) fieldContext_LegalHoldPayload_hold(_ context.Context
 	return fc, nil
 }
 
+func (ec *executionContext) _LegalHoldPayload_approval(ctx context.Context, field graphql.CollectedField, obj *model.LegalHoldPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LegalHoldPayload_approval(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Approval, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Approval) graphql.Marshaler {
+			return ec.marshalOApproval2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApproval(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LegalHoldPayload_approval(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LegalHoldPayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Approval(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Message_id(ctx context.Context, field graphql.CollectedField, obj *ent.Message) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -34699,6 +37352,440 @@ func (ec *executionContext) fieldContext_Mutation_releaseHold(ctx context.Contex
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_setApprovalRule(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_setApprovalRule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().SetApprovalRule(ctx, fc.Args["input"].(model.SetApprovalRuleInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal *model.ApprovalRulesPayload
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_EDIT")
+				if err != nil {
+					var zeroVal *model.ApprovalRulesPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.ApprovalRulesPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.ApprovalRulesPayload) graphql.Marshaler {
+			return ec.marshalNApprovalRulesPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalRulesPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_setApprovalRule(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ApprovalRulesPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_setApprovalRule_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_removeApprovalRule(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_removeApprovalRule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().RemoveApprovalRule(ctx, fc.Args["name"].(string))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal *model.ApprovalRulesPayload
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_EDIT")
+				if err != nil {
+					var zeroVal *model.ApprovalRulesPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.ApprovalRulesPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.ApprovalRulesPayload) graphql.Marshaler {
+			return ec.marshalNApprovalRulesPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalRulesPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_removeApprovalRule(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ApprovalRulesPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_removeApprovalRule_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_approveOperation(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_approveOperation(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().ApproveOperation(ctx, fc.Args["input"].(model.ApproveOperationInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "APPROVE")
+				if err != nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.OperationPayload) graphql.Marshaler {
+			return ec.marshalNOperationPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐOperationPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_approveOperation(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_OperationPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_approveOperation_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_rejectOperation(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_rejectOperation(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().RejectOperation(ctx, fc.Args["input"].(model.RejectOperationInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "APPROVE")
+				if err != nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.OperationPayload) graphql.Marshaler {
+			return ec.marshalNOperationPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐOperationPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_rejectOperation(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_OperationPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_rejectOperation_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_confirmOperation(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_confirmOperation(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().ConfirmOperation(ctx, fc.Args["input"].(model.ConfirmOperationInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "READ")
+				if err != nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.OperationPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.OperationPayload) graphql.Marshaler {
+			return ec.marshalNOperationPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐOperationPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_confirmOperation(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_OperationPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_confirmOperation_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_approveRequest(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_approveRequest(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().ApproveRequest(ctx, fc.Args["input"].(model.ApproveRequestInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				if ec.Directives.Public == nil {
+					var zeroVal *model.ApprovalPayload
+					return zeroVal, errors.New("directive public is not implemented")
+				}
+				return ec.Directives.Public(ctx, nil, directive0)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.ApprovalPayload) graphql.Marshaler {
+			return ec.marshalNApprovalPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_approveRequest(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ApprovalPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_approveRequest_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_rejectRequest(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_rejectRequest(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().RejectRequest(ctx, fc.Args["input"].(model.RejectRequestInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				if ec.Directives.Public == nil {
+					var zeroVal *model.ApprovalPayload
+					return zeroVal, errors.New("directive public is not implemented")
+				}
+				return ec.Directives.Public(ctx, nil, directive0)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.ApprovalPayload) graphql.Marshaler {
+			return ec.marshalNApprovalPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_rejectRequest(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ApprovalPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_rejectRequest_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Note_id(ctx context.Context, field graphql.CollectedField, obj *ent.Note) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -36180,6 +39267,38 @@ func (ec *executionContext) fieldContext_Operation_code(_ context.Context, field
 	return graphql.NewScalarFieldContext("Operation", field, true, true, "Code")
 }
 
+func (ec *executionContext) _Operation_approvals(ctx context.Context, field graphql.CollectedField, obj *ent.Operation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Operation_approvals(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Operation().Approvals(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.Approval) graphql.Marshaler {
+			return ec.marshalNApproval2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApprovalᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Operation_approvals(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Operation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Approval(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _OperationConnection_edges(ctx context.Context, field graphql.CollectedField, obj *ent.OperationConnection) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -37175,6 +40294,75 @@ func (ec *executionContext) fieldContext_Policy_tests(_ context.Context, field g
 	return fc, nil
 }
 
+func (ec *executionContext) _PolicyChangeRequest_version(ctx context.Context, field graphql.CollectedField, obj *model.PolicyChangeRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyChangeRequest_version(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Version, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyChangeRequest_version(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyChangeRequest", field, false, false, "Int")
+}
+
+func (ec *executionContext) _PolicyChangeRequest_added(ctx context.Context, field graphql.CollectedField, obj *model.PolicyChangeRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyChangeRequest_added(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Added, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyChangeRequest_added(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyChangeRequest", field, false, false, "String")
+}
+
+func (ec *executionContext) _PolicyChangeRequest_removed(ctx context.Context, field graphql.CollectedField, obj *model.PolicyChangeRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyChangeRequest_removed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Removed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyChangeRequest_removed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyChangeRequest", field, false, false, "String")
+}
+
 func (ec *executionContext) _PolicyDiff_from(ctx context.Context, field graphql.CollectedField, obj *model.PolicyDiff) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -37574,6 +40762,29 @@ func (ec *executionContext) fieldContext_PolicyJudgement_failedTests(_ context.C
 	return fc, nil
 }
 
+func (ec *executionContext) _PolicyJudgement_needsApproval(ctx context.Context, field graphql.CollectedField, obj *model.PolicyJudgement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyJudgement_needsApproval(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.NeedsApproval, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyJudgement_needsApproval(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PolicyJudgement", field, false, false, "Boolean")
+}
+
 func (ec *executionContext) _PolicyPayload_policy(ctx context.Context, field graphql.CollectedField, obj *model.PolicyPayload) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -37601,6 +40812,38 @@ func (ec *executionContext) fieldContext_PolicyPayload_policy(_ context.Context,
 		IsResolver: false,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_Policy(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PolicyPayload_approval(ctx context.Context, field graphql.CollectedField, obj *model.PolicyPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PolicyPayload_approval(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Approval, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Approval) graphql.Marshaler {
+			return ec.marshalOApproval2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApproval(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_PolicyPayload_approval(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PolicyPayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Approval(ctx, field)
 		},
 	}
 	return fc, nil
@@ -40745,6 +43988,118 @@ func (ec *executionContext) fieldContext_Query_legalHolds(ctx context.Context, f
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Query_legalHolds_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_approvalRules(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_approvalRules(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().ApprovalRules(ctx)
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Policy")
+				if err != nil {
+					var zeroVal []*model.ApprovalRule
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "POLICY_READ")
+				if err != nil {
+					var zeroVal []*model.ApprovalRule
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal []*model.ApprovalRule
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.ApprovalRule) graphql.Marshaler {
+			return ec.marshalNApprovalRule2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalRuleᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_approvalRules(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ApprovalRule(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_approvals(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_approvals(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Approvals(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["status"].(*approval.Status), fc.Args["part"].(*model.ApprovalPart))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				if ec.Directives.Public == nil {
+					var zeroVal *ent.ApprovalConnection
+					return zeroVal, errors.New("directive public is not implemented")
+				}
+				return ec.Directives.Public(ctx, nil, directive0)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.ApprovalConnection) graphql.Marshaler {
+			return ec.marshalNApprovalConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApprovalConnection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_approvals(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ApprovalConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_approvals_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -44769,6 +48124,112 @@ func UnmarshalApplyPolicyInput(ctx context.Context, raw any) (model.ApplyPolicyI
 	return out, err
 }
 
+func (ec *executionContext) unmarshalInputApproveOperationInput(ctx context.Context, obj any) (model.ApproveOperationInput, error) {
+	var it model.ApproveOperationInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["comment"]; !present {
+		asMap["comment"] = ""
+	}
+
+	fieldsInOrder := [...]string{"id", "comment"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		case "comment":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("comment"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Comment = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalApproveOperationInput unmarshals raw into the ApproveOperationInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalApproveOperationInput(ctx context.Context, raw any) (model.ApproveOperationInput, error) {
+	var out model.ApproveOperationInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "ApproveOperationInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputApproveRequestInput(ctx context.Context, obj any) (model.ApproveRequestInput, error) {
+	var it model.ApproveRequestInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["comment"]; !present {
+		asMap["comment"] = ""
+	}
+
+	fieldsInOrder := [...]string{"id", "comment"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		case "comment":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("comment"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Comment = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalApproveRequestInput unmarshals raw into the ApproveRequestInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalApproveRequestInput(ctx context.Context, raw any) (model.ApproveRequestInput, error) {
+	var out model.ApproveRequestInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "ApproveRequestInput", raw, &out)
+	return out, err
+}
+
 func (ec *executionContext) unmarshalInputArchiveRecordsInput(ctx context.Context, obj any) (model.ArchiveRecordsInput, error) {
 	var it model.ArchiveRecordsInput
 	if obj == nil {
@@ -47315,6 +50776,48 @@ func (ec *executionContext) unmarshalInputCancelOperationInput(ctx context.Conte
 func UnmarshalCancelOperationInput(ctx context.Context, raw any) (model.CancelOperationInput, error) {
 	var out model.CancelOperationInput
 	err := graphql.UnmarshalNamedInputFromContext(ctx, "CancelOperationInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputConfirmOperationInput(ctx context.Context, obj any) (model.ConfirmOperationInput, error) {
+	var it model.ConfirmOperationInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"id"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalConfirmOperationInput unmarshals raw into the ConfirmOperationInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalConfirmOperationInput(ctx context.Context, raw any) (model.ConfirmOperationInput, error) {
+	var out model.ConfirmOperationInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "ConfirmOperationInput", raw, &out)
 	return out, err
 }
 
@@ -54423,6 +57926,112 @@ func UnmarshalRecordVersionInput(ctx context.Context, raw any) (model.RecordVers
 	return out, err
 }
 
+func (ec *executionContext) unmarshalInputRejectOperationInput(ctx context.Context, obj any) (model.RejectOperationInput, error) {
+	var it model.RejectOperationInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["reason"]; !present {
+		asMap["reason"] = ""
+	}
+
+	fieldsInOrder := [...]string{"id", "reason"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		case "reason":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("reason"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Reason = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalRejectOperationInput unmarshals raw into the RejectOperationInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalRejectOperationInput(ctx context.Context, raw any) (model.RejectOperationInput, error) {
+	var out model.RejectOperationInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "RejectOperationInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputRejectRequestInput(ctx context.Context, obj any) (model.RejectRequestInput, error) {
+	var it model.RejectRequestInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["reason"]; !present {
+		asMap["reason"] = ""
+	}
+
+	fieldsInOrder := [...]string{"id", "reason"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		case "reason":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("reason"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Reason = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalRejectRequestInput unmarshals raw into the RejectRequestInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalRejectRequestInput(ctx context.Context, raw any) (model.RejectRequestInput, error) {
+	var out model.RejectRequestInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "RejectRequestInput", raw, &out)
+	return out, err
+}
+
 func (ec *executionContext) unmarshalInputReleaseHoldInput(ctx context.Context, obj any) (model.ReleaseHoldInput, error) {
 	var it model.ReleaseHoldInput
 	if obj == nil {
@@ -54855,6 +58464,157 @@ func (ec *executionContext) unmarshalInputSeparationOfDutyInput(ctx context.Cont
 func UnmarshalSeparationOfDutyInput(ctx context.Context, raw any) (model.SeparationOfDutyInput, error) {
 	var out model.SeparationOfDutyInput
 	err := graphql.UnmarshalNamedInputFromContext(ctx, "SeparationOfDutyInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputSetApprovalRuleInput(ctx context.Context, obj any) (model.SetApprovalRuleInput, error) {
+	var it model.SetApprovalRuleInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["over"]; !present {
+		asMap["over"] = 0
+	}
+	if _, present := asMap["byFilter"]; !present {
+		asMap["byFilter"] = false
+	}
+	if _, present := asMap["openDeals"]; !present {
+		asMap["openDeals"] = false
+	}
+	if _, present := asMap["approvals"]; !present {
+		asMap["approvals"] = 1
+	}
+	if _, present := asMap["requestHours"]; !present {
+		asMap["requestHours"] = 72
+	}
+	if _, present := asMap["useHours"]; !present {
+		asMap["useHours"] = 24
+	}
+	if _, present := asMap["execution"]; !present {
+		asMap["execution"] = "AUTOMATIC"
+	}
+	if _, present := asMap["enabled"]; !present {
+		asMap["enabled"] = true
+	}
+
+	fieldsInOrder := [...]string{"name", "subject", "type", "condition", "over", "byFilter", "openDeals", "approvals", "role", "requestHours", "useHours", "execution", "enabled"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "name":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("name"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Name = data
+		case "subject":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("subject"))
+			data, err := ec.unmarshalNApprovalSubject2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐSubject(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Subject = data
+		case "type":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("type"))
+			data, err := ec.unmarshalORecordType2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Type = graphql.OmittableOf(data)
+		case "condition":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("condition"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Condition = graphql.OmittableOf(data)
+		case "over":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("over"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Over = data
+		case "byFilter":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("byFilter"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ByFilter = data
+		case "openDeals":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("openDeals"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.OpenDeals = data
+		case "approvals":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("approvals"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Approvals = data
+		case "role":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("role"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Role = graphql.OmittableOf(data)
+		case "requestHours":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("requestHours"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.RequestHours = data
+		case "useHours":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("useHours"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.UseHours = data
+		case "execution":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("execution"))
+			data, err := ec.unmarshalNApprovalExecution2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐExecution(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Execution = data
+		case "enabled":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("enabled"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Enabled = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalSetApprovalRuleInput unmarshals raw into the SetApprovalRuleInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalSetApprovalRuleInput(ctx context.Context, raw any) (model.SetApprovalRuleInput, error) {
+	var out model.SetApprovalRuleInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "SetApprovalRuleInput", raw, &out)
 	return out, err
 }
 
@@ -57764,6 +61524,11 @@ func (ec *executionContext) _Node(ctx context.Context, sel ast.SelectionSet, obj
 			return graphql.Null
 		}
 		return ec._AuditEvent(ctx, sel, obj)
+	case *ent.Approval:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._Approval(ctx, sel, obj)
 	default:
 		if typedObj, ok := obj.(graphql.Marshaler); ok {
 			return typedObj
@@ -58147,6 +61912,513 @@ func (ec *executionContext) _Actor(ctx context.Context, sel ast.SelectionSet, ob
 		case "user":
 			out.Values[i] = ec._Actor_user(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var approvalImplementors = []string{"Approval", "Node"}
+
+func (ec *executionContext) _Approval(ctx context.Context, sel ast.SelectionSet, obj *ent.Approval) graphql.Marshaler {
+	if fields := ec.directApproval(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeApproval(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, approvalImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Approval")
+		case "id":
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "subject":
+			out.Values[i] = ec.marshalNApprovalSubject2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐSubject(ctx, field.Selections, obj.Subject)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "status":
+			out.Values[i] = ec.marshalNApprovalStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐStatus(ctx, field.Selections, obj.Status)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "execution":
+			out.Values[i] = ec.marshalNApprovalExecution2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐExecution(ctx, field.Selections, obj.Execution)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "reason":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Reason)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "records":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Records)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "createdAt":
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "expiresAt":
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.ExpiresAt)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "approvedAt":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.ApprovedAt)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "useUntil":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.UseUntil)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "confirmedAt":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.ConfirmedAt)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "endedAt":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.EndedAt)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "operation":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Approval_operation(ctx, field, obj)
+				})
+		case "requestedBy":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Approval_requestedBy(ctx, field, obj)
+				})
+		case "needs":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Approval_needs(ctx, field, obj)
+				})
+		case "votes":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Approval_votes(ctx, field, obj)
+				})
+		case "policyVersion":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Approval_policyVersion(ctx, field, obj)
+				})
+		case "hold":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Approval_hold(ctx, field, obj)
+				})
+		case "policyChange":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Approval_policyChange(ctx, field, obj)
+				})
+		case "viewerDecides":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Approval_viewerDecides(ctx, field, obj)
+				})
+		case "code":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Approval_code(ctx, field, obj)
+				})
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var approvalConnectionImplementors = []string{"ApprovalConnection"}
+
+func (ec *executionContext) _ApprovalConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.ApprovalConnection) graphql.Marshaler {
+	if fields := ec.directApprovalConnection(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeApprovalConnection(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, approvalConnectionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ApprovalConnection")
+		case "edges":
+			out.Values[i] = ec._ApprovalConnection_edges(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pageInfo":
+			out.Values[i] = ec._ApprovalConnection_pageInfo(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "totalCount":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "nodes":
+			out.Values[i] = ec._ApprovalConnection_nodes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var approvalEdgeImplementors = []string{"ApprovalEdge"}
+
+func (ec *executionContext) _ApprovalEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.ApprovalEdge) graphql.Marshaler {
+	if fields := ec.directApprovalEdge(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeApprovalEdge(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, approvalEdgeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ApprovalEdge")
+		case "node":
+			out.Values[i] = ec._ApprovalEdge_node(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cursor":
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var approvalNeedImplementors = []string{"ApprovalNeed"}
+
+func (ec *executionContext) _ApprovalNeed(ctx context.Context, sel ast.SelectionSet, obj *model.ApprovalNeed) graphql.Marshaler {
+	if fields := ec.directApprovalNeed(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeApprovalNeed(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, approvalNeedImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ApprovalNeed")
+		case "role":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Role)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "approvals":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Approvals)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "given":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Given)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "rules":
+			out.Values[i] = ec._ApprovalNeed_rules(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var approvalPayloadImplementors = []string{"ApprovalPayload"}
+
+func (ec *executionContext) _ApprovalPayload(ctx context.Context, sel ast.SelectionSet, obj *model.ApprovalPayload) graphql.Marshaler {
+	if fields := ec.directApprovalPayload(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeApprovalPayload(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, approvalPayloadImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ApprovalPayload")
+		case "approval":
+			out.Values[i] = ec._ApprovalPayload_approval(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var approvalRuleImplementors = []string{"ApprovalRule"}
+
+func (ec *executionContext) _ApprovalRule(ctx context.Context, sel ast.SelectionSet, obj *model.ApprovalRule) graphql.Marshaler {
+	if fields := ec.directApprovalRule(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeApprovalRule(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, approvalRuleImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ApprovalRule")
+		case "name":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Name)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "subject":
+			out.Values[i] = ec.marshalNApprovalSubject2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐSubject(ctx, field.Selections, obj.Subject)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "type":
+			out.Values[i] = ec.marshalORecordType2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "condition":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Condition)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "over":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Over)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "byFilter":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.ByFilter)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "openDeals":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.OpenDeals)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "approvals":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Approvals)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "role":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Role)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "requestHours":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.RequestHours)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "useHours":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.UseHours)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "execution":
+			out.Values[i] = ec.marshalNApprovalExecution2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐExecution(ctx, field.Selections, obj.Execution)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "enabled":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Enabled)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var approvalRulesPayloadImplementors = []string{"ApprovalRulesPayload"}
+
+func (ec *executionContext) _ApprovalRulesPayload(ctx context.Context, sel ast.SelectionSet, obj *model.ApprovalRulesPayload) graphql.Marshaler {
+	if fields := ec.directApprovalRulesPayload(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeApprovalRulesPayload(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, approvalRulesPayloadImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ApprovalRulesPayload")
+		case "rules":
+			out.Values[i] = ec._ApprovalRulesPayload_rules(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var approvalVoteImplementors = []string{"ApprovalVote"}
+
+func (ec *executionContext) _ApprovalVote(ctx context.Context, sel ast.SelectionSet, obj *model.ApprovalVote) graphql.Marshaler {
+	if fields := ec.directApprovalVote(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeApprovalVote(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, approvalVoteImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ApprovalVote")
+		case "user":
+			out.Values[i] = ec._ApprovalVote_user(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "approve":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Approve)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "comment":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Comment)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.At)
+			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		default:
@@ -58772,6 +63044,11 @@ func (ec *executionContext) _Blocker(ctx context.Context, sel ast.SelectionSet, 
 			}
 		case "limit":
 			out.Values[i] = ec.marshalOInt2ᚖint32(ctx, field.Selections, obj.Limit)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "role":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Role)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
@@ -60680,6 +64957,11 @@ func (ec *executionContext) _LegalHoldPayload(ctx context.Context, sel ast.Selec
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "approval":
+			out.Values[i] = ec._LegalHoldPayload_approval(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -61394,6 +65676,55 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "setApprovalRule":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_setApprovalRule(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "removeApprovalRule":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_removeApprovalRule(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "approveOperation":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_approveOperation(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "rejectOperation":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_rejectOperation(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "confirmOperation":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_confirmOperation(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "approveRequest":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_approveRequest(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "rejectRequest":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_rejectRequest(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -61847,6 +66178,12 @@ func (ec *executionContext) _Operation(ctx context.Context, sel ast.SelectionSet
 				true, false,
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Operation_code(ctx, field, obj)
+				})
+		case "approvals":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Operation_approvals(ctx, field, obj)
 				})
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -62309,6 +66646,52 @@ func (ec *executionContext) _Policy(ctx context.Context, sel ast.SelectionSet, o
 	return out
 }
 
+var policyChangeRequestImplementors = []string{"PolicyChangeRequest"}
+
+func (ec *executionContext) _PolicyChangeRequest(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyChangeRequest) graphql.Marshaler {
+	if fields := ec.directPolicyChangeRequest(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePolicyChangeRequest(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, policyChangeRequestImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PolicyChangeRequest")
+		case "version":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Version)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "added":
+			out.Values[i] = ec._PolicyChangeRequest_added(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "removed":
+			out.Values[i] = ec._PolicyChangeRequest_removed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var policyDiffImplementors = []string{"PolicyDiff"}
 
 func (ec *executionContext) _PolicyDiff(ctx context.Context, sel ast.SelectionSet, obj *model.PolicyDiff) graphql.Marshaler {
@@ -62460,6 +66843,11 @@ func (ec *executionContext) _PolicyJudgement(ctx context.Context, sel ast.Select
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "needsApproval":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.NeedsApproval)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -62494,6 +66882,11 @@ func (ec *executionContext) _PolicyPayload(ctx context.Context, sel ast.Selectio
 		case "policy":
 			out.Values[i] = ec._PolicyPayload_policy(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "approval":
+			out.Values[i] = ec._PolicyPayload_approval(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		default:
@@ -63186,6 +67579,18 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 				true, true,
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Query_legalHolds(ctx, field)
+				})
+		case "approvalRules":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_approvalRules(ctx, field)
+				})
+		case "approvals":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_approvals(ctx, field)
 				})
 		case "__type":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
@@ -65136,6 +69541,205 @@ func (ec *executionContext) unmarshalNApplyPolicyInput2githubᚗcomᚋletheᚑcr
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) marshalNApproval2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApprovalᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Approval) graphql.Marshaler {
+	if fields := ec.directApproval(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Approval) { ec.writeApproval(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNApproval2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApproval(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNApproval2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApproval(ctx context.Context, sel ast.SelectionSet, v *ent.Approval) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "Approval!")
+		return graphql.Null
+	}
+	return ec._Approval(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNApprovalConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApprovalConnection(ctx context.Context, sel ast.SelectionSet, v *ent.ApprovalConnection) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ApprovalConnection!")
+		return graphql.Null
+	}
+	return ec._ApprovalConnection(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNApprovalEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApprovalEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.ApprovalEdge) graphql.Marshaler {
+	if fields := ec.directApprovalEdge(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.ApprovalEdge) { ec.writeApprovalEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNApprovalEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApprovalEdge(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNApprovalEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApprovalEdge(ctx context.Context, sel ast.SelectionSet, v *ent.ApprovalEdge) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ApprovalEdge!")
+		return graphql.Null
+	}
+	return ec._ApprovalEdge(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNApprovalExecution2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐExecution(ctx context.Context, v any) (approval.Execution, error) {
+	var res approval.Execution
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNApprovalExecution2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐExecution(ctx context.Context, sel ast.SelectionSet, v approval.Execution) graphql.Marshaler {
+	return v
+}
+
+func (ec *executionContext) marshalNApprovalNeed2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalNeedᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.ApprovalNeed) graphql.Marshaler {
+	if fields := ec.directApprovalNeed(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.ApprovalNeed) { ec.writeApprovalNeed(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNApprovalNeed2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalNeed(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNApprovalNeed2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalNeed(ctx context.Context, sel ast.SelectionSet, v *model.ApprovalNeed) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ApprovalNeed!")
+		return graphql.Null
+	}
+	return ec._ApprovalNeed(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNApprovalPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalPayload(ctx context.Context, sel ast.SelectionSet, v *model.ApprovalPayload) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ApprovalPayload!")
+		return graphql.Null
+	}
+	return ec._ApprovalPayload(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNApprovalRule2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalRuleᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.ApprovalRule) graphql.Marshaler {
+	if fields := ec.directApprovalRule(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.ApprovalRule) { ec.writeApprovalRule(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNApprovalRule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalRule(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNApprovalRule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalRule(ctx context.Context, sel ast.SelectionSet, v *model.ApprovalRule) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ApprovalRule!")
+		return graphql.Null
+	}
+	return ec._ApprovalRule(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNApprovalRulesPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalRulesPayload(ctx context.Context, sel ast.SelectionSet, v *model.ApprovalRulesPayload) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ApprovalRulesPayload!")
+		return graphql.Null
+	}
+	return ec._ApprovalRulesPayload(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNApprovalStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐStatus(ctx context.Context, v any) (approval.Status, error) {
+	var res approval.Status
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNApprovalStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐStatus(ctx context.Context, sel ast.SelectionSet, v approval.Status) graphql.Marshaler {
+	return v
+}
+
+func (ec *executionContext) unmarshalNApprovalSubject2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐSubject(ctx context.Context, v any) (approval.Subject, error) {
+	var res approval.Subject
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNApprovalSubject2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐSubject(ctx context.Context, sel ast.SelectionSet, v approval.Subject) graphql.Marshaler {
+	return v
+}
+
+func (ec *executionContext) marshalNApprovalVote2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalVoteᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.ApprovalVote) graphql.Marshaler {
+	if fields := ec.directApprovalVote(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.ApprovalVote) { ec.writeApprovalVote(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNApprovalVote2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalVote(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNApprovalVote2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalVote(ctx context.Context, sel ast.SelectionSet, v *model.ApprovalVote) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ApprovalVote!")
+		return graphql.Null
+	}
+	return ec._ApprovalVote(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNApproveOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApproveOperationInput(ctx context.Context, v any) (model.ApproveOperationInput, error) {
+	res, err := ec.unmarshalInputApproveOperationInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNApproveRequestInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApproveRequestInput(ctx context.Context, v any) (model.ApproveRequestInput, error) {
+	res, err := ec.unmarshalInputApproveRequestInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) unmarshalNArchiveRecordsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐArchiveRecordsInput(ctx context.Context, v any) (model.ArchiveRecordsInput, error) {
 	res, err := ec.unmarshalInputArchiveRecordsInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -65529,6 +70133,11 @@ func (ec *executionContext) marshalNCommunicationEdge2ᚖgithubᚗcomᚋletheᚑ
 		return graphql.Null
 	}
 	return ec._CommunicationEdge(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNConfirmOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐConfirmOperationInput(ctx context.Context, v any) (model.ConfirmOperationInput, error) {
+	res, err := ec.unmarshalInputConfirmOperationInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
 }
 
 func (ec *executionContext) marshalNContact2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐContactᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Contact) graphql.Marshaler {
@@ -66941,6 +71550,16 @@ func (ec *executionContext) unmarshalNRecordVersionInput2ᚖgithubᚗcomᚋlethe
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalNRejectOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRejectOperationInput(ctx context.Context, v any) (model.RejectOperationInput, error) {
+	res, err := ec.unmarshalInputRejectOperationInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNRejectRequestInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRejectRequestInput(ctx context.Context, v any) (model.RejectRequestInput, error) {
+	res, err := ec.unmarshalInputRejectRequestInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) unmarshalNReleaseHoldInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐReleaseHoldInput(ctx context.Context, v any) (model.ReleaseHoldInput, error) {
 	res, err := ec.unmarshalInputReleaseHoldInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -67037,6 +71656,11 @@ func (ec *executionContext) marshalNSession2ᚖgithubᚗcomᚋletheᚑcrmᚋleth
 		return graphql.Null
 	}
 	return ec._Session(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNSetApprovalRuleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSetApprovalRuleInput(ctx context.Context, v any) (model.SetApprovalRuleInput, error) {
+	res, err := ec.unmarshalInputSetApprovalRuleInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
 }
 
 func (ec *executionContext) unmarshalNString2string(ctx context.Context, v any) (string, error) {
@@ -67710,6 +72334,45 @@ func (ec *executionContext) unmarshalOAction2ᚖgithubᚗcomᚋletheᚑcrmᚋlet
 }
 
 func (ec *executionContext) marshalOAction2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx context.Context, sel ast.SelectionSet, v *authz.Action) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return v
+}
+
+func (ec *executionContext) marshalOApproval2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApproval(ctx context.Context, sel ast.SelectionSet, v *ent.Approval) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._Approval(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalOApprovalPart2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalPart(ctx context.Context, v any) (*model.ApprovalPart, error) {
+	if v == nil {
+		return nil, nil
+	}
+	var res = new(model.ApprovalPart)
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOApprovalPart2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalPart(ctx context.Context, sel ast.SelectionSet, v *model.ApprovalPart) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return v
+}
+
+func (ec *executionContext) unmarshalOApprovalStatus2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐStatus(ctx context.Context, v any) (*approval.Status, error) {
+	if v == nil {
+		return nil, nil
+	}
+	var res = new(approval.Status)
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOApprovalStatus2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚋapprovalᚐStatus(ctx context.Context, sel ast.SelectionSet, v *approval.Status) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
@@ -68864,6 +73527,13 @@ func (ec *executionContext) unmarshalOPolicyAttributeInput2ᚕᚖgithubᚗcomᚋ
 		}
 	}
 	return res, nil
+}
+
+func (ec *executionContext) marshalOPolicyChangeRequest2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyChangeRequest(ctx context.Context, sel ast.SelectionSet, v *model.PolicyChangeRequest) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._PolicyChangeRequest(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalOPolicyRowInput2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyRowInputᚄ(ctx context.Context, v any) ([]*model.PolicyRowInput, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/ent/approval"
 	"github.com/lethe-crm/lethe/ent/call"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
@@ -119,6 +120,46 @@ type ApplyPolicyInput struct {
 	Message string `json:"message"`
 }
 
+// Who has to agree to a request.
+type ApprovalNeed struct {
+	// The role of those who may; null for holders of POLICY_EDIT.
+	Role *string `json:"role,omitempty"`
+	// How many of them have to.
+	Approvals int32 `json:"approvals"`
+	// How many of them do, who have the role and may act as things are.
+	Given int32 `json:"given"`
+	// The rules that ask for them.
+	Rules []string `json:"rules"`
+}
+
+// What a decision on a request answers.
+type ApprovalPayload struct {
+	// The request, with what became of it.
+	Approval *ent.Approval `json:"approval"`
+}
+
+// What a change of the rules of approval answers.
+type ApprovalRulesPayload struct {
+	// All rules as they are now, by name.
+	Rules []*ApprovalRule `json:"rules"`
+}
+
+// An operation to agree to.
+type ApproveOperationInput struct {
+	// The operation.
+	ID gid.ID `json:"id"`
+	// What there is to say about it, up to 1,000 characters.
+	Comment string `json:"comment"`
+}
+
+// A request to agree to.
+type ApproveRequestInput struct {
+	// The request.
+	ID gid.ID `json:"id"`
+	// What there is to say about it, up to 1,000 characters.
+	Comment string `json:"comment"`
+}
+
 // Which records to archive, with what they own.
 type ArchiveRecordsInput struct {
 	// Which records.
@@ -171,6 +212,8 @@ type Blocker struct {
 	Until *time.Time `json:"until,omitempty"`
 	// The cap that count is over; field names it.
 	Limit *int32 `json:"limit,omitempty"`
+	// The role of those who have to agree, count of them.
+	Role *string `json:"role,omitempty"`
 	// Whether it is something the caller may not read; then nothing else is told.
 	Hidden bool `json:"hidden"`
 }
@@ -205,6 +248,12 @@ type CommunicationEdge struct {
 	Node ent.Communication `json:"node"`
 	// Its place.
 	Cursor entgql.Cursor[gid.ID] `json:"cursor"`
+}
+
+// An operation that is to run.
+type ConfirmOperationInput struct {
+	// The operation. Whoever asked for it may confirm it, and who may do the same to all of its records.
+	ID gid.ID `json:"id"`
 }
 
 // What a write of a Contact answers.
@@ -553,6 +602,8 @@ type FieldChange struct {
 type LegalHoldPayload struct {
 	// The hold as it is now.
 	Hold *ent.LegalHold `json:"hold"`
+	// The request for others to agree, where rules ask for that: until then the hold stays as it is.
+	Approval *ent.Approval `json:"approval,omitempty"`
 }
 
 // What a write of a Message answers.
@@ -593,6 +644,16 @@ type PolicyAttributeInput struct {
 	Name string `json:"name"`
 	// Its value as JSON, such as "ACTIVE" or 10000.
 	JSON string `json:"json"`
+}
+
+// A change of the policy that waits for others, as it was asked for.
+type PolicyChangeRequest struct {
+	// The version it changes. Once there is another, it is STALE.
+	Version int32 `json:"version"`
+	// The rows that come, as lines of a Casbin policy file.
+	Added []string `json:"added"`
+	// The rows that go.
+	Removed []string `json:"removed"`
 }
 
 // What two versions of a policy differ in.
@@ -647,12 +708,16 @@ type PolicyJudgement struct {
 	Cause *string `json:"cause,omitempty"`
 	// The stored tests that would fail.
 	FailedTests []*PolicyTestCase `json:"failedTests"`
+	// Whether the change gives restricted actions to others, so that another one who may edit the policy has to agree first.
+	NeedsApproval bool `json:"needsApproval"`
 }
 
 // What a change of the policy answers.
 type PolicyPayload struct {
 	// The policy as it is now.
 	Policy *policy.Policy `json:"policy"`
+	// The request for others to agree, where the change gives restricted actions away: until then the policy stays as it is.
+	Approval *ent.Approval `json:"approval,omitempty"`
 }
 
 // What a policy would change.
@@ -845,6 +910,22 @@ type RecordVersionInput struct {
 	Version int32 `json:"version"`
 }
 
+// An operation to say no to.
+type RejectOperationInput struct {
+	// The operation.
+	ID gid.ID `json:"id"`
+	// Why, up to 1,000 characters.
+	Reason string `json:"reason"`
+}
+
+// A request to say no to.
+type RejectRequestInput struct {
+	// The request.
+	ID gid.ID `json:"id"`
+	// Why, up to 1,000 characters.
+	Reason string `json:"reason"`
+}
+
 // A hold to release.
 type ReleaseHoldInput struct {
 	// The hold.
@@ -929,6 +1010,36 @@ type SeparationOfDutyInput struct {
 	Name string `json:"name"`
 	// The roles, two or more.
 	Roles []string `json:"roles"`
+}
+
+// A rule of approval. One of the same name is replaced.
+type SetApprovalRuleInput struct {
+	// By which the rule is known, up to 64 characters.
+	Name string `json:"name"`
+	// What it is about.
+	Subject approval.Subject `json:"subject"`
+	// Only records of this type count. For verbs only, as all down to openDeals.
+	Type graphql.Omittable[*ent.RecordKind] `json:"type,omitempty"`
+	// Only records count of which this holds, in the language of policies.
+	Condition graphql.Omittable[*string] `json:"condition,omitempty"`
+	// Ask where more records than this count.
+	Over int32 `json:"over"`
+	// Ask only where a filter selects, or the bin is emptied.
+	ByFilter bool `json:"byFilter"`
+	// Only customers count that take live deals along.
+	OpenDeals bool `json:"openDeals"`
+	// How many have to agree, 1 to 20.
+	Approvals int32 `json:"approvals"`
+	// The role of those who may agree. None for GRANT.
+	Role graphql.Omittable[*string] `json:"role,omitempty"`
+	// How long it is waited for them, in hours, up to a year.
+	RequestHours int32 `json:"requestHours"`
+	// How long what they agreed to may be used, in hours, up to a year.
+	UseHours int32 `json:"useHours"`
+	// What happens once enough have agreed. Only operations are confirmed.
+	Execution approval.Execution `json:"execution"`
+	// Whether the rule is followed. That for GRANT always is.
+	Enabled bool `json:"enabled"`
 }
 
 // Which records to suspend, and until when.
@@ -1389,6 +1500,64 @@ func (e *ActorKind) UnmarshalJSON(b []byte) error {
 }
 
 func (e ActorKind) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
+// Which requests for approval to list.
+type ApprovalPart string
+
+const (
+	// Those of others.
+	ApprovalPartOthers ApprovalPart = "OTHERS"
+	// Those that the caller made himself.
+	ApprovalPartOwn ApprovalPart = "OWN"
+)
+
+var AllApprovalPart = []ApprovalPart{
+	ApprovalPartOthers,
+	ApprovalPartOwn,
+}
+
+func (e ApprovalPart) IsValid() bool {
+	switch e {
+	case ApprovalPartOthers, ApprovalPartOwn:
+		return true
+	}
+	return false
+}
+
+func (e ApprovalPart) String() string {
+	return string(e)
+}
+
+func (e *ApprovalPart) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = ApprovalPart(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid ApprovalPart", str)
+	}
+	return nil
+}
+
+func (e ApprovalPart) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *ApprovalPart) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e ApprovalPart) MarshalJSON() ([]byte, error) {
 	var buf bytes.Buffer
 	e.MarshalGQL(&buf)
 	return buf.Bytes(), nil

@@ -18,7 +18,13 @@ import (
 // Rows is what one actor may see, planned once for each type. It serves one
 // request, so that one version of the policy judges all of it.
 func (c *Control) Rows(ctx context.Context, a *actor.Actor) *Rows {
-	return &Rows{ctx: ctx, chain: c.chainOf(ctx), actor: a, plans: map[string]plan{}, masks: map[string]*mask{}}
+	return &Rows{ctx: ctx, chain: c.chainOf(ctx), actor: a, roles: func() []string {
+		roles, err := c.Roles(ctx, a)
+		if err != nil {
+			return nil // who they are cannot be told: nobody
+		}
+		return roles
+	}, plans: map[string]plan{}, masks: map[string]*mask{}}
 }
 
 // Rows implements visible.Rows for one actor.
@@ -26,6 +32,7 @@ type Rows struct {
 	ctx   context.Context //nolint:containedctx // predicates are built without one, and this serves one request only
 	chain *authz.Chain
 	actor *actor.Actor
+	roles func() []string
 
 	mu    sync.Mutex
 	plans map[string]plan
@@ -69,8 +76,14 @@ func (r *Rows) Where(s *sql.Selector, typ string) {
 			if !r.actor.User.IsZero() {
 				mine = sql.EQ(s.C("actor_id"), r.actor.User)
 			}
-			preds = append(preds, either(mine, p.predicate(s)))
+			alternatives := []*sql.Predicate{mine, p.predicate(s)}
+			if r.decides() {
+				alternatives = append(alternatives, r.asked(s))
+			}
+			preds = append(preds, join(" OR ", alternatives))
 		}
+	case typ == ent.TypeApproval:
+		preds = append(preds, r.approvals(s))
 	}
 	s.Where(join(" AND ", preds))
 }

@@ -263,8 +263,9 @@ func (s *Service) stamp(ctx context.Context, table, column string, id gid.ID, no
 // in his name. Everything else asks for a credential.
 func (s *Service) ActAs(ctx context.Context, tenant, user gid.ID, requestID string) (*actor.Actor, error) {
 	var a *actor.Actor
-	err := store.Build(s.db).Add("SELECT t.name, ut.team_id FROM users u JOIN tenants t ON t.id = u.tenant_id LEFT JOIN user_teams ut ON ut.user_id = u.id"+
-		" WHERE u.id = ? AND u.tenant_id = ? AND u.active = ? ORDER BY ut.team_id", user, tenant, true).Query(ctx, s.db, func(rows store.Row) error {
+	q := s.querier(ctx)
+	err := store.Build(q).Add("SELECT t.name, ut.team_id FROM users u JOIN tenants t ON t.id = u.tenant_id LEFT JOIN user_teams ut ON ut.user_id = u.id"+
+		" WHERE u.id = ? AND u.tenant_id = ? AND u.active = ? ORDER BY ut.team_id", user, tenant, true).Query(ctx, q, func(rows store.Row) error {
 		row, team := actor.Actor{Kind: actor.User, Tenant: tenant, User: user, RequestID: requestID}, gid.Nil
 		if err := rows.Scan(&row.TenantName, &team); err != nil {
 			return err

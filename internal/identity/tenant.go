@@ -9,6 +9,7 @@ import (
 
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/policy"
+	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 )
 
@@ -39,6 +40,9 @@ func (s *Service) CreateTenant(ctx context.Context, name string) (gid.ID, error)
 			return taken(err, "tenant %q", name)
 		}
 		if err := policy.Create(ctx, tx, id); err != nil {
+			return err
+		}
+		if err := record.SeedRules(ctx, tx, id); err != nil {
 			return err
 		}
 		return s.record(ctx, tx, id, actionTenantCreate, map[string]any{"tenant": id})

@@ -29,6 +29,9 @@ const (
 	IdempotencyMismatch Code = "IDEMPOTENCY_MISMATCH"
 	Gone                Code = "GONE"
 	Lockout             Code = "LOCKOUT"
+	ApprovalRequired    Code = "APPROVAL_REQUIRED"
+	Stale               Code = "STALE"
+	SelfApproval        Code = "SELF_APPROVAL"
 	BadUserInput        Code = "BAD_USER_INPUT"
 	AuthzUnavailable    Code = "AUTHZ_UNAVAILABLE"
 	Internal            Code = "INTERNAL"
@@ -39,7 +42,7 @@ func Codes() []Code {
 	return []Code{
 		NotFound, Forbidden, FieldForbidden, IllegalTransition, NotRetired, RecordNotEditable, Conflict,
 		UniqueConflict, HasDependents, ParentRetired, Hold, Retained, InvalidFilter, Limit, DuplicateInput,
-		IdempotencyMismatch, Gone, Lockout, BadUserInput, AuthzUnavailable, Internal,
+		IdempotencyMismatch, Gone, Lockout, ApprovalRequired, Stale, SelfApproval, BadUserInput, AuthzUnavailable, Internal,
 	}
 }
 

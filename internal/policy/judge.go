@@ -19,6 +19,8 @@ type Judgement struct {
 	Policy   Policy // that was judged
 	Findings []casbin.Finding
 	Failed   []Verdict // tests with another answer than they should have
+	// Grants is something restricted that somebody would gain: another one who may edit the policy has to agree first.
+	Grants *casbin.Gain
 
 	// refusal is the first thing, beside findings and tests, that is against it.
 	refusal error
@@ -92,7 +94,7 @@ func (s *Service) judge(ctx context.Context, q store.Querier, by *actor.Actor, b
 	}
 	for _, check := range []func() error{
 		func() error { return dutyError(after) },
-		func() error { return s.escalation(by, before, after) },
+		func() error { return s.escalation(j, by, before, after) },
 		func() error { return s.lockout(ctx, q, before, after) },
 	} {
 		if j.refusal != nil {
@@ -256,8 +258,9 @@ func dutyError(p Policy) error {
 }
 
 // escalation refuses what the author would gain himself, and what he would give
-// to others beyond what he has. The system may give anything.
-func (s *Service) escalation(by *actor.Actor, before, after Policy) error {
+// to others beyond what he has. What is restricted takes another one to agree.
+// The system may give anything.
+func (s *Service) escalation(j *Judgement, by *actor.Actor, before, after Policy) error {
 	if by.Kind == actor.System {
 		return nil
 	}
@@ -265,22 +268,22 @@ func (s *Service) escalation(by *actor.Actor, before, after Policy) error {
 	if err != nil {
 		return err
 	}
-	teams := make([]string, len(by.Teams))
-	for i, t := range by.Teams {
-		teams[i] = t.String()
-	}
-	if g, found := comparison.Own(by.User.String(), teams); found {
-		return refuse(ErrEscalation, fmt.Sprintf("You would gain %s of %s. Nobody changes what he may do himself.", g.Action, g.Object), gained(g))
+	if err := ownGain(comparison, by); err != nil {
+		return err
 	}
 	g, found := comparison.Beyond(by.User.String())
-	switch {
-	case !found:
+	if !found {
 		return nil
-	case g.Action.IsRestricted():
+	}
+	if more, found := comparison.Exceeding(by.User.String()); found {
+		return refuse(ErrEscalation, fmt.Sprintf("%s would gain %s of %s, which you have not, or not of as much.", more.Subject, more.Action, more.Object), gained(more))
+	}
+	if s.approvals == nil {
 		return refuse(ErrEscalation, fmt.Sprintf("%s would gain %s of %s. The operator gives that on the machine: lethe role grant, or lethe policy import.",
 			g.Subject, g.Action, g.Object), gained(g))
 	}
-	return refuse(ErrEscalation, fmt.Sprintf("%s would gain %s of %s, which you have not, or not of as much.", g.Subject, g.Action, g.Object), gained(g))
+	j.Grants = &g
+	return nil
 }
 
 func gained(g casbin.Gain) map[string]any {

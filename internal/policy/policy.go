@@ -98,6 +98,8 @@ type Policy struct {
 	Version uint64
 	Rules   []casbin.Rule
 	Duties  []Duty
+	// Waiting is the request for others to agree to the change that was asked for; zero where none is needed.
+	Waiting gid.ID
 }
 
 // CSV is the rows as a Casbin policy file.
@@ -143,12 +145,14 @@ type Service struct {
 	log     *slog.Logger
 	// vocabulary is what rows may name.
 	vocabulary casbin.Vocabulary
+	// approvals is nil where nobody else can be asked.
+	approvals *record.Service
 }
 
 // New returns a service. Control is who may do what, and learns of every change
 // at once; it is nil where only the operator makes changes.
 func New(db *store.DB, control *access.Control, auditLog *audit.Log, log *slog.Logger) *Service {
-	s := &Service{db, control, auditLog, log, access.Vocabulary()}
+	s := &Service{db: db, control: control, audit: auditLog, log: log, vocabulary: access.Vocabulary()}
 	if control != nil {
 		s.vocabulary = control.Vocabulary()
 	}
@@ -235,19 +239,27 @@ func (d Draft) on(p Policy) (Policy, error) {
 // Apply changes a policy, all of it or nothing. A change of a version that is
 // not the last is refused with what changed since.
 func (s *Service) Apply(ctx context.Context, tenant gid.ID, d Draft) (Policy, error) {
-	return s.change(ctx, tenant, change{action: ActionApply, message: d.Message, to: func(ctx context.Context, tx *store.Tx, p Policy) (Policy, error) {
+	return s.carryOut(ctx, tenant, s.applying(d))
+}
+
+func (s *Service) applying(d Draft) change {
+	return change{action: ActionApply, message: d.Message, frozen: Frozen{Draft: &d}, to: func(ctx context.Context, tx *store.Tx, p Policy) (Policy, error) {
 		if err := s.checkBase(ctx, tx, p, d.Base); err != nil {
 			return p, err
 		}
 		return d.on(p)
-	}})
+	}}
 }
 
 // Rollback makes an earlier version the policy again, as a new version that has
 // to pass everything any change has to.
 func (s *Service) Rollback(ctx context.Context, tenant gid.ID, base, to uint64, message string) (Policy, error) {
-	return s.change(ctx, tenant, change{
-		action: ActionRollback, message: message, detail: map[string]any{"to": to},
+	return s.carryOut(ctx, tenant, s.rollingBack(tenant, base, to, message))
+}
+
+func (s *Service) rollingBack(tenant gid.ID, base, to uint64, message string) change {
+	return change{
+		action: ActionRollback, message: message, detail: map[string]any{"to": to}, frozen: Frozen{To: to},
 		to: func(ctx context.Context, tx *store.Tx, p Policy) (Policy, error) {
 			if err := s.checkBase(ctx, tx, p, base); err != nil {
 				return p, err
@@ -255,7 +267,7 @@ func (s *Service) Rollback(ctx context.Context, tenant gid.ID, base, to uint64, 
 			r, err := revision(ctx, tx, tenant, to)
 			return Policy{Tenant: tenant, Rules: r.Rules, Duties: r.Duties}, err
 		},
-	})
+	}
 }
 
 func (s *Service) checkBase(ctx context.Context, tx *store.Tx, p Policy, base uint64) error {
@@ -329,7 +341,16 @@ func Lines(rules []casbin.Rule) []string {
 // Grant gives a user a role. A role is known when the policy has a row about it.
 // Granting it twice is no error and changes nothing.
 func (s *Service) Grant(ctx context.Context, tenant, user gid.ID, role string) (Policy, error) {
-	return s.changeRole(ctx, tenant, user, role, ActionRoleGrant, func(p Policy, grant casbin.Rule) Policy {
+	if user.IsZero() {
+		return Policy{}, errSystemRoles
+	}
+	return s.carryOut(ctx, tenant, s.granting(tenant, user, role))
+}
+
+var errSystemRoles = errors.New("the system has the roles the policy gives it, and no others")
+
+func (s *Service) granting(tenant, user gid.ID, role string) change {
+	return s.roleChange(tenant, user, role, ActionRoleGrant, func(p Policy, grant casbin.Rule) Policy {
 		if !slices.Contains(p.Rules, grant) {
 			p.Rules = append(slices.Clip(p.Rules), grant)
 		}
@@ -340,18 +361,18 @@ func (s *Service) Grant(ctx context.Context, tenant, user gid.ID, role string) (
 // Revoke takes a role back that a user was given. Without it there is nothing
 // to do.
 func (s *Service) Revoke(ctx context.Context, tenant, user gid.ID, role string) (Policy, error) {
-	return s.changeRole(ctx, tenant, user, role, ActionRoleRevoke, func(p Policy, grant casbin.Rule) Policy {
+	if user.IsZero() {
+		return Policy{}, errSystemRoles
+	}
+	return s.carryOut(ctx, tenant, s.roleChange(tenant, user, role, ActionRoleRevoke, func(p Policy, grant casbin.Rule) Policy {
 		p.Rules = slices.DeleteFunc(slices.Clone(p.Rules), func(r casbin.Rule) bool { return r == grant })
 		return p
-	})
+	}))
 }
 
-func (s *Service) changeRole(ctx context.Context, tenant, user gid.ID, role, action string, to func(Policy, casbin.Rule) Policy) (Policy, error) {
-	if user.IsZero() {
-		return Policy{}, errors.New("the system has the roles the policy gives it, and no others")
-	}
-	return s.change(ctx, tenant, change{
-		action: action, detail: map[string]any{"user": user, "role": role},
+func (s *Service) roleChange(tenant, user gid.ID, role, action string, to func(Policy, casbin.Rule) Policy) change {
+	return change{
+		action: action, detail: map[string]any{"user": user, "role": role}, frozen: Frozen{User: user, Role: role},
 		to: func(ctx context.Context, tx *store.Tx, p Policy) (Policy, error) {
 			var one int
 			ok, err := store.Build(tx).Add("SELECT 1 FROM users WHERE id = ? AND tenant_id = ?", user, tenant).ForShare().One(ctx, tx, &one)
@@ -366,7 +387,7 @@ func (s *Service) changeRole(ctx context.Context, tenant, user gid.ID, role, act
 			}
 			return to(p, casbin.Grant(casbin.UserSubject(user.String()), casbin.RoleSubject(role), tenant.String())), nil
 		},
-	})
+	}
 }
 
 // change is one way to change a policy.
@@ -374,11 +395,15 @@ type change struct {
 	action, message string
 	detail          map[string]any
 	to              func(context.Context, *store.Tx, Policy) (Policy, error)
+	// frozen says what is asked for, for others to agree to it, and agreed is the request by which they have.
+	frozen Frozen
+	agreed *gid.ID
 }
 
-// change runs on the locked policy. What is refused is written down after the
+// carryOut makes a change to the locked policy. What others have to agree to first is written down as a request, and the
+// policy stays as it is. What is refused is written down after the
 // transaction has ended, however it ends.
-func (s *Service) change(ctx context.Context, tenant gid.ID, c change) (Policy, error) {
+func (s *Service) carryOut(ctx context.Context, tenant gid.ID, c change) (Policy, error) {
 	var after Policy
 	by := actor.From(ctx)
 	switch {
@@ -393,8 +418,17 @@ func (s *Service) change(ctx context.Context, tenant gid.ID, c change) (Policy, 
 		if err != nil {
 			return err
 		}
-		if after, err = s.admit(ctx, tx, by, before, c); err != nil {
+		var judgement *Judgement
+		if after, judgement, err = s.admit(ctx, tx, by, before, c); err != nil {
 			return s.refused(ctx, tx, before.Version, c, err)
+		}
+		if judgement.Grants != nil && c.agreed == nil {
+			request, err := s.ask(ctx, tx, before, after, c)
+			if err == nil && request.IsZero() {
+				err = errors.New("there is no rule about giving restricted actions")
+			}
+			after, after.Waiting = before, request
+			return err
 		}
 		d := Diff(before, after)
 		if slices.Equal(before.Rules, after.Rules) && len(d.AddedDuties)+len(d.RemovedDuties) == 0 {
@@ -410,6 +444,10 @@ func (s *Service) change(ctx context.Context, tenant gid.ID, c change) (Policy, 
 			detail = map[string]any{"version": after.Version, "added": len(d.Added), "removed": len(d.Removed)}
 			maps.Copy(detail, c.detail)
 		}
+		if c.agreed != nil {
+			detail = maps.Clone(detail)
+			detail["approval"] = c.agreed.String()
+		}
 		s.refresh(ctx, tx, tenant)
 		return s.audit.Append(ctx, tx, audit.Event{Action: c.action, PolicyVersion: before.Version, Detail: detail})
 	})
@@ -420,23 +458,23 @@ func (s *Service) change(ctx context.Context, tenant gid.ID, c change) (Policy, 
 }
 
 // admit is the policy that a change leads to, if nothing is against it.
-func (s *Service) admit(ctx context.Context, tx *store.Tx, by *actor.Actor, before Policy, c change) (Policy, error) {
+func (s *Service) admit(ctx context.Context, tx *store.Tx, by *actor.Actor, before Policy, c change) (Policy, *Judgement, error) {
 	if !utf8.ValidString(c.message) || strings.ContainsFunc(c.message, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) ||
 		utf8.RuneCountInString(c.message) > maxMessage {
-		return before, refuse(ErrInvalid, fmt.Sprintf("A message has at most %d characters, none of them a control character.", maxMessage), nil, "message")
+		return before, nil, refuse(ErrInvalid, fmt.Sprintf("A message has at most %d characters, none of them a control character.", maxMessage), nil, "message")
 	}
 	if err := s.mayEdit(ctx, by, before); err != nil {
-		return before, err
+		return before, nil, err
 	}
 	after, err := c.to(ctx, tx, before)
 	if err != nil {
-		return before, err
+		return before, nil, err
 	}
 	judgement, err := s.judge(ctx, tx, by, before, after)
 	if err != nil {
-		return before, err
+		return before, nil, err
 	}
-	return after, judgement.err()
+	return after, judgement, judgement.err()
 }
 
 // mayEdit asks the policy that is about to change, and whatever else decides on

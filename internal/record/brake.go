@@ -3,6 +3,7 @@ package record
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +35,9 @@ type settings struct {
 	// live are the live rows of the types for which percent matters, counted no
 	// further than it does.
 	live map[*ent.RecordType]int
+
+	// rules are those that may ask for the verb.
+	rules []Rule
 }
 
 // readSettings reads them with one statement. The sums are only computed where
@@ -52,13 +56,18 @@ func (r *run) readSettings(ctx context.Context) error {
 	sum := changed + `o.finished_at > ?) + ` + changed + `o.finished_at IS NULL AND o.worked_at > ? AND o.id <> ?)`
 	s, days, holdDays := &r.settings, 0, 0
 	hour, day := r.q.Now().Add(-time.Hour), r.q.Now().Add(-24*time.Hour)
+	var rules *string
 	*s = settings{}
 	_, err := store.Build(r.q).Add(`SELECT t.bin_days, t.hold_release_days, t.brake_records, t.brake_percent, t.brake_hour, t.brake_day,
-		CASE WHEN t.brake_hour IS NULL THEN 0 ELSE `+sum+` END, CASE WHEN t.brake_day IS NULL THEN 0 ELSE `+sum+` END FROM tenants t WHERE t.id = ?`,
+		CASE WHEN t.brake_hour IS NULL THEN 0 ELSE `+sum+` END, CASE WHEN t.brake_day IS NULL THEN 0 ELSE `+sum+` END,
+		`+rulesJSON(r.q, `t.id`, r.subjects()...)+` FROM tenants t WHERE t.id = ?`,
 		r.a.User, hour, r.a.User, hour, r.id, r.a.User, day, r.a.User, day, r.id, r.a.Tenant).
-		One(ctx, r.q, &days, &holdDays, &s.records, &s.percent, &s.hour, &s.day, &s.lastHour, &s.lastDay)
+		One(ctx, r.q, &days, &holdDays, &s.records, &s.percent, &s.hour, &s.day, &s.lastHour, &s.lastDay, &rules)
 	if err != nil {
 		return fmt.Errorf("reading the tenant's settings: %w", err)
+	}
+	if s.rules, err = r.readRules(rules); err != nil {
+		return err
 	}
 	s.bin, s.holdRelease = time.Duration(days)*24*time.Hour, time.Duration(holdDays)*24*time.Hour
 	if r.due != nil { // what runs out was counted when it was retired
@@ -213,13 +222,12 @@ var brakes = map[string]string{
 	"brakeDay":     "more records than one user may change in a day",
 }
 
-// refusal is how an operation over the cap ends, until somebody can approve it.
+// Caps are the names of the caps.
+func Caps() []string { return slices.Sorted(maps.Keys(brakes)) }
+
+// refusal is how an operation over the cap ends for whose actor nobody can approve it.
 func (e exceeded) refusal() *Error {
-	out := &Error{Code: lifecycle.Limit, Message: brakes[e.cap], Extensions: map[string]any{"cap": e.cap, "limit": e.limit, "actual": e.actual}}
-	if e.typ != nil {
-		out.Extensions["type"] = e.typ.Kind()
-	}
-	return out
+	return &Error{Code: lifecycle.Limit, Message: brakes[e.cap], Extensions: e.detail()}
 }
 
 // blocker is the same as a preview shows it.

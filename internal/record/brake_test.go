@@ -1,6 +1,7 @@
 package record_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -32,16 +34,24 @@ func (w *world) people(as, prefix string, n int) []gid.ID {
 	return ids
 }
 
-// braked insists that a request is over a cap, and changes nothing.
-func (w *world) braked(as string, req record.Request, want map[string]any) {
+// byAdmin is who has to agree to what is over a cap.
+var byAdmin = record.Blocker{Code: lifecycle.ApprovalRequired, Count: 1, Role: "admin"}
+
+// braked insists that a request is over a cap, changes nothing, and waits for others; and answers its operation.
+func (w *world) braked(as string, req record.Request, want map[string]any) *ent.Operation {
 	w.t.Helper()
-	before := w.rows(`SELECT (SELECT COUNT(*) FROM operations) + (SELECT SUM(version) FROM customers)`)
-	refusals := w.rows(`SELECT COUNT(*) FROM audit_events WHERE outcome = 'REFUSED' AND code = 'LIMIT'`)
-	_, err := w.svc.Run(w.as(as), req)
-	require.Equal(w.t, lifecycle.Limit, code(err), "%v", err)
-	require.Equal(w.t, want, extensions(err))
-	require.Equal(w.t, before, w.rows(`SELECT (SELECT COUNT(*) FROM operations) + (SELECT SUM(version) FROM customers)`))
-	require.NotEqual(w.t, refusals, w.rows(`SELECT COUNT(*) FROM audit_events WHERE outcome = 'REFUSED' AND code = 'LIMIT'`), "it is logged")
+	before := w.rows(`SELECT SUM(version) FROM customers`)
+	op := w.run(as, req)
+	require.Equal(w.t, "PAUSED", string(op.Status))
+	require.Equal(w.t, "LIMIT", *op.Code)
+	require.Equal(w.t, before, w.rows(`SELECT SUM(version) FROM customers`))
+	require.Equal(w.t, []string{"PENDING BRAKE"}, w.rows(`SELECT status || ' ' || subject FROM approvals WHERE operation_id = ?`, op.ID))
+	details := w.rows(`SELECT CAST(detail AS text) FROM audit_events WHERE action = 'BRAKE' AND code = 'LIMIT' AND operation_id = ?`, op.ID)
+	require.Len(w.t, details, 1, "it is logged")
+	wanted, err := json.Marshal(want)
+	require.NoError(w.t, err)
+	require.JSONEq(w.t, string(wanted), details[0])
+	return op
 }
 
 func TestTheBrakeHoldsAnOperationThatWasNotPreviewed(t *testing.T) {
@@ -101,7 +111,7 @@ func TestTheBrakeHoldsATenthOfAType(t *testing.T) {
 		w.braked("agent", req(102), want)
 		previewed := req(102)
 		p = w.preview("agent", previewed)
-		require.Equal(w.t, []record.Blocked{{Blocker: record.Blocker{Code: lifecycle.Limit, Field: "brakePercent", Type: "Customer", Limit: 10, Count: 102}}}, p.Blocked)
+		require.Equal(w.t, []record.Blocked{{Blocker: record.Blocker{Code: lifecycle.Limit, Field: "brakePercent", Type: "Customer", Limit: 10, Count: 102}}, {Blocker: byAdmin}}, p.Blocked)
 		previewed.PreviewToken = p.Token
 		w.braked("agent", previewed, want)
 		require.Equal(w.t, 101, w.run("agent", req(101)).Changed, "a tenth of 1,010")
@@ -127,7 +137,7 @@ func TestTheBrakeCountsTheHourAndTheDay(t *testing.T) {
 		require.Equal(w.t, 1, w.void("manager", ids[9]).Changed, "each actor for himself")
 		w.run("agent", one(4))
 		p := w.preview("agent", one(5))
-		require.Equal(w.t, []record.Blocked{{Blocker: record.Blocker{Code: lifecycle.Limit, Field: "brakeHour", Limit: 5, Count: 6}}}, p.Blocked)
+		require.Equal(w.t, []record.Blocked{{Blocker: record.Blocker{Code: lifecycle.Limit, Field: "brakeHour", Limit: 5, Count: 6}}, {Blocker: byAdmin}}, p.Blocked)
 		previewed := one(5)
 		previewed.PreviewToken = p.Token
 		w.braked("agent", previewed, map[string]any{"cap": "brakeHour", "limit": 5, "actual": 6})
@@ -191,10 +201,9 @@ func TestOperationsOfOneUserAtOnceStayBelowHisCap(t *testing.T) {
 				op, err := w.svc.Run(w.as("agent"), record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: ids[10*i : 10*i+10]}})
 				mu.Lock()
 				defer mu.Unlock()
-				if err != nil {
-					require.Equal(w.t, lifecycle.Limit, code(err))
+				require.NoError(w.t, err)
+				if op.Status == operation.StatusPAUSED {
 					refused++
-					return
 				}
 				changed += op.Changed
 			})

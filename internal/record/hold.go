@@ -16,7 +16,6 @@ import (
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/store"
-	"github.com/lethe-crm/lethe/internal/visible"
 )
 
 // Hold is a legal hold to place. It keeps its records from being purged.
@@ -49,15 +48,18 @@ func (s *Service) PlaceHold(ctx context.Context, h Hold) (gid.ID, error) {
 }
 
 // ReleaseHold ends a legal hold; the clocks of records that no other one keeps
-// go on after a delay. Releasing it again changes nothing.
-func (s *Service) ReleaseHold(ctx context.Context, id gid.ID, reason string) error {
+// go on after a delay. Releasing it again changes nothing. Where rules want others to agree, the hold stays until they
+// have, and their request is answered.
+func (s *Service) ReleaseHold(ctx context.Context, id gid.ID, reason string) (request gid.ID, err error) {
 	if err := holdText("reason", reason, mixin.MaxReason); err != nil {
-		return err
+		return gid.Nil, err
 	}
 	// What was kept can be lost from now on: that is judged by the policy as it is now.
-	return s.inHold(ctx, "HOLD_RELEASE", []gid.ID{id}, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
-		return s.releaseHold(ctx, tx, a, id, reason)
+	err = s.inHold(ctx, "HOLD_RELEASE", []gid.ID{id}, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) (err error) {
+		request, err = s.releaseHold(ctx, tx, a, id, reason, false)
+		return err
 	})
+	return request, err
 }
 
 // inHold runs do in the transaction of the context, or in one of its own, which is
@@ -206,36 +208,36 @@ func (s *Service) auditHold(ctx context.Context, tx *store.Tx, a *actor.Actor, a
 	})
 }
 
-func (s *Service) releaseHold(ctx context.Context, tx *store.Tx, a *actor.Actor, id gid.ID, reason string) error {
+// releaseHold releases a hold, unless others have to be asked and have not agreed.
+func (s *Service) releaseHold(ctx context.Context, tx *store.Tx, a *actor.Actor, id gid.ID, reason string, agreed bool) (request gid.ID, err error) {
 	if _, err := store.Build(tx).Add(`SELECT id FROM legal_holds WHERE tenant_id = ? AND id = ?`, a.Tenant, id).ForUpdate().Exec(ctx, tx); err != nil {
-		return fmt.Errorf("locking a legal hold: %w", err)
+		return gid.Nil, fmt.Errorf("locking a legal hold: %w", err)
 	}
 	hold, err := s.Client(ctx).LegalHold.Get(ctx, id) // as far as the caller may know of it
 	if ent.IsNotFound(err) {
-		return Refuse(lifecycle.NotFound, "there is no such hold", "id")
+		return gid.Nil, Refuse(lifecycle.NotFound, "there is no such hold", "id")
 	}
 	if err != nil {
-		return fmt.Errorf("reading a legal hold: %w", err)
+		return gid.Nil, fmt.Errorf("reading a legal hold: %w", err)
 	}
-	var ids []gid.ID
-	err = store.Build(tx).Add(`SELECT record_id FROM legal_hold_records WHERE hold_id = ? ORDER BY record_id`, id).
-		Query(ctx, tx, scanIDs(func(record gid.ID) { ids = append(ids, record) }))
+	rows, err := s.recordsOf(ctx, tx, a, id)
 	if err != nil {
-		return fmt.Errorf("reading the records of a legal hold: %w", err)
-	}
-	rows, err := s.loadAny(visible.With(ctx, visible.Tenant(a.Tenant)), ids, none)
-	if err != nil {
-		return err
+		return gid.Nil, err
 	}
 	if err := s.mayHold(ctx, a, authz.HoldRelease, rows, "id"); err != nil {
-		return err
+		return gid.Nil, err
 	}
 	if hold.ReleasedAt != nil {
-		return nil
+		return gid.Nil, nil
+	}
+	if !agreed {
+		if request, err = s.askToRelease(ctx, tx, id, reason, rows); err != nil || !request.IsZero() {
+			return request, err
+		}
 	}
 	_, err = store.Build(tx).Add(`UPDATE legal_holds SET released_at = ?, released_by_id = ?, release_reason = ? WHERE id = ?`, tx.Now(), nullID(a.UserRef()), reason, id).Exec(ctx, tx)
 	if err != nil {
-		return fmt.Errorf("releasing a legal hold: %w", err)
+		return gid.Nil, fmt.Errorf("releasing a legal hold: %w", err)
 	}
-	return s.auditHold(ctx, tx, a, "HOLD_RELEASE", rows, audit.Personal{Reason: reason, Changes: []audit.Change{{Field: "hold", Old: hold.Name}}}, map[string]any{"hold": id.String()})
+	return gid.Nil, s.auditHold(ctx, tx, a, "HOLD_RELEASE", rows, audit.Personal{Reason: reason, Changes: []audit.Change{{Field: "hold", Old: hold.Name}}}, map[string]any{"hold": id.String()})
 }

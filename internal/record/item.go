@@ -25,6 +25,7 @@ type Blocker struct {
 	Operation string           `json:"operation,omitempty"` // UUID
 	Until     *time.Time       `json:"until,omitempty"`
 	Limit     int              `json:"limit,omitempty"` // of which Count is more
+	Role      string           `json:"role,omitempty"`  // of which Count have to agree
 	Hidden    bool             `json:"hidden,omitempty"`
 }
 

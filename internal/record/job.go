@@ -69,26 +69,24 @@ func (r *run) enqueue(ctx context.Context) (*ent.Operation, error) {
 	if r.stored != nil {
 		return r.hand(ctx, r.stored)
 	}
-	status := operation.StatusQUEUED
-	if r.req.RunAt != nil {
-		status = operation.StatusSCHEDULED
-	}
 	if r.large = len(r.items) > r.sizes.rows; r.large { // the plan was given up before it came to this
 		if err := errors.Join(r.couldEver(ctx), r.checkDuplicateOf(ctx)); err != nil {
 			return nil, err
 		}
 	}
+	status := operation.StatusQUEUED
 	if r.req.RunAt != nil {
-		return r.schedule(ctx)
+		status = operation.StatusSCHEDULED
 	}
 	op, err := r.keep(ctx, status)
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains(counted, r.req.Verb) {
-		if caps := r.over(op.Total, nil); len(caps) > 0 {
-			return nil, caps[0].refusal()
-		}
+	if asked, err := r.askLarge(ctx, op); asked || err != nil {
+		return op, err
+	}
+	if r.req.RunAt != nil {
+		return op, r.logScheduled(ctx, op)
 	}
 	event := audit.Event{Action: "QUEUE", Operation: &r.id, Count: op.Total, PolicyVersion: r.control.Version(ctx, r.a.Tenant), Detail: map[string]any{"verb": r.req.Verb}}
 	if err := r.audit.Append(ctx, r.tx, event); err != nil {
@@ -97,12 +95,37 @@ func (r *run) enqueue(ctx context.Context) (*ent.Operation, error) {
 	return op, r.handOver(ctx)
 }
 
+// askLarge lets a job wait for others where it has to. How many records it takes of each type, nobody knows beforehand.
+func (r *run) askLarge(ctx context.Context, op *ent.Operation) (bool, error) {
+	if !slices.Contains(counted, r.req.Verb) {
+		return false, nil
+	}
+	r.job = op.Total
+	var caps []exceeded
+	if r.req.RunAt == nil { // else they are counted when its time has come
+		caps = r.over(op.Total, nil)
+	}
+	k := r.asks(caps)
+	if k == nil && len(caps) > 0 {
+		return false, caps[0].refusal()
+	}
+	if k == nil {
+		return false, nil
+	}
+	r.stored = op
+	_, err := r.ask(ctx, k, caps)
+	return true, err
+}
+
 // hand makes a job of an operation that was written down before.
 func (r *run) hand(ctx context.Context, op *ent.Operation) (*ent.Operation, error) {
 	if r.modeGiven == AllOrNothing {
 		return nil, r.tooMany()
 	}
-	_, err := store.Build(r.tx).Add(`UPDATE operations SET status = 'QUEUED', mode = ? WHERE id = ?`, BestEffort, op.ID).Exec(ctx, r.tx)
+	request, err := json.Marshal(r.kept)
+	if err == nil {
+		_, err = store.Build(r.tx).Add(`UPDATE operations SET status = 'QUEUED', code = NULL, mode = ?, request = ? WHERE id = ?`, BestEffort, request, op.ID).Exec(ctx, r.tx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("queueing an operation: %w", err)
 	}
@@ -129,6 +152,9 @@ func (r *run) handOver(ctx context.Context) error {
 // It acts with the rights that its requester has at each batch. Several may work on the same operation: they take
 // turns. A batch that has begun is finished when the context ends.
 func (s *Service) Work(ctx context.Context, actAs ActAs, tenant, id gid.ID) error {
+	if err := s.runApproved(ctx, actAs, tenant, id); err != nil {
+		return err
+	}
 	size, whole := s.sizes.batch, context.WithoutCancel(ctx)
 	for ctx.Err() == nil {
 		more, next, err := s.workOn(whole, actAs, tenant, id, size)
@@ -214,8 +240,8 @@ func (r *run) doBatch(ctx context.Context, left bool) (more bool, err error) {
 		if err != nil {
 			return err
 		}
-		if caps := r.overCaps(); len(caps) > 0 {
-			return r.pause(ctx, caps[0])
+		if caps := r.overCaps(); len(caps) > 0 && r.kept.Approval == nil {
+			return r.pause(ctx, op, caps)
 		}
 		_, err = r.apply(ctx)
 		return err
@@ -356,7 +382,7 @@ func (r *run) adopt(ctx context.Context) error {
 		n := r.nodes[id]
 		n.waits = item
 		if version != 0 && version != n.row.RecordVersion() && n.problem == "" {
-			n.problem, n.blockers = lifecycle.Conflict, []Blocker{{Code: lifecycle.Conflict, State: n.row.RecordState(), Version: n.row.RecordVersion()}}
+			n.problem, n.blockers = r.moved(), []Blocker{{Code: r.moved(), State: n.row.RecordState(), Version: n.row.RecordVersion()}}
 		}
 		return nil
 	})
@@ -526,15 +552,15 @@ func (r *run) logFailed(ctx context.Context, op *ent.Operation) {
 }
 
 // pause stops a job that has come over a cap.
-func (r *run) pause(ctx context.Context, over exceeded) error {
-	r.plan = plan{}
-	_, err := store.Build(r.tx).Add(`UPDATE operations SET status = 'PAUSED', code = ?, worked_at = ? WHERE id = ?`, string(lifecycle.Limit), r.tx.Now(), r.id).Exec(ctx, r.tx)
-	if err != nil {
-		return fmt.Errorf("pausing a job: %w", err)
+func (r *run) pause(ctx context.Context, op *ent.Operation, caps []exceeded) error {
+	r.plan = plan{settings: r.settings}
+	r.job = op.Total - op.Processed
+	k := r.asks(caps)
+	if k == nil {
+		return caps[0].refusal()
 	}
-	r.log.WarnContext(ctx, "an operation came over a cap and was stopped", "operation", r.id, "cap", over.cap, "limit", over.limit, "actual", over.actual)
-	event := audit.Event{Action: "BRAKE", Operation: &r.id, PolicyVersion: r.control.Version(ctx, r.a.Tenant), Detail: map[string]any{"cap": over.cap, "limit": over.limit, "actual": over.actual}}
-	return r.audit.Append(ctx, r.tx, event)
+	_, err := r.ask(ctx, k, caps)
+	return err
 }
 
 // Stop pauses a job that fails each time it is tried, until somebody resumes it.
@@ -610,5 +636,7 @@ func (r *run) takenBefore(t *ent.RecordType) int { return r.kept.Progress.Taken[
 
 // isWaiting reports whether an operation waits for its time, for somebody, or for a worker.
 func isWaiting(status operation.Status) bool {
-	return slices.Contains([]operation.Status{operation.StatusSCHEDULED, operation.StatusQUEUED, operation.StatusRUNNING, operation.StatusPAUSED}, status)
+	return slices.Contains([]operation.Status{
+		operation.StatusPENDING_APPROVAL, operation.StatusAPPROVED, operation.StatusSCHEDULED, operation.StatusQUEUED, operation.StatusRUNNING, operation.StatusPAUSED,
+	}, status)
 }

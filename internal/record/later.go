@@ -36,6 +36,10 @@ type later struct {
 	Until         *time.Time                   `json:"until,omitempty"`
 	Then          string                       `json:"then,omitempty"`
 
+	// Approval is the one by which it runs, and Agreed what that was for.
+	Approval *gid.ID  `json:"approval,omitempty"`
+	Agreed   *payload `json:"agreed,omitempty"`
+
 	// Progress is what a job must know of its batches so far.
 	Progress progress `json:"progress,omitzero"`
 }

@@ -74,6 +74,8 @@ type run struct {
 	// the operation was made a job just now.
 	batch  *batch
 	handed bool
+	// job is how many records are selected of what is too large for one transaction.
+	job int
 
 	// due restricts what a timer does to records whose clock ran out by then.
 	due *time.Time
@@ -187,7 +189,11 @@ func (r *run) do(ctx context.Context) (*ent.Operation, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	if caps := r.overCaps(); len(caps) > 0 {
+	caps := r.overCaps()
+	if k := r.asks(caps); k != nil {
+		return r.ask(ctx, k, caps)
+	}
+	if len(caps) > 0 && r.kept.Approval == nil {
 		return nil, caps[0].refusal()
 	}
 	if r.req.RunAt != nil {
@@ -591,7 +597,7 @@ func (r *run) insertOperation(ctx context.Context, op *ent.Operation) error {
 // updateOperation writes what became of an operation that was written down before; its items are written anew.
 func (r *run) updateOperation(ctx context.Context, op *ent.Operation) error {
 	err := store.Build(r.tx).Add(`UPDATE operations SET status = ?, total = ?, processed = ?, changed = ?, unchanged = ?, failed = ?, finished_at = ?, request = NULL
-		WHERE id = ? AND status = 'SCHEDULED'`, string(op.Status), op.Total, op.Processed, op.Changed, op.Unchanged, op.Failed, nullTime(op.FinishedAt), op.ID).
+		WHERE id = ? AND status IN ('SCHEDULED', 'APPROVED')`, string(op.Status), op.Total, op.Processed, op.Changed, op.Unchanged, op.Failed, nullTime(op.FinishedAt), op.ID).
 		Queue(ctx, r.tx, func(n int64, err error) error {
 			if err == nil && n != 1 {
 				err = errors.New("it is scheduled no more")

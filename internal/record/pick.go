@@ -170,7 +170,7 @@ func (r *run) judgeState(it *item) {
 	case move.Unchanged:
 		it.outcome, it.node = unchanged, nil
 	case it.expect != 0 && it.expect != row.RecordVersion():
-		it.fail(lifecycle.Conflict, Blocker{State: state, Version: row.RecordVersion()})
+		it.fail(r.moved(), Blocker{State: state, Version: row.RecordVersion()})
 		r.stale[it.id] = it
 	case r.deletes() && !state.Retired():
 		it.node.to = "" // by way of the bin

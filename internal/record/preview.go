@@ -121,10 +121,20 @@ func (r *run) preview(ctx context.Context) (*Preview, error) {
 	p.Total = len(p.Items)
 	p.count(r.all())
 	p.block(r.items)
-	for _, over := range r.overCaps() {
+	p.stop(r, r.overCaps())
+	return p, nil
+}
+
+// stop says which caps the operation would be over, and who would have to agree to it.
+func (p *Preview) stop(r *run, caps []exceeded) {
+	for _, over := range caps {
 		p.Blocked = append(p.Blocked, Blocked{Blocker: over.blocker()})
 	}
-	return p, nil
+	k := r.asks(caps)
+	p.NeedsApproval = k != nil
+	for _, b := range k.blockers() {
+		p.Blocked = append(p.Blocked, Blocked{Blocker: b})
+	}
 }
 
 // list appends the items of a plan, each under an id that is stable, so that one page follows another, and another one in
@@ -201,9 +211,8 @@ func (r *run) previewLarge(ctx context.Context, p *Preview, key []byte) error {
 	for _, c := range p.ByType {
 		changes += c.Changed
 	}
-	for _, over := range r.over(changes, l.taken) {
-		p.Blocked = append(p.Blocked, Blocked{Blocker: over.blocker()})
-	}
+	r.job = n
+	p.stop(r, r.over(changes, l.taken))
 	return nil
 }
 

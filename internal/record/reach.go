@@ -292,6 +292,7 @@ func (r *run) authorizeAlong(ctx context.Context) {
 			n.blockers = []Blocker{{Code: n.problem, Type: n.row.RecordType().Name, Count: 1}}
 		}
 	}
+	r.compareApproved()
 }
 
 // sorted lists the nodes by depth and id.

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/ent/approval"
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -35,7 +36,12 @@ type Service struct {
 	numbers numbers
 	queue   Queue // nil leaves jobs to TakeUp
 	sizes   sizes
-	reader  func() *ent.Client // reads outside of transactions
+	// actAs lets others act for what they asked for, approvables are what is asked for besides operations, and onBrake is
+	// told of every cap that an operation came over.
+	actAs       ActAs
+	approvables map[approval.Subject]Approvable
+	onBrake     func(cap string)
+	reader      func() *ent.Client // reads outside of transactions
 	// Previews have room of their own: they hold neither locks nor connections
 	// for long, and need not wait for operations.
 	room, previewRoom *semaphore.Weighted
@@ -44,6 +50,7 @@ type Service struct {
 // New returns a service over a database.
 func New(db *store.DB, control *access.Control, log *audit.Log, logger *slog.Logger) *Service {
 	s := &Service{db: db, control: control, audit: log, log: logger, numbers: numbers{blocks: map[string]block{}}, sizes: usual}
+	s.approvables = map[approval.Subject]Approvable{approval.SubjectHOLD_RELEASE: holdRelease{s}}
 	s.room, s.previewRoom = semaphore.NewWeighted(room), semaphore.NewWeighted(room)
 	s.reader = sync.OnceValue(func() *ent.Client { return s.newClient(db.Driver()) })
 	return s

@@ -47,13 +47,17 @@ func (r *run) schedule(ctx context.Context) (*ent.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
+	return op, r.logScheduled(ctx, op)
+}
+
+func (r *run) logScheduled(ctx context.Context, op *ent.Operation) error {
 	event := audit.Event{Action: "SCHEDULE", Operation: &r.id, Count: op.Total, PolicyVersion: r.control.Version(ctx, r.a.Tenant), Detail: map[string]any{
 		"verb": r.req.Verb, "runAt": r.req.RunAt,
 	}}
 	if err := r.audit.Append(ctx, r.tx, event); err != nil {
-		return nil, err
+		return err
 	}
-	return op, r.tx.Flush(ctx)
+	return r.tx.Flush(ctx)
 }
 
 // ErrLeft says that a user may not act any more.
@@ -151,7 +155,12 @@ func (r *run) claim(ctx context.Context) (*ent.Operation, error) {
 	if err := r.readLater(op); err != nil {
 		return nil, err
 	}
-	if op.Total > r.sizes.rows {
+	if op.Status == operation.StatusAPPROVED {
+		if used, err := r.useApproval(ctx, op); err != nil || !used {
+			return nil, err
+		}
+	}
+	if op.Total > r.sizes.rows || op.Processed > 0 {
 		return r.hand(ctx, op)
 	}
 	picks, err := r.waiting(ctx, MaxRows)
@@ -168,7 +177,7 @@ func (r *run) claim(ctx context.Context) (*ent.Operation, error) {
 
 // lockScheduled locks an operation, and reports whether it is still to run.
 func (r *run) lockScheduled(ctx context.Context, id gid.ID) (bool, error) {
-	found, err := store.Build(r.tx).Add(`SELECT id FROM operations WHERE tenant_id = ? AND id = ? AND status = 'SCHEDULED'`, r.a.Tenant, id).ForUpdate().
+	found, err := store.Build(r.tx).Add(`SELECT id FROM operations WHERE tenant_id = ? AND id = ? AND status IN ('SCHEDULED', 'APPROVED')`, r.a.Tenant, id).ForUpdate().
 		One(ctx, r.tx, &id)
 	if err != nil {
 		return false, fmt.Errorf("locking a scheduled operation: %w", err)
@@ -212,7 +221,7 @@ func (r *run) endScheduled(ctx context.Context, status operation.Status, outcome
 	if err != nil {
 		return fmt.Errorf("ending an operation: %w", err)
 	}
-	return nil
+	return r.endApproval(ctx, approvalEnds[status], code)
 }
 
 // Cancel calls off what is still to come of an operation; what is done stays done. Whoever asked for it may, and who

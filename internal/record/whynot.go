@@ -86,8 +86,12 @@ func (r *run) whyNotMove(ctx context.Context) ([]*Reason, error) {
 	if it := r.items[0]; it.outcome == failed {
 		out = it.reasons()
 	}
-	for _, over := range r.overCaps() {
+	caps := r.overCaps()
+	for _, over := range caps {
 		out = append(out, &Reason{Code: lifecycle.Limit, Message: brakes[over.cap], Record: r.items[0].id, Blockers: []Blocker{over.blocker()}})
+	}
+	if k := r.asks(caps); k != nil {
+		out = append(out, &Reason{Code: lifecycle.ApprovalRequired, Message: k.words(), Record: r.items[0].id, Blockers: k.blockers()})
 	}
 	return out, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/authz/casbin"
+	"github.com/lethe-crm/lethe/internal/record"
 )
 
 // Metrics counts what the operator watches, and serves it to Prometheus. Nothing
@@ -25,6 +26,7 @@ type Metrics struct {
 	failures  *prometheus.CounterVec
 	loads     *prometheus.CounterVec
 	reloads   *prometheus.CounterVec
+	brakes    *prometheus.CounterVec
 }
 
 // buckets span a decision in memory, in microseconds, and a remote plugin that
@@ -46,6 +48,9 @@ func NewMetrics() *Metrics {
 		failures:  counter("failures_total", "Calls that members of the chain gave no answer to.", "member", "method", "failure"),
 		loads:     counter("policy_loads_total", "Policies read from the database: loaded, invalid (which permits nothing), or failed.", "result"),
 		reloads:   counter("chain_reloads_total", "Chains read again from the file: replaced, or refused, which leaves the one there was.", "result"),
+		brakes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "lethe", Subsystem: "operations", Name: "braked_total", Help: "Operations that came over a cap and were stopped, by the cap.",
+		}, []string{"cap"}),
 	}
 	// What may never come is there from the start, for alerts on its increase.
 	for _, result := range []string{loaded, invalid, failed} {
@@ -54,8 +59,11 @@ func NewMetrics() *Metrics {
 	for _, result := range []string{replaced, refused} {
 		m.reloads.WithLabelValues(result)
 	}
+	for _, name := range record.Caps() {
+		m.brakes.WithLabelValues(name)
+	}
 	r := prometheus.NewRegistry()
-	r.MustRegister(m.calls, m.decisions, m.failures, m.loads, m.reloads,
+	r.MustRegister(m.brakes, m.calls, m.decisions, m.failures, m.loads, m.reloads,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.handler = promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 	return m
@@ -82,6 +90,9 @@ func (m *Metrics) Call(_ context.Context, call authz.Call) {
 		}
 	}
 }
+
+// Braked counts an operation that came over a cap.
+func (m *Metrics) Braked(name string) { m.brakes.WithLabelValues(name).Inc() }
 
 // PolicyLoaded counts a policy that was read, or could not be.
 func (m *Metrics) PolicyLoaded(findings []casbin.Finding, err error) {

@@ -1,0 +1,119 @@
+package record
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/lethe-crm/lethe/authz"
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/ent/approval"
+	"github.com/lethe-crm/lethe/internal/actor"
+	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/visible"
+)
+
+// Approvable is something besides operations that others can be asked for: Request files it, frozen as a payload, and
+// once enough have agreed it is carried out in the transaction of the last vote.
+type Approvable interface {
+	// MayDecide refuses who may not decide on the request, though he has a role that is asked.
+	MayDecide(ctx context.Context, tx *store.Tx, a *actor.Actor, ap *ent.Approval) error
+	// Carry does it. The actor of the context is who asked; everything is checked again. It must refuse before it writes:
+	// an *Error ends the request as FAILED.
+	Carry(ctx context.Context, tx *store.Tx, ap *ent.Approval) error
+}
+
+// Approves makes something known that others can be asked for.
+func (s *Service) Approves(subject approval.Subject, what Approvable) { s.approvables[subject] = what }
+
+// ActingAs lets what was approved be done in the name of who asked for it.
+func (s *Service) ActingAs(actAs ActAs) { s.actAs = actAs }
+
+// OnBrake has f told of each cap that an operation came over.
+func (s *Service) OnBrake(f func(cap string)) { s.onBrake = f }
+
+// Request asks others for something, if there are rules about it, and answers the request; zero where there are none, and
+// it may be done at once. Asked for again while it waits, by the same user, it is the same request.
+func (s *Service) Request(ctx context.Context, tx *store.Tx, subject approval.Subject, ask Ask) (gid.ID, error) {
+	a := actor.From(ctx)
+	if a.Kind == actor.System { // the operator on the machine, or a clock
+		return gid.Nil, nil
+	}
+	rules, err := s.rulesOf(ctx, tx, a.Tenant, subject)
+	if err != nil || len(rules) == 0 {
+		return gid.Nil, err
+	}
+	var waiting gid.ID
+	_, err = store.Build(tx).Add(`SELECT id FROM approvals WHERE tenant_id = ? AND requested_by_id = ? AND waits_until > ? AND subject = ?
+		AND (target_id = ? OR target_id IS NULL AND payload = ?)`, a.Tenant, a.User, tx.Now(), string(subject), idOrZero(ask.Target), []byte(ask.Payload)).One(ctx, tx, &waiting)
+	if err != nil || !waiting.IsZero() {
+		return waiting, err
+	}
+	k := &asking{}
+	for i := range rules {
+		k.add(&rules[i])
+	}
+	id, err := s.file(ctx, tx, k, ask, nil)
+	if err != nil {
+		return gid.Nil, err
+	}
+	return id, s.audit.Append(ctx, tx, audit.Event{Action: "APPROVAL_ASK", Count: ask.Records, PolicyVersion: s.control.Version(ctx, a.Tenant), Detail: k.detail(id)})
+}
+
+func idOrZero(id *gid.ID) gid.ID {
+	if id == nil {
+		return gid.Nil
+	}
+	return *id
+}
+
+// holdRelease is the release of a legal hold.
+type holdRelease struct{ *Service }
+
+// releasing is what is kept of a release that others are asked for.
+type releasing struct {
+	Hold   gid.ID `json:"hold"`
+	Reason string `json:"reason"`
+}
+
+// MayDecide implements Approvable: it takes the right to approve what is done to each of its records.
+func (h holdRelease) MayDecide(ctx context.Context, tx *store.Tx, a *actor.Actor, ap *ent.Approval) error {
+	rows, err := h.recordsOf(ctx, tx, a, idOrZero(ap.TargetID))
+	if err != nil {
+		return err
+	}
+	return h.mayHold(ctx, a, authz.Approve, rows, "id")
+}
+
+// Carry implements Approvable.
+func (h holdRelease) Carry(ctx context.Context, tx *store.Tx, ap *ent.Approval) error {
+	var asked releasing
+	if err := json.Unmarshal(ap.Payload, &asked); err != nil {
+		return fmt.Errorf("reading what was agreed to: %w", err)
+	}
+	_, err := h.releaseHold(ctx, tx, actor.From(ctx), asked.Hold, asked.Reason, true)
+	return err
+}
+
+// recordsOf reads the records that a hold keeps.
+func (s *Service) recordsOf(ctx context.Context, tx *store.Tx, a *actor.Actor, hold gid.ID) ([]ent.Record, error) {
+	var ids []gid.ID
+	err := store.Build(tx).Add(`SELECT record_id FROM legal_hold_records WHERE hold_id = ? ORDER BY record_id`, hold).
+		Query(ctx, tx, scanIDs(func(record gid.ID) { ids = append(ids, record) }))
+	if err != nil {
+		return nil, fmt.Errorf("reading the records of a legal hold: %w", err)
+	}
+	return s.loadAny(visible.With(ctx, visible.Tenant(a.Tenant)), ids, none)
+}
+
+// askToRelease asks others for the release of a hold, if there are rules about it.
+func (s *Service) askToRelease(ctx context.Context, tx *store.Tx, id gid.ID, reason string, rows []ent.Record) (gid.ID, error) {
+	frozen, err := json.Marshal(releasing{id, reason})
+	if err != nil {
+		return gid.Nil, errors.Join(errors.New("encoding a request"), err)
+	}
+	return s.Request(ctx, tx, approval.SubjectHOLD_RELEASE, Ask{Target: &id, Payload: frozen, Reason: reason, Records: len(rows)})
+}
