@@ -18,6 +18,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/store"
 )
 
 func (w *world) note(as string, customer gid.ID) gid.ID {
@@ -214,5 +215,31 @@ func TestTheItemsOfWhatWasPutOffAreInInputOrder(t *testing.T) {
 			got = append(got, it.RecordID)
 		}
 		require.Equal(w.t, picks, got)
+	})
+}
+
+func TestWhatWasScheduledBeforeThereWereJobsKeepsItsVersions(t *testing.T) {
+	each(t, func(w *world) {
+		const jobsMigration = 20261128040000
+		c, n, other := w.customer("agent", "a"), gid.ID{}, w.customer("agent", "b")
+		n = w.note("agent", c)
+		picks := []record.Version{{ID: n, Version: 1}, {ID: other, Version: 1}}
+		op := w.run("agent", w.later(record.Request{Verb: lifecycle.Delete, Mode: record.BestEffort, Select: record.Selection{Versions: picks}}))
+		there := func() bool {
+			all, err := w.db.Migrations(t.Context())
+			require.NoError(t, err)
+			return slices.ContainsFunc(all, func(m store.Migration) bool { return m.Version == jobsMigration && m.Applied })
+		}
+		for there() {
+			require.NoError(t, w.db.MigrateDown(t.Context()))
+		}
+		w.exec(`UPDATE operations SET request = ? WHERE id = ?`, fmt.Appendf(nil, `{"picks":[{"id":%q,"version":1},{"id":%q,"version":1}]}`, n, other), op.ID)
+		w.exec(`UPDATE operation_items SET version = 0`)
+		require.NoError(t, w.db.Migrate(t.Context()))
+		_, err := w.svc.Update(w.as("agent"), other, 1, record.Values{"name": "seen no more"})
+		require.NoError(t, err)
+		w.clock.add(time.Hour)
+		w.runsScheduled(1)
+		require.Equal(w.t, map[gid.ID]string{n: "CHANGED", other: "FAILED CONFLICT"}, w.outcomes(op))
 	})
 }
