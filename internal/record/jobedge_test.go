@@ -79,8 +79,8 @@ func TestOverridesOfAJobAreForRecordsOfAnyBatch(t *testing.T) {
 
 func TestTheBrakeCountsWhatJobsHaveDoneThatHaveNotEnded(t *testing.T) {
 	each(t, func(w *world) {
-		for _, cap := range [][2]any{{4, nil}, {nil, 4}} {
-			w.caps(nil, nil, cap[0], cap[1])
+		for _, limits := range [][2]any{{4, nil}, {nil, 4}} {
+			w.caps(nil, nil, limits[0], limits[1])
 			w.clock.add(48 * time.Hour)
 			w.svc.Resize(2, 1, 60)
 			op := w.run("admin", record.Request{Verb: lifecycle.Archive, Select: record.Selection{IDs: w.people("admin", "x", 4)}})
@@ -221,8 +221,7 @@ func TestTheItemsOfWhatWasPutOffAreInInputOrder(t *testing.T) {
 func TestWhatWasScheduledBeforeThereWereJobsKeepsItsVersions(t *testing.T) {
 	each(t, func(w *world) {
 		const jobsMigration = 20261128040000
-		c, n, other := w.customer("agent", "a"), gid.ID{}, w.customer("agent", "b")
-		n = w.note("agent", c)
+		other, n := w.customer("agent", "b"), w.note("agent", w.customer("agent", "a"))
 		picks := []record.Version{{ID: n, Version: 1}, {ID: other, Version: 1}}
 		op := w.run("agent", w.later(record.Request{Verb: lifecycle.Delete, Mode: record.BestEffort, Select: record.Selection{Versions: picks}}))
 		there := func() bool {
