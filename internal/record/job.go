@@ -227,23 +227,23 @@ func (r *run) doBatch(ctx context.Context, left bool) (more bool, err error) {
 		if left {
 			return r.failRest(ctx, op, lifecycle.Forbidden)
 		}
-		ctx, err = r.planBatch(ctx)
+		pinned, err := r.planBatch(ctx)
 		for errors.Is(err, errMore) {
-			ctx, err = r.planBatch(ctx)
+			pinned, err = r.planBatch(ctx)
 		}
 		if refused, ok := errors.AsType[*Error](err); ok && refused.Code != lifecycle.AuthzUnavailable {
-			return r.failRest(ctx, op, refused.Code)
+			return r.failRest(pinned, op, refused.Code)
 		}
 		if errors.Is(err, errLarge) && r.batch.most == r.sizes.tree {
-			return r.failPick(ctx)
+			return r.failPick(pinned)
 		}
 		if err != nil {
 			return err
 		}
 		if caps := r.overCaps(); len(caps) > 0 && r.kept.Approval == nil {
-			return r.pause(ctx, op, caps)
+			return r.pause(pinned, op, caps)
 		}
-		_, err = r.apply(ctx)
+		_, err = r.apply(pinned)
 		return err
 	})
 	return more, err

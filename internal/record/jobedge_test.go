@@ -18,6 +18,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/store"
 )
 
 func (w *world) note(as string, customer gid.ID) gid.ID {
@@ -78,8 +79,8 @@ func TestOverridesOfAJobAreForRecordsOfAnyBatch(t *testing.T) {
 
 func TestTheBrakeCountsWhatJobsHaveDoneThatHaveNotEnded(t *testing.T) {
 	each(t, func(w *world) {
-		for _, cap := range [][2]any{{4, nil}, {nil, 4}} {
-			w.caps(nil, nil, cap[0], cap[1])
+		for _, limits := range [][2]any{{4, nil}, {nil, 4}} {
+			w.caps(nil, nil, limits[0], limits[1])
 			w.clock.add(48 * time.Hour)
 			w.svc.Resize(2, 1, 60)
 			op := w.run("admin", record.Request{Verb: lifecycle.Archive, Select: record.Selection{IDs: w.people("admin", "x", 4)}})
@@ -214,5 +215,30 @@ func TestTheItemsOfWhatWasPutOffAreInInputOrder(t *testing.T) {
 			got = append(got, it.RecordID)
 		}
 		require.Equal(w.t, picks, got)
+	})
+}
+
+func TestWhatWasScheduledBeforeThereWereJobsKeepsItsVersions(t *testing.T) {
+	each(t, func(w *world) {
+		const jobsMigration = 20261128040000
+		other, n := w.customer("agent", "b"), w.note("agent", w.customer("agent", "a"))
+		picks := []record.Version{{ID: n, Version: 1}, {ID: other, Version: 1}}
+		op := w.run("agent", w.later(record.Request{Verb: lifecycle.Delete, Mode: record.BestEffort, Select: record.Selection{Versions: picks}}))
+		there := func() bool {
+			all, err := w.db.Migrations(t.Context())
+			require.NoError(t, err)
+			return slices.ContainsFunc(all, func(m store.Migration) bool { return m.Version == jobsMigration && m.Applied })
+		}
+		for there() {
+			require.NoError(t, w.db.MigrateDown(t.Context()))
+		}
+		w.exec(`UPDATE operations SET request = ? WHERE id = ?`, fmt.Appendf(nil, `{"picks":[{"id":%q,"version":1},{"id":%q,"version":1}]}`, n, other), op.ID)
+		w.exec(`UPDATE operation_items SET version = 0`)
+		require.NoError(t, w.db.Migrate(t.Context()))
+		_, err := w.svc.Update(w.as("agent"), other, 1, record.Values{"name": "seen no more"})
+		require.NoError(t, err)
+		w.clock.add(time.Hour)
+		w.runsScheduled(1)
+		require.Equal(w.t, map[gid.ID]string{n: "CHANGED", other: "FAILED CONFLICT"}, w.outcomes(op))
 	})
 }

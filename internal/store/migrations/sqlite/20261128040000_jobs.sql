@@ -7,9 +7,10 @@ ALTER TABLE `operations` ADD COLUMN `worked_at` datetime NULL;
 ALTER TABLE `operation_items` ADD COLUMN `pending` integer NULL;
 -- create index "operationitem_operation_id_pending" to table: "operation_items"
 CREATE INDEX `operationitem_operation_id_pending` ON `operation_items` (`operation_id`, `pending`) WHERE pending IS NOT NULL;
--- what is scheduled waits to be dealt with
-UPDATE `operation_items` SET `pending` = w.`n` FROM (SELECT `id`, row_number() OVER (PARTITION BY `operation_id` ORDER BY `id`) AS `n` FROM `operation_items`
-	WHERE `operation_id` IN (SELECT `id` FROM `operations` WHERE `status` = 'SCHEDULED')) w WHERE w.`id` = `operation_items`.`id`;
+-- what is scheduled waits to be dealt with; the versions that were seen stood in the request, in the same order
+UPDATE `operation_items` SET `pending` = w.`n`, `version` = COALESCE(json_extract(CAST(w.`request` AS text), '$.picks[' || (w.`n` - 1) || '].version'), 0)
+	FROM (SELECT i.`id`, o.`request`, row_number() OVER (PARTITION BY i.`operation_id` ORDER BY i.`id`) AS `n`
+	FROM `operation_items` i JOIN `operations` o ON o.`id` = i.`operation_id` WHERE o.`status` = 'SCHEDULED') w WHERE w.`id` = `operation_items`.`id`;
 
 -- +goose Down
 -- reverse: create index "operationitem_operation_id_pending" to table: "operation_items"
