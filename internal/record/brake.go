@@ -50,15 +50,18 @@ func (r *run) readSettings(ctx context.Context) error {
 	for i, v := range counted {
 		verbs[i] = `'` + string(v) + `'`
 	}
-	sum := `(SELECT CAST(COALESCE(SUM(o.changed), 0) AS bigint) FROM operations o
-		WHERE o.tenant_id = t.id AND o.actor_id = ? AND o.finished_at > ? AND o.verb IN (` + strings.Join(verbs, ", ") + `))`
-	s, now, days, holdDays := &r.settings, r.q.Now(), 0, 0
+	// Of a job that has not ended, what it has done so far counts; but for this one, of which that is known.
+	changed := `(SELECT CAST(COALESCE(SUM(o.changed), 0) AS bigint) FROM operations o
+		WHERE o.tenant_id = t.id AND o.actor_id = ? AND o.verb IN (` + strings.Join(verbs, ", ") + `) AND `
+	sum := changed + `o.finished_at > ?) + ` + changed + `o.finished_at IS NULL AND o.worked_at > ? AND o.id <> ?)`
+	s, days, holdDays := &r.settings, 0, 0
+	hour, day := r.q.Now().Add(-time.Hour), r.q.Now().Add(-24*time.Hour)
 	var rules *string
 	*s = settings{}
 	_, err := store.Build(r.q).Add(`SELECT t.bin_days, t.hold_release_days, t.brake_records, t.brake_percent, t.brake_hour, t.brake_day,
 		CASE WHEN t.brake_hour IS NULL THEN 0 ELSE `+sum+` END, CASE WHEN t.brake_day IS NULL THEN 0 ELSE `+sum+` END,
 		`+rulesJSON(r.q, `t.id`, r.subjects()...)+` FROM tenants t WHERE t.id = ?`,
-		r.a.User, now.Add(-time.Hour), r.a.User, now.Add(-24*time.Hour), r.a.Tenant).
+		r.a.User, hour, r.a.User, hour, r.id, r.a.User, day, r.a.User, day, r.id, r.a.Tenant).
 		One(ctx, r.q, &days, &holdDays, &s.records, &s.percent, &s.hour, &s.day, &s.lastHour, &s.lastDay, &rules)
 	if err != nil {
 		return fmt.Errorf("reading the tenant's settings: %w", err)
@@ -122,7 +125,7 @@ func (r *run) countLiveOf(ctx context.Context, taken map[*ent.RecordType]int) er
 		if *percent > 0 {
 			enough = (n*100 + *percent - 1) / *percent
 		}
-		enough = max(enough-r.takenBefore(t), 0) // what the batches before took was live when it was asked for
+		enough = max(enough-r.goneBefore(t), 0)
 		start := `, `
 		if len(types) == 0 {
 			start = `SELECT `
@@ -143,9 +146,18 @@ func (r *run) countLiveOf(ctx context.Context, taken map[*ent.RecordType]int) er
 	}
 	r.settings.live = map[*ent.RecordType]int{}
 	for i, t := range types {
-		r.settings.live[t] = counts[i] + r.takenBefore(t)
+		r.settings.live[t] = counts[i] + r.goneBefore(t)
 	}
 	return nil
+}
+
+// goneBefore is how many records of a type were live when the operation was asked for, and are no more since the batches
+// before.
+func (r *run) goneBefore(t *ent.RecordType) int {
+	if r.req.Verb == lifecycle.Archive || r.req.Verb == lifecycle.Suspend {
+		return 0 // which leave them live
+	}
+	return r.takenBefore(t)
 }
 
 // exceeded is a cap that an operation would be over.

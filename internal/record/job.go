@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -264,7 +265,7 @@ func (r *run) takeUp(ctx context.Context) (*ent.Operation, error) {
 	}
 	r.batch.picks, err = r.waiting(ctx, r.batch.size)
 	r.batch.most = 2 * r.sizes.rows
-	if len(r.batch.picks) == 1 {
+	if r.batch.size == 1 { // for which there is room
 		r.batch.most = r.sizes.tree
 	}
 	r.req.Select.Versions = make([]Version, len(r.batch.picks))
@@ -355,7 +356,8 @@ func (r *run) linkBefore(ctx context.Context) error {
 	return nil
 }
 
-// adopt finds what comes along in this batch and was picked as well, and waits in the line. It is dealt with now; only if
+// adopt finds what comes along in this batch and was picked as well, and waits in the line: by outcome, because what waits
+// is all of the operation at first, and is found by record the quicker. It is dealt with now; only if
 // it was seen at another version does it keep what brings it along from going, as it would in one transaction.
 func (r *run) adopt(ctx context.Context) error {
 	if r.batch == nil || r.tx == nil {
@@ -370,8 +372,8 @@ func (r *run) adopt(ctx context.Context) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	return store.Build(r.tx).Add(`SELECT id, record_id, version FROM operation_items WHERE operation_id = ? AND pending IS NOT NULL AND `, r.id).IDs("record_id", ids).
-		Add(` ORDER BY id DESC`).Query(ctx, r.tx, func(row store.Row) error {
+	return store.Build(r.tx).Add(`SELECT id, record_id, version FROM operation_items WHERE operation_id = ? AND outcome = ? AND code IS NULL AND `, r.id, notProcessed).
+		IDs("record_id", ids).Query(ctx, r.tx, func(row store.Row) error {
 		var item, id gid.ID
 		var version int
 		if err := row.Scan(&item, &id, &version); err != nil {
@@ -407,11 +409,11 @@ func (r *run) pullIn(ctx context.Context, blocking map[gid.ID][]blocker) error {
 		return nil
 	}
 	known := len(r.batch.picks)
-	err := store.Build(r.tx).Add(`SELECT id, record_id, version FROM operation_items WHERE operation_id = ? AND pending IS NOT NULL AND `, r.id).IDs("record_id", ids).
-		Add(` ORDER BY id`).Query(ctx, r.tx, func(row store.Row) error {
+	err := store.Build(r.tx).Add(`SELECT id, record_id, version FROM operation_items WHERE operation_id = ? AND outcome = ? AND code IS NULL AND `, r.id, notProcessed).
+		IDs("record_id", ids).Query(ctx, r.tx, func(row store.Row) error {
 		var p waitingPick
 		err := row.Scan(&p.item, &p.ID, &p.Version.Version)
-		if err == nil && !slices.ContainsFunc(r.batch.picks, func(q waitingPick) bool { return q.ID == p.ID }) {
+		if err == nil && !slices.ContainsFunc(r.batch.picks, func(q waitingPick) bool { return q.item == p.item }) {
 			r.batch.picks = append(r.batch.picks, p)
 		}
 		return err
@@ -423,6 +425,15 @@ func (r *run) pullIn(ctx context.Context, blocking map[gid.ID][]blocker) error {
 		return errMore
 	}
 	return nil
+}
+
+// keepPace says of picks that wait that this batch has changed them: for those who saw them before they are as they were.
+func (r *run) keepPace(ctx context.Context, changed map[gid.ID]bool) error {
+	if r.batch == nil || len(changed) == 0 {
+		return nil
+	}
+	return store.Build(r.tx).Add(`UPDATE operation_items SET version = version + 1 WHERE operation_id = ? AND outcome = ? AND version > 0 AND `, r.id, notProcessed).
+		IDs("record_id", slices.Collect(maps.Keys(changed))).Queue(ctx, r.tx, named("writing the picks"))
 }
 
 // writeBatch writes what becomes of the batch, and moves the counters.
@@ -503,7 +514,7 @@ func (r *run) failRest(ctx context.Context, op *ent.Operation, code lifecycle.Co
 	_, err := store.Build(r.tx).Add(`UPDATE operations SET status = 'RUNNING', failed = failed + total - processed, processed = total, code = ?, worked_at = ? WHERE id = ?`,
 		string(code), r.tx.Now(), r.id).Exec(ctx, r.tx)
 	if err == nil {
-		_, err = store.Build(r.tx).Add(`UPDATE operation_items SET outcome = ?, code = ?, pending = NULL WHERE operation_id = ? AND pending IS NOT NULL`, failed, string(code), r.id).Exec(ctx, r.tx)
+		_, err = store.Build(r.tx).Add(`UPDATE operation_items SET outcome = ?, code = ?, pending = NULL, version = 0 WHERE operation_id = ? AND pending IS NOT NULL`, failed, string(code), r.id).Exec(ctx, r.tx)
 	}
 	if err != nil {
 		return fmt.Errorf("ending a job: %w", err)
@@ -528,11 +539,16 @@ func (r *run) finish(ctx context.Context, op *ent.Operation) error {
 	if err != nil {
 		return fmt.Errorf("ending a job: %w", err)
 	}
+	r.logFailed(ctx, op)
+	return nil
+}
+
+// logFailed logs what a job that ends was refused.
+func (r *run) logFailed(ctx context.Context, op *ent.Operation) {
 	if op.Failed > 0 {
 		p := r.kept.Progress
 		r.logRefusal(ctx, r.tx, audit.Event{Action: string(op.Verb), Code: p.Code, Operation: &r.id, Count: op.Failed, IDs: p.Refused})
 	}
-	return nil
 }
 
 // pause stops a job that has come over a cap.

@@ -80,9 +80,9 @@ func (r *run) keep(ctx context.Context, status operation.Status) (*ent.Operation
 			return nil, fmt.Errorf("writing the operation: %w", err)
 		}
 	} else {
-		picks := make([]Version, len(r.items))
+		picks := make([]waitingPick, len(r.items))
 		for i, it := range r.items {
-			picks[i] = Version{it.id, it.expect}
+			picks[i] = waitingPick{Version: Version{it.id, it.expect}, again: it.code == lifecycle.DuplicateInput}
 		}
 		if err := r.insertPicks(ctx, picks, 0); err != nil {
 			return nil, err
@@ -102,19 +102,25 @@ func (r *run) freeze(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, seal := 0, newSeal(key)
+	n, seal, seen := 0, newSeal(key), map[gid.ID]bool{}
 	for {
 		page, err := next(ctx)
 		if err != nil {
 			return 0, err
 		}
+		if err := r.noneRepeated(page); err != nil {
+			return 0, err
+		}
 		seal.add(page)
-		if !r.names() { // what nobody named is judged as it is then
-			for i := range page {
-				page[i].Version = 0
+		picks := make([]waitingPick, len(page))
+		for i, p := range page {
+			picks[i].ID = p.ID
+			if r.names() { // what nobody named is judged as it is then
+				picks[i].Version, picks[i].again = p, seen[p.ID]
+				seen[p.ID] = true
 			}
 		}
-		if err := r.insertPicks(ctx, page, n); err != nil {
+		if err := r.insertPicks(ctx, picks, n); err != nil {
 			return 0, err
 		}
 		n += len(page)
@@ -135,10 +141,14 @@ func (r *run) freeze(ctx context.Context) (int, error) {
 }
 
 // insertPicks writes down picks that wait, after so many others.
-func (r *run) insertPicks(ctx context.Context, picks []Version, after int) error {
-	columns := []string{"id", "tenant_id", "operation_id", "record_id", "direct", "outcome", "version", "pending"}
+func (r *run) insertPicks(ctx context.Context, picks []waitingPick, after int) error {
+	columns := []string{"id", "tenant_id", "operation_id", "record_id", "direct", "outcome", "code", "version", "pending"}
 	err := r.tx.InsertEach(ctx, "operation_items", columns, len(picks), func(i int, row []any) error {
-		copy(row, []any{gid.New(gid.OperationItem), r.a.Tenant, r.id, picks[i].ID, true, notProcessed, picks[i].Version, place(picks[i].ID, after+i+1)})
+		p, code := picks[i], ""
+		if p.again {
+			code = string(lifecycle.DuplicateInput)
+		}
+		copy(row, []any{gid.New(gid.OperationItem), r.a.Tenant, r.id, p.ID, true, notProcessed, nullText(code), p.Version.Version, place(p.ID, after+i+1)})
 		return nil
 	})
 	if err == nil {
@@ -182,8 +192,7 @@ type waitingPick struct {
 // waiting are the first picks in the line.
 func (r *run) waiting(ctx context.Context, most int) ([]waitingPick, error) {
 	var picks []waitingPick
-	err := store.Build(r.tx).Add(`SELECT i.id, i.record_id, i.version, EXISTS (SELECT 1 FROM operation_items d WHERE d.operation_id = i.operation_id AND d.record_id = i.record_id
-		AND d.direct AND d.id < i.id) FROM operation_items i WHERE i.operation_id = ? AND i.pending IS NOT NULL ORDER BY i.pending LIMIT ?`, r.id, most).
+	err := store.Build(r.tx).Add(`SELECT id, record_id, version, code IS NOT NULL FROM operation_items WHERE operation_id = ? AND pending IS NOT NULL ORDER BY pending LIMIT ?`, r.id, most).
 		Query(ctx, r.tx, func(row store.Row) error {
 			var p waitingPick
 			err := row.Scan(&p.item, &p.ID, &p.Version.Version, &p.again)

@@ -449,6 +449,8 @@ func (r *run) couldEver(ctx context.Context) error {
 	}
 	if f := r.req.Select.Filter; f != nil {
 		types[f.Type] = true
+	} else if r.large || r.batch != nil { // these are not all
+		clear(types)
 	}
 	if len(types) == 0 { // nothing is selected, or nothing that is a record
 		for _, t := range ent.RecordTypes {
@@ -476,7 +478,7 @@ func (r *run) checkDuplicateOf(ctx context.Context) error {
 	}
 	t := ent.RecordTypeOf(*id)
 	wrong := r.req.Verb != lifecycle.Void || t == nil ||
-		slices.ContainsFunc(r.items, func(it *item) bool { return it.typ != t || it.id == *id })
+		slices.ContainsFunc(r.items, func(it *item) bool { return cannotRepeat(it.id, *id) })
 	if !wrong {
 		rows, err := r.load(ctx, t, []gid.ID{*id}, none)
 		if err != nil {
@@ -485,9 +487,26 @@ func (r *run) checkDuplicateOf(ctx context.Context) error {
 		wrong = len(rows) == 0
 	}
 	if wrong {
-		return Refuse(lifecycle.BadUserInput, "is not another record of the same type", "duplicateOf")
+		return noDuplicate()
 	}
 	return nil
+}
+
+// cannotRepeat reports whether a record cannot be said to repeat another one.
+func cannotRepeat(id, other gid.ID) bool {
+	return id == other || ent.RecordTypeOf(id) != ent.RecordTypeOf(other)
+}
+
+// noneRepeated is checkDuplicateOf for a page of a selection that is too large for memory.
+func (r *run) noneRepeated(page []Version) error {
+	if id := r.req.DuplicateOf; id != nil && slices.ContainsFunc(page, func(p Version) bool { return cannotRepeat(p.ID, *id) }) {
+		return noDuplicate()
+	}
+	return nil
+}
+
+func noDuplicate() *Error {
+	return Refuse(lifecycle.BadUserInput, "is not another record of the same type", "duplicateOf")
 }
 
 // all are the items: those picked in input order, then those that come along by

@@ -162,6 +162,9 @@ func (r *run) previewLarge(ctx context.Context, p *Preview, key []byte) error {
 	}
 	r.req.Mode = BestEffort
 	r.large = len(r.items) > r.sizes.rows
+	if err := r.checkDuplicateOf(ctx); err != nil { // the plan may have been given up before it came to this
+		return err
+	}
 	token := r.picked(key)
 	next, err := r.selected(ctx)
 	if err != nil {
@@ -177,6 +180,9 @@ func (r *run) previewLarge(ctx context.Context, p *Preview, key []byte) error {
 		n += len(page)
 		if n > MaxPicks {
 			return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records", MaxPicks), "select")
+		}
+		if err := r.noneRepeated(page); err != nil {
+			return err
 		}
 		seal.add(page)
 		full := len(page) >= pageSize
@@ -263,7 +269,8 @@ func (l *largePreview) add(ctx context.Context, r *run, picks []Version) error {
 			return err
 		}
 	}
-	if r.req.Select.Operation != nil || r.req.Select.Bin != nil || r.names() { // a filter's picks are of one type, and bring none of it
+	// A filter's picks are of one type, bring none of it, and nothing twice but by ancestors and cascade.
+	if r.req.Select.Filter == nil || r.req.WithAncestors || r.req.Cascade {
 		for _, it := range all {
 			l.known[it.id] = true
 		}

@@ -158,6 +158,9 @@ func (r *run) release(ctx context.Context) error {
 			}
 		}
 	}
+	if err := r.keepPace(ctx, bumped); err != nil {
+		return err
+	}
 	return r.audit.Append(ctx, r.tx, events...)
 }
 

@@ -271,8 +271,8 @@ func (r *run) readOverrides() (map[gid.ID]map[string]string, error) {
 	for id, values := range r.req.Overrides {
 		n := r.nodes[id]
 		if n == nil {
-			if slices.ContainsFunc(r.items, func(it *item) bool { return it.id == id }) {
-				continue // refused already: nothing to mend
+			if r.batch != nil || slices.ContainsFunc(r.items, func(it *item) bool { return it.id == id }) {
+				continue // it is of another batch, or was refused already: nothing to mend
 			}
 			return nil, Refuse(lifecycle.BadUserInput, "are for records that are restored", "overrides")
 		}

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -166,6 +167,7 @@ func (r *run) claim(ctx context.Context) (*ent.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
+	slices.SortFunc(picks, func(a, b waitingPick) int { return bytes.Compare(a.item[:], b.item[:]) }) // as they were given
 	r.req.Select = Selection{Versions: make([]Version, len(picks))}
 	for i, p := range picks {
 		r.req.Select.Versions[i] = p.Version
@@ -231,6 +233,12 @@ func (s *Service) Cancel(ctx context.Context, id gid.ID) (*ent.Operation, error)
 				Code: lifecycle.IllegalTransition, Message: "only an operation that has not ended can be cancelled", Fields: []string{"id"},
 				Extensions: map[string]any{"status": string(op.Status)},
 			}
+		}
+		if op.Failed > 0 { // who asked for it was refused that, whoever calls it off
+			if err := r.readLater(op); err != nil {
+				return err
+			}
+			r.logFailed(actor.With(ctx, &actor.Actor{Kind: actor.User, Tenant: op.TenantID, User: *op.ActorID}), op)
 		}
 		return r.endScheduled(ctx, operation.StatusCANCELLED, notProcessed, "")
 	})

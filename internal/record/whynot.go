@@ -66,7 +66,12 @@ func (s *Service) WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([
 
 // whyNotMove plans the operation for the one record.
 func (r *run) whyNotMove(ctx context.Context) ([]*Reason, error) {
+	r.batch = &batch{size: 1, most: r.sizes.tree} // as a job would, which takes more
 	err := r.prepare(ctx)
+	if errors.Is(err, errLarge) {
+		limit := Blocker{Code: lifecycle.Limit, Limit: r.sizes.tree}
+		return []*Reason{{Code: lifecycle.Limit, Record: r.req.Select.IDs[0], Blockers: []Blocker{limit}}}, nil
+	}
 	if refused, ok := errors.AsType[*Error](err); ok && refused.Code != lifecycle.AuthzUnavailable {
 		reason := &Reason{Code: refused.Code, Record: r.req.Select.IDs[0]}
 		if refused.Code != lifecycle.Forbidden { // which says it of one record
