@@ -3,6 +3,7 @@ package graph
 import (
 	"context"
 	"reflect"
+	"slices"
 
 	"github.com/99designs/gqlgen/graphql"
 
@@ -229,10 +230,8 @@ func (r *Resolver) viewerDecides(ctx context.Context, ap *ent.Approval) (bool, e
 		if n.Role == "" {
 			return r.Control.CouldEver(ctx, a, authz.PolicyEdit, "Policy")
 		}
-		for _, role := range roles {
-			if role == n.Role {
-				return true, nil
-			}
+		if slices.Contains(roles, n.Role) {
+			return true, nil
 		}
 	}
 	return false, nil

@@ -113,7 +113,7 @@ func TestRestrictedActionsAreGivenByTwo(t *testing.T) {
 		grant := `mutation($u: ID!) { grantRole(input: {user: $u, role: "purger"}) { policy { version } approval { id status } } }`
 		asked := get[object](w, "admin", grant, vars{"u": w.users["agent"].String()})
 		request, _ := at(asked, "grantRole", "approval", "id").(string)
-		w.Equal(float64(2), at(asked, "grantRole", "policy", "version"))
+		w.EqualValues(2, at(asked, "grantRole", "policy", "version"))
 		w.Equal([]any{"agent", "viewer"}, roles())
 		w.Equal(request, at(get[object](w, "admin", grant, vars{"u": w.users["agent"].String()}), "grantRole", "approval", "id"), "asked again")
 		got := get[object](w, "nobody", listRequests)

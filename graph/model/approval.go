@@ -1,3 +1,4 @@
+// Package model holds what the GraphQL schema is made of that are no entities.
 package model
 
 import (

@@ -59,7 +59,7 @@ func (s *Service) ask(ctx context.Context, tx *store.Tx, before, after Policy, c
 }
 
 // change is what was asked for, as a change again.
-func (s *Service) change(ctx context.Context, tenant gid.ID, f Frozen) change {
+func (s *Service) change(tenant gid.ID, f Frozen) change {
 	switch {
 	case f.Draft != nil:
 		return s.applying(*f.Draft)
@@ -82,7 +82,7 @@ func (s *Service) MayDecide(ctx context.Context, tx *store.Tx, a *actor.Actor, a
 	if err := s.mayEdit(ctx, a, before); err != nil || before.Version != f.Base {
 		return err // what is not as it was is found when it is carried out
 	}
-	after, err := s.change(ctx, a.Tenant, f).to(ctx, tx, before)
+	after, err := s.change(a.Tenant, f).to(ctx, tx, before)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (s *Service) Carry(ctx context.Context, tx *store.Tx, ap *ent.Approval) err
 		refused.Extensions = map[string]any{"version": before.Version}
 		return refused
 	}
-	c := s.change(ctx, ap.TenantID, f)
+	c := s.change(ap.TenantID, f)
 	c.agreed = &ap.ID
 	_, err = s.carryOut(ctx, ap.TenantID, c)
 	return err

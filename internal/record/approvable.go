@@ -33,7 +33,7 @@ func (s *Service) Approves(subject approval.Subject, what Approvable) { s.approv
 func (s *Service) ActingAs(actAs ActAs) { s.actAs = actAs }
 
 // OnBrake has f told of each cap that an operation came over.
-func (s *Service) OnBrake(f func(cap string)) { s.onBrake = f }
+func (s *Service) OnBrake(f func(name string)) { s.onBrake = f }
 
 // Request asks others for something, if there are rules about it, and answers the request; zero where there are none, and
 // it may be done at once. Asked for again while it waits, by the same user, it is the same request.

@@ -200,7 +200,7 @@ func (r *run) ask(ctx context.Context, k *asking, caps []exceeded) (*ent.Operati
 	if err := r.pinVersions(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := store.Build(r.tx).Add(`UPDATE operations SET status = ?, code = ?, worked_at = NULL WHERE id = ?`, string(status), nullText(code), r.id).Exec(ctx, r.tx); err != nil {
+	if _, err := store.Build(r.tx).Add(`UPDATE operations SET status = ?, code = ? WHERE id = ?`, string(status), nullText(code), r.id).Exec(ctx, r.tx); err != nil {
 		return nil, fmt.Errorf("writing the operation: %w", err)
 	}
 	op.Status, op.Code = status, nil

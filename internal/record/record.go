@@ -40,7 +40,7 @@ type Service struct {
 	// told of every cap that an operation came over.
 	actAs       ActAs
 	approvables map[approval.Subject]Approvable
-	onBrake     func(cap string)
+	onBrake     func(name string)
 	reader      func() *ent.Client // reads outside of transactions
 	// Previews have room of their own: they hold neither locks nor connections
 	// for long, and need not wait for operations.
