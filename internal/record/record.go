@@ -106,6 +106,8 @@ type Filter struct {
 	// Comparisons counts the leaf comparisons in the where-input. A filter
 	// without any would select everything.
 	Comparisons int
+	// Text is the filter as it is kept, if ParseFilter read it.
+	Text json.RawMessage
 }
 
 // Values are the fields of a create or an update, by GraphQL name. A value of
