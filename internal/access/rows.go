@@ -11,6 +11,7 @@ import (
 	"github.com/lethe-crm/lethe/authz/entfilter"
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/actor"
+	"github.com/lethe-crm/lethe/internal/belong"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/visible"
 )
@@ -146,24 +147,67 @@ func (r *Rows) holds(s *sql.Selector) []*sql.Predicate {
 		}
 		some = append(some, kept(func(*sql.Selector, *sql.SelectTable) {}))
 		known := r.plan(t.Name, authz.HoldRead, mapper(t.Name))
-		if known.predicate == nil && r.plan(t.Name, authz.Read, mapper(t.Name)).predicate == nil && r.plan(t.Name, authz.ReadRetired, mapper(t.Name)).predicate == nil {
+		if r.everywhere(t.Name, authz.HoldRead) {
+			some = append(some, sql.EQ(s.C("filter_type"), t.Name))
 			continue
 		}
+		// What a filter keeps changes: who may know of all records of the type may know of it.
+		preds = append(preds, either(sql.IsNull(s.C("filter_type")), sql.NEQ(s.C("filter_type"), t.Name)))
+		preds = append(preds, sql.Not(belongs(s, t, func(sub *sql.Selector, row *sql.SelectTable) {
+			sub.Where(sql.Not(r.knows(sub, row, t, known)))
+		})))
 		preds = append(preds, sql.Not(kept(func(sub *sql.Selector, row *sql.SelectTable) {
-			seen := sql.Dialect(s.Dialect()).Table(t.Table).As("seen")
-			own := sql.Dialect(s.Dialect()).Select(seen.C("id")).From(seen)
-			own.Where(sql.ColumnsEQ(seen.C("id"), row.C("id")))
-			r.Where(own, t.Name)
-			if known.predicate != nil {
-				own.Where(known.predicate(own))
-			}
-			sub.Where(sql.Not(sql.Exists(own)))
+			sub.Where(sql.Not(r.knows(sub, row, t, known)))
 		})))
 	}
 	if r.plan(ent.TypeLegalHold, authz.HoldRead, entfilter.Mapper{}).predicate != nil {
 		preds = append(preds, join(" OR ", some))
 	}
 	return preds
+}
+
+// knows says that the reader may know of the holds on a row of a type, and read it.
+func (r *Rows) knows(s *sql.Selector, row *sql.SelectTable, t *ent.RecordType, known plan) *sql.Predicate {
+	seen := sql.Dialect(s.Dialect()).Table(t.Table).As("seen")
+	own := sql.Dialect(s.Dialect()).Select(seen.C("id")).From(seen)
+	own.Where(sql.ColumnsEQ(seen.C("id"), row.C("id")))
+	r.Where(own, t.Name)
+	if known.predicate != nil {
+		own.Where(known.predicate(own))
+	}
+	return sql.Exists(own)
+}
+
+// belongs says of the holds of a query that a row of a type belongs to a person of
+// theirs.
+func belongs(s *sql.Selector, t *ent.RecordType, narrow func(sub *sql.Selector, row *sql.SelectTable)) *sql.Predicate {
+	return sql.P(func(b *sql.Builder) {
+		row := sql.Dialect(s.Dialect()).Table(t.Table).As("kept_row")
+		sub := sql.Dialect(s.Dialect()).Select(row.C("id")).From(row)
+		sub.Where(sql.P(func(b *sql.Builder) {
+			b.WriteString(row.C("id") + " IN (SELECT id FROM below_" + t.Table + ")")
+		}))
+		narrow(sub, row)
+		b.WriteString("EXISTS (")
+		b.WriteString(belong.Below("SELECT p.person_id, p.person_id FROM legal_hold_records p WHERE p.person_id IS NOT NULL AND p.hold_id = "+s.C("id"), t))
+		b.Join(sub).WriteString(")")
+	})
+}
+
+// Everywhere reports whether the actor may do something to every record of a type
+// there is or will be, and read it.
+func (c *Control) Everywhere(ctx context.Context, a *actor.Actor, action authz.Action, typ string) bool {
+	r := c.Rows(ctx, a)
+	return r.everywhere(typ, action)
+}
+
+func (r *Rows) everywhere(typ string, action authz.Action) bool {
+	for _, needed := range []authz.Action{action, authz.Read, authz.ReadRetired} {
+		if r.plan(typ, needed, mapper(typ)).predicate != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // plan asks the chain for the rows of a type, once. What cannot be said in

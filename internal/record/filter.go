@@ -100,6 +100,7 @@ func ParseFilter(typ string, text []byte) (*Filter, error) {
 	if f.Comparisons == 0 {
 		return nil, invalid("", "compares nothing and would select everything")
 	}
+	f.own = comparesOwn(where.Elem())
 	if f.Text, err = json.Marshal(where.Interface()); err != nil {
 		return nil, fmt.Errorf("encoding a filter: %w", err)
 	}
@@ -213,6 +214,30 @@ func readLeaf(to reflect.Value, value []byte, path string) error {
 		return invalid(path, unstorable)
 	}
 	return nil
+}
+
+// comparesOwn reports whether a where-input compares fields of the records alone,
+// and nothing of what they refer to or is referred to by.
+func comparesOwn(where reflect.Value) bool {
+	for i := range where.NumField() {
+		f := where.Field(i)
+		switch name := where.Type().Field(i).Name; {
+		case f.IsZero():
+		case name == "Not":
+			if !comparesOwn(f.Elem()) {
+				return false
+			}
+		case name == "Or" || name == "And":
+			for j := range f.Len() {
+				if !comparesOwn(f.Index(j).Elem()) {
+					return false
+				}
+			}
+		case strings.HasPrefix(name, "Has"):
+			return false
+		}
+	}
+	return true
 }
 
 // emptyList names a list in a where-input that has nothing in it.

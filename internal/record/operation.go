@@ -86,6 +86,11 @@ type plan struct {
 	stale map[gid.ID]*item // picks that moved on from the version the caller saw
 	along []*node          // what comes along, by depth and id
 
+	// keeps is what holds keep from what is in reach, and wide the holds that keep
+	// more than they name.
+	keeps map[gid.ID]kept
+	wide  []wideHold
+
 	// met are the edges by which something in reach may have live dependants.
 	met map[edgeKey]bool
 	// changing are the nodes that go ahead, picked or not, by depth and id.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -106,6 +107,7 @@ func (r *run) release(ctx context.Context) error {
 	all := visible.With(ctx, visible.Tenant(r.a.Tenant))
 	now := r.tx.Now()
 	bumped := map[gid.ID]bool{} // one change, one event, however many references go
+	lost := map[gid.ID][]wideHold{}
 	var events []audit.Event
 	for _, target := range typeOrder {
 		ids := r.changedIDs(target)
@@ -138,6 +140,9 @@ func (r *run) release(ctx context.Context) error {
 					events[i].Personal.Changes = append(events[i].Personal.Changes, audit.Change{Field: d.edge.GraphQL, Old: row.Column(d.edge.Column)})
 				}
 			}
+			if err := r.keptBefore(ctx, slices.Concat(outside, again), lost); err != nil {
+				return err
+			}
 			for _, set := range []struct {
 				ids []gid.ID
 				add string
@@ -158,7 +163,19 @@ func (r *run) release(ctx context.Context) error {
 			}
 		}
 	}
+	if err := r.nameLost(ctx, r.tx, r.a, lost); err != nil {
+		return err
+	}
 	return r.audit.Append(ctx, r.tx, events...)
+}
+
+// keptBefore notes which wide holds keep records before a reference of theirs goes.
+func (r *run) keptBefore(ctx context.Context, ids []gid.ID, into map[gid.ID][]wideHold) error {
+	standing := slices.DeleteFunc(slices.Clone(r.wide), func(w wideHold) bool { return w.released != nil })
+	ids = slices.DeleteFunc(ids, func(id gid.ID) bool { return into[id] != nil })
+	covered, err := r.covered(ctx, r.tx, r.a.Tenant, ids, standing)
+	maps.Copy(into, covered)
+	return err
 }
 
 func (r *run) orphan(stmt *store.SQL, now time.Time) {
@@ -312,7 +329,7 @@ func (s *Service) sweepType(ctx context.Context, tenant gid.ID, t *ent.RecordTyp
 		}
 		short := len(ids) < sweepBatch
 		if holds.any {
-			waits, err := s.holdsUp(ctx, tenant, t, ids, inForce, now.Add(-holds.release))
+			waits, err := s.holdsUp(ctx, tenant, ids, now.Add(-holds.release), func(k kept) bool { return k.stops(lifecycle.Purge) })
 			if err != nil {
 				return purged, err
 			}

@@ -108,6 +108,8 @@ type Filter struct {
 	Comparisons int
 	// Text is the filter as it is kept, if ParseFilter read it.
 	Text json.RawMessage
+	// own says that such a filter compares fields of the records themselves alone.
+	own bool
 }
 
 // Values are the fields of a create or an update, by GraphQL name. A value of
