@@ -156,7 +156,7 @@ func selectionOf(s *model.RecordSelector) (record.Selection, error) {
 }
 
 // setOf are the fields of a selector that are set, by name.
-func setOf(s *model.RecordSelector) map[string]any {
+func setOf[T any](s *T) map[string]any {
 	out := map[string]any{}
 	v := reflect.ValueOf(s).Elem()
 	for i := range v.NumField() {

@@ -185,11 +185,11 @@ func belongs(s *sql.Selector, t *ent.RecordType, narrow func(sub *sql.Selector, 
 		row := sql.Dialect(s.Dialect()).Table(t.Table).As("kept_row")
 		sub := sql.Dialect(s.Dialect()).Select(row.C("id")).From(row)
 		sub.Where(sql.P(func(b *sql.Builder) {
-			b.WriteString(row.C("id") + " IN (SELECT id FROM below_" + t.Table + ")")
+			b.WriteString(row.C("id") + " IN (SELECT id FROM below)")
 		}))
 		narrow(sub, row)
 		b.WriteString("EXISTS (")
-		b.WriteString(belong.Below("SELECT p.person_id, p.person_id FROM legal_hold_records p WHERE p.person_id IS NOT NULL AND p.hold_id = "+s.C("id"), t))
+		b.WriteString(belong.Below(s.Dialect(), "SELECT p.person_id, p.person_id FROM legal_hold_records p WHERE p.person_id IS NOT NULL AND p.hold_id = "+s.C("id")))
 		b.Join(sub).WriteString(")")
 	})
 }

@@ -52,8 +52,9 @@ func FilterOf(where any) (*Filter, error) {
 	return f, nil
 }
 
-// FilterText is a where-input as it is kept: canonical JSON, which ParseFilter reads.
-func FilterText(where any) (json.RawMessage, error) {
+// KeptFilter is FilterOf of a where-input that is to be kept: with its text, which
+// is canonical and which ParseFilter reads.
+func KeptFilter(where any) (*Filter, error) {
 	v := reflect.ValueOf(where)
 	if v.IsNil() {
 		return nil, Refuse(lifecycle.BadUserInput, "must not be null", "filter")
@@ -66,11 +67,7 @@ func FilterText(where any) (json.RawMessage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding a filter: %w", err)
 	}
-	f, err := ParseFilter(strings.TrimSuffix(v.Type().Elem().Name(), "WhereInput"), text)
-	if err != nil {
-		return nil, err
-	}
-	return f.Text, nil
+	return ParseFilter(strings.TrimSuffix(v.Type().Elem().Name(), "WhereInput"), text)
 }
 
 // ParseFilter reads a where-input of a type of record from JSON: by the names of

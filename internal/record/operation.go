@@ -291,7 +291,11 @@ func (r *run) checkCount(context.Context) error {
 
 // checkSize refuses what is more than one operation may be about.
 func (r *run) checkSize(context.Context) error {
-	if len(r.items)+len(r.along) > MaxRows {
+	most := MaxRows
+	if r.due != nil && r.req.Verb == lifecycle.Purge && len(r.items) > 1 {
+		most = sweepBatch // which a single tree may be larger than
+	}
+	if len(r.items)+len(r.along) > most {
 		return r.tooMany()
 	}
 	return nil

@@ -55,12 +55,12 @@ func (s *Service) covered(ctx context.Context, q store.Querier, tenant gid.ID, i
 		byID[w.hold] = w
 		some = append(some, w.hold)
 	}
-	start, end, _ := strings.Cut(belong.Above("?"), "?")
+	start, end, _ := strings.Cut(belong.Above(q.Dialect(), "?"), "?")
 	stmt := store.Build(q).Add(start)
 	if q.Dialect() == dialect.Postgres {
-		stmt.Add(`SELECT unnest(?::uuid[])`, gid.Array(ids))
+		stmt.Add(`SELECT id, id FROM unnest(?::uuid[]) picked(id)`, gid.Array(ids))
 	} else {
-		stmt.Add(`SELECT value FROM json_each(?)`, gid.JSONArray(ids))
+		stmt.Add(`SELECT value, value FROM json_each(?)`, gid.JSONArray(ids))
 	}
 	err := stmt.Add(end+`SELECT DISTINCT above.root, r.hold_id FROM above JOIN legal_hold_records r ON r.person_id = above.id WHERE r.tenant_id = ? AND `, tenant).
 		IDs("r.hold_id", some).Query(ctx, q, func(row store.Row) error {
@@ -161,23 +161,16 @@ func (s *Service) nameLost(ctx context.Context, tx *store.Tx, a *actor.Actor, be
 
 // below answers records and what belongs to them, in order.
 func (s *Service) below(ctx context.Context, q store.Querier, ids []gid.ID) ([]gid.ID, error) {
-	start, end, _ := strings.Cut(belong.Below("?", nil), "?")
-	stmt := store.Build(q).Add(start)
+	start, end, _ := strings.Cut(belong.Below(q.Dialect(), "?"), "?")
+	stmt := store.Build(q).Add(start + `SELECT * FROM (`)
 	for i, t := range typeOrder {
 		if i > 0 {
 			stmt.Add(` UNION ALL `)
 		}
 		stmt.Add(`SELECT id, id FROM `+t.Table+` WHERE `).IDs("id", ids)
 	}
-	stmt.Add(end)
-	for i, t := range typeOrder {
-		if i > 0 {
-			stmt.Add(` UNION `)
-		}
-		stmt.Add(`SELECT id FROM below_` + t.Table)
-	}
 	var out []gid.ID
-	if err := stmt.Add(` ORDER BY 1`).Query(ctx, q, scanIDs(func(id gid.ID) { out = append(out, id) })); err != nil {
+	if err := stmt.Add(`) picked` + end + `SELECT DISTINCT id FROM below ORDER BY 1`).Query(ctx, q, scanIDs(func(id gid.ID) { out = append(out, id) })); err != nil {
 		return nil, fmt.Errorf("looking for what belongs to records: %w", err)
 	}
 	return out, nil
