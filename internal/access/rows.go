@@ -11,7 +11,6 @@ import (
 	"github.com/lethe-crm/lethe/authz/entfilter"
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/actor"
-	"github.com/lethe-crm/lethe/internal/belong"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/visible"
 )
@@ -151,11 +150,8 @@ func (r *Rows) holds(s *sql.Selector) []*sql.Predicate {
 			some = append(some, sql.EQ(s.C("filter_type"), t.Name))
 			continue
 		}
-		// What a filter keeps changes: who may know of all records of the type may know of it.
-		preds = append(preds, either(sql.IsNull(s.C("filter_type")), sql.NEQ(s.C("filter_type"), t.Name)))
-		preds = append(preds, sql.Not(belongs(s, t, func(sub *sql.Selector, row *sql.SelectTable) {
-			sub.Where(sql.Not(r.knows(sub, row, t, known)))
-		})))
+		// What a wide hold keeps changes: who may know of whatever it may come to keep may know of it.
+		preds = append(preds, either(sql.IsNull(s.C("filter_type")), sql.NEQ(s.C("filter_type"), t.Name)), sql.Not(personal(s)))
 		preds = append(preds, sql.Not(kept(func(sub *sql.Selector, row *sql.SelectTable) {
 			sub.Where(sql.Not(r.knows(sub, row, t, known)))
 		})))
@@ -178,20 +174,11 @@ func (r *Rows) knows(s *sql.Selector, row *sql.SelectTable, t *ent.RecordType, k
 	return sql.Exists(own)
 }
 
-// belongs says of the holds of a query that a row of a type belongs to a person of
-// theirs.
-func belongs(s *sql.Selector, t *ent.RecordType, narrow func(sub *sql.Selector, row *sql.SelectTable)) *sql.Predicate {
-	return sql.P(func(b *sql.Builder) {
-		row := sql.Dialect(s.Dialect()).Table(t.Table).As("kept_row")
-		sub := sql.Dialect(s.Dialect()).Select(row.C("id")).From(row)
-		sub.Where(sql.P(func(b *sql.Builder) {
-			b.WriteString(row.C("id") + " IN (SELECT id FROM below)")
-		}))
-		narrow(sub, row)
-		b.WriteString("EXISTS (")
-		b.WriteString(belong.Below(s.Dialect(), "SELECT p.person_id, p.person_id FROM legal_hold_records p WHERE p.person_id IS NOT NULL AND p.hold_id = "+s.C("id")))
-		b.Join(sub).WriteString(")")
-	})
+// personal says of the holds of a query that they keep what belongs to a person.
+func personal(s *sql.Selector) *sql.Predicate {
+	named := sql.Dialect(s.Dialect()).Table("legal_hold_records").As("named")
+	return sql.Exists(sql.Dialect(s.Dialect()).Select(named.C("id")).From(named).
+		Where(sql.And(sql.ColumnsEQ(named.C("hold_id"), s.C("id")), sql.NotNull(named.C("person_id")))))
 }
 
 // Everywhere reports whether the actor may do something to every record of a type

@@ -3,13 +3,11 @@ package record
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"entgo.io/ent/dialect/sql"
 
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/actor"
-	"github.com/lethe-crm/lethe/internal/belong"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/store"
 )
@@ -17,7 +15,7 @@ import (
 // Scope is what a hold keeps.
 type Scope struct {
 	hold   gid.ID
-	wide   bool
+	ids    map[string][]gid.ID // what belongs to its persons now, by type
 	typ    string
 	filter *Filter // nil where there is none, or none that can be read: then all of typ
 }
@@ -36,7 +34,24 @@ func (s *Service) ScopeOf(ctx context.Context, hold gid.ID) (*Scope, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading what a legal hold keeps: %w", err)
 	}
-	out := &Scope{hold: hold, wide: wide != nil}
+	out := &Scope{hold: hold, ids: map[string][]gid.ID{}}
+	if wide != nil {
+		var persons []gid.ID
+		err := store.Build(q).Add(`SELECT person_id FROM legal_hold_records WHERE hold_id = ? AND person_id IS NOT NULL`, hold).
+			Query(ctx, q, scanIDs(func(id gid.ID) { persons = append(persons, id) }))
+		if err != nil {
+			return nil, fmt.Errorf("reading the persons of a legal hold: %w", err)
+		}
+		below, err := s.below(ctx, q, persons)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range below {
+			if t := ent.RecordTypeOf(id); t != nil {
+				out.ids[t.Name] = append(out.ids[t.Name], id)
+			}
+		}
+	}
 	if typ != nil && text != nil {
 		out.typ = *typ
 		if f, err := ParseFilter(*typ, []byte(*text)); err == nil {
@@ -50,12 +65,8 @@ func (s *Service) ScopeOf(ctx context.Context, hold gid.ID) (*Scope, error) {
 func (s *Scope) Where(sel *sql.Selector, t *ent.RecordType) {
 	named := sql.Dialect(sel.Dialect()).Table("legal_hold_records")
 	preds := []*sql.Predicate{sql.In(sel.C("id"), sql.Dialect(sel.Dialect()).Select(named.C("record_id")).From(named).Where(sql.EQ(named.C("hold_id"), s.hold)))}
-	if s.wide {
-		preds = append(preds, sql.P(func(b *sql.Builder) {
-			b.Ident(sel.C("id")).WriteString(" IN (")
-			start, end, _ := strings.Cut(belong.Below(sel.Dialect(), "SELECT person_id, person_id FROM legal_hold_records WHERE person_id IS NOT NULL AND hold_id = ?"), "?")
-			b.WriteString(start).Arg(s.hold).WriteString(end + "SELECT id FROM below)")
-		}))
+	if ids := s.ids[t.Name]; len(ids) > 0 {
+		preds = append(preds, inIDs(sel.C("id"), ids))
 	}
 	if t.Name == s.typ {
 		match := sql.ExprP("1 = 1")

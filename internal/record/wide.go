@@ -161,6 +161,9 @@ func (s *Service) nameLost(ctx context.Context, tx *store.Tx, a *actor.Actor, be
 
 // below answers records and what belongs to them, in order.
 func (s *Service) below(ctx context.Context, q store.Querier, ids []gid.ID) ([]gid.ID, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
 	start, end, _ := strings.Cut(belong.Below(q.Dialect(), "?"), "?")
 	stmt := store.Build(q).Add(start + `SELECT * FROM (`)
 	for i, t := range typeOrder {
@@ -170,7 +173,7 @@ func (s *Service) below(ctx context.Context, q store.Querier, ids []gid.ID) ([]g
 		stmt.Add(`SELECT id, id FROM `+t.Table+` WHERE `).IDs("id", ids)
 	}
 	var out []gid.ID
-	if err := stmt.Add(`) picked` + end + `SELECT DISTINCT id FROM below ORDER BY 1`).Query(ctx, q, scanIDs(func(id gid.ID) { out = append(out, id) })); err != nil {
+	if err := stmt.Add(`) picked`+end+`SELECT DISTINCT id FROM below ORDER BY 1`).Query(ctx, q, scanIDs(func(id gid.ID) { out = append(out, id) })); err != nil {
 		return nil, fmt.Errorf("looking for what belongs to records: %w", err)
 	}
 	return out, nil
