@@ -66,6 +66,8 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*DB, error) {
 			return nil, fmt.Errorf("reading the database URL: %w", err)
 		}
 		cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
+		// Statements here are short; compiling one takes longer than running it.
+		cfg.ConnConfig.RuntimeParams["jit"] = "off"
 		cfg.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 			// Times are UTC wherever the server runs, as they are on SQLite.
 			conn.TypeMap().RegisterType(&pgtype.Type{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC}})
