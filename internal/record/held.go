@@ -37,7 +37,7 @@ func (k *kept) add(blockDelete, freeze bool, released *time.Time) {
 
 // stops reports whether a verb is refused on a record that is kept like this. A
 // purge is, as long as its holds are not released and for a time after that.
-func (k kept) stops(verb lifecycle.Verb) bool {
+func (k *kept) stops(verb lifecycle.Verb) bool {
 	switch verb {
 	case lifecycle.Purge:
 		return k.held || !k.released.IsZero()

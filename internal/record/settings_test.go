@@ -11,8 +11,6 @@ import (
 	"github.com/lethe-crm/lethe/internal/record"
 )
 
-func number(n int) *int { return &n }
-
 func (w *world) clockOf(id gid.ID) time.Time {
 	w.t.Helper()
 	at, _ := w.get(id).Column("purge_after").(time.Time)
@@ -59,20 +57,20 @@ func TestSettingsAreChangedByWhoMayAndSawThem(t *testing.T) {
 		_, err = w.svc.UpdateSettings(w.as("agent"), 1, map[string]*int{"purgeDay": nil})
 		require.Equal(w.t, lifecycle.Forbidden, code(err))
 		require.Equal(w.t, []string{"FORBIDDEN"}, w.rows(`SELECT code FROM audit_events WHERE action = 'SETTINGS_UPDATE'`))
-		for name, v := range map[string]*int{"binDays": nil, "holdReleaseDays": number(-1), "brakePercent": number(101), "purgeDay": number(-1)} {
+		for name, v := range map[string]*int{"binDays": nil, "holdReleaseDays": new(-1), "brakePercent": new(101), "purgeDay": new(-1)} {
 			_, err = w.svc.UpdateSettings(w.as("admin"), 1, map[string]*int{name: v})
 			require.Equal(w.t, lifecycle.BadUserInput, code(err), name)
 		}
 		_, err = w.svc.UpdateSettings(w.as("admin"), 2, map[string]*int{"purgeDay": nil})
 		require.Equal(w.t, lifecycle.Conflict, code(err))
-		s, err := w.svc.UpdateSettings(w.as("admin"), 1, map[string]*int{"purgeDay": nil, "brakeDay": number(7), "holdReleaseDays": number(3), "brakeHour": number(2_000)})
+		s, err := w.svc.UpdateSettings(w.as("admin"), 1, map[string]*int{"purgeDay": nil, "brakeDay": new(7), "holdReleaseDays": new(3), "brakeHour": new(2_000)})
 		require.NoError(w.t, err)
 		require.Nil(w.t, s.Value("purgeDay"))
 		require.Equal(w.t, 7, *s.Value("brakeDay"))
 		detail := w.rows(`SELECT CAST(detail AS text) FROM audit_events WHERE action = 'SETTINGS_UPDATE' AND outcome = 'SUCCEEDED'`)
 		require.Len(w.t, detail, 1)
 		require.JSONEq(w.t, `{"settings": {"purgeDay": {"old": 50000, "new": null}, "brakeDay": {"old": 5000, "new": 7}, "holdReleaseDays": {"old": 30, "new": 3}}, "shortens": ["holdReleaseDays"]}`, detail[0])
-		again, err := w.svc.UpdateSettings(w.as("admin"), 2, map[string]*int{"brakeDay": number(7)})
+		again, err := w.svc.UpdateSettings(w.as("admin"), 2, map[string]*int{"brakeDay": new(7)})
 		require.NoError(w.t, err)
 		require.Equal(w.t, 2, again.Version, "what changes nothing leaves no trace")
 		read, err := w.svc.Settings(w.as("admin"))

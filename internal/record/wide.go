@@ -214,8 +214,8 @@ func (s *Service) name(ctx context.Context, tx *store.Tx, a *actor.Actor, hold g
 // and locks none of the many rows it may be about. On SQLite one writes at a time.
 func fenceKey(tenant gid.ID) int64 {
 	h := fnv.New64a()
-	h.Write([]byte("holds"))
-	h.Write(tenant[:])
+	_, _ = h.Write([]byte("holds"))
+	_, _ = h.Write(tenant[:])
 	return int64(binary.BigEndian.Uint64(h.Sum(nil))) //nolint:gosec // a name, not a number
 }
 
