@@ -1,6 +1,8 @@
 package record_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/store"
 )
 
 // holdAll places a hold of any scope as a user.
@@ -252,6 +255,45 @@ func TestWideHoldsAndPurgesDoNotMiss(t *testing.T) {
 			})
 			wait.Wait()
 			require.Equal(w.t, after, w.states(ids...), "what the hold found is still there")
+		}
+	})
+}
+
+// TestAWideHoldWaitsForWhatIsUnderWay places holds while a purge and an update are
+// done and not committed: it must not be placed over their heads.
+func TestAWideHoldWaitsForWhatIsUnderWay(t *testing.T) {
+	each(t, func(w *world) {
+		w.also(map[string]string{"admin": "purger"})
+		c := w.customer("admin", "c")
+		gone, edited := w.message("admin", c, "gone"), w.message("admin", c, "edited")
+		w.delete("admin", gone)
+		for name, change := range map[string]func(ctx context.Context) error{
+			"purge": func(ctx context.Context) error {
+				_, err := w.svc.Run(ctx, record.Request{Verb: lifecycle.Purge, Select: record.Selection{IDs: []gid.ID{gone}}})
+				return err
+			},
+			"update": func(ctx context.Context) error {
+				_, err := w.svc.Update(ctx, edited, 1, record.Values{"subject": "another"})
+				return err
+			},
+		} {
+			placed := make(chan error, 1)
+			require.NoError(w.t, w.db.InTx(w.as("admin"), func(ctx context.Context, _ *store.Tx) error {
+				if err := change(ctx); err != nil {
+					return err
+				}
+				go func() {
+					_, err := w.holdAll("compliance", record.Hold{Persons: []gid.ID{c}, Freeze: name == "update"})
+					placed <- err
+				}()
+				select {
+				case <-placed:
+					return errors.New("a hold was placed over the head of a " + name)
+				case <-time.After(300 * time.Millisecond):
+					return nil
+				}
+			}))
+			require.NoError(w.t, <-placed)
 		}
 	})
 }
