@@ -3157,6 +3157,16 @@ func (_q *LegalHoldQuery) collectField(ctx context.Context, oneNode bool, opCtx 
 				selectedFields = append(selectedFields, legalhold.FieldFreeze)
 				fieldSeen[legalhold.FieldFreeze] = struct{}{}
 			}
+		case "filterType":
+			if _, ok := fieldSeen[legalhold.FieldFilterType]; !ok {
+				selectedFields = append(selectedFields, legalhold.FieldFilterType)
+				fieldSeen[legalhold.FieldFilterType] = struct{}{}
+			}
+		case "filter":
+			if _, ok := fieldSeen[legalhold.FieldFilter]; !ok {
+				selectedFields = append(selectedFields, legalhold.FieldFilter)
+				fieldSeen[legalhold.FieldFilter] = struct{}{}
+			}
 		case "placedAt":
 			if _, ok := fieldSeen[legalhold.FieldPlacedAt]; !ok {
 				selectedFields = append(selectedFields, legalhold.FieldPlacedAt)

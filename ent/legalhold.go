@@ -29,6 +29,12 @@ type LegalHold struct {
 	BlockDelete bool `json:"block_delete,omitempty"`
 	// Whether its records are kept from every change.
 	Freeze bool `json:"freeze,omitempty"`
+	// The type of record of which it keeps all that match its filter, as Customer. Null without a filter.
+	FilterType *string `json:"filter_type,omitempty"`
+	// The where-input, as JSON, of the records it keeps beside those it names: those that match now, and those that will.
+	Filter *string `json:"filter,omitempty"`
+	// True where it keeps more than the records it names, null elsewhere.
+	Wide *bool `json:"wide,omitempty"`
 	// PlacedByID holds the value of the "placed_by_id" field.
 	PlacedByID *gid.ID `json:"placed_by_id,omitempty"`
 	// When it was placed.
@@ -89,9 +95,9 @@ func (*LegalHold) scanValues(columns []string) ([]any, error) {
 			values[i] = &sql.NullScanner{S: new(gid.ID)}
 		case legalhold.FieldID, legalhold.FieldTenantID:
 			values[i] = new(gid.ID)
-		case legalhold.FieldBlockDelete, legalhold.FieldFreeze:
+		case legalhold.FieldBlockDelete, legalhold.FieldFreeze, legalhold.FieldWide:
 			values[i] = new(sql.NullBool)
-		case legalhold.FieldName, legalhold.FieldReason, legalhold.FieldReleaseReason:
+		case legalhold.FieldName, legalhold.FieldReason, legalhold.FieldFilterType, legalhold.FieldFilter, legalhold.FieldReleaseReason:
 			values[i] = new(sql.NullString)
 		case legalhold.FieldPlacedAt, legalhold.FieldReleasedAt:
 			values[i] = new(sql.NullTime)
@@ -145,6 +151,27 @@ func (_m *LegalHold) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field freeze", values[i])
 			} else if value.Valid {
 				_m.Freeze = value.Bool
+			}
+		case legalhold.FieldFilterType:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field filter_type", values[i])
+			} else if value.Valid {
+				_m.FilterType = new(string)
+				*_m.FilterType = value.String
+			}
+		case legalhold.FieldFilter:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field filter", values[i])
+			} else if value.Valid {
+				_m.Filter = new(string)
+				*_m.Filter = value.String
+			}
+		case legalhold.FieldWide:
+			if value, ok := values[i].(*sql.NullBool); !ok {
+				return fmt.Errorf("unexpected type %T for field wide", values[i])
+			} else if value.Valid {
+				_m.Wide = new(bool)
+				*_m.Wide = value.Bool
 			}
 		case legalhold.FieldPlacedByID:
 			if value, ok := values[i].(*sql.NullScanner); !ok {
@@ -240,6 +267,21 @@ func (_m *LegalHold) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("freeze=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Freeze))
+	builder.WriteString(", ")
+	if v := _m.FilterType; v != nil {
+		builder.WriteString("filter_type=")
+		builder.WriteString(*v)
+	}
+	builder.WriteString(", ")
+	if v := _m.Filter; v != nil {
+		builder.WriteString("filter=")
+		builder.WriteString(*v)
+	}
+	builder.WriteString(", ")
+	if v := _m.Wide; v != nil {
+		builder.WriteString("wide=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
 	builder.WriteString(", ")
 	if v := _m.PlacedByID; v != nil {
 		builder.WriteString("placed_by_id=")

@@ -68,6 +68,48 @@ func (_c *LegalHoldCreate) SetNillableFreeze(v *bool) *LegalHoldCreate {
 	return _c
 }
 
+// SetFilterType sets the "filter_type" field.
+func (_c *LegalHoldCreate) SetFilterType(v string) *LegalHoldCreate {
+	_c.mutation.SetFilterType(v)
+	return _c
+}
+
+// SetNillableFilterType sets the "filter_type" field if the given value is not nil.
+func (_c *LegalHoldCreate) SetNillableFilterType(v *string) *LegalHoldCreate {
+	if v != nil {
+		_c.SetFilterType(*v)
+	}
+	return _c
+}
+
+// SetFilter sets the "filter" field.
+func (_c *LegalHoldCreate) SetFilter(v string) *LegalHoldCreate {
+	_c.mutation.SetFilter(v)
+	return _c
+}
+
+// SetNillableFilter sets the "filter" field if the given value is not nil.
+func (_c *LegalHoldCreate) SetNillableFilter(v *string) *LegalHoldCreate {
+	if v != nil {
+		_c.SetFilter(*v)
+	}
+	return _c
+}
+
+// SetWide sets the "wide" field.
+func (_c *LegalHoldCreate) SetWide(v bool) *LegalHoldCreate {
+	_c.mutation.SetWide(v)
+	return _c
+}
+
+// SetNillableWide sets the "wide" field if the given value is not nil.
+func (_c *LegalHoldCreate) SetNillableWide(v *bool) *LegalHoldCreate {
+	if v != nil {
+		_c.SetWide(*v)
+	}
+	return _c
+}
+
 // SetPlacedByID sets the "placed_by_id" field.
 func (_c *LegalHoldCreate) SetPlacedByID(v gid.ID) *LegalHoldCreate {
 	_c.mutation.SetPlacedByID(v)
@@ -287,6 +329,18 @@ func (_c *LegalHoldCreate) createSpec() (*LegalHold, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Freeze(); ok {
 		_spec.SetField(legalhold.FieldFreeze, field.TypeBool, value)
 		_node.Freeze = value
+	}
+	if value, ok := _c.mutation.FilterType(); ok {
+		_spec.SetField(legalhold.FieldFilterType, field.TypeString, value)
+		_node.FilterType = &value
+	}
+	if value, ok := _c.mutation.Filter(); ok {
+		_spec.SetField(legalhold.FieldFilter, field.TypeString, value)
+		_node.Filter = &value
+	}
+	if value, ok := _c.mutation.Wide(); ok {
+		_spec.SetField(legalhold.FieldWide, field.TypeBool, value)
+		_node.Wide = &value
 	}
 	if value, ok := _c.mutation.PlacedAt(); ok {
 		_spec.SetField(legalhold.FieldPlacedAt, field.TypeTime, value)

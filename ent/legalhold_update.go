@@ -142,6 +142,15 @@ func (_u *LegalHoldUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 			}
 		}
 	}
+	if _u.mutation.FilterTypeCleared() {
+		_spec.ClearField(legalhold.FieldFilterType, field.TypeString)
+	}
+	if _u.mutation.FilterCleared() {
+		_spec.ClearField(legalhold.FieldFilter, field.TypeString)
+	}
+	if _u.mutation.WideCleared() {
+		_spec.ClearField(legalhold.FieldWide, field.TypeBool)
+	}
 	if value, ok := _u.mutation.ReleasedAt(); ok {
 		_spec.SetField(legalhold.FieldReleasedAt, field.TypeTime, value)
 	}
@@ -344,6 +353,15 @@ func (_u *LegalHoldUpdateOne) sqlSave(ctx context.Context) (_node *LegalHold, er
 				ps[i](selector)
 			}
 		}
+	}
+	if _u.mutation.FilterTypeCleared() {
+		_spec.ClearField(legalhold.FieldFilterType, field.TypeString)
+	}
+	if _u.mutation.FilterCleared() {
+		_spec.ClearField(legalhold.FieldFilter, field.TypeString)
+	}
+	if _u.mutation.WideCleared() {
+		_spec.ClearField(legalhold.FieldWide, field.TypeBool)
 	}
 	if value, ok := _u.mutation.ReleasedAt(); ok {
 		_spec.SetField(legalhold.FieldReleasedAt, field.TypeTime, value)

@@ -24,6 +24,8 @@ type LegalHoldRecord struct {
 	HoldID gid.ID `json:"hold_id,omitempty"`
 	// RecordID holds the value of the "record_id" field.
 	RecordID gid.ID `json:"record_id,omitempty"`
+	// The record once more, if what belongs to it is kept as well.
+	PersonID *gid.ID `json:"person_id,omitempty"`
 	// Edges holds the relations/edges for other nodes in the graph.
 	// The values are being populated by the LegalHoldRecordQuery when eager-loading is set.
 	Edges        LegalHoldRecordEdges `json:"edges"`
@@ -55,6 +57,8 @@ func (*LegalHoldRecord) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
+		case legalholdrecord.FieldPersonID:
+			values[i] = &sql.NullScanner{S: new(gid.ID)}
 		case legalholdrecord.FieldTenantID, legalholdrecord.FieldHoldID, legalholdrecord.FieldRecordID:
 			values[i] = new(gid.ID)
 		case legalholdrecord.FieldID:
@@ -97,6 +101,13 @@ func (_m *LegalHoldRecord) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field record_id", values[i])
 			} else if value != nil {
 				_m.RecordID = *value
+			}
+		case legalholdrecord.FieldPersonID:
+			if value, ok := values[i].(*sql.NullScanner); !ok {
+				return fmt.Errorf("unexpected type %T for field person_id", values[i])
+			} else if value.Valid {
+				_m.PersonID = new(gid.ID)
+				*_m.PersonID = *value.S.(*gid.ID)
 			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
@@ -147,6 +158,11 @@ func (_m *LegalHoldRecord) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("record_id=")
 	builder.WriteString(fmt.Sprintf("%v", _m.RecordID))
+	builder.WriteString(", ")
+	if v := _m.PersonID; v != nil {
+		builder.WriteString("person_id=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
 	builder.WriteByte(')')
 	return builder.String()
 }

@@ -39,6 +39,20 @@ func (_c *LegalHoldRecordCreate) SetRecordID(v gid.ID) *LegalHoldRecordCreate {
 	return _c
 }
 
+// SetPersonID sets the "person_id" field.
+func (_c *LegalHoldRecordCreate) SetPersonID(v gid.ID) *LegalHoldRecordCreate {
+	_c.mutation.SetPersonID(v)
+	return _c
+}
+
+// SetNillablePersonID sets the "person_id" field if the given value is not nil.
+func (_c *LegalHoldRecordCreate) SetNillablePersonID(v *gid.ID) *LegalHoldRecordCreate {
+	if v != nil {
+		_c.SetPersonID(*v)
+	}
+	return _c
+}
+
 // SetHold sets the "hold" edge to the LegalHold entity.
 func (_c *LegalHoldRecordCreate) SetHold(v *LegalHold) *LegalHoldRecordCreate {
 	return _c.SetHoldID(v.ID)
@@ -123,6 +137,10 @@ func (_c *LegalHoldRecordCreate) createSpec() (*LegalHoldRecord, *sqlgraph.Creat
 	if value, ok := _c.mutation.RecordID(); ok {
 		_spec.SetField(legalholdrecord.FieldRecordID, field.TypeString, value)
 		_node.RecordID = value
+	}
+	if value, ok := _c.mutation.PersonID(); ok {
+		_spec.SetField(legalholdrecord.FieldPersonID, field.TypeString, value)
+		_node.PersonID = &value
 	}
 	if nodes := _c.mutation.HoldIDs(); len(nodes) > 0 {
 		edge := &sqlgraph.EdgeSpec{

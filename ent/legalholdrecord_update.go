@@ -79,6 +79,9 @@ func (_u *LegalHoldRecordUpdate) sqlSave(ctx context.Context) (_node int, err er
 			}
 		}
 	}
+	if _u.mutation.PersonIDCleared() {
+		_spec.ClearField(legalholdrecord.FieldPersonID, field.TypeString)
+	}
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
 			err = &NotFoundError{legalholdrecord.Label}
@@ -180,6 +183,9 @@ func (_u *LegalHoldRecordUpdateOne) sqlSave(ctx context.Context) (_node *LegalHo
 				ps[i](selector)
 			}
 		}
+	}
+	if _u.mutation.PersonIDCleared() {
+		_spec.ClearField(legalholdrecord.FieldPersonID, field.TypeString)
 	}
 	_node = &LegalHoldRecord{config: _u.config}
 	_spec.Assign = _node.assignValues

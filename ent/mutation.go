@@ -20116,6 +20116,9 @@ type LegalHoldMutation struct {
 	reason             *string
 	block_delete       *bool
 	freeze             *bool
+	filter_type        *string
+	filter             *string
+	wide               *bool
 	placed_at          *time.Time
 	released_at        *time.Time
 	release_reason     *string
@@ -20411,6 +20414,153 @@ func (m *LegalHoldMutation) OldFreeze(ctx context.Context) (v bool, err error) {
 // ResetFreeze resets all changes to the "freeze" field.
 func (m *LegalHoldMutation) ResetFreeze() {
 	m.freeze = nil
+}
+
+// SetFilterType sets the "filter_type" field.
+func (m *LegalHoldMutation) SetFilterType(s string) {
+	m.filter_type = &s
+}
+
+// FilterType returns the value of the "filter_type" field in the mutation.
+func (m *LegalHoldMutation) FilterType() (r string, exists bool) {
+	v := m.filter_type
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldFilterType returns the old "filter_type" field's value of the LegalHold entity.
+// If the LegalHold object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldMutation) OldFilterType(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldFilterType is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldFilterType requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldFilterType: %w", err)
+	}
+	return oldValue.FilterType, nil
+}
+
+// ClearFilterType clears the value of the "filter_type" field.
+func (m *LegalHoldMutation) ClearFilterType() {
+	m.filter_type = nil
+	m.clearedFields[legalhold.FieldFilterType] = struct{}{}
+}
+
+// FilterTypeCleared returns if the "filter_type" field was cleared in this mutation.
+func (m *LegalHoldMutation) FilterTypeCleared() bool {
+	_, ok := m.clearedFields[legalhold.FieldFilterType]
+	return ok
+}
+
+// ResetFilterType resets all changes to the "filter_type" field.
+func (m *LegalHoldMutation) ResetFilterType() {
+	m.filter_type = nil
+	delete(m.clearedFields, legalhold.FieldFilterType)
+}
+
+// SetFilter sets the "filter" field.
+func (m *LegalHoldMutation) SetFilter(s string) {
+	m.filter = &s
+}
+
+// Filter returns the value of the "filter" field in the mutation.
+func (m *LegalHoldMutation) Filter() (r string, exists bool) {
+	v := m.filter
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldFilter returns the old "filter" field's value of the LegalHold entity.
+// If the LegalHold object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldMutation) OldFilter(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldFilter is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldFilter requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldFilter: %w", err)
+	}
+	return oldValue.Filter, nil
+}
+
+// ClearFilter clears the value of the "filter" field.
+func (m *LegalHoldMutation) ClearFilter() {
+	m.filter = nil
+	m.clearedFields[legalhold.FieldFilter] = struct{}{}
+}
+
+// FilterCleared returns if the "filter" field was cleared in this mutation.
+func (m *LegalHoldMutation) FilterCleared() bool {
+	_, ok := m.clearedFields[legalhold.FieldFilter]
+	return ok
+}
+
+// ResetFilter resets all changes to the "filter" field.
+func (m *LegalHoldMutation) ResetFilter() {
+	m.filter = nil
+	delete(m.clearedFields, legalhold.FieldFilter)
+}
+
+// SetWide sets the "wide" field.
+func (m *LegalHoldMutation) SetWide(b bool) {
+	m.wide = &b
+}
+
+// Wide returns the value of the "wide" field in the mutation.
+func (m *LegalHoldMutation) Wide() (r bool, exists bool) {
+	v := m.wide
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldWide returns the old "wide" field's value of the LegalHold entity.
+// If the LegalHold object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldMutation) OldWide(ctx context.Context) (v *bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldWide is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldWide requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldWide: %w", err)
+	}
+	return oldValue.Wide, nil
+}
+
+// ClearWide clears the value of the "wide" field.
+func (m *LegalHoldMutation) ClearWide() {
+	m.wide = nil
+	m.clearedFields[legalhold.FieldWide] = struct{}{}
+}
+
+// WideCleared returns if the "wide" field was cleared in this mutation.
+func (m *LegalHoldMutation) WideCleared() bool {
+	_, ok := m.clearedFields[legalhold.FieldWide]
+	return ok
+}
+
+// ResetWide resets all changes to the "wide" field.
+func (m *LegalHoldMutation) ResetWide() {
+	m.wide = nil
+	delete(m.clearedFields, legalhold.FieldWide)
 }
 
 // SetPlacedByID sets the "placed_by_id" field.
@@ -20733,7 +20883,7 @@ func (m *LegalHoldMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *LegalHoldMutation) Fields() []string {
-	fields := make([]string, 0, 10)
+	fields := make([]string, 0, 13)
 	if m.tenant_id != nil {
 		fields = append(fields, legalhold.FieldTenantID)
 	}
@@ -20748,6 +20898,15 @@ func (m *LegalHoldMutation) Fields() []string {
 	}
 	if m.freeze != nil {
 		fields = append(fields, legalhold.FieldFreeze)
+	}
+	if m.filter_type != nil {
+		fields = append(fields, legalhold.FieldFilterType)
+	}
+	if m.filter != nil {
+		fields = append(fields, legalhold.FieldFilter)
+	}
+	if m.wide != nil {
+		fields = append(fields, legalhold.FieldWide)
 	}
 	if m.placed_by != nil {
 		fields = append(fields, legalhold.FieldPlacedByID)
@@ -20782,6 +20941,12 @@ func (m *LegalHoldMutation) Field(name string) (ent.Value, bool) {
 		return m.BlockDelete()
 	case legalhold.FieldFreeze:
 		return m.Freeze()
+	case legalhold.FieldFilterType:
+		return m.FilterType()
+	case legalhold.FieldFilter:
+		return m.Filter()
+	case legalhold.FieldWide:
+		return m.Wide()
 	case legalhold.FieldPlacedByID:
 		return m.PlacedByID()
 	case legalhold.FieldPlacedAt:
@@ -20811,6 +20976,12 @@ func (m *LegalHoldMutation) OldField(ctx context.Context, name string) (ent.Valu
 		return m.OldBlockDelete(ctx)
 	case legalhold.FieldFreeze:
 		return m.OldFreeze(ctx)
+	case legalhold.FieldFilterType:
+		return m.OldFilterType(ctx)
+	case legalhold.FieldFilter:
+		return m.OldFilter(ctx)
+	case legalhold.FieldWide:
+		return m.OldWide(ctx)
 	case legalhold.FieldPlacedByID:
 		return m.OldPlacedByID(ctx)
 	case legalhold.FieldPlacedAt:
@@ -20864,6 +21035,27 @@ func (m *LegalHoldMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetFreeze(v)
+		return nil
+	case legalhold.FieldFilterType:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetFilterType(v)
+		return nil
+	case legalhold.FieldFilter:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetFilter(v)
+		return nil
+	case legalhold.FieldWide:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetWide(v)
 		return nil
 	case legalhold.FieldPlacedByID:
 		v, ok := value.(gid.ID)
@@ -20930,6 +21122,15 @@ func (m *LegalHoldMutation) AddField(name string, value ent.Value) error {
 // mutation.
 func (m *LegalHoldMutation) ClearedFields() []string {
 	var fields []string
+	if m.FieldCleared(legalhold.FieldFilterType) {
+		fields = append(fields, legalhold.FieldFilterType)
+	}
+	if m.FieldCleared(legalhold.FieldFilter) {
+		fields = append(fields, legalhold.FieldFilter)
+	}
+	if m.FieldCleared(legalhold.FieldWide) {
+		fields = append(fields, legalhold.FieldWide)
+	}
 	if m.FieldCleared(legalhold.FieldPlacedByID) {
 		fields = append(fields, legalhold.FieldPlacedByID)
 	}
@@ -20956,6 +21157,15 @@ func (m *LegalHoldMutation) FieldCleared(name string) bool {
 // error if the field is not defined in the schema.
 func (m *LegalHoldMutation) ClearField(name string) error {
 	switch name {
+	case legalhold.FieldFilterType:
+		m.ClearFilterType()
+		return nil
+	case legalhold.FieldFilter:
+		m.ClearFilter()
+		return nil
+	case legalhold.FieldWide:
+		m.ClearWide()
+		return nil
 	case legalhold.FieldPlacedByID:
 		m.ClearPlacedByID()
 		return nil
@@ -20990,6 +21200,15 @@ func (m *LegalHoldMutation) ResetField(name string) error {
 		return nil
 	case legalhold.FieldFreeze:
 		m.ResetFreeze()
+		return nil
+	case legalhold.FieldFilterType:
+		m.ResetFilterType()
+		return nil
+	case legalhold.FieldFilter:
+		m.ResetFilter()
+		return nil
+	case legalhold.FieldWide:
+		m.ResetWide()
 		return nil
 	case legalhold.FieldPlacedByID:
 		m.ResetPlacedByID()
@@ -21110,6 +21329,7 @@ type LegalHoldRecordMutation struct {
 	id            *int
 	tenant_id     *gid.ID
 	record_id     *gid.ID
+	person_id     *gid.ID
 	clearedFields map[string]struct{}
 	hold          *gid.ID
 	clearedhold   bool
@@ -21324,6 +21544,55 @@ func (m *LegalHoldRecordMutation) ResetRecordID() {
 	m.record_id = nil
 }
 
+// SetPersonID sets the "person_id" field.
+func (m *LegalHoldRecordMutation) SetPersonID(gi gid.ID) {
+	m.person_id = &gi
+}
+
+// PersonID returns the value of the "person_id" field in the mutation.
+func (m *LegalHoldRecordMutation) PersonID() (r gid.ID, exists bool) {
+	v := m.person_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPersonID returns the old "person_id" field's value of the LegalHoldRecord entity.
+// If the LegalHoldRecord object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegalHoldRecordMutation) OldPersonID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPersonID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPersonID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPersonID: %w", err)
+	}
+	return oldValue.PersonID, nil
+}
+
+// ClearPersonID clears the value of the "person_id" field.
+func (m *LegalHoldRecordMutation) ClearPersonID() {
+	m.person_id = nil
+	m.clearedFields[legalholdrecord.FieldPersonID] = struct{}{}
+}
+
+// PersonIDCleared returns if the "person_id" field was cleared in this mutation.
+func (m *LegalHoldRecordMutation) PersonIDCleared() bool {
+	_, ok := m.clearedFields[legalholdrecord.FieldPersonID]
+	return ok
+}
+
+// ResetPersonID resets all changes to the "person_id" field.
+func (m *LegalHoldRecordMutation) ResetPersonID() {
+	m.person_id = nil
+	delete(m.clearedFields, legalholdrecord.FieldPersonID)
+}
+
 // ClearHold clears the "hold" edge to the LegalHold entity.
 func (m *LegalHoldRecordMutation) ClearHold() {
 	m.clearedhold = true
@@ -21385,7 +21654,7 @@ func (m *LegalHoldRecordMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *LegalHoldRecordMutation) Fields() []string {
-	fields := make([]string, 0, 3)
+	fields := make([]string, 0, 4)
 	if m.tenant_id != nil {
 		fields = append(fields, legalholdrecord.FieldTenantID)
 	}
@@ -21394,6 +21663,9 @@ func (m *LegalHoldRecordMutation) Fields() []string {
 	}
 	if m.record_id != nil {
 		fields = append(fields, legalholdrecord.FieldRecordID)
+	}
+	if m.person_id != nil {
+		fields = append(fields, legalholdrecord.FieldPersonID)
 	}
 	return fields
 }
@@ -21409,6 +21681,8 @@ func (m *LegalHoldRecordMutation) Field(name string) (ent.Value, bool) {
 		return m.HoldID()
 	case legalholdrecord.FieldRecordID:
 		return m.RecordID()
+	case legalholdrecord.FieldPersonID:
+		return m.PersonID()
 	}
 	return nil, false
 }
@@ -21424,6 +21698,8 @@ func (m *LegalHoldRecordMutation) OldField(ctx context.Context, name string) (en
 		return m.OldHoldID(ctx)
 	case legalholdrecord.FieldRecordID:
 		return m.OldRecordID(ctx)
+	case legalholdrecord.FieldPersonID:
+		return m.OldPersonID(ctx)
 	}
 	return nil, fmt.Errorf("unknown LegalHoldRecord field %s", name)
 }
@@ -21454,6 +21730,13 @@ func (m *LegalHoldRecordMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetRecordID(v)
 		return nil
+	case legalholdrecord.FieldPersonID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPersonID(v)
+		return nil
 	}
 	return fmt.Errorf("unknown LegalHoldRecord field %s", name)
 }
@@ -21483,7 +21766,11 @@ func (m *LegalHoldRecordMutation) AddField(name string, value ent.Value) error {
 // ClearedFields returns all nullable fields that were cleared during this
 // mutation.
 func (m *LegalHoldRecordMutation) ClearedFields() []string {
-	return nil
+	var fields []string
+	if m.FieldCleared(legalholdrecord.FieldPersonID) {
+		fields = append(fields, legalholdrecord.FieldPersonID)
+	}
+	return fields
 }
 
 // FieldCleared returns a boolean indicating if a field with the given name was
@@ -21496,6 +21783,11 @@ func (m *LegalHoldRecordMutation) FieldCleared(name string) bool {
 // ClearField clears the value of the field with the given name. It returns an
 // error if the field is not defined in the schema.
 func (m *LegalHoldRecordMutation) ClearField(name string) error {
+	switch name {
+	case legalholdrecord.FieldPersonID:
+		m.ClearPersonID()
+		return nil
+	}
 	return fmt.Errorf("unknown LegalHoldRecord nullable field %s", name)
 }
 
@@ -21511,6 +21803,9 @@ func (m *LegalHoldRecordMutation) ResetField(name string) error {
 		return nil
 	case legalholdrecord.FieldRecordID:
 		m.ResetRecordID()
+		return nil
+	case legalholdrecord.FieldPersonID:
+		m.ResetPersonID()
 		return nil
 	}
 	return fmt.Errorf("unknown LegalHoldRecord field %s", name)
@@ -39917,6 +40212,10 @@ type TenantMutation struct {
 	addbrake_hour        *int
 	brake_day            *int
 	addbrake_day         *int
+	purge_day            *int
+	addpurge_day         *int
+	settings_version     *int
+	addsettings_version  *int
 	created_at           *time.Time
 	clearedFields        map[string]struct{}
 	done                 bool
@@ -40456,6 +40755,132 @@ func (m *TenantMutation) ResetBrakeDay() {
 	delete(m.clearedFields, tenant.FieldBrakeDay)
 }
 
+// SetPurgeDay sets the "purge_day" field.
+func (m *TenantMutation) SetPurgeDay(i int) {
+	m.purge_day = &i
+	m.addpurge_day = nil
+}
+
+// PurgeDay returns the value of the "purge_day" field in the mutation.
+func (m *TenantMutation) PurgeDay() (r int, exists bool) {
+	v := m.purge_day
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPurgeDay returns the old "purge_day" field's value of the Tenant entity.
+// If the Tenant object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TenantMutation) OldPurgeDay(ctx context.Context) (v *int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPurgeDay is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPurgeDay requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPurgeDay: %w", err)
+	}
+	return oldValue.PurgeDay, nil
+}
+
+// AddPurgeDay adds i to the "purge_day" field.
+func (m *TenantMutation) AddPurgeDay(i int) {
+	if m.addpurge_day != nil {
+		*m.addpurge_day += i
+	} else {
+		m.addpurge_day = &i
+	}
+}
+
+// AddedPurgeDay returns the value that was added to the "purge_day" field in this mutation.
+func (m *TenantMutation) AddedPurgeDay() (r int, exists bool) {
+	v := m.addpurge_day
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearPurgeDay clears the value of the "purge_day" field.
+func (m *TenantMutation) ClearPurgeDay() {
+	m.purge_day = nil
+	m.addpurge_day = nil
+	m.clearedFields[tenant.FieldPurgeDay] = struct{}{}
+}
+
+// PurgeDayCleared returns if the "purge_day" field was cleared in this mutation.
+func (m *TenantMutation) PurgeDayCleared() bool {
+	_, ok := m.clearedFields[tenant.FieldPurgeDay]
+	return ok
+}
+
+// ResetPurgeDay resets all changes to the "purge_day" field.
+func (m *TenantMutation) ResetPurgeDay() {
+	m.purge_day = nil
+	m.addpurge_day = nil
+	delete(m.clearedFields, tenant.FieldPurgeDay)
+}
+
+// SetSettingsVersion sets the "settings_version" field.
+func (m *TenantMutation) SetSettingsVersion(i int) {
+	m.settings_version = &i
+	m.addsettings_version = nil
+}
+
+// SettingsVersion returns the value of the "settings_version" field in the mutation.
+func (m *TenantMutation) SettingsVersion() (r int, exists bool) {
+	v := m.settings_version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSettingsVersion returns the old "settings_version" field's value of the Tenant entity.
+// If the Tenant object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TenantMutation) OldSettingsVersion(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSettingsVersion is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSettingsVersion requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSettingsVersion: %w", err)
+	}
+	return oldValue.SettingsVersion, nil
+}
+
+// AddSettingsVersion adds i to the "settings_version" field.
+func (m *TenantMutation) AddSettingsVersion(i int) {
+	if m.addsettings_version != nil {
+		*m.addsettings_version += i
+	} else {
+		m.addsettings_version = &i
+	}
+}
+
+// AddedSettingsVersion returns the value that was added to the "settings_version" field in this mutation.
+func (m *TenantMutation) AddedSettingsVersion() (r int, exists bool) {
+	v := m.addsettings_version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetSettingsVersion resets all changes to the "settings_version" field.
+func (m *TenantMutation) ResetSettingsVersion() {
+	m.settings_version = nil
+	m.addsettings_version = nil
+}
+
 // SetCreatedAt sets the "created_at" field.
 func (m *TenantMutation) SetCreatedAt(t time.Time) {
 	m.created_at = &t
@@ -40526,7 +40951,7 @@ func (m *TenantMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *TenantMutation) Fields() []string {
-	fields := make([]string, 0, 8)
+	fields := make([]string, 0, 10)
 	if m.name != nil {
 		fields = append(fields, tenant.FieldName)
 	}
@@ -40547,6 +40972,12 @@ func (m *TenantMutation) Fields() []string {
 	}
 	if m.brake_day != nil {
 		fields = append(fields, tenant.FieldBrakeDay)
+	}
+	if m.purge_day != nil {
+		fields = append(fields, tenant.FieldPurgeDay)
+	}
+	if m.settings_version != nil {
+		fields = append(fields, tenant.FieldSettingsVersion)
 	}
 	if m.created_at != nil {
 		fields = append(fields, tenant.FieldCreatedAt)
@@ -40573,6 +41004,10 @@ func (m *TenantMutation) Field(name string) (ent.Value, bool) {
 		return m.BrakeHour()
 	case tenant.FieldBrakeDay:
 		return m.BrakeDay()
+	case tenant.FieldPurgeDay:
+		return m.PurgeDay()
+	case tenant.FieldSettingsVersion:
+		return m.SettingsVersion()
 	case tenant.FieldCreatedAt:
 		return m.CreatedAt()
 	}
@@ -40598,6 +41033,10 @@ func (m *TenantMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldBrakeHour(ctx)
 	case tenant.FieldBrakeDay:
 		return m.OldBrakeDay(ctx)
+	case tenant.FieldPurgeDay:
+		return m.OldPurgeDay(ctx)
+	case tenant.FieldSettingsVersion:
+		return m.OldSettingsVersion(ctx)
 	case tenant.FieldCreatedAt:
 		return m.OldCreatedAt(ctx)
 	}
@@ -40658,6 +41097,20 @@ func (m *TenantMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetBrakeDay(v)
 		return nil
+	case tenant.FieldPurgeDay:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPurgeDay(v)
+		return nil
+	case tenant.FieldSettingsVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSettingsVersion(v)
+		return nil
 	case tenant.FieldCreatedAt:
 		v, ok := value.(time.Time)
 		if !ok {
@@ -40691,6 +41144,12 @@ func (m *TenantMutation) AddedFields() []string {
 	if m.addbrake_day != nil {
 		fields = append(fields, tenant.FieldBrakeDay)
 	}
+	if m.addpurge_day != nil {
+		fields = append(fields, tenant.FieldPurgeDay)
+	}
+	if m.addsettings_version != nil {
+		fields = append(fields, tenant.FieldSettingsVersion)
+	}
 	return fields
 }
 
@@ -40711,6 +41170,10 @@ func (m *TenantMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedBrakeHour()
 	case tenant.FieldBrakeDay:
 		return m.AddedBrakeDay()
+	case tenant.FieldPurgeDay:
+		return m.AddedPurgeDay()
+	case tenant.FieldSettingsVersion:
+		return m.AddedSettingsVersion()
 	}
 	return nil, false
 }
@@ -40762,6 +41225,20 @@ func (m *TenantMutation) AddField(name string, value ent.Value) error {
 		}
 		m.AddBrakeDay(v)
 		return nil
+	case tenant.FieldPurgeDay:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddPurgeDay(v)
+		return nil
+	case tenant.FieldSettingsVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddSettingsVersion(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Tenant numeric field %s", name)
 }
@@ -40781,6 +41258,9 @@ func (m *TenantMutation) ClearedFields() []string {
 	}
 	if m.FieldCleared(tenant.FieldBrakeDay) {
 		fields = append(fields, tenant.FieldBrakeDay)
+	}
+	if m.FieldCleared(tenant.FieldPurgeDay) {
+		fields = append(fields, tenant.FieldPurgeDay)
 	}
 	return fields
 }
@@ -40807,6 +41287,9 @@ func (m *TenantMutation) ClearField(name string) error {
 		return nil
 	case tenant.FieldBrakeDay:
 		m.ClearBrakeDay()
+		return nil
+	case tenant.FieldPurgeDay:
+		m.ClearPurgeDay()
 		return nil
 	}
 	return fmt.Errorf("unknown Tenant nullable field %s", name)
@@ -40836,6 +41319,12 @@ func (m *TenantMutation) ResetField(name string) error {
 		return nil
 	case tenant.FieldBrakeDay:
 		m.ResetBrakeDay()
+		return nil
+	case tenant.FieldPurgeDay:
+		m.ResetPurgeDay()
+		return nil
+	case tenant.FieldSettingsVersion:
+		m.ResetSettingsVersion()
 		return nil
 	case tenant.FieldCreatedAt:
 		m.ResetCreatedAt()

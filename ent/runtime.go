@@ -712,6 +712,14 @@ func init() {
 	tenantDescBrakeDay := tenantFields[7].Descriptor()
 	// tenant.DefaultBrakeDay holds the default value on creation for the brake_day field.
 	tenant.DefaultBrakeDay = tenantDescBrakeDay.Default.(int)
+	// tenantDescPurgeDay is the schema descriptor for purge_day field.
+	tenantDescPurgeDay := tenantFields[8].Descriptor()
+	// tenant.DefaultPurgeDay holds the default value on creation for the purge_day field.
+	tenant.DefaultPurgeDay = tenantDescPurgeDay.Default.(int)
+	// tenantDescSettingsVersion is the schema descriptor for settings_version field.
+	tenantDescSettingsVersion := tenantFields[9].Descriptor()
+	// tenant.DefaultSettingsVersion holds the default value on creation for the settings_version field.
+	tenant.DefaultSettingsVersion = tenantDescSettingsVersion.Default.(int)
 	// tenantDescID is the schema descriptor for id field.
 	tenantDescID := tenantFields[0].Descriptor()
 	// tenant.DefaultID holds the default value on creation for the id field.

@@ -32,6 +32,10 @@ type Tenant struct {
 	BrakeHour *int `json:"brake_hour,omitempty"`
 	// Records one actor may change in a day.
 	BrakeDay *int `json:"brake_day,omitempty"`
+	// Records that may be purged in 24 hours, by users and by the sweeper. Null is no quota.
+	PurgeDay *int `json:"purge_day,omitempty"`
+	// Counts the changes of the tenant's settings.
+	SettingsVersion int `json:"settings_version,omitempty"`
 	// CreatedAt holds the value of the "created_at" field.
 	CreatedAt    time.Time `json:"created_at,omitempty"`
 	selectValues sql.SelectValues
@@ -44,7 +48,7 @@ func (*Tenant) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case tenant.FieldID:
 			values[i] = new(gid.ID)
-		case tenant.FieldBinDays, tenant.FieldHoldReleaseDays, tenant.FieldBrakeRecords, tenant.FieldBrakePercent, tenant.FieldBrakeHour, tenant.FieldBrakeDay:
+		case tenant.FieldBinDays, tenant.FieldHoldReleaseDays, tenant.FieldBrakeRecords, tenant.FieldBrakePercent, tenant.FieldBrakeHour, tenant.FieldBrakeDay, tenant.FieldPurgeDay, tenant.FieldSettingsVersion:
 			values[i] = new(sql.NullInt64)
 		case tenant.FieldName:
 			values[i] = new(sql.NullString)
@@ -117,6 +121,19 @@ func (_m *Tenant) assignValues(columns []string, values []any) error {
 				_m.BrakeDay = new(int)
 				*_m.BrakeDay = int(value.Int64)
 			}
+		case tenant.FieldPurgeDay:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field purge_day", values[i])
+			} else if value.Valid {
+				_m.PurgeDay = new(int)
+				*_m.PurgeDay = int(value.Int64)
+			}
+		case tenant.FieldSettingsVersion:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field settings_version", values[i])
+			} else if value.Valid {
+				_m.SettingsVersion = int(value.Int64)
+			}
 		case tenant.FieldCreatedAt:
 			if value, ok := values[i].(*sql.NullTime); !ok {
 				return fmt.Errorf("unexpected type %T for field created_at", values[i])
@@ -187,6 +204,14 @@ func (_m *Tenant) String() string {
 		builder.WriteString("brake_day=")
 		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
+	builder.WriteString(", ")
+	if v := _m.PurgeDay; v != nil {
+		builder.WriteString("purge_day=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	builder.WriteString("settings_version=")
+	builder.WriteString(fmt.Sprintf("%v", _m.SettingsVersion))
 	builder.WriteString(", ")
 	builder.WriteString("created_at=")
 	builder.WriteString(_m.CreatedAt.Format(time.ANSIC))

@@ -111,6 +111,34 @@ func (_c *TenantCreate) SetNillableBrakeDay(v *int) *TenantCreate {
 	return _c
 }
 
+// SetPurgeDay sets the "purge_day" field.
+func (_c *TenantCreate) SetPurgeDay(v int) *TenantCreate {
+	_c.mutation.SetPurgeDay(v)
+	return _c
+}
+
+// SetNillablePurgeDay sets the "purge_day" field if the given value is not nil.
+func (_c *TenantCreate) SetNillablePurgeDay(v *int) *TenantCreate {
+	if v != nil {
+		_c.SetPurgeDay(*v)
+	}
+	return _c
+}
+
+// SetSettingsVersion sets the "settings_version" field.
+func (_c *TenantCreate) SetSettingsVersion(v int) *TenantCreate {
+	_c.mutation.SetSettingsVersion(v)
+	return _c
+}
+
+// SetNillableSettingsVersion sets the "settings_version" field if the given value is not nil.
+func (_c *TenantCreate) SetNillableSettingsVersion(v *int) *TenantCreate {
+	if v != nil {
+		_c.SetSettingsVersion(*v)
+	}
+	return _c
+}
+
 // SetCreatedAt sets the "created_at" field.
 func (_c *TenantCreate) SetCreatedAt(v time.Time) *TenantCreate {
 	_c.mutation.SetCreatedAt(v)
@@ -190,6 +218,14 @@ func (_c *TenantCreate) defaults() {
 		v := tenant.DefaultBrakeDay
 		_c.mutation.SetBrakeDay(v)
 	}
+	if _, ok := _c.mutation.PurgeDay(); !ok {
+		v := tenant.DefaultPurgeDay
+		_c.mutation.SetPurgeDay(v)
+	}
+	if _, ok := _c.mutation.SettingsVersion(); !ok {
+		v := tenant.DefaultSettingsVersion
+		_c.mutation.SetSettingsVersion(v)
+	}
 	if _, ok := _c.mutation.ID(); !ok {
 		v := tenant.DefaultID()
 		_c.mutation.SetID(v)
@@ -211,6 +247,9 @@ func (_c *TenantCreate) check() error {
 	}
 	if _, ok := _c.mutation.HoldReleaseDays(); !ok {
 		return &ValidationError{Name: "hold_release_days", err: errors.New(`ent: missing required field "Tenant.hold_release_days"`)}
+	}
+	if _, ok := _c.mutation.SettingsVersion(); !ok {
+		return &ValidationError{Name: "settings_version", err: errors.New(`ent: missing required field "Tenant.settings_version"`)}
 	}
 	if _, ok := _c.mutation.CreatedAt(); !ok {
 		return &ValidationError{Name: "created_at", err: errors.New(`ent: missing required field "Tenant.created_at"`)}
@@ -277,6 +316,14 @@ func (_c *TenantCreate) createSpec() (*Tenant, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.BrakeDay(); ok {
 		_spec.SetField(tenant.FieldBrakeDay, field.TypeInt, value)
 		_node.BrakeDay = &value
+	}
+	if value, ok := _c.mutation.PurgeDay(); ok {
+		_spec.SetField(tenant.FieldPurgeDay, field.TypeInt, value)
+		_node.PurgeDay = &value
+	}
+	if value, ok := _c.mutation.SettingsVersion(); ok {
+		_spec.SetField(tenant.FieldSettingsVersion, field.TypeInt, value)
+		_node.SettingsVersion = value
 	}
 	if value, ok := _c.mutation.CreatedAt(); ok {
 		_spec.SetField(tenant.FieldCreatedAt, field.TypeTime, value)

@@ -191,6 +191,54 @@ func (_u *TenantUpdate) ClearBrakeDay() *TenantUpdate {
 	return _u
 }
 
+// SetPurgeDay sets the "purge_day" field.
+func (_u *TenantUpdate) SetPurgeDay(v int) *TenantUpdate {
+	_u.mutation.ResetPurgeDay()
+	_u.mutation.SetPurgeDay(v)
+	return _u
+}
+
+// SetNillablePurgeDay sets the "purge_day" field if the given value is not nil.
+func (_u *TenantUpdate) SetNillablePurgeDay(v *int) *TenantUpdate {
+	if v != nil {
+		_u.SetPurgeDay(*v)
+	}
+	return _u
+}
+
+// AddPurgeDay adds value to the "purge_day" field.
+func (_u *TenantUpdate) AddPurgeDay(v int) *TenantUpdate {
+	_u.mutation.AddPurgeDay(v)
+	return _u
+}
+
+// ClearPurgeDay clears the value of the "purge_day" field.
+func (_u *TenantUpdate) ClearPurgeDay() *TenantUpdate {
+	_u.mutation.ClearPurgeDay()
+	return _u
+}
+
+// SetSettingsVersion sets the "settings_version" field.
+func (_u *TenantUpdate) SetSettingsVersion(v int) *TenantUpdate {
+	_u.mutation.ResetSettingsVersion()
+	_u.mutation.SetSettingsVersion(v)
+	return _u
+}
+
+// SetNillableSettingsVersion sets the "settings_version" field if the given value is not nil.
+func (_u *TenantUpdate) SetNillableSettingsVersion(v *int) *TenantUpdate {
+	if v != nil {
+		_u.SetSettingsVersion(*v)
+	}
+	return _u
+}
+
+// AddSettingsVersion adds value to the "settings_version" field.
+func (_u *TenantUpdate) AddSettingsVersion(v int) *TenantUpdate {
+	_u.mutation.AddSettingsVersion(v)
+	return _u
+}
+
 // Mutation returns the TenantMutation object of the builder.
 func (_u *TenantUpdate) Mutation() *TenantMutation {
 	return _u.mutation
@@ -295,6 +343,21 @@ func (_u *TenantUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.BrakeDayCleared() {
 		_spec.ClearField(tenant.FieldBrakeDay, field.TypeInt)
+	}
+	if value, ok := _u.mutation.PurgeDay(); ok {
+		_spec.SetField(tenant.FieldPurgeDay, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedPurgeDay(); ok {
+		_spec.AddField(tenant.FieldPurgeDay, field.TypeInt, value)
+	}
+	if _u.mutation.PurgeDayCleared() {
+		_spec.ClearField(tenant.FieldPurgeDay, field.TypeInt)
+	}
+	if value, ok := _u.mutation.SettingsVersion(); ok {
+		_spec.SetField(tenant.FieldSettingsVersion, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedSettingsVersion(); ok {
+		_spec.AddField(tenant.FieldSettingsVersion, field.TypeInt, value)
 	}
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
@@ -480,6 +543,54 @@ func (_u *TenantUpdateOne) ClearBrakeDay() *TenantUpdateOne {
 	return _u
 }
 
+// SetPurgeDay sets the "purge_day" field.
+func (_u *TenantUpdateOne) SetPurgeDay(v int) *TenantUpdateOne {
+	_u.mutation.ResetPurgeDay()
+	_u.mutation.SetPurgeDay(v)
+	return _u
+}
+
+// SetNillablePurgeDay sets the "purge_day" field if the given value is not nil.
+func (_u *TenantUpdateOne) SetNillablePurgeDay(v *int) *TenantUpdateOne {
+	if v != nil {
+		_u.SetPurgeDay(*v)
+	}
+	return _u
+}
+
+// AddPurgeDay adds value to the "purge_day" field.
+func (_u *TenantUpdateOne) AddPurgeDay(v int) *TenantUpdateOne {
+	_u.mutation.AddPurgeDay(v)
+	return _u
+}
+
+// ClearPurgeDay clears the value of the "purge_day" field.
+func (_u *TenantUpdateOne) ClearPurgeDay() *TenantUpdateOne {
+	_u.mutation.ClearPurgeDay()
+	return _u
+}
+
+// SetSettingsVersion sets the "settings_version" field.
+func (_u *TenantUpdateOne) SetSettingsVersion(v int) *TenantUpdateOne {
+	_u.mutation.ResetSettingsVersion()
+	_u.mutation.SetSettingsVersion(v)
+	return _u
+}
+
+// SetNillableSettingsVersion sets the "settings_version" field if the given value is not nil.
+func (_u *TenantUpdateOne) SetNillableSettingsVersion(v *int) *TenantUpdateOne {
+	if v != nil {
+		_u.SetSettingsVersion(*v)
+	}
+	return _u
+}
+
+// AddSettingsVersion adds value to the "settings_version" field.
+func (_u *TenantUpdateOne) AddSettingsVersion(v int) *TenantUpdateOne {
+	_u.mutation.AddSettingsVersion(v)
+	return _u
+}
+
 // Mutation returns the TenantMutation object of the builder.
 func (_u *TenantUpdateOne) Mutation() *TenantMutation {
 	return _u.mutation
@@ -614,6 +725,21 @@ func (_u *TenantUpdateOne) sqlSave(ctx context.Context) (_node *Tenant, err erro
 	}
 	if _u.mutation.BrakeDayCleared() {
 		_spec.ClearField(tenant.FieldBrakeDay, field.TypeInt)
+	}
+	if value, ok := _u.mutation.PurgeDay(); ok {
+		_spec.SetField(tenant.FieldPurgeDay, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedPurgeDay(); ok {
+		_spec.AddField(tenant.FieldPurgeDay, field.TypeInt, value)
+	}
+	if _u.mutation.PurgeDayCleared() {
+		_spec.ClearField(tenant.FieldPurgeDay, field.TypeInt)
+	}
+	if value, ok := _u.mutation.SettingsVersion(); ok {
+		_spec.SetField(tenant.FieldSettingsVersion, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedSettingsVersion(); ok {
+		_spec.AddField(tenant.FieldSettingsVersion, field.TypeInt, value)
 	}
 	_node = &Tenant{config: _u.config}
 	_spec.Assign = _node.assignValues

@@ -2,6 +2,7 @@ package graph
 
 import (
 	"context"
+	"slices"
 
 	"entgo.io/ent/dialect/sql"
 	"github.com/99designs/gqlgen/graphql"
@@ -12,6 +13,7 @@ import (
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/actor"
+	"github.com/lethe-crm/lethe/internal/belong"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/visible"
@@ -85,14 +87,30 @@ func (r *Resolver) legalHolds(ctx context.Context, status *model.LegalHoldStatus
 	return q.Paginate(ctx, after, first, before, last)
 }
 
-// heldRecords lists the records of a hold that the caller may read.
+// heldRecords lists the records that a hold keeps now and the caller may read.
 func (r *Resolver) heldRecords(ctx context.Context, hold *ent.LegalHold, after *ent.Cursor, first *int, before *ent.Cursor, last *int) (*model.RecordConnection, error) {
+	scope, err := r.Records.ScopeOf(ctx, hold.ID)
+	if err != nil {
+		return nil, err
+	}
 	list := mixed{}
 	for _, t := range ent.RecordTypes {
-		list = append(list, branch{t, "created_at", func(s *sql.Selector) {
-			named := sql.Dialect(s.Dialect()).Table("legal_hold_records")
-			s.Where(sql.In(s.C("id"), sql.Dialect(s.Dialect()).Select(named.C("record_id")).From(named).Where(sql.EQ(named.C("hold_id"), hold.ID))))
-		}})
+		list = append(list, branch{t, "created_at", func(s *sql.Selector) { scope.Where(s, t) }})
+	}
+	return r.recordPage(ctx, list, after, first, before, last)
+}
+
+// heldPersons lists the persons of a hold that the caller may read.
+func (r *Resolver) heldPersons(ctx context.Context, hold *ent.LegalHold, after *ent.Cursor, first *int, before *ent.Cursor, last *int) (*model.RecordConnection, error) {
+	list := mixed{}
+	for _, t := range ent.RecordTypes {
+		if slices.Contains(belong.Persons, t.Name) {
+			list = append(list, branch{t, "created_at", func(s *sql.Selector) {
+				named := sql.Dialect(s.Dialect()).Table("legal_hold_records")
+				s.Where(sql.In(s.C("id"), sql.Dialect(s.Dialect()).Select(named.C("person_id")).From(named).
+					Where(sql.And(sql.EQ(named.C("hold_id"), hold.ID), sql.NotNull(named.C("person_id"))))))
+			}})
+		}
 	}
 	return r.recordPage(ctx, list, after, first, before, last)
 }
@@ -105,11 +123,30 @@ func (r *Resolver) holdPayload(ctx context.Context, id gid.ID) (*model.LegalHold
 }
 
 func (r *Resolver) placeHold(ctx context.Context, in *model.PlaceHoldInput) (*model.LegalHoldPayload, error) {
-	id, err := r.Records.PlaceHold(ctx, record.Hold{Name: in.Name, Reason: in.Reason, Records: in.Records, BlockDelete: in.BlockDelete, Freeze: in.Freeze})
+	h := record.Hold{Name: in.Name, Reason: in.Reason, Records: in.Records.Value(), Persons: in.Persons.Value(), BlockDelete: in.BlockDelete, Freeze: in.Freeze}
+	if selector := in.Filter.Value(); selector != nil {
+		for _, where := range setOf(selector) {
+			var err error
+			if h.Filter, err = record.KeptFilter(where); err != nil {
+				return nil, err
+			}
+		}
+	}
+	id, err := r.Records.PlaceHold(ctx, h)
 	if err != nil {
 		return nil, err
 	}
 	return r.holdPayload(ctx, id)
+}
+
+func (r *Resolver) addToHold(ctx context.Context, in *model.AddToHoldInput) (*model.LegalHoldPayload, error) {
+	if err := checkID(in.ID, "id", gid.LegalHold); err != nil {
+		return nil, err
+	}
+	if err := r.Records.AddToHold(ctx, in.ID, in.Records); err != nil {
+		return nil, err
+	}
+	return r.holdPayload(ctx, in.ID)
 }
 
 func (r *Resolver) releaseHold(ctx context.Context, in *model.ReleaseHoldInput) (*model.LegalHoldPayload, error) {

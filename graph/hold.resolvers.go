@@ -14,12 +14,20 @@ import (
 	"github.com/lethe-crm/lethe/internal/gid"
 )
 
+func (r *legalHoldResolver) Persons(ctx context.Context, obj *ent.LegalHold, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error) {
+	return r.heldPersons(ctx, obj, after, number(first), before, number(last))
+}
+
 func (r *legalHoldResolver) Records(ctx context.Context, obj *ent.LegalHold, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error) {
 	return r.heldRecords(ctx, obj, after, number(first), before, number(last))
 }
 
 func (r *mutationResolver) PlaceHold(ctx context.Context, input model.PlaceHoldInput) (*model.LegalHoldPayload, error) {
 	return r.placeHold(ctx, &input)
+}
+
+func (r *mutationResolver) AddToHold(ctx context.Context, input model.AddToHoldInput) (*model.LegalHoldPayload, error) {
+	return r.addToHold(ctx, &input)
 }
 
 func (r *mutationResolver) ReleaseHold(ctx context.Context, input model.ReleaseHoldInput) (*model.LegalHoldPayload, error) {

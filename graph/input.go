@@ -7,12 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"entgo.io/ent/dialect/sql"
-
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/gid"
-	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
 )
 
@@ -150,7 +147,7 @@ func selectionOf(s *model.RecordSelector) (record.Selection, error) {
 			out.Operation = v
 		default:
 			var err error
-			if out.Filter, err = filterOf(v); err != nil {
+			if out.Filter, err = record.FilterOf(v); err != nil {
 				return out, err
 			}
 		}
@@ -159,7 +156,7 @@ func selectionOf(s *model.RecordSelector) (record.Selection, error) {
 }
 
 // setOf are the fields of a selector that are set, by name.
-func setOf(s *model.RecordSelector) map[string]any {
+func setOf[T any](s *T) map[string]any {
 	out := map[string]any{}
 	v := reflect.ValueOf(s).Elem()
 	for i := range v.NumField() {
@@ -172,69 +169,6 @@ func setOf(s *model.RecordSelector) map[string]any {
 	}
 	return out
 }
-
-// filterOf reads a where-input of ent's: CustomerWhereInput filters customers.
-func filterOf(where any) (*record.Filter, error) {
-	v := reflect.ValueOf(where)
-	typ, ok := strings.CutSuffix(v.Type().Elem().Name(), "WhereInput")
-	if !ok || ent.RecordTypeNamed(typ) == nil {
-		return nil, fmt.Errorf("a selector by a %T", where)
-	}
-	if v.IsNil() {
-		return nil, badInput("must not be null", "select")
-	}
-	f := &record.Filter{Type: typ, Comparisons: comparisons(v.Elem())}
-	if f.Comparisons == 0 {
-		return f, nil // refused by the pipeline, whoever calls it
-	}
-	answer := v.MethodByName("P").Call(nil)
-	if err, _ := reflect.TypeAssert[error](answer[1]); err != nil {
-		return nil, record.Refuse(lifecycle.InvalidFilter, "A part of the filter is empty, or a text in it too long.", "select")
-	}
-	f.Where, ok = reflect.TypeAssert[func(*sql.Selector)](answer[0].Convert(reflect.TypeFor[func(*sql.Selector)]()))
-	if !ok {
-		return nil, fmt.Errorf("a filter of %T", answer[0].Interface())
-	}
-	return f, nil
-}
-
-// comparisons counts what a where-input compares: leaves that are set, anywhere
-// in it. An empty list is none.
-func comparisons(where reflect.Value) int {
-	n := 0
-	for i := range where.NumField() {
-		f := where.Field(i)
-		switch {
-		case where.Type().Field(i).Tag.Get("json") == "-" || f.IsZero():
-		case f.Kind() == reflect.Pointer && f.Type().Elem().Kind() == reflect.Struct && isWhereInput(f.Type().Elem()):
-			n += comparisons(f.Elem())
-		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Pointer && isWhereInput(f.Type().Elem().Elem()):
-			for j := range f.Len() {
-				in := 0
-				if !f.Index(j).IsNil() {
-					in = comparisons(f.Index(j).Elem())
-				}
-				if in == 0 && where.Type().Field(i).Name == "Or" {
-					return 0 // one branch that compares nothing lets everything through
-				}
-				n += in
-			}
-		case f.Kind() == reflect.Slice && f.Len() == 0:
-		case f.Kind() == reflect.Pointer && f.Elem().Kind() == reflect.String && f.Elem().Len() == 0 && isPattern(where.Type().Field(i).Name):
-		default:
-			n++
-		}
-	}
-	return n
-}
-
-// isPattern reports whether a comparison looks for a part of a text: every text
-// contains the empty one.
-func isPattern(name string) bool {
-	return strings.HasSuffix(name, "Contains") || strings.HasSuffix(name, "HasPrefix") || strings.HasSuffix(name, "HasSuffix")
-}
-
-func isWhereInput(t reflect.Type) bool { return strings.HasSuffix(t.Name(), "WhereInput") }
 
 // overridesOf are the values that mend a restore, by record and field.
 func overridesOf(list []*model.RestoreOverrideInput) map[gid.ID]map[string]string {

@@ -23,6 +23,12 @@ const (
 	FieldBlockDelete = "block_delete"
 	// FieldFreeze holds the string denoting the freeze field in the database.
 	FieldFreeze = "freeze"
+	// FieldFilterType holds the string denoting the filter_type field in the database.
+	FieldFilterType = "filter_type"
+	// FieldFilter holds the string denoting the filter field in the database.
+	FieldFilter = "filter"
+	// FieldWide holds the string denoting the wide field in the database.
+	FieldWide = "wide"
 	// FieldPlacedByID holds the string denoting the placed_by_id field in the database.
 	FieldPlacedByID = "placed_by_id"
 	// FieldPlacedAt holds the string denoting the placed_at field in the database.
@@ -63,6 +69,9 @@ var Columns = []string{
 	FieldReason,
 	FieldBlockDelete,
 	FieldFreeze,
+	FieldFilterType,
+	FieldFilter,
+	FieldWide,
 	FieldPlacedByID,
 	FieldPlacedAt,
 	FieldReleasedByID,
@@ -124,6 +133,21 @@ func ByBlockDelete(opts ...sql.OrderTermOption) OrderOption {
 // ByFreeze orders the results by the freeze field.
 func ByFreeze(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldFreeze, opts...).ToFunc()
+}
+
+// ByFilterType orders the results by the filter_type field.
+func ByFilterType(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldFilterType, opts...).ToFunc()
+}
+
+// ByFilter orders the results by the filter field.
+func ByFilter(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldFilter, opts...).ToFunc()
+}
+
+// ByWide orders the results by the wide field.
+func ByWide(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldWide, opts...).ToFunc()
 }
 
 // ByPlacedByID orders the results by the placed_by_id field.

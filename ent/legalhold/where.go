@@ -83,6 +83,21 @@ func Freeze(v bool) predicate.LegalHold {
 	return predicate.LegalHold(sql.FieldEQ(FieldFreeze, v))
 }
 
+// FilterType applies equality check predicate on the "filter_type" field. It's identical to FilterTypeEQ.
+func FilterType(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldEQ(FieldFilterType, v))
+}
+
+// Filter applies equality check predicate on the "filter" field. It's identical to FilterEQ.
+func Filter(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldEQ(FieldFilter, v))
+}
+
+// Wide applies equality check predicate on the "wide" field. It's identical to WideEQ.
+func Wide(v bool) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldEQ(FieldWide, v))
+}
+
 // PlacedByID applies equality check predicate on the "placed_by_id" field. It's identical to PlacedByIDEQ.
 func PlacedByID(v gid.ID) predicate.LegalHold {
 	return predicate.LegalHold(sql.FieldEQ(FieldPlacedByID, v))
@@ -326,6 +341,176 @@ func FreezeEQ(v bool) predicate.LegalHold {
 // FreezeNEQ applies the NEQ predicate on the "freeze" field.
 func FreezeNEQ(v bool) predicate.LegalHold {
 	return predicate.LegalHold(sql.FieldNEQ(FieldFreeze, v))
+}
+
+// FilterTypeEQ applies the EQ predicate on the "filter_type" field.
+func FilterTypeEQ(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldEQ(FieldFilterType, v))
+}
+
+// FilterTypeNEQ applies the NEQ predicate on the "filter_type" field.
+func FilterTypeNEQ(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldNEQ(FieldFilterType, v))
+}
+
+// FilterTypeIn applies the In predicate on the "filter_type" field.
+func FilterTypeIn(vs ...string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldIn(FieldFilterType, vs...))
+}
+
+// FilterTypeNotIn applies the NotIn predicate on the "filter_type" field.
+func FilterTypeNotIn(vs ...string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldNotIn(FieldFilterType, vs...))
+}
+
+// FilterTypeGT applies the GT predicate on the "filter_type" field.
+func FilterTypeGT(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldGT(FieldFilterType, v))
+}
+
+// FilterTypeGTE applies the GTE predicate on the "filter_type" field.
+func FilterTypeGTE(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldGTE(FieldFilterType, v))
+}
+
+// FilterTypeLT applies the LT predicate on the "filter_type" field.
+func FilterTypeLT(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldLT(FieldFilterType, v))
+}
+
+// FilterTypeLTE applies the LTE predicate on the "filter_type" field.
+func FilterTypeLTE(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldLTE(FieldFilterType, v))
+}
+
+// FilterTypeContains applies the Contains predicate on the "filter_type" field.
+func FilterTypeContains(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldContains(FieldFilterType, v))
+}
+
+// FilterTypeHasPrefix applies the HasPrefix predicate on the "filter_type" field.
+func FilterTypeHasPrefix(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldHasPrefix(FieldFilterType, v))
+}
+
+// FilterTypeHasSuffix applies the HasSuffix predicate on the "filter_type" field.
+func FilterTypeHasSuffix(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldHasSuffix(FieldFilterType, v))
+}
+
+// FilterTypeIsNil applies the IsNil predicate on the "filter_type" field.
+func FilterTypeIsNil() predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldIsNull(FieldFilterType))
+}
+
+// FilterTypeNotNil applies the NotNil predicate on the "filter_type" field.
+func FilterTypeNotNil() predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldNotNull(FieldFilterType))
+}
+
+// FilterTypeEqualFold applies the EqualFold predicate on the "filter_type" field.
+func FilterTypeEqualFold(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldEqualFold(FieldFilterType, v))
+}
+
+// FilterTypeContainsFold applies the ContainsFold predicate on the "filter_type" field.
+func FilterTypeContainsFold(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldContainsFold(FieldFilterType, v))
+}
+
+// FilterEQ applies the EQ predicate on the "filter" field.
+func FilterEQ(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldEQ(FieldFilter, v))
+}
+
+// FilterNEQ applies the NEQ predicate on the "filter" field.
+func FilterNEQ(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldNEQ(FieldFilter, v))
+}
+
+// FilterIn applies the In predicate on the "filter" field.
+func FilterIn(vs ...string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldIn(FieldFilter, vs...))
+}
+
+// FilterNotIn applies the NotIn predicate on the "filter" field.
+func FilterNotIn(vs ...string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldNotIn(FieldFilter, vs...))
+}
+
+// FilterGT applies the GT predicate on the "filter" field.
+func FilterGT(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldGT(FieldFilter, v))
+}
+
+// FilterGTE applies the GTE predicate on the "filter" field.
+func FilterGTE(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldGTE(FieldFilter, v))
+}
+
+// FilterLT applies the LT predicate on the "filter" field.
+func FilterLT(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldLT(FieldFilter, v))
+}
+
+// FilterLTE applies the LTE predicate on the "filter" field.
+func FilterLTE(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldLTE(FieldFilter, v))
+}
+
+// FilterContains applies the Contains predicate on the "filter" field.
+func FilterContains(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldContains(FieldFilter, v))
+}
+
+// FilterHasPrefix applies the HasPrefix predicate on the "filter" field.
+func FilterHasPrefix(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldHasPrefix(FieldFilter, v))
+}
+
+// FilterHasSuffix applies the HasSuffix predicate on the "filter" field.
+func FilterHasSuffix(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldHasSuffix(FieldFilter, v))
+}
+
+// FilterIsNil applies the IsNil predicate on the "filter" field.
+func FilterIsNil() predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldIsNull(FieldFilter))
+}
+
+// FilterNotNil applies the NotNil predicate on the "filter" field.
+func FilterNotNil() predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldNotNull(FieldFilter))
+}
+
+// FilterEqualFold applies the EqualFold predicate on the "filter" field.
+func FilterEqualFold(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldEqualFold(FieldFilter, v))
+}
+
+// FilterContainsFold applies the ContainsFold predicate on the "filter" field.
+func FilterContainsFold(v string) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldContainsFold(FieldFilter, v))
+}
+
+// WideEQ applies the EQ predicate on the "wide" field.
+func WideEQ(v bool) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldEQ(FieldWide, v))
+}
+
+// WideNEQ applies the NEQ predicate on the "wide" field.
+func WideNEQ(v bool) predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldNEQ(FieldWide, v))
+}
+
+// WideIsNil applies the IsNil predicate on the "wide" field.
+func WideIsNil() predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldIsNull(FieldWide))
+}
+
+// WideNotNil applies the NotNil predicate on the "wide" field.
+func WideNotNil() predicate.LegalHold {
+	return predicate.LegalHold(sql.FieldNotNull(FieldWide))
 }
 
 // PlacedByIDEQ applies the EQ predicate on the "placed_by_id" field.

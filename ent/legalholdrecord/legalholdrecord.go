@@ -18,6 +18,8 @@ const (
 	FieldHoldID = "hold_id"
 	// FieldRecordID holds the string denoting the record_id field in the database.
 	FieldRecordID = "record_id"
+	// FieldPersonID holds the string denoting the person_id field in the database.
+	FieldPersonID = "person_id"
 	// EdgeHold holds the string denoting the hold edge name in mutations.
 	EdgeHold = "hold"
 	// Table holds the table name of the legalholdrecord in the database.
@@ -37,6 +39,7 @@ var Columns = []string{
 	FieldTenantID,
 	FieldHoldID,
 	FieldRecordID,
+	FieldPersonID,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -70,6 +73,11 @@ func ByHoldID(opts ...sql.OrderTermOption) OrderOption {
 // ByRecordID orders the results by the record_id field.
 func ByRecordID(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldRecordID, opts...).ToFunc()
+}
+
+// ByPersonID orders the results by the person_id field.
+func ByPersonID(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldPersonID, opts...).ToFunc()
 }
 
 // ByHoldField orders the results by hold field.

@@ -71,6 +71,11 @@ func RecordID(v gid.ID) predicate.LegalHoldRecord {
 	return predicate.LegalHoldRecord(sql.FieldEQ(FieldRecordID, v))
 }
 
+// PersonID applies equality check predicate on the "person_id" field. It's identical to PersonIDEQ.
+func PersonID(v gid.ID) predicate.LegalHoldRecord {
+	return predicate.LegalHoldRecord(sql.FieldEQ(FieldPersonID, v))
+}
+
 // TenantIDEQ applies the EQ predicate on the "tenant_id" field.
 func TenantIDEQ(v gid.ID) predicate.LegalHoldRecord {
 	return predicate.LegalHoldRecord(sql.FieldEQ(FieldTenantID, v))
@@ -279,6 +284,86 @@ func RecordIDEqualFold(v gid.ID) predicate.LegalHoldRecord {
 func RecordIDContainsFold(v gid.ID) predicate.LegalHoldRecord {
 	vc := v.String()
 	return predicate.LegalHoldRecord(sql.FieldContainsFold(FieldRecordID, vc))
+}
+
+// PersonIDEQ applies the EQ predicate on the "person_id" field.
+func PersonIDEQ(v gid.ID) predicate.LegalHoldRecord {
+	return predicate.LegalHoldRecord(sql.FieldEQ(FieldPersonID, v))
+}
+
+// PersonIDNEQ applies the NEQ predicate on the "person_id" field.
+func PersonIDNEQ(v gid.ID) predicate.LegalHoldRecord {
+	return predicate.LegalHoldRecord(sql.FieldNEQ(FieldPersonID, v))
+}
+
+// PersonIDIn applies the In predicate on the "person_id" field.
+func PersonIDIn(vs ...gid.ID) predicate.LegalHoldRecord {
+	return predicate.LegalHoldRecord(sql.FieldIn(FieldPersonID, vs...))
+}
+
+// PersonIDNotIn applies the NotIn predicate on the "person_id" field.
+func PersonIDNotIn(vs ...gid.ID) predicate.LegalHoldRecord {
+	return predicate.LegalHoldRecord(sql.FieldNotIn(FieldPersonID, vs...))
+}
+
+// PersonIDGT applies the GT predicate on the "person_id" field.
+func PersonIDGT(v gid.ID) predicate.LegalHoldRecord {
+	return predicate.LegalHoldRecord(sql.FieldGT(FieldPersonID, v))
+}
+
+// PersonIDGTE applies the GTE predicate on the "person_id" field.
+func PersonIDGTE(v gid.ID) predicate.LegalHoldRecord {
+	return predicate.LegalHoldRecord(sql.FieldGTE(FieldPersonID, v))
+}
+
+// PersonIDLT applies the LT predicate on the "person_id" field.
+func PersonIDLT(v gid.ID) predicate.LegalHoldRecord {
+	return predicate.LegalHoldRecord(sql.FieldLT(FieldPersonID, v))
+}
+
+// PersonIDLTE applies the LTE predicate on the "person_id" field.
+func PersonIDLTE(v gid.ID) predicate.LegalHoldRecord {
+	return predicate.LegalHoldRecord(sql.FieldLTE(FieldPersonID, v))
+}
+
+// PersonIDContains applies the Contains predicate on the "person_id" field.
+func PersonIDContains(v gid.ID) predicate.LegalHoldRecord {
+	vc := v.String()
+	return predicate.LegalHoldRecord(sql.FieldContains(FieldPersonID, vc))
+}
+
+// PersonIDHasPrefix applies the HasPrefix predicate on the "person_id" field.
+func PersonIDHasPrefix(v gid.ID) predicate.LegalHoldRecord {
+	vc := v.String()
+	return predicate.LegalHoldRecord(sql.FieldHasPrefix(FieldPersonID, vc))
+}
+
+// PersonIDHasSuffix applies the HasSuffix predicate on the "person_id" field.
+func PersonIDHasSuffix(v gid.ID) predicate.LegalHoldRecord {
+	vc := v.String()
+	return predicate.LegalHoldRecord(sql.FieldHasSuffix(FieldPersonID, vc))
+}
+
+// PersonIDIsNil applies the IsNil predicate on the "person_id" field.
+func PersonIDIsNil() predicate.LegalHoldRecord {
+	return predicate.LegalHoldRecord(sql.FieldIsNull(FieldPersonID))
+}
+
+// PersonIDNotNil applies the NotNil predicate on the "person_id" field.
+func PersonIDNotNil() predicate.LegalHoldRecord {
+	return predicate.LegalHoldRecord(sql.FieldNotNull(FieldPersonID))
+}
+
+// PersonIDEqualFold applies the EqualFold predicate on the "person_id" field.
+func PersonIDEqualFold(v gid.ID) predicate.LegalHoldRecord {
+	vc := v.String()
+	return predicate.LegalHoldRecord(sql.FieldEqualFold(FieldPersonID, vc))
+}
+
+// PersonIDContainsFold applies the ContainsFold predicate on the "person_id" field.
+func PersonIDContainsFold(v gid.ID) predicate.LegalHoldRecord {
+	vc := v.String()
+	return predicate.LegalHoldRecord(sql.FieldContainsFold(FieldPersonID, vc))
 }
 
 // HasHold applies the HasEdge predicate on the "hold" edge.

@@ -913,6 +913,9 @@ var (
 		{Name: "reason", Type: field.TypeString, Size: 2147483647},
 		{Name: "block_delete", Type: field.TypeBool, Default: false},
 		{Name: "freeze", Type: field.TypeBool, Default: false},
+		{Name: "filter_type", Type: field.TypeString, Nullable: true},
+		{Name: "filter", Type: field.TypeString, Nullable: true, Size: 2147483647},
+		{Name: "wide", Type: field.TypeBool, Nullable: true},
 		{Name: "placed_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
 		{Name: "released_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
 		{Name: "release_reason", Type: field.TypeString, Nullable: true, Size: 2147483647},
@@ -927,13 +930,13 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "legal_holds_users_placed_by",
-				Columns:    []*schema.Column{LegalHoldsColumns[9]},
+				Columns:    []*schema.Column{LegalHoldsColumns[12]},
 				RefColumns: []*schema.Column{UsersColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
 			{
 				Symbol:     "legal_holds_users_released_by",
-				Columns:    []*schema.Column{LegalHoldsColumns[10]},
+				Columns:    []*schema.Column{LegalHoldsColumns[13]},
 				RefColumns: []*schema.Column{UsersColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
@@ -944,6 +947,14 @@ var (
 				Unique:  false,
 				Columns: []*schema.Column{LegalHoldsColumns[1], LegalHoldsColumns[0]},
 			},
+			{
+				Name:    "legalhold_tenant_id",
+				Unique:  false,
+				Columns: []*schema.Column{LegalHoldsColumns[1]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "wide IS NOT NULL",
+				},
+			},
 		},
 	}
 	// LegalHoldRecordsColumns holds the columns for the "legal_hold_records" table.
@@ -951,6 +962,7 @@ var (
 		{Name: "id", Type: field.TypeInt, Increment: true},
 		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
 		{Name: "record_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "person_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
 		{Name: "hold_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
 	}
 	// LegalHoldRecordsTable holds the schema information for the "legal_hold_records" table.
@@ -961,7 +973,7 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "legal_hold_records_legal_holds_hold",
-				Columns:    []*schema.Column{LegalHoldRecordsColumns[3]},
+				Columns:    []*schema.Column{LegalHoldRecordsColumns[4]},
 				RefColumns: []*schema.Column{LegalHoldsColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
@@ -970,12 +982,20 @@ var (
 			{
 				Name:    "legalholdrecord_hold_id_record_id",
 				Unique:  true,
-				Columns: []*schema.Column{LegalHoldRecordsColumns[3], LegalHoldRecordsColumns[2]},
+				Columns: []*schema.Column{LegalHoldRecordsColumns[4], LegalHoldRecordsColumns[2]},
 			},
 			{
 				Name:    "legalholdrecord_record_id",
 				Unique:  false,
 				Columns: []*schema.Column{LegalHoldRecordsColumns[2]},
+			},
+			{
+				Name:    "legalholdrecord_person_id",
+				Unique:  false,
+				Columns: []*schema.Column{LegalHoldRecordsColumns[3]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "person_id IS NOT NULL",
+				},
 			},
 		},
 	}
@@ -1398,6 +1418,11 @@ var (
 				Name:    "operation_tenant_id_actor_id_finished_at",
 				Unique:  false,
 				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[24], OperationsColumns[21]},
+			},
+			{
+				Name:    "operation_tenant_id_verb_finished_at",
+				Unique:  false,
+				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[2], OperationsColumns[21]},
 			},
 		},
 	}
@@ -1844,6 +1869,8 @@ var (
 		{Name: "brake_percent", Type: field.TypeInt, Nullable: true, Default: 10},
 		{Name: "brake_hour", Type: field.TypeInt, Nullable: true, Default: 2000},
 		{Name: "brake_day", Type: field.TypeInt, Nullable: true, Default: 5000},
+		{Name: "purge_day", Type: field.TypeInt, Nullable: true, Default: 50000},
+		{Name: "settings_version", Type: field.TypeInt, Default: 1},
 		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
 	}
 	// TenantsTable holds the schema information for the "tenants" table.

@@ -33,6 +33,12 @@ func (LegalHold) Fields() []ent.Field {
 		field.Text("reason").Immutable().Validate(mixin.Characters(mixin.MaxReason)).Comment("Why its records are kept."),
 		field.Bool("block_delete").Immutable().Default(false).Comment("Whether its records are kept from being deleted and voided."),
 		field.Bool("freeze").Immutable().Default(false).Comment("Whether its records are kept from every change."),
+		field.String("filter_type").Optional().Nillable().Immutable().
+			Comment("The type of record of which it keeps all that match its filter, as Customer. Null without a filter."),
+		field.Text("filter").Optional().Nillable().Immutable().
+			Comment("The where-input, as JSON, of the records it keeps beside those it names: those that match now, and those that will."),
+		field.Bool("wide").Optional().Nillable().Immutable().Annotations(mixin.Hidden()).
+			Comment("True where it keeps more than the records it names, null elsewhere."),
 		mixin.Ref("placed_by_id").Immutable().Annotations(mixin.Hidden()),
 		field.Time("placed_at").Immutable().SchemaType(mixin.TimeSchema()).Comment("When it was placed."),
 		mixin.Ref("released_by_id").Annotations(mixin.Hidden()),
@@ -52,10 +58,16 @@ func (LegalHold) Edges() []ent.Edge {
 }
 
 // Indexes implements ent.Interface.
-func (LegalHold) Indexes() []ent.Index { return []ent.Index{index.Fields("tenant_id", "id")} }
+func (LegalHold) Indexes() []ent.Index {
+	return []ent.Index{
+		index.Fields("tenant_id", "id"),
+		index.Fields("tenant_id").Annotations(entsql.IndexWhere("wide IS NOT NULL")), // whether there are any of those
+	}
+}
 
 // LegalHoldRecord names a record that a hold keeps. It has no edge to the record:
 // that is in the table of its type, and may be purged once the hold is released.
+// A person is such a record with person_id set: what belongs to it is kept, too.
 type LegalHoldRecord struct{ ent.Schema }
 
 // Annotations implements ent.Interface.
@@ -71,6 +83,7 @@ func (LegalHoldRecord) Fields() []ent.Field {
 	return []ent.Field{
 		mixin.Ref("hold_id").Required().Immutable(),
 		mixin.Ref("record_id").Required().Immutable(),
+		mixin.Ref("person_id").Immutable().Comment("The record once more, if what belongs to it is kept as well."),
 	}
 }
 
@@ -87,5 +100,6 @@ func (LegalHoldRecord) Indexes() []ent.Index {
 	return []ent.Index{
 		index.Fields("hold_id", "record_id").Unique(),
 		index.Fields("record_id"), // whether something keeps a record
+		index.Fields("person_id").Annotations(entsql.IndexWhere("person_id IS NOT NULL")),
 	}
 }

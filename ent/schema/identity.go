@@ -30,6 +30,8 @@ func (Tenant) Fields() []ent.Field {
 		field.Int("brake_percent").Optional().Nillable().Default(10).Comment("Percent of a type's live records one operation may take, where there are more than 1,000."),
 		field.Int("brake_hour").Optional().Nillable().Default(2_000).Comment("Records one actor may change in an hour."),
 		field.Int("brake_day").Optional().Nillable().Default(5_000).Comment("Records one actor may change in a day."),
+		field.Int("purge_day").Optional().Nillable().Default(50_000).Comment("Records that may be purged in 24 hours, by users and by the sweeper. Null is no quota."),
+		field.Int("settings_version").Default(1).Comment("Counts the changes of the tenant's settings."),
 		field.Time("created_at").Immutable().SchemaType(mixin.TimeSchema()),
 	}
 }

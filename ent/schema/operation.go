@@ -84,6 +84,7 @@ func (Operation) Indexes() []ent.Index {
 		index.Fields("tenant_id", "id"),
 		index.Fields("run_at").Annotations(entsql.IndexWhere("request IS NOT NULL")), // what is to run next
 		index.Fields("tenant_id", "actor_id", "finished_at"),                         // what an actor did of late: the brake
+		index.Fields("tenant_id", "verb", "finished_at"),                             // what was purged of late: the quota
 	}
 }
 

@@ -26,6 +26,10 @@ const (
 	FieldBrakeHour = "brake_hour"
 	// FieldBrakeDay holds the string denoting the brake_day field in the database.
 	FieldBrakeDay = "brake_day"
+	// FieldPurgeDay holds the string denoting the purge_day field in the database.
+	FieldPurgeDay = "purge_day"
+	// FieldSettingsVersion holds the string denoting the settings_version field in the database.
+	FieldSettingsVersion = "settings_version"
 	// FieldCreatedAt holds the string denoting the created_at field in the database.
 	FieldCreatedAt = "created_at"
 	// Table holds the table name of the tenant in the database.
@@ -42,6 +46,8 @@ var Columns = []string{
 	FieldBrakePercent,
 	FieldBrakeHour,
 	FieldBrakeDay,
+	FieldPurgeDay,
+	FieldSettingsVersion,
 	FieldCreatedAt,
 }
 
@@ -70,6 +76,10 @@ var (
 	DefaultBrakeHour int
 	// DefaultBrakeDay holds the default value on creation for the "brake_day" field.
 	DefaultBrakeDay int
+	// DefaultPurgeDay holds the default value on creation for the "purge_day" field.
+	DefaultPurgeDay int
+	// DefaultSettingsVersion holds the default value on creation for the "settings_version" field.
+	DefaultSettingsVersion int
 	// DefaultID holds the default value on creation for the "id" field.
 	DefaultID func() gid.ID
 )
@@ -115,6 +125,16 @@ func ByBrakeHour(opts ...sql.OrderTermOption) OrderOption {
 // ByBrakeDay orders the results by the brake_day field.
 func ByBrakeDay(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldBrakeDay, opts...).ToFunc()
+}
+
+// ByPurgeDay orders the results by the purge_day field.
+func ByPurgeDay(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldPurgeDay, opts...).ToFunc()
+}
+
+// BySettingsVersion orders the results by the settings_version field.
+func BySettingsVersion(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldSettingsVersion, opts...).ToFunc()
 }
 
 // ByCreatedAt orders the results by the created_at field.

@@ -90,6 +90,16 @@ func BrakeDay(v int) predicate.Tenant {
 	return predicate.Tenant(sql.FieldEQ(FieldBrakeDay, v))
 }
 
+// PurgeDay applies equality check predicate on the "purge_day" field. It's identical to PurgeDayEQ.
+func PurgeDay(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldPurgeDay, v))
+}
+
+// SettingsVersion applies equality check predicate on the "settings_version" field. It's identical to SettingsVersionEQ.
+func SettingsVersion(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldSettingsVersion, v))
+}
+
 // CreatedAt applies equality check predicate on the "created_at" field. It's identical to CreatedAtEQ.
 func CreatedAt(v time.Time) predicate.Tenant {
 	return predicate.Tenant(sql.FieldEQ(FieldCreatedAt, v))
@@ -438,6 +448,96 @@ func BrakeDayIsNil() predicate.Tenant {
 // BrakeDayNotNil applies the NotNil predicate on the "brake_day" field.
 func BrakeDayNotNil() predicate.Tenant {
 	return predicate.Tenant(sql.FieldNotNull(FieldBrakeDay))
+}
+
+// PurgeDayEQ applies the EQ predicate on the "purge_day" field.
+func PurgeDayEQ(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldPurgeDay, v))
+}
+
+// PurgeDayNEQ applies the NEQ predicate on the "purge_day" field.
+func PurgeDayNEQ(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNEQ(FieldPurgeDay, v))
+}
+
+// PurgeDayIn applies the In predicate on the "purge_day" field.
+func PurgeDayIn(vs ...int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldIn(FieldPurgeDay, vs...))
+}
+
+// PurgeDayNotIn applies the NotIn predicate on the "purge_day" field.
+func PurgeDayNotIn(vs ...int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNotIn(FieldPurgeDay, vs...))
+}
+
+// PurgeDayGT applies the GT predicate on the "purge_day" field.
+func PurgeDayGT(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGT(FieldPurgeDay, v))
+}
+
+// PurgeDayGTE applies the GTE predicate on the "purge_day" field.
+func PurgeDayGTE(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGTE(FieldPurgeDay, v))
+}
+
+// PurgeDayLT applies the LT predicate on the "purge_day" field.
+func PurgeDayLT(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLT(FieldPurgeDay, v))
+}
+
+// PurgeDayLTE applies the LTE predicate on the "purge_day" field.
+func PurgeDayLTE(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLTE(FieldPurgeDay, v))
+}
+
+// PurgeDayIsNil applies the IsNil predicate on the "purge_day" field.
+func PurgeDayIsNil() predicate.Tenant {
+	return predicate.Tenant(sql.FieldIsNull(FieldPurgeDay))
+}
+
+// PurgeDayNotNil applies the NotNil predicate on the "purge_day" field.
+func PurgeDayNotNil() predicate.Tenant {
+	return predicate.Tenant(sql.FieldNotNull(FieldPurgeDay))
+}
+
+// SettingsVersionEQ applies the EQ predicate on the "settings_version" field.
+func SettingsVersionEQ(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldSettingsVersion, v))
+}
+
+// SettingsVersionNEQ applies the NEQ predicate on the "settings_version" field.
+func SettingsVersionNEQ(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNEQ(FieldSettingsVersion, v))
+}
+
+// SettingsVersionIn applies the In predicate on the "settings_version" field.
+func SettingsVersionIn(vs ...int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldIn(FieldSettingsVersion, vs...))
+}
+
+// SettingsVersionNotIn applies the NotIn predicate on the "settings_version" field.
+func SettingsVersionNotIn(vs ...int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNotIn(FieldSettingsVersion, vs...))
+}
+
+// SettingsVersionGT applies the GT predicate on the "settings_version" field.
+func SettingsVersionGT(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGT(FieldSettingsVersion, v))
+}
+
+// SettingsVersionGTE applies the GTE predicate on the "settings_version" field.
+func SettingsVersionGTE(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGTE(FieldSettingsVersion, v))
+}
+
+// SettingsVersionLT applies the LT predicate on the "settings_version" field.
+func SettingsVersionLT(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLT(FieldSettingsVersion, v))
+}
+
+// SettingsVersionLTE applies the LTE predicate on the "settings_version" field.
+func SettingsVersionLTE(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLTE(FieldSettingsVersion, v))
 }
 
 // CreatedAtEQ applies the EQ predicate on the "created_at" field.

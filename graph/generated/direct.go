@@ -2410,12 +2410,16 @@ func (ec *executionContext) directLegalHold(ctx context.Context, sel ast.Selecti
 			d.index = 4
 		case "freeze":
 			d.index = 5
-		case "placedAt":
+		case "filterType":
 			d.index = 6
-		case "releasedAt":
+		case "filter":
 			d.index = 7
-		case "releaseReason":
+		case "placedAt":
 			d.index = 8
+		case "releasedAt":
+			d.index = 9
+		case "releaseReason":
+			d.index = 10
 		default:
 			return false
 		}
@@ -2445,10 +2449,14 @@ func (ec *executionContext) writeLegalHold(w io.Writer, fields []directField, ob
 		case 5:
 			writeBool(w, obj.Freeze)
 		case 6:
-			writeTime(w, obj.PlacedAt)
+			writeOptional(w, obj.FilterType, writeString)
 		case 7:
-			writeOptional(w, obj.ReleasedAt, writeTime)
+			writeOptional(w, obj.Filter, writeString)
 		case 8:
+			writeTime(w, obj.PlacedAt)
+		case 9:
+			writeOptional(w, obj.ReleasedAt, writeTime)
+		case 10:
 			writeOptional(w, obj.ReleaseReason, writeString)
 		}
 	}
@@ -4416,6 +4424,41 @@ func (ec *executionContext) writeSession(w io.Writer, fields []directField, obj 
 	writeText(w, "}")
 }
 
+// directSettingsPayload are the selected fields of a SettingsPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directSettingsPayload(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, settingsPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "settings":
+			d.index = 1
+			d.below = ec.directTenantSettings(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeSettingsPayload(w io.Writer, fields []directField, obj *model.SettingsPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"SettingsPayload"`)
+		case 1:
+			ec.writeTenantSettings(w, f.below, obj.Settings)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directTask are the selected fields of a Task, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directTask(ctx context.Context, sel ast.SelectionSet) []directField {
 	if visible.MaskOf(ctx, "Task") != nil {
@@ -4794,6 +4837,67 @@ func (ec *executionContext) writeTeamPayload(w io.Writer, fields []directField, 
 			writeText(w, `"TeamPayload"`)
 		case 1:
 			ec.writeTeam(w, f.below, obj.Team)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directTenantSettings are the selected fields of a TenantSettings, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directTenantSettings(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, tenantSettingsImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "binDays":
+			d.index = 1
+		case "holdReleaseDays":
+			d.index = 2
+		case "brakeRecords":
+			d.index = 3
+		case "brakePercent":
+			d.index = 4
+		case "brakeHour":
+			d.index = 5
+		case "brakeDay":
+			d.index = 6
+		case "purgeDay":
+			d.index = 7
+		case "version":
+			d.index = 8
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeTenantSettings(w io.Writer, fields []directField, obj *model.TenantSettings) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"TenantSettings"`)
+		case 1:
+			ec.marshalNInt2int32(context.Background(), nil, obj.BinDays).MarshalGQL(w)
+		case 2:
+			ec.marshalNInt2int32(context.Background(), nil, obj.HoldReleaseDays).MarshalGQL(w)
+		case 3:
+			ec.marshalOInt2ᚖint32(context.Background(), nil, obj.BrakeRecords).MarshalGQL(w)
+		case 4:
+			ec.marshalOInt2ᚖint32(context.Background(), nil, obj.BrakePercent).MarshalGQL(w)
+		case 5:
+			ec.marshalOInt2ᚖint32(context.Background(), nil, obj.BrakeHour).MarshalGQL(w)
+		case 6:
+			ec.marshalOInt2ᚖint32(context.Background(), nil, obj.BrakeDay).MarshalGQL(w)
+		case 7:
+			ec.marshalOInt2ᚖint32(context.Background(), nil, obj.PurgeDay).MarshalGQL(w)
+		case 8:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Version).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")

@@ -538,9 +538,12 @@ type ComplexityRoot struct {
 
 	LegalHold struct {
 		BlockDelete   func(childComplexity int) int
+		Filter        func(childComplexity int) int
+		FilterType    func(childComplexity int) int
 		Freeze        func(childComplexity int) int
 		ID            func(childComplexity int) int
 		Name          func(childComplexity int) int
+		Persons       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
 		PlacedAt      func(childComplexity int) int
 		PlacedBy      func(childComplexity int) int
 		Reason        func(childComplexity int) int
@@ -626,6 +629,7 @@ type ComplexityRoot struct {
 
 	Mutation struct {
 		ActivateUser       func(childComplexity int, id gid.ID) int
+		AddToHold          func(childComplexity int, input model.AddToHoldInput) int
 		ApplyPolicy        func(childComplexity int, input model.ApplyPolicyInput) int
 		ApproveOperation   func(childComplexity int, input model.ApproveOperationInput) int
 		ApproveRequest     func(childComplexity int, input model.ApproveRequestInput) int
@@ -673,6 +677,7 @@ type ComplexityRoot struct {
 		UpdateDeal         func(childComplexity int, input model.UpdateDealInput) int
 		UpdateMessage      func(childComplexity int, input model.UpdateMessageInput) int
 		UpdateNote         func(childComplexity int, input model.UpdateNoteInput) int
+		UpdateSettings     func(childComplexity int, input model.UpdateSettingsInput) int
 		UpdateTask         func(childComplexity int, input model.UpdateTaskInput) int
 		UpdateUser         func(childComplexity int, input model.UpdateUserInput) int
 		VoidRecords        func(childComplexity int, input model.VoidRecordsInput) int
@@ -938,6 +943,7 @@ type ComplexityRoot struct {
 		PolicyHistory  func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
 		Preview        func(childComplexity int, input model.PreviewInput) int
 		PreviewPolicy  func(childComplexity int, draft model.PolicyDraftInput, replay int32) int
+		Settings       func(childComplexity int) int
 		Tasks          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) int
 		Teams          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TeamOrder, where *ent.TeamWhereInput) int
 		Timeline       func(childComplexity int, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
@@ -995,6 +1001,10 @@ type ComplexityRoot struct {
 		ExpiresAt  func(childComplexity int) int
 		ID         func(childComplexity int) int
 		LastUsedAt func(childComplexity int) int
+	}
+
+	SettingsPayload struct {
+		Settings func(childComplexity int) int
 	}
 
 	Task struct {
@@ -1063,6 +1073,17 @@ type ComplexityRoot struct {
 
 	TeamPayload struct {
 		Team func(childComplexity int) int
+	}
+
+	TenantSettings struct {
+		BinDays         func(childComplexity int) int
+		BrakeDay        func(childComplexity int) int
+		BrakeHour       func(childComplexity int) int
+		BrakePercent    func(childComplexity int) int
+		BrakeRecords    func(childComplexity int) int
+		HoldReleaseDays func(childComplexity int) int
+		PurgeDay        func(childComplexity int) int
+		Version         func(childComplexity int) int
 	}
 
 	ThreadImpact struct {
@@ -1157,6 +1178,7 @@ type AuditEventResolver interface {
 	Changes(ctx context.Context, obj *ent.AuditEvent) ([]*model.FieldChange, error)
 }
 type LegalHoldResolver interface {
+	Persons(ctx context.Context, obj *ent.LegalHold, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error)
 	Records(ctx context.Context, obj *ent.LegalHold, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error)
 }
 type MutationResolver interface {
@@ -1203,6 +1225,7 @@ type MutationResolver interface {
 	CreateSignInLink(ctx context.Context, input model.CreateSignInLinkInput) (*model.CreateSignInLinkPayload, error)
 	RevokeSession(ctx context.Context, id gid.ID) (*model.RevokePayload, error)
 	PlaceHold(ctx context.Context, input model.PlaceHoldInput) (*model.LegalHoldPayload, error)
+	AddToHold(ctx context.Context, input model.AddToHoldInput) (*model.LegalHoldPayload, error)
 	ReleaseHold(ctx context.Context, input model.ReleaseHoldInput) (*model.LegalHoldPayload, error)
 	SetApprovalRule(ctx context.Context, input model.SetApprovalRuleInput) (*model.ApprovalRulesPayload, error)
 	RemoveApprovalRule(ctx context.Context, name string) (*model.ApprovalRulesPayload, error)
@@ -1211,6 +1234,7 @@ type MutationResolver interface {
 	ConfirmOperation(ctx context.Context, input model.ConfirmOperationInput) (*model.OperationPayload, error)
 	ApproveRequest(ctx context.Context, input model.ApproveRequestInput) (*model.ApprovalPayload, error)
 	RejectRequest(ctx context.Context, input model.RejectRequestInput) (*model.ApprovalPayload, error)
+	UpdateSettings(ctx context.Context, input model.UpdateSettingsInput) (*model.SettingsPayload, error)
 }
 type OperationResolver interface {
 	CanUndo(ctx context.Context, obj *ent.Operation) (bool, error)
@@ -1274,6 +1298,7 @@ type QueryResolver interface {
 	LegalHolds(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, status *model.LegalHoldStatus) (*ent.LegalHoldConnection, error)
 	ApprovalRules(ctx context.Context) ([]*model.ApprovalRule, error)
 	Approvals(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, status *approval.Status, part *model.ApprovalPart) (*ent.ApprovalConnection, error)
+	Settings(ctx context.Context) (*model.TenantSettings, error)
 }
 type ReasonResolver interface {
 	Message(ctx context.Context, obj *record.Reason) (string, error)
@@ -3456,6 +3481,18 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.LegalHold.BlockDelete(childComplexity), true
+	case "LegalHold.filter":
+		if e.ComplexityRoot.LegalHold.Filter == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LegalHold.Filter(childComplexity), true
+	case "LegalHold.filterType":
+		if e.ComplexityRoot.LegalHold.FilterType == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LegalHold.FilterType(childComplexity), true
 	case "LegalHold.freeze":
 		if e.ComplexityRoot.LegalHold.Freeze == nil {
 			break
@@ -3474,6 +3511,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.LegalHold.Name(childComplexity), true
+	case "LegalHold.persons":
+		if e.ComplexityRoot.LegalHold.Persons == nil {
+			break
+		}
+
+		args, err := ec.field_LegalHold_persons_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.LegalHold.Persons(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
 	case "LegalHold.placedAt":
 		if e.ComplexityRoot.LegalHold.PlacedAt == nil {
 			break
@@ -3868,6 +3916,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ActivateUser(childComplexity, args["id"].(gid.ID)), true
+	case "Mutation.addToHold":
+		if e.ComplexityRoot.Mutation.AddToHold == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_addToHold_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.AddToHold(childComplexity, args["input"].(model.AddToHoldInput)), true
 	case "Mutation.applyPolicy":
 		if e.ComplexityRoot.Mutation.ApplyPolicy == nil {
 			break
@@ -4385,6 +4444,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.UpdateNote(childComplexity, args["input"].(model.UpdateNoteInput)), true
+	case "Mutation.updateSettings":
+		if e.ComplexityRoot.Mutation.UpdateSettings == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateSettings_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateSettings(childComplexity, args["input"].(model.UpdateSettingsInput)), true
 	case "Mutation.updateTask":
 		if e.ComplexityRoot.Mutation.UpdateTask == nil {
 			break
@@ -5657,6 +5727,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.PreviewPolicy(childComplexity, args["draft"].(model.PolicyDraftInput), args["replay"].(int32)), true
+	case "Query.settings":
+		if e.ComplexityRoot.Query.Settings == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.Settings(childComplexity), true
 	case "Query.tasks":
 		if e.ComplexityRoot.Query.Tasks == nil {
 			break
@@ -5903,6 +5979,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Session.LastUsedAt(childComplexity), true
+
+	case "SettingsPayload.settings":
+		if e.ComplexityRoot.SettingsPayload.Settings == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SettingsPayload.Settings(childComplexity), true
 
 	case "Task.assignee":
 		if e.ComplexityRoot.Task.Assignee == nil {
@@ -6186,6 +6269,55 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.TeamPayload.Team(childComplexity), true
 
+	case "TenantSettings.binDays":
+		if e.ComplexityRoot.TenantSettings.BinDays == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TenantSettings.BinDays(childComplexity), true
+	case "TenantSettings.brakeDay":
+		if e.ComplexityRoot.TenantSettings.BrakeDay == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TenantSettings.BrakeDay(childComplexity), true
+	case "TenantSettings.brakeHour":
+		if e.ComplexityRoot.TenantSettings.BrakeHour == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TenantSettings.BrakeHour(childComplexity), true
+	case "TenantSettings.brakePercent":
+		if e.ComplexityRoot.TenantSettings.BrakePercent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TenantSettings.BrakePercent(childComplexity), true
+	case "TenantSettings.brakeRecords":
+		if e.ComplexityRoot.TenantSettings.BrakeRecords == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TenantSettings.BrakeRecords(childComplexity), true
+	case "TenantSettings.holdReleaseDays":
+		if e.ComplexityRoot.TenantSettings.HoldReleaseDays == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TenantSettings.HoldReleaseDays(childComplexity), true
+	case "TenantSettings.purgeDay":
+		if e.ComplexityRoot.TenantSettings.PurgeDay == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TenantSettings.PurgeDay(childComplexity), true
+	case "TenantSettings.version":
+		if e.ComplexityRoot.TenantSettings.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TenantSettings.Version(childComplexity), true
+
 	case "ThreadImpact.going":
 		if e.ComplexityRoot.ThreadImpact.Going == nil {
 			break
@@ -6439,6 +6571,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	ec := newExecutionContext(opCtx, e, make(chan graphql.DeferredResult))
 	inputUnmarshalers := func() *graphql.InputUnmarshalerIndex {
 		return graphql.NewInputUnmarshalerIndex(
+			graphql.NewInputUnmarshaler("AddToHoldInput", ec.unmarshalInputAddToHoldInput),
 			graphql.NewInputUnmarshaler("ApplyPolicyInput", ec.unmarshalInputApplyPolicyInput),
 			graphql.NewInputUnmarshaler("ApproveOperationInput", ec.unmarshalInputApproveOperationInput),
 			graphql.NewInputUnmarshaler("ApproveRequestInput", ec.unmarshalInputApproveRequestInput),
@@ -6469,6 +6602,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("DealWhereInput", ec.unmarshalInputDealWhereInput),
 			graphql.NewInputUnmarshaler("DeleteRecordsInput", ec.unmarshalInputDeleteRecordsInput),
 			graphql.NewInputUnmarshaler("EmptyBinInput", ec.unmarshalInputEmptyBinInput),
+			graphql.NewInputUnmarshaler("HoldFilter", ec.unmarshalInputHoldFilter),
 			graphql.NewInputUnmarshaler("MessageOrder", ec.unmarshalInputMessageOrder),
 			graphql.NewInputUnmarshaler("MessageWhereInput", ec.unmarshalInputMessageWhereInput),
 			graphql.NewInputUnmarshaler("NoteOrder", ec.unmarshalInputNoteOrder),
@@ -6507,6 +6641,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("UpdateDealInput", ec.unmarshalInputUpdateDealInput),
 			graphql.NewInputUnmarshaler("UpdateMessageInput", ec.unmarshalInputUpdateMessageInput),
 			graphql.NewInputUnmarshaler("UpdateNoteInput", ec.unmarshalInputUpdateNoteInput),
+			graphql.NewInputUnmarshaler("UpdateSettingsInput", ec.unmarshalInputUpdateSettingsInput),
 			graphql.NewInputUnmarshaler("UpdateTaskInput", ec.unmarshalInputUpdateTaskInput),
 			graphql.NewInputUnmarshaler("UpdateUserInput", ec.unmarshalInputUpdateUserInput),
 			graphql.NewInputUnmarshaler("UserOrder", ec.unmarshalInputUserOrder),
@@ -12723,6 +12858,14 @@ type LegalHold implements Node {
   """
   freeze: Boolean!
   """
+  The type of record of which it keeps all that match its filter, as Customer. Null without a filter.
+  """
+  filterType: String
+  """
+  The where-input, as JSON, of the records it keeps beside those it names: those that match now, and those that will.
+  """
+  filter: String
+  """
   When it was placed.
   """
   placedAt: Time!
@@ -17779,7 +17922,18 @@ enum LegalHoldStatus {
 }
 
 extend type LegalHold {
-  """A page of the records it keeps, newest first; without those purged after its release."""
+  """A page of the persons it names, newest first: with each of them it keeps what belongs to it or names it."""
+  persons(
+    """Persons after this one."""
+    after: Cursor
+    """The first n persons, 1 to 100."""
+    first: Int
+    """Persons before this one."""
+    before: Cursor
+    """The last n persons, 1 to 100."""
+    last: Int
+  ): RecordConnection!
+  """A page of the records it keeps now, by name, by person or by filter, newest first; without those purged after its release."""
   records(
     """Records after this one."""
     after: Cursor
@@ -17804,12 +17958,44 @@ input PlaceHoldInput {
   name: String!
   """Why the records are kept, up to 1,000 characters."""
   reason: String!
-  """The records, up to 1,000, in any state."""
-  records: [ID!]!
+  """Records, up to 1,000, in any state."""
+  records: [ID!]
+  """Customers and contacts, up to 1,000, with all that belongs to them or names them, now and later."""
+  persons: [ID!]
+  """Records of a type that match, now and later. Needs HOLD_PLACE on all records of the type."""
+  filter: HoldFilter
   """Keep them from being deleted and voided, too."""
   blockDelete: Boolean! = false
   """Keep them from every change: edits and all verbs."""
   freeze: Boolean! = false
+}
+
+"""The records of one type that match. It compares fields of their own, not of what they refer to."""
+input HoldFilter @oneOf {
+  """The attachments that match."""
+  attachments: AttachmentWhereInput
+  """The calls that match."""
+  calls: CallWhereInput
+  """The contacts that match."""
+  contacts: ContactWhereInput
+  """The customers that match."""
+  customers: CustomerWhereInput
+  """The deals that match."""
+  deals: DealWhereInput
+  """The messages that match."""
+  messages: MessageWhereInput
+  """The notes that match."""
+  notes: NoteWhereInput
+  """The tasks that match."""
+  tasks: TaskWhereInput
+}
+
+"""Records to add to a hold that stands."""
+input AddToHoldInput {
+  """The hold."""
+  id: ID!
+  """The records, up to 1,000, in any state."""
+  records: [ID!]!
 }
 
 """A hold to release."""
@@ -17842,10 +18028,15 @@ extend type Query {
 }
 
 extend type Mutation {
-  """Keep records for a legal matter. Needs HOLD_PLACE on each of them."""
+  """Keep records for a legal matter. Needs HOLD_PLACE on each that it keeps now."""
   placeHold(
     """The matter, and what it is about."""
     input: PlaceHoldInput!
+  ): LegalHoldPayload! @authz(action: HOLD_PLACE)
+  """Name further records by a hold that stands. Needs HOLD_PLACE on each of them, and to see the hold."""
+  addToHold(
+    """Which hold, and what to add."""
+    input: AddToHoldInput!
   ): LegalHoldPayload! @authz(action: HOLD_PLACE)
   """End a hold. Needs HOLD_RELEASE on each of its records."""
   releaseHold(
@@ -18099,6 +18290,65 @@ extend type Mutation {
     """Which request, and why."""
     input: RejectRequestInput!
   ): ApprovalPayload! @public
+}
+`, BuiltIn: false},
+	{Name: "../settings.graphql", Input: `"""Settings of the tenant."""
+type TenantSettings {
+  """How long a deleted record stays in the bin, in days."""
+  binDays: Int!
+  """How long the clocks of a record stand still after its last legal hold was released, in days."""
+  holdReleaseDays: Int!
+  """Records one operation may change that was not previewed. Null is no cap."""
+  brakeRecords: Int
+  """Percent of a type's live records one operation may take, where there are more than 1,000. Null is no cap."""
+  brakePercent: Int
+  """Records one user may change in an hour. Null is no cap."""
+  brakeHour: Int
+  """Records one user may change in 24 hours. Null is no cap."""
+  brakeDay: Int
+  """Records that may be purged in 24 hours, by users and by the sweeper. Null is no quota."""
+  purgeDay: Int
+  """Counts the changes. Name it in an update to act only on what you saw."""
+  version: Int!
+}
+
+"""Settings that were changed."""
+type SettingsPayload {
+  """The settings as they are now."""
+  settings: TenantSettings!
+}
+
+"""Settings to change; what is left out stays. Null takes a cap away."""
+input UpdateSettingsInput {
+  """The version of the settings as the caller saw them."""
+  version: Int!
+  """Days in the bin, 1 to 36,500. More is for what is in it, too; less for what is deleted from now on."""
+  binDays: Int
+  """Days after the release of a record's last hold, 0 to 36,500."""
+  holdReleaseDays: Int
+  """Records of an operation that was not previewed."""
+  brakeRecords: Int
+  """Percent of a type's live records, 0 to 100."""
+  brakePercent: Int
+  """Records of a user in an hour."""
+  brakeHour: Int
+  """Records of a user in 24 hours."""
+  brakeDay: Int
+  """Records purged in 24 hours."""
+  purgeDay: Int
+}
+
+extend type Query {
+  """The settings of the tenant, for who may change them."""
+  settings: TenantSettings! @authz(action: SETTINGS_EDIT, object: "Settings")
+}
+
+extend type Mutation {
+  """Change settings of the tenant."""
+  updateSettings(
+    """What to change."""
+    input: UpdateSettingsInput!
+  ): SettingsPayload! @authz(action: SETTINGS_EDIT, object: "Settings")
 }
 `, BuiltIn: false},
 }
@@ -19054,6 +19304,10 @@ func (ec *executionContext) childFields_LegalHold(ctx context.Context, field gra
 		return ec.fieldContext_LegalHold_blockDelete(ctx, field)
 	case "freeze":
 		return ec.fieldContext_LegalHold_freeze(ctx, field)
+	case "filterType":
+		return ec.fieldContext_LegalHold_filterType(ctx, field)
+	case "filter":
+		return ec.fieldContext_LegalHold_filter(ctx, field)
 	case "placedAt":
 		return ec.fieldContext_LegalHold_placedAt(ctx, field)
 	case "releasedAt":
@@ -19064,6 +19318,8 @@ func (ec *executionContext) childFields_LegalHold(ctx context.Context, field gra
 		return ec.fieldContext_LegalHold_placedBy(ctx, field)
 	case "releasedBy":
 		return ec.fieldContext_LegalHold_releasedBy(ctx, field)
+	case "persons":
+		return ec.fieldContext_LegalHold_persons(ctx, field)
 	case "records":
 		return ec.fieldContext_LegalHold_records(ctx, field)
 	}
@@ -19782,6 +20038,14 @@ func (ec *executionContext) childFields_Session(ctx context.Context, field graph
 	return nil, fmt.Errorf("no field named %q was found under type Session", field.Name)
 }
 
+func (ec *executionContext) childFields_SettingsPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "settings":
+		return ec.fieldContext_SettingsPayload_settings(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SettingsPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_Task(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -19916,6 +20180,28 @@ func (ec *executionContext) childFields_TeamPayload(ctx context.Context, field g
 		return ec.fieldContext_TeamPayload_team(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type TeamPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_TenantSettings(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "binDays":
+		return ec.fieldContext_TenantSettings_binDays(ctx, field)
+	case "holdReleaseDays":
+		return ec.fieldContext_TenantSettings_holdReleaseDays(ctx, field)
+	case "brakeRecords":
+		return ec.fieldContext_TenantSettings_brakeRecords(ctx, field)
+	case "brakePercent":
+		return ec.fieldContext_TenantSettings_brakePercent(ctx, field)
+	case "brakeHour":
+		return ec.fieldContext_TenantSettings_brakeHour(ctx, field)
+	case "brakeDay":
+		return ec.fieldContext_TenantSettings_brakeDay(ctx, field)
+	case "purgeDay":
+		return ec.fieldContext_TenantSettings_purgeDay(ctx, field)
+	case "version":
+		return ec.fieldContext_TenantSettings_version(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TenantSettings", field.Name)
 }
 
 func (ec *executionContext) childFields_ThreadImpact(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -21376,6 +21662,44 @@ func (ec *executionContext) field_Deal_tasks_args(ctx context.Context, rawArgs m
 	return args, nil
 }
 
+func (ec *executionContext) field_LegalHold_persons_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["before"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["last"] = arg3
+	return args, nil
+}
+
 func (ec *executionContext) field_LegalHold_records_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -21525,6 +21849,20 @@ func (ec *executionContext) field_Mutation_activateUser_args(ctx context.Context
 		return nil, err
 	}
 	args["id"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_addToHold_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.AddToHoldInput, error) {
+			return ec.unmarshalNAddToHoldInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAddToHoldInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
 	return args, nil
 }
 
@@ -22186,6 +22524,20 @@ func (ec *executionContext) field_Mutation_updateNote_args(ctx context.Context, 
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.UpdateNoteInput, error) {
 			return ec.unmarshalNUpdateNoteInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐUpdateNoteInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_updateSettings_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.UpdateSettingsInput, error) {
+			return ec.unmarshalNUpdateSettingsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐUpdateSettingsInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -32829,6 +33181,52 @@ func (ec *executionContext) fieldContext_LegalHold_freeze(_ context.Context, fie
 	return graphql.NewScalarFieldContext("LegalHold", field, false, false, "Boolean")
 }
 
+func (ec *executionContext) _LegalHold_filterType(ctx context.Context, field graphql.CollectedField, obj *ent.LegalHold) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LegalHold_filterType(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.FilterType, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LegalHold_filterType(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LegalHold", field, false, false, "String")
+}
+
+func (ec *executionContext) _LegalHold_filter(ctx context.Context, field graphql.CollectedField, obj *ent.LegalHold) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LegalHold_filter(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Filter, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LegalHold_filter(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LegalHold", field, false, false, "String")
+}
+
 func (ec *executionContext) _LegalHold_placedAt(ctx context.Context, field graphql.CollectedField, obj *ent.LegalHold) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -32958,6 +33356,50 @@ func (ec *executionContext) fieldContext_LegalHold_releasedBy(_ context.Context,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_User(ctx, field)
 		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LegalHold_persons(ctx context.Context, field graphql.CollectedField, obj *ent.LegalHold) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LegalHold_persons(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.LegalHold().Persons(ctx, obj, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.RecordConnection) graphql.Marshaler {
+			return ec.marshalNRecordConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordConnection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LegalHold_persons(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LegalHold",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RecordConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.direct.arguments(ctx, field, ec.Variables, ec.field_LegalHold_persons_args); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
 	}
 	return fc, nil
 }
@@ -37290,6 +37732,68 @@ func (ec *executionContext) fieldContext_Mutation_placeHold(ctx context.Context,
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_addToHold(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_addToHold(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().AddToHold(ctx, fc.Args["input"].(model.AddToHoldInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "HOLD_PLACE")
+				if err != nil {
+					var zeroVal *model.LegalHoldPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.LegalHoldPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.LegalHoldPayload) graphql.Marshaler {
+			return ec.marshalNLegalHoldPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐLegalHoldPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_addToHold(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LegalHoldPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_addToHold_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_releaseHold(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -37780,6 +38284,73 @@ func (ec *executionContext) fieldContext_Mutation_rejectRequest(ctx context.Cont
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Mutation_rejectRequest_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_updateSettings(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_updateSettings(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().UpdateSettings(ctx, fc.Args["input"].(model.UpdateSettingsInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Settings")
+				if err != nil {
+					var zeroVal *model.SettingsPayload
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "SETTINGS_EDIT")
+				if err != nil {
+					var zeroVal *model.SettingsPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.SettingsPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.SettingsPayload) graphql.Marshaler {
+			return ec.marshalNSettingsPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSettingsPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_updateSettings(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_SettingsPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_updateSettings_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -44106,6 +44677,61 @@ func (ec *executionContext) fieldContext_Query_approvals(ctx context.Context, fi
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_settings(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_settings(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().Settings(ctx)
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Settings")
+				if err != nil {
+					var zeroVal *model.TenantSettings
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "SETTINGS_EDIT")
+				if err != nil {
+					var zeroVal *model.TenantSettings
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.TenantSettings
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.TenantSettings) graphql.Marshaler {
+			return ec.marshalNTenantSettings2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐTenantSettings(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_settings(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_TenantSettings(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query___type(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -44777,6 +45403,38 @@ func (ec *executionContext) _Session_current(ctx context.Context, field graphql.
 }
 func (ec *executionContext) fieldContext_Session_current(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Session", field, true, true, "Boolean")
+}
+
+func (ec *executionContext) _SettingsPayload_settings(ctx context.Context, field graphql.CollectedField, obj *model.SettingsPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SettingsPayload_settings(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Settings, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.TenantSettings) graphql.Marshaler {
+			return ec.marshalNTenantSettings2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐTenantSettings(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SettingsPayload_settings(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "SettingsPayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_TenantSettings(ctx, field)
+		},
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _Task_id(ctx context.Context, field graphql.CollectedField, obj *ent.Task) (ret graphql.Marshaler) {
@@ -45993,6 +46651,190 @@ func (ec *executionContext) fieldContext_TeamPayload_team(_ context.Context, fie
 		},
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _TenantSettings_binDays(ctx context.Context, field graphql.CollectedField, obj *model.TenantSettings) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TenantSettings_binDays(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BinDays, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TenantSettings_binDays(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TenantSettings", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TenantSettings_holdReleaseDays(ctx context.Context, field graphql.CollectedField, obj *model.TenantSettings) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TenantSettings_holdReleaseDays(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.HoldReleaseDays, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TenantSettings_holdReleaseDays(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TenantSettings", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TenantSettings_brakeRecords(ctx context.Context, field graphql.CollectedField, obj *model.TenantSettings) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TenantSettings_brakeRecords(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BrakeRecords, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int32) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint32(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_TenantSettings_brakeRecords(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TenantSettings", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TenantSettings_brakePercent(ctx context.Context, field graphql.CollectedField, obj *model.TenantSettings) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TenantSettings_brakePercent(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BrakePercent, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int32) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint32(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_TenantSettings_brakePercent(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TenantSettings", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TenantSettings_brakeHour(ctx context.Context, field graphql.CollectedField, obj *model.TenantSettings) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TenantSettings_brakeHour(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BrakeHour, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int32) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint32(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_TenantSettings_brakeHour(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TenantSettings", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TenantSettings_brakeDay(ctx context.Context, field graphql.CollectedField, obj *model.TenantSettings) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TenantSettings_brakeDay(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BrakeDay, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int32) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint32(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_TenantSettings_brakeDay(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TenantSettings", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TenantSettings_purgeDay(ctx context.Context, field graphql.CollectedField, obj *model.TenantSettings) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TenantSettings_purgeDay(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PurgeDay, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int32) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint32(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_TenantSettings_purgeDay(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TenantSettings", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TenantSettings_version(ctx context.Context, field graphql.CollectedField, obj *model.TenantSettings) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TenantSettings_version(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Version, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TenantSettings_version(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TenantSettings", field, false, false, "Int")
 }
 
 func (ec *executionContext) _ThreadImpact_threadKey(ctx context.Context, field graphql.CollectedField, obj *record.ThreadImpact) (ret graphql.Marshaler) {
@@ -48063,6 +48905,55 @@ func (ec *executionContext) fieldContext___Type_isOneOf(_ context.Context, field
 // endregion **************************** field.gotpl *****************************
 
 // region    **************************** input.gotpl *****************************
+
+func (ec *executionContext) unmarshalInputAddToHoldInput(ctx context.Context, obj any) (model.AddToHoldInput, error) {
+	var it model.AddToHoldInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"id", "records"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		case "records":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("records"))
+			data, err := ec.unmarshalNID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Records = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalAddToHoldInput unmarshals raw into the AddToHoldInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalAddToHoldInput(ctx context.Context, raw any) (model.AddToHoldInput, error) {
+	var out model.AddToHoldInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "AddToHoldInput", raw, &out)
+	return out, err
+}
 
 func (ec *executionContext) unmarshalInputApplyPolicyInput(ctx context.Context, obj any) (model.ApplyPolicyInput, error) {
 	var it model.ApplyPolicyInput
@@ -54981,6 +55872,97 @@ func UnmarshalEmptyBinInput(ctx context.Context, raw any) (model.EmptyBinInput, 
 	return out, err
 }
 
+func (ec *executionContext) unmarshalInputHoldFilter(ctx context.Context, obj any) (model.HoldFilter, error) {
+	var it model.HoldFilter
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"attachments", "calls", "contacts", "customers", "deals", "messages", "notes", "tasks"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "attachments":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("attachments"))
+			data, err := ec.unmarshalOAttachmentWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachmentWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Attachments = graphql.OmittableOf(data)
+		case "calls":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("calls"))
+			data, err := ec.unmarshalOCallWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCallWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Calls = graphql.OmittableOf(data)
+		case "contacts":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contacts"))
+			data, err := ec.unmarshalOContactWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐContactWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Contacts = graphql.OmittableOf(data)
+		case "customers":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customers"))
+			data, err := ec.unmarshalOCustomerWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCustomerWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Customers = graphql.OmittableOf(data)
+		case "deals":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("deals"))
+			data, err := ec.unmarshalODealWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐDealWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Deals = graphql.OmittableOf(data)
+		case "messages":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("messages"))
+			data, err := ec.unmarshalOMessageWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐMessageWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Messages = graphql.OmittableOf(data)
+		case "notes":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("notes"))
+			data, err := ec.unmarshalONoteWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNoteWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Notes = graphql.OmittableOf(data)
+		case "tasks":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("tasks"))
+			data, err := ec.unmarshalOTaskWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTaskWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Tasks = graphql.OmittableOf(data)
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalHoldFilter unmarshals raw into the HoldFilter input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalHoldFilter(ctx context.Context, raw any) (model.HoldFilter, error) {
+	var out model.HoldFilter
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "HoldFilter", raw, &out)
+	return out, err
+}
+
 func (ec *executionContext) unmarshalInputMessageOrder(ctx context.Context, obj any) (ent.MessageOrder, error) {
 	var it ent.MessageOrder
 	if obj == nil {
@@ -56904,7 +57886,7 @@ func (ec *executionContext) unmarshalInputPlaceHoldInput(ctx context.Context, ob
 		asMap["freeze"] = false
 	}
 
-	fieldsInOrder := [...]string{"name", "reason", "records", "blockDelete", "freeze"}
+	fieldsInOrder := [...]string{"name", "reason", "records", "persons", "filter", "blockDelete", "freeze"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -56927,11 +57909,25 @@ func (ec *executionContext) unmarshalInputPlaceHoldInput(ctx context.Context, ob
 			it.Reason = data
 		case "records":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("records"))
-			data, err := ec.unmarshalNID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
+			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
-			it.Records = data
+			it.Records = graphql.OmittableOf(data)
+		case "persons":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("persons"))
+			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Persons = graphql.OmittableOf(data)
+		case "filter":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("filter"))
+			data, err := ec.unmarshalOHoldFilter2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐHoldFilter(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Filter = graphql.OmittableOf(data)
 		case "blockDelete":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("blockDelete"))
 			data, err := ec.unmarshalNBoolean2bool(ctx, v)
@@ -60699,6 +61695,97 @@ func (ec *executionContext) unmarshalInputUpdateNoteInput(ctx context.Context, o
 func UnmarshalUpdateNoteInput(ctx context.Context, raw any) (model.UpdateNoteInput, error) {
 	var out model.UpdateNoteInput
 	err := graphql.UnmarshalNamedInputFromContext(ctx, "UpdateNoteInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputUpdateSettingsInput(ctx context.Context, obj any) (model.UpdateSettingsInput, error) {
+	var it model.UpdateSettingsInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"version", "binDays", "holdReleaseDays", "brakeRecords", "brakePercent", "brakeHour", "brakeDay", "purgeDay"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "version":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("version"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Version = data
+		case "binDays":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("binDays"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.BinDays = graphql.OmittableOf(data)
+		case "holdReleaseDays":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("holdReleaseDays"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.HoldReleaseDays = graphql.OmittableOf(data)
+		case "brakeRecords":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("brakeRecords"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.BrakeRecords = graphql.OmittableOf(data)
+		case "brakePercent":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("brakePercent"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.BrakePercent = graphql.OmittableOf(data)
+		case "brakeHour":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("brakeHour"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.BrakeHour = graphql.OmittableOf(data)
+		case "brakeDay":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("brakeDay"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.BrakeDay = graphql.OmittableOf(data)
+		case "purgeDay":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("purgeDay"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PurgeDay = graphql.OmittableOf(data)
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalUpdateSettingsInput unmarshals raw into the UpdateSettingsInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalUpdateSettingsInput(ctx context.Context, raw any) (model.UpdateSettingsInput, error) {
+	var out model.UpdateSettingsInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "UpdateSettingsInput", raw, &out)
 	return out, err
 }
 
@@ -64796,6 +65883,16 @@ func (ec *executionContext) _LegalHold(ctx context.Context, sel ast.SelectionSet
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
+		case "filterType":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.FilterType)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "filter":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Filter)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
 		case "placedAt":
 			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.PlacedAt)
 			if out.Values[i] == graphql.Null {
@@ -64822,6 +65919,12 @@ func (ec *executionContext) _LegalHold(ctx context.Context, sel ast.SelectionSet
 				true, false,
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._LegalHold_releasedBy(ctx, field, obj)
+				})
+		case "persons":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._LegalHold_persons(ctx, field, obj)
 				})
 		case "records":
 			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
@@ -65669,6 +66772,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "addToHold":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_addToHold(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "releaseHold":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_releaseHold(ctx, field)
@@ -65721,6 +66831,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 		case "rejectRequest":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_rejectRequest(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "updateSettings":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_updateSettings(ctx, field)
 			})
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
@@ -67592,6 +68709,12 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Query_approvals(ctx, field)
 				})
+		case "settings":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_settings(ctx, field)
+				})
 		case "__type":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Query___type(ctx, field)
@@ -67977,6 +69100,42 @@ func (ec *executionContext) _Session(ctx context.Context, sel ast.SelectionSet, 
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Session_current(ctx, field, obj)
 				})
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var settingsPayloadImplementors = []string{"SettingsPayload"}
+
+func (ec *executionContext) _SettingsPayload(ctx context.Context, sel ast.SelectionSet, obj *model.SettingsPayload) graphql.Marshaler {
+	if fields := ec.directSettingsPayload(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeSettingsPayload(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, settingsPayloadImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("SettingsPayload")
+		case "settings":
+			out.Values[i] = ec._SettingsPayload_settings(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -68459,6 +69618,77 @@ func (ec *executionContext) _TeamPayload(ctx context.Context, sel ast.SelectionS
 			out.Values[i] = graphql.MarshalString("TeamPayload")
 		case "team":
 			out.Values[i] = ec._TeamPayload_team(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var tenantSettingsImplementors = []string{"TenantSettings"}
+
+func (ec *executionContext) _TenantSettings(ctx context.Context, sel ast.SelectionSet, obj *model.TenantSettings) graphql.Marshaler {
+	if fields := ec.directTenantSettings(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeTenantSettings(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, tenantSettingsImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("TenantSettings")
+		case "binDays":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.BinDays)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "holdReleaseDays":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.HoldReleaseDays)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "brakeRecords":
+			out.Values[i] = ec.marshalOInt2ᚖint32(ctx, field.Selections, obj.BrakeRecords)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "brakePercent":
+			out.Values[i] = ec.marshalOInt2ᚖint32(ctx, field.Selections, obj.BrakePercent)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "brakeHour":
+			out.Values[i] = ec.marshalOInt2ᚖint32(ctx, field.Selections, obj.BrakeHour)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "brakeDay":
+			out.Values[i] = ec.marshalOInt2ᚖint32(ctx, field.Selections, obj.BrakeDay)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "purgeDay":
+			out.Values[i] = ec.marshalOInt2ᚖint32(ctx, field.Selections, obj.PurgeDay)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "version":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Version)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -69534,6 +70764,11 @@ func (ec *executionContext) unmarshalNActorKind2githubᚗcomᚋletheᚑcrmᚋlet
 
 func (ec *executionContext) marshalNActorKind2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐActorKind(ctx context.Context, sel ast.SelectionSet, v model.ActorKind) graphql.Marshaler {
 	return v
+}
+
+func (ec *executionContext) unmarshalNAddToHoldInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐAddToHoldInput(ctx context.Context, v any) (model.AddToHoldInput, error) {
+	res, err := ec.unmarshalInputAddToHoldInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
 }
 
 func (ec *executionContext) unmarshalNApplyPolicyInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApplyPolicyInput(ctx context.Context, v any) (model.ApplyPolicyInput, error) {
@@ -71663,6 +72898,14 @@ func (ec *executionContext) unmarshalNSetApprovalRuleInput2githubᚗcomᚋlethe�
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) marshalNSettingsPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSettingsPayload(ctx context.Context, sel ast.SelectionSet, v *model.SettingsPayload) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "SettingsPayload!")
+		return graphql.Null
+	}
+	return ec._SettingsPayload(ctx, sel, v)
+}
+
 func (ec *executionContext) unmarshalNString2string(ctx context.Context, v any) (string, error) {
 	res, err := graphql.UnmarshalString(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -71899,6 +73142,14 @@ func (ec *executionContext) unmarshalNTeamWhereInput2ᚖgithubᚗcomᚋletheᚑc
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) marshalNTenantSettings2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐTenantSettings(ctx context.Context, sel ast.SelectionSet, v *model.TenantSettings) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "TenantSettings!")
+		return graphql.Null
+	}
+	return ec._TenantSettings(ctx, sel, v)
+}
+
 func (ec *executionContext) marshalNThreadImpact2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐThreadImpactᚄ(ctx context.Context, sel ast.SelectionSet, v []*record.ThreadImpact) graphql.Marshaler {
 	if fields := ec.directThreadImpact(ctx, sel); fields != nil && v != nil {
 		return writeList(v, func(w io.Writer, obj *record.ThreadImpact) { ec.writeThreadImpact(w, fields, obj) })
@@ -72005,6 +73256,11 @@ func (ec *executionContext) unmarshalNUpdateMessageInput2githubᚗcomᚋletheᚑ
 
 func (ec *executionContext) unmarshalNUpdateNoteInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐUpdateNoteInput(ctx context.Context, v any) (model.UpdateNoteInput, error) {
 	res, err := ec.unmarshalInputUpdateNoteInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNUpdateSettingsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐUpdateSettingsInput(ctx context.Context, v any) (model.UpdateSettingsInput, error) {
+	res, err := ec.unmarshalInputUpdateSettingsInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
@@ -73047,6 +74303,14 @@ func (ec *executionContext) marshalOFloat2ᚖfloat64(ctx context.Context, sel as
 	_ = sel
 	res := graphql.MarshalFloatContext(*v)
 	return graphql.WrapContextMarshaler(ctx, res)
+}
+
+func (ec *executionContext) unmarshalOHoldFilter2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐHoldFilter(ctx context.Context, v any) (*model.HoldFilter, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputHoldFilter(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
 func (ec *executionContext) unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx context.Context, v any) ([]gid.ID, error) {

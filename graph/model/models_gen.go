@@ -110,6 +110,14 @@ type Actor struct {
 	User *ent.User `json:"user,omitempty"`
 }
 
+// Records to add to a hold that stands.
+type AddToHoldInput struct {
+	// The hold.
+	ID gid.ID `json:"id"`
+	// The records, up to 1,000, in any state.
+	Records []gid.ID `json:"records"`
+}
+
 // A change of the policy.
 type ApplyPolicyInput struct {
 	// The version that was changed: CONFLICT when it is not the last any more, with what changed since.
@@ -598,6 +606,26 @@ type FieldChange struct {
 	New *string `json:"new,omitempty"`
 }
 
+// The records of one type that match. It compares fields of their own, not of what they refer to.
+type HoldFilter struct {
+	// The attachments that match.
+	Attachments graphql.Omittable[*ent.AttachmentWhereInput] `json:"attachments,omitempty"`
+	// The calls that match.
+	Calls graphql.Omittable[*ent.CallWhereInput] `json:"calls,omitempty"`
+	// The contacts that match.
+	Contacts graphql.Omittable[*ent.ContactWhereInput] `json:"contacts,omitempty"`
+	// The customers that match.
+	Customers graphql.Omittable[*ent.CustomerWhereInput] `json:"customers,omitempty"`
+	// The deals that match.
+	Deals graphql.Omittable[*ent.DealWhereInput] `json:"deals,omitempty"`
+	// The messages that match.
+	Messages graphql.Omittable[*ent.MessageWhereInput] `json:"messages,omitempty"`
+	// The notes that match.
+	Notes graphql.Omittable[*ent.NoteWhereInput] `json:"notes,omitempty"`
+	// The tasks that match.
+	Tasks graphql.Omittable[*ent.TaskWhereInput] `json:"tasks,omitempty"`
+}
+
 // A hold that was placed or released.
 type LegalHoldPayload struct {
 	// The hold as it is now.
@@ -630,8 +658,12 @@ type PlaceHoldInput struct {
 	Name string `json:"name"`
 	// Why the records are kept, up to 1,000 characters.
 	Reason string `json:"reason"`
-	// The records, up to 1,000, in any state.
-	Records []gid.ID `json:"records"`
+	// Records, up to 1,000, in any state.
+	Records graphql.Omittable[[]gid.ID] `json:"records,omitempty"`
+	// Customers and contacts, up to 1,000, with all that belongs to them or names them, now and later.
+	Persons graphql.Omittable[[]gid.ID] `json:"persons,omitempty"`
+	// Records of a type that match, now and later. Needs HOLD_PLACE on all records of the type.
+	Filter graphql.Omittable[*HoldFilter] `json:"filter,omitempty"`
 	// Keep them from being deleted and voided, too.
 	BlockDelete bool `json:"blockDelete"`
 	// Keep them from every change: edits and all verbs.
@@ -1042,6 +1074,12 @@ type SetApprovalRuleInput struct {
 	Enabled bool `json:"enabled"`
 }
 
+// Settings that were changed.
+type SettingsPayload struct {
+	// The settings as they are now.
+	Settings *TenantSettings `json:"settings"`
+}
+
 // Which records to suspend, and until when.
 type SuspendRecordsInput struct {
 	// Which records.
@@ -1076,6 +1114,26 @@ type TaskPayload struct {
 type TeamPayload struct {
 	// The team as it is now.
 	Team *ent.Team `json:"team"`
+}
+
+// Settings of the tenant.
+type TenantSettings struct {
+	// How long a deleted record stays in the bin, in days.
+	BinDays int32 `json:"binDays"`
+	// How long the clocks of a record stand still after its last legal hold was released, in days.
+	HoldReleaseDays int32 `json:"holdReleaseDays"`
+	// Records one operation may change that was not previewed. Null is no cap.
+	BrakeRecords *int32 `json:"brakeRecords,omitempty"`
+	// Percent of a type's live records one operation may take, where there are more than 1,000. Null is no cap.
+	BrakePercent *int32 `json:"brakePercent,omitempty"`
+	// Records one user may change in an hour. Null is no cap.
+	BrakeHour *int32 `json:"brakeHour,omitempty"`
+	// Records one user may change in 24 hours. Null is no cap.
+	BrakeDay *int32 `json:"brakeDay,omitempty"`
+	// Records that may be purged in 24 hours, by users and by the sweeper. Null is no quota.
+	PurgeDay *int32 `json:"purgeDay,omitempty"`
+	// Counts the changes. Name it in an update to act only on what you saw.
+	Version int32 `json:"version"`
 }
 
 // Which operation to take back.
@@ -1292,6 +1350,26 @@ type UpdateNoteInput struct {
 	ContactID graphql.Omittable[*gid.ID] `json:"contactID,omitempty"`
 	// The deal.
 	DealID graphql.Omittable[*gid.ID] `json:"dealID,omitempty"`
+}
+
+// Settings to change; what is left out stays. Null takes a cap away.
+type UpdateSettingsInput struct {
+	// The version of the settings as the caller saw them.
+	Version int32 `json:"version"`
+	// Days in the bin, 1 to 36,500. More is for what is in it, too; less for what is deleted from now on.
+	BinDays graphql.Omittable[*int32] `json:"binDays,omitempty"`
+	// Days after the release of a record's last hold, 0 to 36,500.
+	HoldReleaseDays graphql.Omittable[*int32] `json:"holdReleaseDays,omitempty"`
+	// Records of an operation that was not previewed.
+	BrakeRecords graphql.Omittable[*int32] `json:"brakeRecords,omitempty"`
+	// Percent of a type's live records, 0 to 100.
+	BrakePercent graphql.Omittable[*int32] `json:"brakePercent,omitempty"`
+	// Records of a user in an hour.
+	BrakeHour graphql.Omittable[*int32] `json:"brakeHour,omitempty"`
+	// Records of a user in 24 hours.
+	BrakeDay graphql.Omittable[*int32] `json:"brakeDay,omitempty"`
+	// Records purged in 24 hours.
+	PurgeDay graphql.Omittable[*int32] `json:"purgeDay,omitempty"`
 }
 
 // What to change of a Task: a field that is absent stays, null clears it.

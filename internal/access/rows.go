@@ -159,24 +159,55 @@ func (r *Rows) holds(s *sql.Selector) []*sql.Predicate {
 		}
 		some = append(some, kept(func(*sql.Selector, *sql.SelectTable) {}))
 		known := r.plan(t.Name, authz.HoldRead, mapper(t.Name))
-		if known.predicate == nil && r.plan(t.Name, authz.Read, mapper(t.Name)).predicate == nil && r.plan(t.Name, authz.ReadRetired, mapper(t.Name)).predicate == nil {
+		if r.everywhere(t.Name, authz.HoldRead) {
+			some = append(some, sql.EQ(s.C("filter_type"), t.Name))
 			continue
 		}
+		// What a wide hold keeps changes: who may know of whatever it may come to keep may know of it.
+		preds = append(preds, either(sql.IsNull(s.C("filter_type")), sql.NEQ(s.C("filter_type"), t.Name)), sql.Not(personal(s)))
 		preds = append(preds, sql.Not(kept(func(sub *sql.Selector, row *sql.SelectTable) {
-			seen := sql.Dialect(s.Dialect()).Table(t.Table).As("seen")
-			own := sql.Dialect(s.Dialect()).Select(seen.C("id")).From(seen)
-			own.Where(sql.ColumnsEQ(seen.C("id"), row.C("id")))
-			r.Where(own, t.Name)
-			if known.predicate != nil {
-				own.Where(known.predicate(own))
-			}
-			sub.Where(sql.Not(sql.Exists(own)))
+			sub.Where(sql.Not(r.knows(sub, row, t, known)))
 		})))
 	}
 	if r.plan(ent.TypeLegalHold, authz.HoldRead, entfilter.Mapper{}).predicate != nil {
 		preds = append(preds, join(" OR ", some))
 	}
 	return preds
+}
+
+// knows says that the reader may know of the holds on a row of a type, and read it.
+func (r *Rows) knows(s *sql.Selector, row *sql.SelectTable, t *ent.RecordType, known plan) *sql.Predicate {
+	seen := sql.Dialect(s.Dialect()).Table(t.Table).As("seen")
+	own := sql.Dialect(s.Dialect()).Select(seen.C("id")).From(seen)
+	own.Where(sql.ColumnsEQ(seen.C("id"), row.C("id")))
+	r.Where(own, t.Name)
+	if known.predicate != nil {
+		own.Where(known.predicate(own))
+	}
+	return sql.Exists(own)
+}
+
+// personal says of the holds of a query that they keep what belongs to a person.
+func personal(s *sql.Selector) *sql.Predicate {
+	named := sql.Dialect(s.Dialect()).Table("legal_hold_records").As("named")
+	return sql.Exists(sql.Dialect(s.Dialect()).Select(named.C("id")).From(named).
+		Where(sql.And(sql.ColumnsEQ(named.C("hold_id"), s.C("id")), sql.NotNull(named.C("person_id")))))
+}
+
+// Everywhere reports whether the actor may do something to every record of a type
+// there is or will be, and read it.
+func (c *Control) Everywhere(ctx context.Context, a *actor.Actor, action authz.Action, typ string) bool {
+	r := c.Rows(ctx, a)
+	return r.everywhere(typ, action)
+}
+
+func (r *Rows) everywhere(typ string, action authz.Action) bool {
+	for _, needed := range []authz.Action{action, authz.Read, authz.ReadRetired} {
+		if r.plan(typ, needed, mapper(typ)).predicate != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // plan asks the chain for the rows of a type, once. What cannot be said in

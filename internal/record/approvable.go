@@ -79,13 +79,31 @@ type releasing struct {
 	Reason string `json:"reason"`
 }
 
-// MayDecide implements Approvable: it takes the right to approve what is done to each of its records.
+// MayDecide implements Approvable: it takes the right to approve what is done to each of its records, and to all that it
+// keeps by person or filter.
 func (h holdRelease) MayDecide(ctx context.Context, tx *store.Tx, a *actor.Actor, ap *ent.Approval) error {
-	rows, err := h.recordsOf(ctx, tx, a, idOrZero(ap.TargetID))
+	id := idOrZero(ap.TargetID)
+	ids, persons, err := h.namedBy(ctx, tx, id)
 	if err != nil {
 		return err
 	}
-	return h.mayHold(ctx, a, authz.Approve, rows, "id")
+	all := visible.With(ctx, visible.Tenant(a.Tenant))
+	hold, err := h.Client(ctx).LegalHold.Get(all, id)
+	if err != nil {
+		return fmt.Errorf("reading a legal hold: %w", err)
+	}
+	rows, err := h.loadAny(all, ids, none)
+	if err != nil {
+		return err
+	}
+	if err := h.mayHold(ctx, a, authz.Approve, rows, "id"); err != nil {
+		return err
+	}
+	typ := ""
+	if hold.FilterType != nil {
+		typ = *hold.FilterType
+	}
+	return h.mayHoldWidely(ctx, tx, a, authz.Approve, persons, typ)
 }
 
 // Carry implements Approvable.
@@ -96,17 +114,6 @@ func (h holdRelease) Carry(ctx context.Context, tx *store.Tx, ap *ent.Approval) 
 	}
 	_, err := h.releaseHold(ctx, tx, actor.From(ctx), asked.Hold, asked.Reason, true)
 	return err
-}
-
-// recordsOf reads the records that a hold keeps.
-func (s *Service) recordsOf(ctx context.Context, tx *store.Tx, a *actor.Actor, hold gid.ID) ([]ent.Record, error) {
-	var ids []gid.ID
-	err := store.Build(tx).Add(`SELECT record_id FROM legal_hold_records WHERE hold_id = ? ORDER BY record_id`, hold).
-		Query(ctx, tx, scanIDs(func(record gid.ID) { ids = append(ids, record) }))
-	if err != nil {
-		return nil, fmt.Errorf("reading the records of a legal hold: %w", err)
-	}
-	return s.loadAny(visible.With(ctx, visible.Tenant(a.Tenant)), ids, none)
 }
 
 // askToRelease asks others for the release of a hold, if there are rules about it.

@@ -32,6 +32,9 @@ type settings struct {
 	records, percent, hour, day *int // caps; nil is none
 	lastHour, lastDay           int
 
+	purgeDay   *int // how many records may be purged in 24 hours; nil is no quota
+	lastPurged int
+
 	// live are the live rows of the types for which percent matters, counted no
 	// further than it does.
 	live map[*ent.RecordType]int
@@ -58,11 +61,15 @@ func (r *run) readSettings(ctx context.Context) error {
 	hour, day := r.q.Now().Add(-time.Hour), r.q.Now().Add(-24*time.Hour)
 	var rules *string
 	*s = settings{}
+	purges, quota := `NULL, 0`, []any(nil)
+	if r.req.Verb == lifecycle.Purge {
+		purges, quota = `t.purge_day, CASE WHEN t.purge_day IS NULL THEN 0 ELSE `+purgedSince+` END`, []any{day, day, r.id}
+	}
 	_, err := store.Build(r.q).Add(`SELECT t.bin_days, t.hold_release_days, t.brake_records, t.brake_percent, t.brake_hour, t.brake_day,
 		CASE WHEN t.brake_hour IS NULL THEN 0 ELSE `+sum+` END, CASE WHEN t.brake_day IS NULL THEN 0 ELSE `+sum+` END,
-		`+rulesJSON(r.q, `t.id`, r.subjects()...)+` FROM tenants t WHERE t.id = ?`,
-		r.a.User, hour, r.a.User, hour, r.id, r.a.User, day, r.a.User, day, r.id, r.a.Tenant).
-		One(ctx, r.q, &days, &holdDays, &s.records, &s.percent, &s.hour, &s.day, &s.lastHour, &s.lastDay, &rules)
+		`+rulesJSON(r.q, `t.id`, r.subjects()...)+`, `,
+		r.a.User, hour, r.a.User, hour, r.id, r.a.User, day, r.a.User, day, r.id).Add(purges, quota...).Add(` FROM tenants t WHERE t.id = ?`, r.a.Tenant).
+		One(ctx, r.q, &days, &holdDays, &s.records, &s.percent, &s.hour, &s.day, &s.lastHour, &s.lastDay, &rules, &s.purgeDay, &s.lastPurged)
 	if err != nil {
 		return fmt.Errorf("reading the tenant's settings: %w", err)
 	}
@@ -81,14 +88,29 @@ func (r *run) readSettings(ctx context.Context) error {
 
 // readSums reads what the actor has changed of late once more, where a cap asks for it, and makes his operations wait for
 // each other until then: two at once would each count without the other. He may not do so much that waiting costs him.
-// It comes before records are locked, so that nobody waits crosswise.
+// So do the purges of a tenant that has a quota of them. It comes before records are locked, so that nobody waits
+// crosswise.
 func (r *run) readSums(ctx context.Context) error {
-	if r.tx == nil || r.settings.hour == nil && r.settings.day == nil || r.tx.Dialect() != dialect.Postgres {
+	if r.tx == nil || r.tx.Dialect() != dialect.Postgres {
 		return nil // on SQLite one writes at a time, and what was read is what is
 	}
-	name := "brake" + r.a.Tenant.UUID() + r.a.User.UUID()
-	if _, err := store.Build(r.tx).Add(`SELECT pg_advisory_xact_lock(hashtextextended(?, 0))`, name).Exec(ctx, r.tx); err != nil {
-		return fmt.Errorf("waiting for other operations of the user: %w", err)
+	var names []any
+	if r.settings.hour != nil || r.settings.day != nil {
+		names = append(names, "brake"+r.a.Tenant.UUID()+r.a.User.UUID())
+	}
+	if r.settings.purgeDay != nil {
+		names = append(names, "quota"+r.a.Tenant.UUID())
+	}
+	if len(names) == 0 && r.a.Kind != actor.System {
+		return nil
+	}
+	stmt := store.Build(r.tx).Add(`SELECT `)
+	for _, name := range names {
+		stmt.Add(`pg_advisory_xact_lock(hashtextextended(?, 0)), `, name)
+	}
+	// The fence, so that the settings are those that were in force when it was passed.
+	if _, err := stmt.Add(`pg_advisory_xact_lock_shared(?)`, fenceKey(r.a.Tenant)).Exec(ctx, r.tx); err != nil {
+		return fmt.Errorf("waiting for other operations: %w", err)
 	}
 	return r.readSettings(ctx)
 }
@@ -200,6 +222,7 @@ func (r *run) over(n int, taken map[*ent.RecordType]int) []exceeded {
 	}
 	check("brakeHour", s.hour, s.lastHour+n)
 	check("brakeDay", s.day, s.lastDay+n)
+	check(purgeDay, s.purgeDay, s.lastPurged+n)
 	return out
 }
 
@@ -220,6 +243,7 @@ var brakes = map[string]string{
 	"brakePercent": "a larger share of the live records of a type than one operation may take",
 	"brakeHour":    "more records than one user may change in an hour",
 	"brakeDay":     "more records than one user may change in a day",
+	purgeDay:       "more records than may be purged in a day",
 }
 
 // Caps are the names of the caps.

@@ -321,17 +321,30 @@ func (op *timedOp) end(status string) {
 	}
 }
 
+// late fails an operation that would suspend until a time that has passed.
+func (op *timedOp) late(now time.Time) bool {
+	if op.verb != lifecycle.Suspend || op.until.After(now) {
+		return false
+	}
+	op.end("FAILED")
+	for i := range op.outcomes {
+		op.outcomes[i] = "FAILED BAD_USER_INPUT"
+	}
+	return true
+}
+
 // sweep does what is due: what is scheduled, what was agreed to, what nobody agreed to, suspensions, the bin.
 func (m *timed) sweep(now time.Time) {
 	for _, op := range m.ops {
-		if op.status == "SCHEDULED" && !op.runAt.After(now) && !m.asks(op, now) {
+		if op.status == "SCHEDULED" && !op.runAt.After(now) && !op.late(now) && !m.asks(op, now) {
 			m.run(op, now)
 		}
 	}
 	for _, op := range m.ops {
 		if op.status == "APPROVED" && !op.confirm && !op.runAt.After(now) && now.Before(op.useUntil) {
-			op.agreed = true
-			m.run(op, now)
+			if op.agreed = true; !op.late(now) {
+				m.run(op, now)
+			}
 		}
 	}
 	for _, op := range m.ops {

@@ -13,32 +13,52 @@ import (
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/belong"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/visible"
 )
 
 // Hold is a legal hold to place. It keeps its records from being purged.
 type Hold struct {
 	Name, Reason string
 	Records      []gid.ID
+	// Persons are customers and contacts: with each of them it keeps what belongs
+	// to it or names it, now and later.
+	Persons []gid.ID
+	// Filter, with its Text, is of what it keeps beside that, now and later.
+	Filter *Filter
 	// BlockDelete keeps them from being deleted and voided, too.
 	BlockDelete bool
 	// Freeze keeps them from every change.
 	Freeze bool
 }
 
-// PlaceHold places a legal hold on all of the records, or is refused. The rows
-// are locked as an operation locks them: one that purges them has done so by
-// now, or will see the hold.
+// wide reports whether the hold keeps more than the records it names.
+func (h *Hold) wide() bool { return len(h.Persons) > 0 || h.Filter != nil }
+
+// PlaceHold places a legal hold on all it is about, or is refused. Records that it
+// names are locked as an operation locks them: one that purges them has done so by
+// now, or will see the hold. A hold that keeps more waits at the fence instead.
 func (s *Service) PlaceHold(ctx context.Context, h Hold) (gid.ID, error) {
-	h.Records = slices.Clone(h.Records)
+	h.Records, h.Persons = slices.Clone(h.Records), slices.Clone(h.Persons)
 	if err := h.check(); err != nil {
 		return gid.Nil, err
 	}
 	id := gid.New(gid.LegalHold)
-	err := s.inHold(ctx, "HOLD_PLACE", h.Records, s.control.Pin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
-		rows, err := s.toHold(ctx, tx, a, h.Records)
+	err := s.inHold(ctx, "HOLD_PLACE", slices.Concat(h.Records, h.Persons), s.control.Pin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
+		l := share
+		if h.wide() {
+			l = none
+			if err := fenceOff(ctx, tx, a.Tenant); err != nil {
+				return err
+			}
+		}
+		rows, err := s.toHold(ctx, tx, a, h.all(), l)
+		if err == nil {
+			err = s.mayHoldWidely(ctx, tx, a, authz.HoldPlace, h.Persons, h.filterType())
+		}
 		if err != nil {
 			return err
 		}
@@ -100,15 +120,52 @@ func (h *Hold) check() error {
 	if err := holdText("reason", h.Reason, mixin.MaxReason); err != nil {
 		return err
 	}
-	if len(h.Records) > MaxRows {
-		return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records at once", MaxRows), "records")
+	if err := fewEnough(h.Records, "records"); err != nil {
+		return err
 	}
-	if len(h.Records) == 0 {
+	if err := fewEnough(h.Persons, "persons"); err != nil {
+		return err
+	}
+	if len(h.Records) == 0 && !h.wide() {
 		return Refuse(lifecycle.BadUserInput, "a hold is about a record at least", "records")
 	}
-	slices.SortFunc(h.Records, func(a, b gid.ID) int { return slices.Compare(a[:], b[:]) })
-	h.Records = slices.Compact(h.Records)
+	if slices.ContainsFunc(h.Persons, func(id gid.ID) bool {
+		t := ent.RecordTypeOf(id)
+		return t == nil || !slices.Contains(belong.Persons, t.Name)
+	}) {
+		return Refuse(lifecycle.BadUserInput, "a person is a customer or a contact", "persons")
+	}
+	if h.Filter != nil {
+		if !h.Filter.own {
+			return Refuse(lifecycle.InvalidFilter, "a hold filters by fields of the records themselves, not by what they refer to", "filter")
+		}
+	}
+	h.Persons = distinct(h.Persons)
+	h.Records = slices.DeleteFunc(distinct(h.Records), func(id gid.ID) bool { return slices.Contains(h.Persons, id) })
 	return nil
+}
+
+// all are the records that the hold names, persons included.
+func (h *Hold) all() []gid.ID { return slices.Concat(h.Persons, h.Records) }
+
+func (h *Hold) filterType() string {
+	if h.Filter == nil {
+		return ""
+	}
+	return h.Filter.Type
+}
+
+func fewEnough(ids []gid.ID, field string) error {
+	if len(ids) > MaxRows {
+		return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records at once", MaxRows), field)
+	}
+	return nil
+}
+
+// distinct sorts ids and drops those that are repeated.
+func distinct(ids []gid.ID) []gid.ID {
+	slices.SortFunc(ids, func(a, b gid.ID) int { return slices.Compare(a[:], b[:]) })
+	return slices.Compact(ids)
 }
 
 func holdText(field, text string, most int) error {
@@ -124,8 +181,8 @@ func holdText(field, text string, most int) error {
 }
 
 // toHold locks the records of a hold, and reads them.
-func (s *Service) toHold(ctx context.Context, tx *store.Tx, a *actor.Actor, ids []gid.ID) ([]ent.Record, error) {
-	rows, err := s.loadAny(ctx, ids, share)
+func (s *Service) toHold(ctx context.Context, tx *store.Tx, a *actor.Actor, ids []gid.ID, l lock) ([]ent.Record, error) {
+	rows, err := s.loadAny(ctx, ids, l)
 	if err != nil {
 		return nil, err
 	}
@@ -178,11 +235,22 @@ func (s *Service) loadAny(ctx context.Context, ids []gid.ID, l lock) ([]ent.Reco
 }
 
 func (s *Service) writeHold(ctx context.Context, tx *store.Tx, a *actor.Actor, id gid.ID, h Hold, rows []ent.Record) error {
-	err := tx.Insert(ctx, "legal_holds", []string{"id", "tenant_id", "name", "reason", "block_delete", "freeze", "placed_by_id", "placed_at"},
-		[][]any{{id, a.Tenant, h.Name, h.Reason, h.BlockDelete, h.Freeze, nullID(a.UserRef()), tx.Now()}})
+	var typ, filter, wide any
+	if h.Filter != nil {
+		typ, filter = h.Filter.Type, string(h.Filter.Text)
+	}
+	if h.wide() {
+		wide = true
+	}
+	err := tx.Insert(ctx, "legal_holds", []string{"id", "tenant_id", "name", "reason", "block_delete", "freeze", "placed_by_id", "placed_at", "filter_type", "filter", "wide"},
+		[][]any{{id, a.Tenant, h.Name, h.Reason, h.BlockDelete, h.Freeze, nullID(a.UserRef()), tx.Now(), typ, filter, wide}})
 	if err == nil {
-		err = tx.InsertEach(ctx, "legal_hold_records", []string{"tenant_id", "hold_id", "record_id"}, len(rows), func(i int, row []any) error {
-			copy(row, []any{a.Tenant, id, rows[i].RecordID()})
+		err = tx.InsertEach(ctx, "legal_hold_records", []string{"tenant_id", "hold_id", "record_id", "person_id"}, len(rows), func(i int, row []any) error {
+			record := rows[i].RecordID()
+			copy(row, []any{a.Tenant, id, record, nil})
+			if slices.Contains(h.Persons, record) {
+				row[3] = record
+			}
 			return nil
 		})
 	}
@@ -192,8 +260,23 @@ func (s *Service) writeHold(ctx context.Context, tx *store.Tx, a *actor.Actor, i
 	if err != nil {
 		return fmt.Errorf("writing a legal hold: %w", err)
 	}
-	return s.auditHold(ctx, tx, a, "HOLD_PLACE", rows, audit.Personal{Reason: h.Reason, Changes: []audit.Change{{Field: "hold", New: h.Name}}},
-		map[string]any{"hold": id.String(), "blockDelete": h.BlockDelete, "freeze": h.Freeze})
+	detail := map[string]any{"hold": id.String(), "blockDelete": h.BlockDelete, "freeze": h.Freeze}
+	if len(h.Persons) > 0 {
+		detail["persons"] = len(h.Persons)
+	}
+	if err := s.auditFilter(ctx, tx, a, "HOLD_PLACE", h.filterType(), detail); err != nil {
+		return err
+	}
+	return s.auditHold(ctx, tx, a, "HOLD_PLACE", rows, audit.Personal{Reason: h.Reason, Changes: []audit.Change{{Field: "hold", New: h.Name}}}, detail)
+}
+
+// auditFilter writes an event for what a hold keeps by filter: one for all of it,
+// of its type and without a record.
+func (s *Service) auditFilter(ctx context.Context, tx *store.Tx, a *actor.Actor, action, typ string, detail map[string]any) error {
+	if typ == "" {
+		return nil
+	}
+	return s.audit.Append(ctx, tx, audit.Event{Action: action, RecordType: typ, PolicyVersion: s.control.Version(ctx, a.Tenant), Detail: detail})
 }
 
 // auditHold writes an event for each record of a hold. The record does not
@@ -220,11 +303,22 @@ func (s *Service) releaseHold(ctx context.Context, tx *store.Tx, a *actor.Actor,
 	if err != nil {
 		return gid.Nil, fmt.Errorf("reading a legal hold: %w", err)
 	}
-	rows, err := s.recordsOf(ctx, tx, a, id)
+	ids, persons, err := s.namedBy(ctx, tx, id)
+	if err != nil {
+		return gid.Nil, err
+	}
+	rows, err := s.loadAny(visible.With(ctx, visible.Tenant(a.Tenant)), ids, none)
 	if err != nil {
 		return gid.Nil, err
 	}
 	if err := s.mayHold(ctx, a, authz.HoldRelease, rows, "id"); err != nil {
+		return gid.Nil, err
+	}
+	typ := ""
+	if hold.FilterType != nil {
+		typ = *hold.FilterType
+	}
+	if err := s.mayHoldWidely(ctx, tx, a, authz.HoldRelease, persons, typ); err != nil {
 		return gid.Nil, err
 	}
 	if hold.ReleasedAt != nil {
@@ -238,6 +332,9 @@ func (s *Service) releaseHold(ctx context.Context, tx *store.Tx, a *actor.Actor,
 	_, err = store.Build(tx).Add(`UPDATE legal_holds SET released_at = ?, released_by_id = ?, release_reason = ? WHERE id = ?`, tx.Now(), nullID(a.UserRef()), reason, id).Exec(ctx, tx)
 	if err != nil {
 		return gid.Nil, fmt.Errorf("releasing a legal hold: %w", err)
+	}
+	if err := s.auditFilter(ctx, tx, a, "HOLD_RELEASE", typ, map[string]any{"hold": id.String()}); err != nil {
+		return gid.Nil, err
 	}
 	return gid.Nil, s.auditHold(ctx, tx, a, "HOLD_RELEASE", rows, audit.Personal{Reason: reason, Changes: []audit.Change{{Field: "hold", Old: hold.Name}}}, map[string]any{"hold": id.String()})
 }

@@ -98,6 +98,11 @@ type plan struct {
 	stale map[gid.ID]*item // picks that moved on from the version the caller saw
 	along []*node          // what comes along, by depth and id
 
+	// keeps is what holds keep from what is in reach, and wide the holds that keep
+	// more than they name.
+	keeps map[gid.ID]kept
+	wide  []wideHold
+
 	// met are the edges by which something in reach may have live dependants.
 	met map[edgeKey]bool
 	// changing are the nodes that go ahead, picked or not, by depth and id.
@@ -315,7 +320,11 @@ var errLarge = errors.New("record: more than one transaction takes")
 
 // checkSize finds out what is more than one transaction takes.
 func (r *run) checkSize(context.Context) error {
-	if len(r.items)+len(r.along) > r.most() {
+	most := r.most()
+	if r.due != nil && r.req.Verb == lifecycle.Purge && len(r.items) > 1 {
+		most = sweepBatch // which a single tree may be larger than
+	}
+	if len(r.items)+len(r.along) > most {
 		return errLarge
 	}
 	return nil

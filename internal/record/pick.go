@@ -133,12 +133,18 @@ func (r *run) judge(ctx context.Context) error {
 // more.
 func (r *run) loadPicked(ctx context.Context, t *ent.RecordType, ids []gid.ID) ([]ent.Record, error) {
 	f := r.req.Select.Filter
-	if f == nil || len(ids) == 0 {
-		return r.load(ctx, t, ids, update)
+	if f == nil {
+		f = &Filter{Where: func(*sql.Selector) {}}
+	}
+	if len(ids) == 0 {
+		return nil, nil
 	}
 	return r.query(ctx, t, update, func(s *sql.Selector) {
 		s.Where(inIDs(s.C("id"), ids))
 		f.Where(s)
+		if r.tx != nil {
+			fenced(r.a.Tenant)(s)
+		}
 	})
 }
 

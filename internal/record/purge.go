@@ -5,14 +5,13 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"entgo.io/ent/dialect/sql"
 
-	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
@@ -106,6 +105,7 @@ func (r *run) release(ctx context.Context) error {
 	all := visible.With(ctx, visible.Tenant(r.a.Tenant))
 	now := r.tx.Now()
 	bumped := map[gid.ID]bool{} // one change, one event, however many references go
+	lost := map[gid.ID][]wideHold{}
 	var events []audit.Event
 	for _, target := range typeOrder {
 		ids := r.changedIDs(target)
@@ -138,6 +138,9 @@ func (r *run) release(ctx context.Context) error {
 					events[i].Personal.Changes = append(events[i].Personal.Changes, audit.Change{Field: d.edge.GraphQL, Old: row.Column(d.edge.Column)})
 				}
 			}
+			if err := r.keptBefore(ctx, slices.Concat(outside, again), lost); err != nil {
+				return err
+			}
 			for _, set := range []struct {
 				ids []gid.ID
 				add string
@@ -161,7 +164,19 @@ func (r *run) release(ctx context.Context) error {
 	if err := r.keepPace(ctx, bumped); err != nil {
 		return err
 	}
+	if err := r.nameLost(ctx, r.tx, r.a, lost); err != nil {
+		return err
+	}
 	return r.audit.Append(ctx, r.tx, events...)
+}
+
+// keptBefore notes which wide holds keep records before a reference of theirs goes.
+func (r *run) keptBefore(ctx context.Context, ids []gid.ID, into map[gid.ID][]wideHold) error {
+	standing := slices.DeleteFunc(slices.Clone(r.wide), func(w wideHold) bool { return w.released != nil })
+	ids = slices.DeleteFunc(ids, func(id gid.ID) bool { return into[id] != nil })
+	covered, err := r.covered(ctx, r.tx, r.a.Tenant, ids, standing)
+	maps.Copy(into, covered)
+	return err
 }
 
 func (r *run) orphan(stmt *store.SQL, now time.Time) {
@@ -263,93 +278,4 @@ func (r *run) histories(ctx context.Context, ids []gid.ID) (map[gid.ID][]map[str
 		return nil, fmt.Errorf("reading histories: %w", err)
 	}
 	return out, nil
-}
-
-// sweepBatch is how many records one purge of the sweeper takes.
-const sweepBatch = 500
-
-// Sweep purges, in every tenant, the retired records whose clock has run out,
-// oldest first, and answers how many went. Each batch is an operation of the
-// system; state, guards and clock are looked at again in the transaction that
-// purges. What cannot go holds up nothing else.
-func (s *Service) Sweep(ctx context.Context) (int, error) {
-	now := s.db.Now()
-	return s.eachTenant(ctx, func(ctx context.Context, tenant gid.ID) (purged int, err error) {
-		var errs []error
-		holds, err := s.holdRules(ctx, tenant)
-		if err != nil {
-			return 0, err
-		}
-		// Dependants first: a tree that is larger than a batch goes leaf by leaf.
-		for _, t := range slices.Backward(typeOrder) {
-			n, err := s.sweepType(ctx, tenant, t, holds, now)
-			purged += n
-			if err != nil {
-				errs = append(errs, fmt.Errorf("purging %s of tenant %s: %w", t.Table, tenant, err))
-			}
-			if ctx.Err() != nil {
-				break
-			}
-		}
-		return purged, errors.Join(errs...)
-	})
-}
-
-// sweepType goes through what is due of a type, once: what cannot go now is looked
-// at next time.
-func (s *Service) sweepType(ctx context.Context, tenant gid.ID, t *ent.RecordType, holds holdRules, now time.Time) (purged int, err error) {
-	var last time.Time
-	var lastID gid.ID
-	for {
-		var ids []gid.ID
-		err := store.Build(s.db).Add(`SELECT id, purge_after FROM `+t.Table+` WHERE tenant_id = ? AND purge_after <= ? AND (purge_after, id) > (?, ?)
-			AND state IN ('VOIDED', 'DELETED') ORDER BY purge_after, id LIMIT ?`, tenant, now, last, lastID, sweepBatch).Query(ctx, s.db, func(row store.Row) error {
-			if err := row.Scan(&lastID, &last); err != nil {
-				return err
-			}
-			ids = append(ids, lastID)
-			return nil
-		})
-		if err != nil || len(ids) == 0 {
-			return purged, err
-		}
-		short := len(ids) < sweepBatch
-		if holds.any {
-			waits, err := s.holdsUp(ctx, tenant, t, ids, inForce, now.Add(-holds.release))
-			if err != nil {
-				return purged, err
-			}
-			ids = slices.DeleteFunc(ids, func(id gid.ID) bool { return waits[id] })
-		}
-		if len(ids) > 0 {
-			n, err := s.purgeDue(ctx, ids, now)
-			purged += n
-			if err != nil {
-				return purged, err
-			}
-		}
-		if short {
-			return purged, nil
-		}
-	}
-}
-
-// purgeDue purges what is due of some records. A batch that is refused, because
-// more comes along than one operation may be about, is tried by halves.
-func (s *Service) purgeDue(ctx context.Context, ids []gid.ID, now time.Time) (int, error) {
-	op, err := s.start(ctx, &run{req: Request{Verb: lifecycle.Purge, Select: Selection{IDs: ids}, Mode: BestEffort}, due: &now})
-	_, refused := errors.AsType[*Error](err)
-	switch {
-	case err == nil && op == nil:
-		return 0, nil
-	case err == nil:
-		return op.Changed, nil
-	case !refused || ctx.Err() != nil:
-		return 0, err
-	case len(ids) == 1:
-		return 0, fmt.Errorf("%s: %w", ids[0], err)
-	}
-	first, err := s.purgeDue(ctx, ids[:len(ids)/2], now)
-	second, otherErr := s.purgeDue(ctx, ids[len(ids)/2:], now)
-	return first + second, errors.Join(err, otherErr)
 }

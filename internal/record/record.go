@@ -115,6 +115,10 @@ type Filter struct {
 	// Comparisons counts the leaf comparisons in the where-input. A filter
 	// without any would select everything.
 	Comparisons int
+	// Text is the filter as it is kept, if ParseFilter read it.
+	Text json.RawMessage
+	// own says that such a filter compares fields of the records themselves alone.
+	own bool
 }
 
 // Values are the fields of a create or an update, by GraphQL name. A value of

@@ -82,6 +82,17 @@ func (r *run) applyRestore(ctx context.Context) error {
 	if err := r.touched(ctx); err != nil {
 		return err
 	}
+	if len(changes) > 0 && len(r.wide) > 0 { // what was mended may be another's by now
+		before := map[gid.ID][]wideHold{}
+		for id := range changes {
+			if k := r.keeps[id]; len(k.wide) > 0 {
+				before[id] = k.wide
+			}
+		}
+		if err := r.nameLost(ctx, r.tx, r.a, before); err != nil {
+			return err
+		}
+	}
 	if r.undo != nil && slices.ContainsFunc(r.items, func(it *item) bool { return it.outcome == changed }) {
 		if _, err := store.Build(r.tx).Add(`UPDATE operations SET undone_by_id = ? WHERE id = ? AND undone_by_id IS NULL`, r.id, r.undo.ID).Exec(ctx, r.tx); err != nil {
 			return fmt.Errorf("marking the operation as undone: %w", err)

@@ -79,7 +79,7 @@ func (s *Service) wakeType(ctx context.Context, tenant gid.ID, t *ent.RecordType
 		}
 		var waits map[gid.ID]bool
 		if holds.any {
-			if waits, err = s.holdsUp(ctx, tenant, t, found, `h.released_at IS NULL AND h.freeze`); err != nil {
+			if waits, err = s.holdsUp(ctx, tenant, found, now, func(k kept) bool { return k.freeze }); err != nil {
 				return woken, errors.Join(failures, err)
 			}
 		}

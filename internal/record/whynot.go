@@ -129,7 +129,7 @@ func (r *run) whyNotDo(ctx context.Context, row ent.Record, action authz.Action)
 		add(lifecycle.RecordNotEditable, Blocker{Code: lifecycle.RecordNotEditable, State: state, Allowed: lifecycle.Allowed(state)})
 	}
 	if action == authz.Update && answer.Permit && state.Editable() {
-		switch code, err := r.frozen(ctx, r.q, r.a, row); {
+		switch code, _, err := r.frozen(ctx, r.q, r.a, row); {
 		case err != nil:
 			return nil, err
 		case code != "":

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"entgo.io/ent/dialect/sql"
+
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/access"
@@ -196,7 +198,10 @@ func (s *Service) update(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.load(ctx, t, []gid.ID{id}, update)
+	rows, err := s.query(ctx, t, update, func(sel *sql.Selector) {
+		sel.Where(inIDs(sel.C("id"), []gid.ID{id}))
+		fenced(a.Tenant)(sel)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +241,8 @@ func (s *Service) update(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 			Extensions: map[string]any{"state": string(r.RecordState()), "version": r.RecordVersion()},
 		}
 	}
-	switch code, err := s.frozen(ctx, tx, a, r); {
+	code, wide, err := s.frozen(ctx, tx, a, r)
+	switch {
 	case err != nil:
 		return nil, err
 	case code != "":
@@ -274,6 +280,9 @@ func (s *Service) update(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 		return nil, d.err
 	}
 	saved, err := s.save(ctx, tx, a, t, r, d)
+	if err == nil && len(wide) > 0 {
+		err = s.nameLost(ctx, tx, a, map[gid.ID][]wideHold{id: wide})
+	}
 	if err != nil || !d.moves(t) {
 		return saved, err
 	}

@@ -67,10 +67,13 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*DB, error) {
 			return nil, fmt.Errorf("reading the database URL: %w", err)
 		}
 		cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
-		cfg.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 			// Times are UTC wherever the server runs, as they are on SQLite.
 			conn.TypeMap().RegisterType(&pgtype.Type{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC}})
-			return nil
+			// Statements here are short; compiling one takes longer than running it. As a parameter of the connection a pooler
+			// would refuse it.
+			_, err := conn.Exec(ctx, `SET jit = off`)
+			return err
 		}
 		db.pool, err = pgxpool.NewWithConfig(ctx, cfg)
 		if err != nil {
