@@ -16,6 +16,7 @@ type timed struct {
 	holds []*timedHold
 	ops   []*timedOp
 	rule  *timedRule
+	asked int // requests so far
 }
 
 // timedRow is a record. stack is what it goes back to, last in first out.
@@ -59,6 +60,7 @@ type timedOp struct {
 	runAt    time.Time
 	voters   []string
 	agreed   bool // that was used
+	asked    int  // how many others waited, or had waited, when it began to
 	expires  time.Time
 	useUntil time.Time
 	confirm  bool // is still to come
@@ -190,7 +192,8 @@ func (m *timed) asks(op *timedOp, now time.Time) bool {
 		op.versions = append(op.versions, version)
 	}
 	op.status, op.votes, op.confirm, op.use, op.voters = "PENDING_APPROVAL", m.rule.votes, m.rule.confirm, m.rule.use, nil
-	op.expires = now.Add(m.rule.request)
+	m.asked++
+	op.asked, op.expires = m.asked, now.Add(m.rule.request)
 	if op.runAt.After(now) && op.runAt.Before(op.expires) {
 		op.expires = op.runAt
 	}
@@ -335,12 +338,15 @@ func (op *timedOp) late(now time.Time) bool {
 
 // sweep does what is due: what is scheduled, what was agreed to, what nobody agreed to, suspensions, the bin.
 func (m *timed) sweep(now time.Time) {
-	for _, op := range m.ops {
+	inOrder := slices.Clone(m.ops) // of their time
+	slices.SortStableFunc(inOrder, func(a, b *timedOp) int { return a.runAt.Compare(b.runAt) })
+	for _, op := range inOrder {
 		if op.status == "SCHEDULED" && !op.runAt.After(now) && !op.late(now) && !m.asks(op, now) {
 			m.run(op, now)
 		}
 	}
-	for _, op := range m.ops {
+	slices.SortStableFunc(inOrder, func(a, b *timedOp) int { return a.asked - b.asked }) // of when others were asked
+	for _, op := range inOrder {
 		if op.status == "APPROVED" && !op.confirm && !op.runAt.After(now) && now.Before(op.useUntil) {
 			if op.agreed = true; !op.late(now) {
 				m.run(op, now)
