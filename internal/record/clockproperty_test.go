@@ -41,7 +41,7 @@ func TestPropertyClocksHoldsAndApprovals(t *testing.T) {
 			s.ids.rows = append(s.ids.rows, p.world.create("admin", "Customer", record.Values{"name": "n"}).RecordID())
 			s.m.rows = append(s.m.rows, &timedRow{state: "ACTIVE", version: 1})
 		}
-		if p.chance(2, "a rule") {
+		if !p.chance(4, "no rule") {
 			s.setRule()
 		}
 		steps := rapid.IntRange(1, 14).Draw(p.T, "steps")
@@ -63,7 +63,7 @@ type timedPlay struct {
 
 func (s *timedPlay) setRule() {
 	r := &timedRule{
-		verb: oneOf(s.play, "verb", lifecycle.Delete, lifecycle.Void, lifecycle.Purge, lifecycle.Archive, lifecycle.Suspend), over: oneOf(s.play, "over", 0, 0, 1),
+		verb: oneOf(s.play, "verb", lifecycle.Delete, lifecycle.Void, lifecycle.Purge, lifecycle.Archive, lifecycle.Suspend), over: oneOf(s.play, "over", 0, 0, 0, 1),
 		votes: oneOf(s.play, "votes", 1, 1, 2), confirm: s.chance(3, "confirm"), request: 72 * time.Hour, use: 24 * time.Hour,
 	}
 	s.m.rule = r
@@ -181,7 +181,7 @@ func (s *timedPlay) release() {
 
 // pass lets time go by, and has the clocks looked at.
 func (s *timedPlay) pass() {
-	hours := oneOf(s.play, "hours", 1, 10, 30, 80, 24*8, 24*20, 24*31)
+	hours := oneOf(s.play, "hours", 1, 1, 10, 30, 80, 24*8, 24*20, 24*31)
 	s.clock.add(time.Duration(hours) * time.Hour)
 	now := s.clock.peek()
 	s.Logf("%d hours pass", hours)
@@ -201,18 +201,24 @@ func (s *timedPlay) pass() {
 
 // steer decides on, confirms or cancels something that waits.
 func (s *timedPlay) steer() {
-	var list []int
+	var list, asking []int
 	for i, op := range s.m.ops {
 		if op.waits() {
 			list = append(list, i)
+		}
+		if op.waits() && op.status != "SCHEDULED" {
+			asking = append(asking, i)
 		}
 	}
 	if len(list) == 0 {
 		return
 	}
+	if len(asking) > 0 && !s.chance(4, "any") {
+		list = asking
+	}
 	n := rapid.SampledFrom(list).Draw(s.T, "operation")
 	op, id, now := s.m.ops[n], s.ids.ops[n], s.clock.peek()
-	voter := oneOf(s.play, "voter", "admin", "admin2", "admin3", "agent", "purger")
+	voter := oneOf(s.play, "voter", "admin2", "admin3", "admin2", "admin3", "admin2", "admin3", "admin", "agent", "purger")
 	what := oneOf(s.play, "what", "approve", "approve", "approve", "reject", "confirm", "cancel")
 	s.Logf("%s %s of %d", voter, what, n)
 	want := lifecycle.Code("")
