@@ -26,6 +26,7 @@ var descriptions = map[string]string{
 	"Note":           "What somebody wrote down about a customer.",
 	"Attachment":     "A file that belongs to exactly one other record.",
 	"LegalHold":      "A legal matter whose records must not be lost. It stays once it is released.",
+	"RetentionRule":  "How long records of a type are kept, or what becomes of them by their age. It stays once it is removed.",
 	"Operation":      "One use of a verb over any number of records; it is what one undoes and follows.",
 	"OperationItem":  "What became of one record in one operation.",
 	"AuditEvent":     "Something that happened, or was refused.",

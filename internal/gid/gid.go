@@ -63,6 +63,7 @@ const (
 	PolicyRevision Type = 90
 	PolicyTest     Type = 91
 	LegalHold      Type = 92
+	RetentionRule  Type = 100
 )
 
 // prefixes are what clients see before the underscore.
@@ -73,7 +74,7 @@ var prefixes = map[Type]string{
 	SignInLink: "link", Operation: "operation", OperationItem: "item", Event: "event",
 	Recipient: "recipient", Policy: "policy", Tombstone: "tombstone",
 	PolicyRevision: "revision", PolicyTest: "policytest",
-	LegalHold: "hold",
+	LegalHold: "hold", RetentionRule: "rule",
 }
 
 var types = func() map[string]Type {
