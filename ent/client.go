@@ -39,6 +39,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/policytest"
 	"github.com/lethe-crm/lethe/ent/recipient"
 	"github.com/lethe-crm/lethe/ent/recordnumber"
+	"github.com/lethe-crm/lethe/ent/retentionrule"
+	"github.com/lethe-crm/lethe/ent/retentionwait"
 	"github.com/lethe-crm/lethe/ent/secret"
 	"github.com/lethe-crm/lethe/ent/session"
 	"github.com/lethe-crm/lethe/ent/signinlink"
@@ -100,6 +102,10 @@ type Client struct {
 	Recipient *RecipientClient
 	// RecordNumber is the client for interacting with the RecordNumber builders.
 	RecordNumber *RecordNumberClient
+	// RetentionRule is the client for interacting with the RetentionRule builders.
+	RetentionRule *RetentionRuleClient
+	// RetentionWait is the client for interacting with the RetentionWait builders.
+	RetentionWait *RetentionWaitClient
 	// Secret is the client for interacting with the Secret builders.
 	Secret *SecretClient
 	// Session is the client for interacting with the Session builders.
@@ -150,6 +156,8 @@ func (c *Client) init() {
 	c.PolicyTest = NewPolicyTestClient(c.config)
 	c.Recipient = NewRecipientClient(c.config)
 	c.RecordNumber = NewRecordNumberClient(c.config)
+	c.RetentionRule = NewRetentionRuleClient(c.config)
+	c.RetentionWait = NewRetentionWaitClient(c.config)
 	c.Secret = NewSecretClient(c.config)
 	c.Session = NewSessionClient(c.config)
 	c.SignInLink = NewSignInLinkClient(c.config)
@@ -273,6 +281,8 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		PolicyTest:      NewPolicyTestClient(cfg),
 		Recipient:       NewRecipientClient(cfg),
 		RecordNumber:    NewRecordNumberClient(cfg),
+		RetentionRule:   NewRetentionRuleClient(cfg),
+		RetentionWait:   NewRetentionWaitClient(cfg),
 		Secret:          NewSecretClient(cfg),
 		Session:         NewSessionClient(cfg),
 		SignInLink:      NewSignInLinkClient(cfg),
@@ -323,6 +333,8 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		PolicyTest:      NewPolicyTestClient(cfg),
 		Recipient:       NewRecipientClient(cfg),
 		RecordNumber:    NewRecordNumberClient(cfg),
+		RetentionRule:   NewRetentionRuleClient(cfg),
+		RetentionWait:   NewRetentionWaitClient(cfg),
 		Secret:          NewSecretClient(cfg),
 		Session:         NewSessionClient(cfg),
 		SignInLink:      NewSignInLinkClient(cfg),
@@ -364,8 +376,8 @@ func (c *Client) Use(hooks ...Hook) {
 		c.AuditEvent, c.Call, c.Contact, c.Customer, c.Deal, c.LegalHold,
 		c.LegalHoldRecord, c.Message, c.Note, c.NumberCounter, c.Operation,
 		c.OperationItem, c.PolicyHead, c.PolicyRevision, c.PolicyRule, c.PolicyTest,
-		c.Recipient, c.RecordNumber, c.Secret, c.Session, c.SignInLink, c.Task, c.Team,
-		c.Tenant, c.Tombstone, c.User,
+		c.Recipient, c.RecordNumber, c.RetentionRule, c.RetentionWait, c.Secret,
+		c.Session, c.SignInLink, c.Task, c.Team, c.Tenant, c.Tombstone, c.User,
 	} {
 		n.Use(hooks...)
 	}
@@ -379,8 +391,8 @@ func (c *Client) Intercept(interceptors ...Interceptor) {
 		c.AuditEvent, c.Call, c.Contact, c.Customer, c.Deal, c.LegalHold,
 		c.LegalHoldRecord, c.Message, c.Note, c.NumberCounter, c.Operation,
 		c.OperationItem, c.PolicyHead, c.PolicyRevision, c.PolicyRule, c.PolicyTest,
-		c.Recipient, c.RecordNumber, c.Secret, c.Session, c.SignInLink, c.Task, c.Team,
-		c.Tenant, c.Tombstone, c.User,
+		c.Recipient, c.RecordNumber, c.RetentionRule, c.RetentionWait, c.Secret,
+		c.Session, c.SignInLink, c.Task, c.Team, c.Tenant, c.Tombstone, c.User,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -435,6 +447,10 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Recipient.mutate(ctx, m)
 	case *RecordNumberMutation:
 		return c.RecordNumber.mutate(ctx, m)
+	case *RetentionRuleMutation:
+		return c.RetentionRule.mutate(ctx, m)
+	case *RetentionWaitMutation:
+		return c.RetentionWait.mutate(ctx, m)
 	case *SecretMutation:
 		return c.Secret.mutate(ctx, m)
 	case *SessionMutation:
@@ -4811,6 +4827,304 @@ func (c *RecordNumberClient) mutate(ctx context.Context, m *RecordNumberMutation
 	}
 }
 
+// RetentionRuleClient is a client for the RetentionRule schema.
+type RetentionRuleClient struct {
+	config
+}
+
+// NewRetentionRuleClient returns a client for the RetentionRule from the given config.
+func NewRetentionRuleClient(c config) *RetentionRuleClient {
+	return &RetentionRuleClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `retentionrule.Hooks(f(g(h())))`.
+func (c *RetentionRuleClient) Use(hooks ...Hook) {
+	c.hooks.RetentionRule = append(c.hooks.RetentionRule, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `retentionrule.Intercept(f(g(h())))`.
+func (c *RetentionRuleClient) Intercept(interceptors ...Interceptor) {
+	c.inters.RetentionRule = append(c.inters.RetentionRule, interceptors...)
+}
+
+// Create returns a builder for creating a RetentionRule entity.
+func (c *RetentionRuleClient) Create() *RetentionRuleCreate {
+	mutation := newRetentionRuleMutation(c.config, OpCreate)
+	return &RetentionRuleCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of RetentionRule entities.
+func (c *RetentionRuleClient) CreateBulk(builders ...*RetentionRuleCreate) *RetentionRuleCreateBulk {
+	return &RetentionRuleCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *RetentionRuleClient) MapCreateBulk(slice any, setFunc func(*RetentionRuleCreate, int)) *RetentionRuleCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &RetentionRuleCreateBulk{err: fmt.Errorf("calling to RetentionRuleClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*RetentionRuleCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &RetentionRuleCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for RetentionRule.
+func (c *RetentionRuleClient) Update() *RetentionRuleUpdate {
+	mutation := newRetentionRuleMutation(c.config, OpUpdate)
+	return &RetentionRuleUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *RetentionRuleClient) UpdateOne(_m *RetentionRule) *RetentionRuleUpdateOne {
+	mutation := newRetentionRuleMutation(c.config, OpUpdateOne, withRetentionRule(_m))
+	return &RetentionRuleUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *RetentionRuleClient) UpdateOneID(id gid.ID) *RetentionRuleUpdateOne {
+	mutation := newRetentionRuleMutation(c.config, OpUpdateOne, withRetentionRuleID(id))
+	return &RetentionRuleUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for RetentionRule.
+func (c *RetentionRuleClient) Delete() *RetentionRuleDelete {
+	mutation := newRetentionRuleMutation(c.config, OpDelete)
+	return &RetentionRuleDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *RetentionRuleClient) DeleteOne(_m *RetentionRule) *RetentionRuleDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *RetentionRuleClient) DeleteOneID(id gid.ID) *RetentionRuleDeleteOne {
+	builder := c.Delete().Where(retentionrule.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &RetentionRuleDeleteOne{builder}
+}
+
+// Query returns a query builder for RetentionRule.
+func (c *RetentionRuleClient) Query() *RetentionRuleQuery {
+	return &RetentionRuleQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeRetentionRule},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a RetentionRule entity by its id.
+func (c *RetentionRuleClient) Get(ctx context.Context, id gid.ID) (*RetentionRule, error) {
+	return c.Query().Where(retentionrule.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *RetentionRuleClient) GetX(ctx context.Context, id gid.ID) *RetentionRule {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// QueryChangedBy queries the changed_by edge of a RetentionRule.
+func (c *RetentionRuleClient) QueryChangedBy(_m *RetentionRule) *UserQuery {
+	query := (&UserClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(retentionrule.Table, retentionrule.FieldID, id),
+			sqlgraph.To(user.Table, user.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, retentionrule.ChangedByTable, retentionrule.ChangedByColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// Hooks returns the client hooks.
+func (c *RetentionRuleClient) Hooks() []Hook {
+	return c.hooks.RetentionRule
+}
+
+// Interceptors returns the client interceptors.
+func (c *RetentionRuleClient) Interceptors() []Interceptor {
+	return c.inters.RetentionRule
+}
+
+func (c *RetentionRuleClient) mutate(ctx context.Context, m *RetentionRuleMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&RetentionRuleCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&RetentionRuleUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&RetentionRuleUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&RetentionRuleDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown RetentionRule mutation op: %q", m.Op())
+	}
+}
+
+// RetentionWaitClient is a client for the RetentionWait schema.
+type RetentionWaitClient struct {
+	config
+}
+
+// NewRetentionWaitClient returns a client for the RetentionWait from the given config.
+func NewRetentionWaitClient(c config) *RetentionWaitClient {
+	return &RetentionWaitClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `retentionwait.Hooks(f(g(h())))`.
+func (c *RetentionWaitClient) Use(hooks ...Hook) {
+	c.hooks.RetentionWait = append(c.hooks.RetentionWait, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `retentionwait.Intercept(f(g(h())))`.
+func (c *RetentionWaitClient) Intercept(interceptors ...Interceptor) {
+	c.inters.RetentionWait = append(c.inters.RetentionWait, interceptors...)
+}
+
+// Create returns a builder for creating a RetentionWait entity.
+func (c *RetentionWaitClient) Create() *RetentionWaitCreate {
+	mutation := newRetentionWaitMutation(c.config, OpCreate)
+	return &RetentionWaitCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of RetentionWait entities.
+func (c *RetentionWaitClient) CreateBulk(builders ...*RetentionWaitCreate) *RetentionWaitCreateBulk {
+	return &RetentionWaitCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *RetentionWaitClient) MapCreateBulk(slice any, setFunc func(*RetentionWaitCreate, int)) *RetentionWaitCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &RetentionWaitCreateBulk{err: fmt.Errorf("calling to RetentionWaitClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*RetentionWaitCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &RetentionWaitCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for RetentionWait.
+func (c *RetentionWaitClient) Update() *RetentionWaitUpdate {
+	mutation := newRetentionWaitMutation(c.config, OpUpdate)
+	return &RetentionWaitUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *RetentionWaitClient) UpdateOne(_m *RetentionWait) *RetentionWaitUpdateOne {
+	mutation := newRetentionWaitMutation(c.config, OpUpdateOne, withRetentionWait(_m))
+	return &RetentionWaitUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *RetentionWaitClient) UpdateOneID(id int) *RetentionWaitUpdateOne {
+	mutation := newRetentionWaitMutation(c.config, OpUpdateOne, withRetentionWaitID(id))
+	return &RetentionWaitUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for RetentionWait.
+func (c *RetentionWaitClient) Delete() *RetentionWaitDelete {
+	mutation := newRetentionWaitMutation(c.config, OpDelete)
+	return &RetentionWaitDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *RetentionWaitClient) DeleteOne(_m *RetentionWait) *RetentionWaitDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *RetentionWaitClient) DeleteOneID(id int) *RetentionWaitDeleteOne {
+	builder := c.Delete().Where(retentionwait.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &RetentionWaitDeleteOne{builder}
+}
+
+// Query returns a query builder for RetentionWait.
+func (c *RetentionWaitClient) Query() *RetentionWaitQuery {
+	return &RetentionWaitQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeRetentionWait},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a RetentionWait entity by its id.
+func (c *RetentionWaitClient) Get(ctx context.Context, id int) (*RetentionWait, error) {
+	return c.Query().Where(retentionwait.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *RetentionWaitClient) GetX(ctx context.Context, id int) *RetentionWait {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// QueryRule queries the rule edge of a RetentionWait.
+func (c *RetentionWaitClient) QueryRule(_m *RetentionWait) *RetentionRuleQuery {
+	query := (&RetentionRuleClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(retentionwait.Table, retentionwait.FieldID, id),
+			sqlgraph.To(retentionrule.Table, retentionrule.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, retentionwait.RuleTable, retentionwait.RuleColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// Hooks returns the client hooks.
+func (c *RetentionWaitClient) Hooks() []Hook {
+	return c.hooks.RetentionWait
+}
+
+// Interceptors returns the client interceptors.
+func (c *RetentionWaitClient) Interceptors() []Interceptor {
+	return c.inters.RetentionWait
+}
+
+func (c *RetentionWaitClient) mutate(ctx context.Context, m *RetentionWaitMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&RetentionWaitCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&RetentionWaitUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&RetentionWaitUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&RetentionWaitDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown RetentionWait mutation op: %q", m.Op())
+	}
+}
+
 // SecretClient is a client for the Secret schema.
 type SecretClient struct {
 	config
@@ -6041,14 +6355,15 @@ type (
 		ApiToken, Approval, ApprovalRule, ApprovalVote, Attachment, AuditEvent, Call,
 		Contact, Customer, Deal, LegalHold, LegalHoldRecord, Message, Note,
 		NumberCounter, Operation, OperationItem, PolicyHead, PolicyRevision,
-		PolicyRule, PolicyTest, Recipient, RecordNumber, Secret, Session, SignInLink,
-		Task, Team, Tenant, Tombstone, User []ent.Hook
+		PolicyRule, PolicyTest, Recipient, RecordNumber, RetentionRule, RetentionWait,
+		Secret, Session, SignInLink, Task, Team, Tenant, Tombstone, User []ent.Hook
 	}
 	inters struct {
 		ApiToken, Approval, ApprovalRule, ApprovalVote, Attachment, AuditEvent, Call,
 		Contact, Customer, Deal, LegalHold, LegalHoldRecord, Message, Note,
 		NumberCounter, Operation, OperationItem, PolicyHead, PolicyRevision,
-		PolicyRule, PolicyTest, Recipient, RecordNumber, Secret, Session, SignInLink,
-		Task, Team, Tenant, Tombstone, User []ent.Interceptor
+		PolicyRule, PolicyTest, Recipient, RecordNumber, RetentionRule, RetentionWait,
+		Secret, Session, SignInLink, Task, Team, Tenant, Tombstone,
+		User []ent.Interceptor
 	}
 )

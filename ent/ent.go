@@ -35,6 +35,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/policytest"
 	"github.com/lethe-crm/lethe/ent/recipient"
 	"github.com/lethe-crm/lethe/ent/recordnumber"
+	"github.com/lethe-crm/lethe/ent/retentionrule"
+	"github.com/lethe-crm/lethe/ent/retentionwait"
 	"github.com/lethe-crm/lethe/ent/secret"
 	"github.com/lethe-crm/lethe/ent/session"
 	"github.com/lethe-crm/lethe/ent/signinlink"
@@ -126,6 +128,8 @@ func checkColumn(t, c string) error {
 			policytest.Table:      policytest.ValidColumn,
 			recipient.Table:       recipient.ValidColumn,
 			recordnumber.Table:    recordnumber.ValidColumn,
+			retentionrule.Table:   retentionrule.ValidColumn,
+			retentionwait.Table:   retentionwait.ValidColumn,
 			secret.Table:          secret.ValidColumn,
 			session.Table:         session.ValidColumn,
 			signinlink.Table:      signinlink.ValidColumn,

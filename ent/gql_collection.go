@@ -25,6 +25,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/operationitem"
 	"github.com/lethe-crm/lethe/ent/policyrevision"
 	"github.com/lethe-crm/lethe/ent/recipient"
+	"github.com/lethe-crm/lethe/ent/retentionrule"
 	"github.com/lethe-crm/lethe/ent/task"
 	"github.com/lethe-crm/lethe/ent/team"
 	"github.com/lethe-crm/lethe/ent/user"
@@ -4609,6 +4610,189 @@ func newRecipientPaginateArgs(rv map[string]any, err error) (*recipientPaginateA
 	}
 	if v, ok := rv[whereField].(*RecipientWhereInput); ok {
 		args.opts = append(args.opts, WithRecipientFilter(v.Filter))
+	}
+	return args, nil
+}
+
+// CollectNodes is CollectFields for a field of the selection other than the one being resolved.
+func (_q *RetentionRuleQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
+	return _q.collectField(ctx, false, graphql.GetOperationContext(ctx), field, retentionruleImplementors...)
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *RetentionRuleQuery) CollectFields(ctx context.Context, satisfies ...string) (*RetentionRuleQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *RetentionRuleQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, satisfies ...string) error {
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(retentionrule.Columns))
+		selectedFields = []string{retentionrule.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "changedBy":
+			query := _q.withChangedBy
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withChangedBy = query
+			if _, ok := fieldSeen[retentionrule.FieldChangedByID]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldChangedByID)
+				fieldSeen[retentionrule.FieldChangedByID] = struct{}{}
+			}
+		case "name":
+			if _, ok := fieldSeen[retentionrule.FieldName]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldName)
+				fieldSeen[retentionrule.FieldName] = struct{}{}
+			}
+		case "filter":
+			if _, ok := fieldSeen[retentionrule.FieldFilter]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldFilter)
+				fieldSeen[retentionrule.FieldFilter] = struct{}{}
+			}
+		case "comparisons":
+			if _, ok := fieldSeen[retentionrule.FieldComparisons]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldComparisons)
+				fieldSeen[retentionrule.FieldComparisons] = struct{}{}
+			}
+		case "candidates":
+			if _, ok := fieldSeen[retentionrule.FieldCandidates]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldCandidates)
+				fieldSeen[retentionrule.FieldCandidates] = struct{}{}
+			}
+		case "basis":
+			if _, ok := fieldSeen[retentionrule.FieldBasis]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldBasis)
+				fieldSeen[retentionrule.FieldBasis] = struct{}{}
+			}
+		case "length":
+			if _, ok := fieldSeen[retentionrule.FieldLength]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldLength)
+				fieldSeen[retentionrule.FieldLength] = struct{}{}
+			}
+		case "unit":
+			if _, ok := fieldSeen[retentionrule.FieldUnit]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldUnit)
+				fieldSeen[retentionrule.FieldUnit] = struct{}{}
+			}
+		case "action":
+			if _, ok := fieldSeen[retentionrule.FieldAction]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldAction)
+				fieldSeen[retentionrule.FieldAction] = struct{}{}
+			}
+		case "everyHours":
+			if _, ok := fieldSeen[retentionrule.FieldEveryHours]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldEveryHours)
+				fieldSeen[retentionrule.FieldEveryHours] = struct{}{}
+			}
+		case "reason":
+			if _, ok := fieldSeen[retentionrule.FieldReason]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldReason)
+				fieldSeen[retentionrule.FieldReason] = struct{}{}
+			}
+		case "approval":
+			if _, ok := fieldSeen[retentionrule.FieldApproval]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldApproval)
+				fieldSeen[retentionrule.FieldApproval] = struct{}{}
+			}
+		case "enabled":
+			if _, ok := fieldSeen[retentionrule.FieldEnabled]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldEnabled)
+				fieldSeen[retentionrule.FieldEnabled] = struct{}{}
+			}
+		case "version":
+			if _, ok := fieldSeen[retentionrule.FieldVersion]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldVersion)
+				fieldSeen[retentionrule.FieldVersion] = struct{}{}
+			}
+		case "lockedUntil":
+			if _, ok := fieldSeen[retentionrule.FieldLockedUntil]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldLockedUntil)
+				fieldSeen[retentionrule.FieldLockedUntil] = struct{}{}
+			}
+		case "createdAt":
+			if _, ok := fieldSeen[retentionrule.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldCreatedAt)
+				fieldSeen[retentionrule.FieldCreatedAt] = struct{}{}
+			}
+		case "updatedAt":
+			if _, ok := fieldSeen[retentionrule.FieldUpdatedAt]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldUpdatedAt)
+				fieldSeen[retentionrule.FieldUpdatedAt] = struct{}{}
+			}
+		case "removedAt":
+			if _, ok := fieldSeen[retentionrule.FieldRemovedAt]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldRemovedAt)
+				fieldSeen[retentionrule.FieldRemovedAt] = struct{}{}
+			}
+		case "dryRunAt":
+			if _, ok := fieldSeen[retentionrule.FieldDryRunAt]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldDryRunAt)
+				fieldSeen[retentionrule.FieldDryRunAt] = struct{}{}
+			}
+		case "lastRunAt":
+			if _, ok := fieldSeen[retentionrule.FieldLastRunAt]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldLastRunAt)
+				fieldSeen[retentionrule.FieldLastRunAt] = struct{}{}
+			}
+		case "nextRunAt":
+			if _, ok := fieldSeen[retentionrule.FieldNextRunAt]; !ok {
+				selectedFields = append(selectedFields, retentionrule.FieldNextRunAt)
+				fieldSeen[retentionrule.FieldNextRunAt] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if unknownSeen {
+		_q.ctx.Fields = nil
+	} else {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type retentionrulePaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []RetentionRulePaginateOption
+}
+
+func newRetentionRulePaginateArgs(rv map[string]any, err error) (*retentionrulePaginateArgs, error) {
+	args := &retentionrulePaginateArgs{}
+	if err != nil || rv == nil {
+		return args, err
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
 	}
 	return args, nil
 }

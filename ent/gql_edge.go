@@ -1029,6 +1029,14 @@ func (_m *PolicyRevision) Author(ctx context.Context) (*User, error) {
 	return result, MaskNotFound(err)
 }
 
+func (_m *RetentionRule) ChangedBy(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.ChangedByOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryChangedBy().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
 func (_m *Task) Owner(ctx context.Context) (*User, error) {
 	result, err := _m.Edges.OwnerOrErr()
 	if IsNotLoaded(err) {

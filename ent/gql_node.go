@@ -98,6 +98,11 @@ var recipientImplementors = []string{"Recipient", "Node"}
 // IsNode implements the Node interface check for GQLGen.
 func (*Recipient) IsNode() {}
 
+var retentionruleImplementors = []string{"RetentionRule", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*RetentionRule) IsNode() {}
+
 var taskImplementors = []string{"Task", "Node", "Record"}
 
 // IsNode implements the Node interface check for GQLGen.

@@ -31,6 +31,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/operationitem"
 	"github.com/lethe-crm/lethe/ent/policyrevision"
 	"github.com/lethe-crm/lethe/ent/recipient"
+	"github.com/lethe-crm/lethe/ent/retentionrule"
 	"github.com/lethe-crm/lethe/ent/task"
 	"github.com/lethe-crm/lethe/ent/team"
 	"github.com/lethe-crm/lethe/ent/user"
@@ -4811,6 +4812,273 @@ func (_m *Recipient) ToEdge(order *RecipientOrder) *RecipientEdge {
 		order = DefaultRecipientOrder
 	}
 	return &RecipientEdge{
+		Node:   _m,
+		Cursor: order.Field.toCursor(_m),
+	}
+}
+
+// RetentionRuleEdge is the edge representation of RetentionRule.
+type RetentionRuleEdge struct {
+	Node   *RetentionRule `json:"node"`
+	Cursor Cursor         `json:"cursor"`
+}
+
+// RetentionRuleConnection is the connection containing edges to RetentionRule.
+type RetentionRuleConnection struct {
+	Edges      []*RetentionRuleEdge `json:"edges"`
+	PageInfo   PageInfo             `json:"pageInfo"`
+	TotalCount int                  `json:"totalCount"`
+}
+
+// Nodes are the nodes of the edges.
+func (c *RetentionRuleConnection) Nodes() []*RetentionRule {
+	nodes := make([]*RetentionRule, len(c.Edges))
+	for i := range c.Edges {
+		nodes[i] = c.Edges[i].Node
+	}
+	return nodes
+}
+
+func (c *RetentionRuleConnection) build(nodes []*RetentionRule, pager *retentionrulePager, after *Cursor, first *int, before *Cursor, last *int) {
+	c.PageInfo.HasNextPage = before != nil
+	c.PageInfo.HasPreviousPage = after != nil
+	if first != nil && *first+1 == len(nodes) {
+		c.PageInfo.HasNextPage = true
+		nodes = nodes[:len(nodes)-1]
+	} else if last != nil && *last+1 == len(nodes) {
+		c.PageInfo.HasPreviousPage = true
+		nodes = nodes[:len(nodes)-1]
+	}
+	var nodeAt func(int) *RetentionRule
+	if last != nil {
+		n := len(nodes) - 1
+		nodeAt = func(i int) *RetentionRule {
+			return nodes[n-i]
+		}
+	} else {
+		nodeAt = func(i int) *RetentionRule {
+			return nodes[i]
+		}
+	}
+	c.Edges = make([]*RetentionRuleEdge, len(nodes))
+	for i := range nodes {
+		node := nodeAt(i)
+		c.Edges[i] = &RetentionRuleEdge{
+			Node:   node,
+			Cursor: pager.toCursor(node),
+		}
+	}
+	if l := len(c.Edges); l > 0 {
+		c.PageInfo.StartCursor = &c.Edges[0].Cursor
+		c.PageInfo.EndCursor = &c.Edges[l-1].Cursor
+	}
+}
+
+// RetentionRulePaginateOption enables pagination customization.
+type RetentionRulePaginateOption func(*retentionrulePager) error
+
+// WithRetentionRuleOrder configures pagination ordering.
+func WithRetentionRuleOrder(order *RetentionRuleOrder) RetentionRulePaginateOption {
+	if order == nil {
+		order = DefaultRetentionRuleOrder
+	}
+	o := *order
+	return func(pager *retentionrulePager) error {
+		if err := o.Direction.Validate(); err != nil {
+			return err
+		}
+		if o.Field == nil {
+			o.Field = DefaultRetentionRuleOrder.Field
+		}
+		pager.order = &o
+		return nil
+	}
+}
+
+// WithRetentionRuleFilter configures pagination filter.
+func WithRetentionRuleFilter(filter func(*RetentionRuleQuery) (*RetentionRuleQuery, error)) RetentionRulePaginateOption {
+	return func(pager *retentionrulePager) error {
+		if filter == nil {
+			return errors.New("RetentionRuleQuery filter cannot be nil")
+		}
+		pager.filter = filter
+		return nil
+	}
+}
+
+type retentionrulePager struct {
+	reverse bool
+	order   *RetentionRuleOrder
+	filter  func(*RetentionRuleQuery) (*RetentionRuleQuery, error)
+}
+
+func newRetentionRulePager(opts []RetentionRulePaginateOption, reverse bool) (*retentionrulePager, error) {
+	pager := &retentionrulePager{reverse: reverse}
+	for _, opt := range opts {
+		if err := opt(pager); err != nil {
+			return nil, err
+		}
+	}
+	if pager.order == nil {
+		pager.order = DefaultRetentionRuleOrder
+	}
+	return pager, nil
+}
+
+func (p *retentionrulePager) applyFilter(query *RetentionRuleQuery) (*RetentionRuleQuery, error) {
+	if p.filter != nil {
+		filtered, err := p.filter(query)
+		if err != nil {
+			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+		}
+		return filtered, nil
+	}
+	return query, nil
+}
+
+func (p *retentionrulePager) toCursor(_m *RetentionRule) Cursor {
+	return p.order.Field.toCursor(_m)
+}
+
+func (p *retentionrulePager) applyCursors(query *RetentionRuleQuery, after, before *Cursor) (*RetentionRuleQuery, error) {
+	sample := p.order.Field.toCursor(&RetentionRule{}).Value
+	for _, cut := range []struct {
+		arg       string
+		cursor    *Cursor
+		direction OrderDirection
+	}{
+		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
+	} {
+		if cut.cursor != nil && (cut.cursor.ID.Type() != gidTypeOfRetentionRule || !sameKind(cut.cursor.Value, sample)) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another list or order"))
+		}
+		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultRetentionRuleOrder.Field.column, p.order.Field.column, cut.direction) {
+			query = query.Where(predicate)
+		}
+	}
+	return query, nil
+}
+
+func (p *retentionrulePager) applyOrder(query *RetentionRuleQuery) *RetentionRuleQuery {
+	direction := p.order.Direction
+	if p.reverse {
+		direction = direction.Reverse()
+	}
+	query = query.Order(p.order.Field.toTerm(direction.OrderTermOption()))
+	if p.order.Field != DefaultRetentionRuleOrder.Field {
+		query = query.Order(DefaultRetentionRuleOrder.Field.toTerm(direction.OrderTermOption()))
+	}
+	if len(query.ctx.Fields) > 0 {
+		query.ctx.AppendFieldOnce(p.order.Field.column)
+	}
+	return query
+}
+
+func (p *retentionrulePager) orderExpr(query *RetentionRuleQuery) sql.Querier {
+	direction := p.order.Direction
+	if p.reverse {
+		direction = direction.Reverse()
+	}
+	if len(query.ctx.Fields) > 0 {
+		query.ctx.AppendFieldOnce(p.order.Field.column)
+	}
+	return sql.ExprFunc(func(b *sql.Builder) {
+		b.Ident(p.order.Field.column).Pad().WriteString(string(direction))
+		if p.order.Field != DefaultRetentionRuleOrder.Field {
+			b.Comma().Ident(DefaultRetentionRuleOrder.Field.column).Pad().WriteString(string(direction))
+		}
+	})
+}
+
+// Paginate executes the query and returns a relay based cursor connection to RetentionRule.
+func (_m *RetentionRuleQuery) Paginate(
+	ctx context.Context, after *Cursor, first *int,
+	before *Cursor, last *int, opts ...RetentionRulePaginateOption,
+) (*RetentionRuleConnection, error) {
+	if err := validateFirstLast(first, last); err != nil {
+		return nil, err
+	}
+	pager, err := newRetentionRulePager(opts, last != nil)
+	if err != nil {
+		return nil, err
+	}
+	if _m, err = pager.applyFilter(_m); err != nil {
+		return nil, err
+	}
+	conn := &RetentionRuleConnection{Edges: []*RetentionRuleEdge{}}
+	opCtx, all := (*graphql.OperationContext)(nil), true
+	var selected *graphql.CollectedField
+	if fc := graphql.GetFieldContext(ctx); fc != nil {
+		opCtx = graphql.GetOperationContext(ctx)
+		if selected, all, err = selectedNodes(opCtx, fc.Field); err != nil {
+			return nil, err
+		}
+		if selectedField(opCtx, fc.Field, totalCountField) != nil {
+			c := _m.Clone()
+			c.ctx.Fields = nil
+			if conn.TotalCount, err = c.Count(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !all {
+		return conn, nil
+	}
+	if _m, err = pager.applyCursors(_m, after, before); err != nil {
+		return nil, err
+	}
+	limit := paginateLimit(first, last)
+	_m.Limit(limit)
+	if selected != nil {
+		if err := _m.collectField(ctx, false, opCtx, *selected, retentionruleImplementors...); err != nil {
+			return nil, err
+		}
+	}
+	_m = pager.applyOrder(_m)
+	nodes, err := _m.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn.build(nodes, pager, after, first, before, last)
+	return conn, nil
+}
+
+// RetentionRuleOrderField defines the ordering field of RetentionRule.
+type RetentionRuleOrderField struct {
+	// Value extracts the ordering value from the given RetentionRule.
+	Value    func(*RetentionRule) (ent.Value, error)
+	column   string // field or computed.
+	toTerm   func(...sql.OrderTermOption) retentionrule.OrderOption
+	toCursor func(*RetentionRule) Cursor
+}
+
+// RetentionRuleOrder defines the ordering of RetentionRule.
+type RetentionRuleOrder struct {
+	Direction OrderDirection           `json:"direction"`
+	Field     *RetentionRuleOrderField `json:"field"`
+}
+
+// DefaultRetentionRuleOrder is the default ordering of RetentionRule.
+var DefaultRetentionRuleOrder = &RetentionRuleOrder{
+	Direction: entgql.OrderDirectionAsc,
+	Field: &RetentionRuleOrderField{
+		Value: func(_m *RetentionRule) (ent.Value, error) {
+			return _m.ID, nil
+		},
+		column: retentionrule.FieldID,
+		toTerm: retentionrule.ByID,
+		toCursor: func(_m *RetentionRule) Cursor {
+			return Cursor{ID: _m.ID}
+		},
+	},
+}
+
+// ToEdge converts RetentionRule into RetentionRuleEdge.
+func (_m *RetentionRule) ToEdge(order *RetentionRuleOrder) *RetentionRuleEdge {
+	if order == nil {
+		order = DefaultRetentionRuleOrder
+	}
+	return &RetentionRuleEdge{
 		Node:   _m,
 		Cursor: order.Field.toCursor(_m),
 	}

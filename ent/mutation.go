@@ -35,6 +35,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/predicate"
 	"github.com/lethe-crm/lethe/ent/recipient"
 	"github.com/lethe-crm/lethe/ent/recordnumber"
+	"github.com/lethe-crm/lethe/ent/retentionrule"
+	"github.com/lethe-crm/lethe/ent/retentionwait"
 	"github.com/lethe-crm/lethe/ent/secret"
 	"github.com/lethe-crm/lethe/ent/session"
 	"github.com/lethe-crm/lethe/ent/signinlink"
@@ -79,6 +81,8 @@ const (
 	TypePolicyTest      = "PolicyTest"
 	TypeRecipient       = "Recipient"
 	TypeRecordNumber    = "RecordNumber"
+	TypeRetentionRule   = "RetentionRule"
+	TypeRetentionWait   = "RetentionWait"
 	TypeSecret          = "Secret"
 	TypeSession         = "Session"
 	TypeSignInLink      = "SignInLink"
@@ -35552,6 +35556,2629 @@ func (m *RecordNumberMutation) ClearEdge(name string) error {
 // It returns an error if the edge is not defined in the schema.
 func (m *RecordNumberMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown RecordNumber edge %s", name)
+}
+
+// RetentionRuleMutation represents an operation that mutates the RetentionRule nodes in the graph.
+type RetentionRuleMutation struct {
+	config
+	op                Op
+	typ               string
+	id                *gid.ID
+	tenant_id         *gid.ID
+	name              *string
+	record_type       *string
+	filter            *string
+	comparisons       *int
+	addcomparisons    *int
+	candidates        *lifecycle.Candidates
+	basis             *lifecycle.Basis
+	length            *int
+	addlength         *int
+	unit              *lifecycle.Unit
+	action            *lifecycle.RetentionAction
+	every_hours       *int
+	addevery_hours    *int
+	reason            *string
+	approval          *bool
+	enabled           *bool
+	version           *int
+	addversion        *int
+	locked_until      *time.Time
+	created_at        *time.Time
+	updated_at        *time.Time
+	removed_at        *time.Time
+	dry_run_at        *time.Time
+	last_run_at       *time.Time
+	next_run_at       *time.Time
+	dry_run           *[]byte
+	clearedFields     map[string]struct{}
+	changed_by        *gid.ID
+	clearedchanged_by bool
+	done              bool
+	oldValue          func(context.Context) (*RetentionRule, error)
+	predicates        []predicate.RetentionRule
+}
+
+var _ ent.Mutation = (*RetentionRuleMutation)(nil)
+
+// retentionruleOption allows management of the mutation configuration using functional options.
+type retentionruleOption func(*RetentionRuleMutation)
+
+// newRetentionRuleMutation creates new mutation for the RetentionRule entity.
+func newRetentionRuleMutation(c config, op Op, opts ...retentionruleOption) *RetentionRuleMutation {
+	m := &RetentionRuleMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeRetentionRule,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withRetentionRuleID sets the ID field of the mutation.
+func withRetentionRuleID(id gid.ID) retentionruleOption {
+	return func(m *RetentionRuleMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *RetentionRule
+		)
+		m.oldValue = func(ctx context.Context) (*RetentionRule, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().RetentionRule.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withRetentionRule sets the old RetentionRule of the mutation.
+func withRetentionRule(node *RetentionRule) retentionruleOption {
+	return func(m *RetentionRuleMutation) {
+		m.oldValue = func(context.Context) (*RetentionRule, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m RetentionRuleMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m RetentionRuleMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of RetentionRule entities.
+func (m *RetentionRuleMutation) SetID(id gid.ID) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *RetentionRuleMutation) ID() (id gid.ID, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *RetentionRuleMutation) IDs(ctx context.Context) ([]gid.ID, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []gid.ID{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().RetentionRule.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetTenantID sets the "tenant_id" field.
+func (m *RetentionRuleMutation) SetTenantID(gi gid.ID) {
+	m.tenant_id = &gi
+}
+
+// TenantID returns the value of the "tenant_id" field in the mutation.
+func (m *RetentionRuleMutation) TenantID() (r gid.ID, exists bool) {
+	v := m.tenant_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTenantID returns the old "tenant_id" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldTenantID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTenantID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTenantID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTenantID: %w", err)
+	}
+	return oldValue.TenantID, nil
+}
+
+// ResetTenantID resets all changes to the "tenant_id" field.
+func (m *RetentionRuleMutation) ResetTenantID() {
+	m.tenant_id = nil
+}
+
+// SetName sets the "name" field.
+func (m *RetentionRuleMutation) SetName(s string) {
+	m.name = &s
+}
+
+// Name returns the value of the "name" field in the mutation.
+func (m *RetentionRuleMutation) Name() (r string, exists bool) {
+	v := m.name
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldName returns the old "name" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldName(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldName is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldName requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldName: %w", err)
+	}
+	return oldValue.Name, nil
+}
+
+// ResetName resets all changes to the "name" field.
+func (m *RetentionRuleMutation) ResetName() {
+	m.name = nil
+}
+
+// SetRecordType sets the "record_type" field.
+func (m *RetentionRuleMutation) SetRecordType(s string) {
+	m.record_type = &s
+}
+
+// RecordType returns the value of the "record_type" field in the mutation.
+func (m *RetentionRuleMutation) RecordType() (r string, exists bool) {
+	v := m.record_type
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRecordType returns the old "record_type" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldRecordType(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRecordType is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRecordType requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRecordType: %w", err)
+	}
+	return oldValue.RecordType, nil
+}
+
+// ResetRecordType resets all changes to the "record_type" field.
+func (m *RetentionRuleMutation) ResetRecordType() {
+	m.record_type = nil
+}
+
+// SetFilter sets the "filter" field.
+func (m *RetentionRuleMutation) SetFilter(s string) {
+	m.filter = &s
+}
+
+// Filter returns the value of the "filter" field in the mutation.
+func (m *RetentionRuleMutation) Filter() (r string, exists bool) {
+	v := m.filter
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldFilter returns the old "filter" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldFilter(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldFilter is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldFilter requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldFilter: %w", err)
+	}
+	return oldValue.Filter, nil
+}
+
+// ClearFilter clears the value of the "filter" field.
+func (m *RetentionRuleMutation) ClearFilter() {
+	m.filter = nil
+	m.clearedFields[retentionrule.FieldFilter] = struct{}{}
+}
+
+// FilterCleared returns if the "filter" field was cleared in this mutation.
+func (m *RetentionRuleMutation) FilterCleared() bool {
+	_, ok := m.clearedFields[retentionrule.FieldFilter]
+	return ok
+}
+
+// ResetFilter resets all changes to the "filter" field.
+func (m *RetentionRuleMutation) ResetFilter() {
+	m.filter = nil
+	delete(m.clearedFields, retentionrule.FieldFilter)
+}
+
+// SetComparisons sets the "comparisons" field.
+func (m *RetentionRuleMutation) SetComparisons(i int) {
+	m.comparisons = &i
+	m.addcomparisons = nil
+}
+
+// Comparisons returns the value of the "comparisons" field in the mutation.
+func (m *RetentionRuleMutation) Comparisons() (r int, exists bool) {
+	v := m.comparisons
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldComparisons returns the old "comparisons" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldComparisons(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldComparisons is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldComparisons requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldComparisons: %w", err)
+	}
+	return oldValue.Comparisons, nil
+}
+
+// AddComparisons adds i to the "comparisons" field.
+func (m *RetentionRuleMutation) AddComparisons(i int) {
+	if m.addcomparisons != nil {
+		*m.addcomparisons += i
+	} else {
+		m.addcomparisons = &i
+	}
+}
+
+// AddedComparisons returns the value that was added to the "comparisons" field in this mutation.
+func (m *RetentionRuleMutation) AddedComparisons() (r int, exists bool) {
+	v := m.addcomparisons
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetComparisons resets all changes to the "comparisons" field.
+func (m *RetentionRuleMutation) ResetComparisons() {
+	m.comparisons = nil
+	m.addcomparisons = nil
+}
+
+// SetCandidates sets the "candidates" field.
+func (m *RetentionRuleMutation) SetCandidates(l lifecycle.Candidates) {
+	m.candidates = &l
+}
+
+// Candidates returns the value of the "candidates" field in the mutation.
+func (m *RetentionRuleMutation) Candidates() (r lifecycle.Candidates, exists bool) {
+	v := m.candidates
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCandidates returns the old "candidates" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldCandidates(ctx context.Context) (v *lifecycle.Candidates, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCandidates is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCandidates requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCandidates: %w", err)
+	}
+	return oldValue.Candidates, nil
+}
+
+// ClearCandidates clears the value of the "candidates" field.
+func (m *RetentionRuleMutation) ClearCandidates() {
+	m.candidates = nil
+	m.clearedFields[retentionrule.FieldCandidates] = struct{}{}
+}
+
+// CandidatesCleared returns if the "candidates" field was cleared in this mutation.
+func (m *RetentionRuleMutation) CandidatesCleared() bool {
+	_, ok := m.clearedFields[retentionrule.FieldCandidates]
+	return ok
+}
+
+// ResetCandidates resets all changes to the "candidates" field.
+func (m *RetentionRuleMutation) ResetCandidates() {
+	m.candidates = nil
+	delete(m.clearedFields, retentionrule.FieldCandidates)
+}
+
+// SetBasis sets the "basis" field.
+func (m *RetentionRuleMutation) SetBasis(l lifecycle.Basis) {
+	m.basis = &l
+}
+
+// Basis returns the value of the "basis" field in the mutation.
+func (m *RetentionRuleMutation) Basis() (r lifecycle.Basis, exists bool) {
+	v := m.basis
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldBasis returns the old "basis" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldBasis(ctx context.Context) (v lifecycle.Basis, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldBasis is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldBasis requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldBasis: %w", err)
+	}
+	return oldValue.Basis, nil
+}
+
+// ResetBasis resets all changes to the "basis" field.
+func (m *RetentionRuleMutation) ResetBasis() {
+	m.basis = nil
+}
+
+// SetLength sets the "length" field.
+func (m *RetentionRuleMutation) SetLength(i int) {
+	m.length = &i
+	m.addlength = nil
+}
+
+// Length returns the value of the "length" field in the mutation.
+func (m *RetentionRuleMutation) Length() (r int, exists bool) {
+	v := m.length
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldLength returns the old "length" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldLength(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldLength is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldLength requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldLength: %w", err)
+	}
+	return oldValue.Length, nil
+}
+
+// AddLength adds i to the "length" field.
+func (m *RetentionRuleMutation) AddLength(i int) {
+	if m.addlength != nil {
+		*m.addlength += i
+	} else {
+		m.addlength = &i
+	}
+}
+
+// AddedLength returns the value that was added to the "length" field in this mutation.
+func (m *RetentionRuleMutation) AddedLength() (r int, exists bool) {
+	v := m.addlength
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetLength resets all changes to the "length" field.
+func (m *RetentionRuleMutation) ResetLength() {
+	m.length = nil
+	m.addlength = nil
+}
+
+// SetUnit sets the "unit" field.
+func (m *RetentionRuleMutation) SetUnit(l lifecycle.Unit) {
+	m.unit = &l
+}
+
+// Unit returns the value of the "unit" field in the mutation.
+func (m *RetentionRuleMutation) Unit() (r lifecycle.Unit, exists bool) {
+	v := m.unit
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUnit returns the old "unit" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldUnit(ctx context.Context) (v lifecycle.Unit, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUnit is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUnit requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUnit: %w", err)
+	}
+	return oldValue.Unit, nil
+}
+
+// ResetUnit resets all changes to the "unit" field.
+func (m *RetentionRuleMutation) ResetUnit() {
+	m.unit = nil
+}
+
+// SetAction sets the "action" field.
+func (m *RetentionRuleMutation) SetAction(la lifecycle.RetentionAction) {
+	m.action = &la
+}
+
+// Action returns the value of the "action" field in the mutation.
+func (m *RetentionRuleMutation) Action() (r lifecycle.RetentionAction, exists bool) {
+	v := m.action
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAction returns the old "action" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldAction(ctx context.Context) (v lifecycle.RetentionAction, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAction is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAction requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAction: %w", err)
+	}
+	return oldValue.Action, nil
+}
+
+// ResetAction resets all changes to the "action" field.
+func (m *RetentionRuleMutation) ResetAction() {
+	m.action = nil
+}
+
+// SetEveryHours sets the "every_hours" field.
+func (m *RetentionRuleMutation) SetEveryHours(i int) {
+	m.every_hours = &i
+	m.addevery_hours = nil
+}
+
+// EveryHours returns the value of the "every_hours" field in the mutation.
+func (m *RetentionRuleMutation) EveryHours() (r int, exists bool) {
+	v := m.every_hours
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEveryHours returns the old "every_hours" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldEveryHours(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEveryHours is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEveryHours requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEveryHours: %w", err)
+	}
+	return oldValue.EveryHours, nil
+}
+
+// AddEveryHours adds i to the "every_hours" field.
+func (m *RetentionRuleMutation) AddEveryHours(i int) {
+	if m.addevery_hours != nil {
+		*m.addevery_hours += i
+	} else {
+		m.addevery_hours = &i
+	}
+}
+
+// AddedEveryHours returns the value that was added to the "every_hours" field in this mutation.
+func (m *RetentionRuleMutation) AddedEveryHours() (r int, exists bool) {
+	v := m.addevery_hours
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetEveryHours resets all changes to the "every_hours" field.
+func (m *RetentionRuleMutation) ResetEveryHours() {
+	m.every_hours = nil
+	m.addevery_hours = nil
+}
+
+// SetReason sets the "reason" field.
+func (m *RetentionRuleMutation) SetReason(s string) {
+	m.reason = &s
+}
+
+// Reason returns the value of the "reason" field in the mutation.
+func (m *RetentionRuleMutation) Reason() (r string, exists bool) {
+	v := m.reason
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldReason returns the old "reason" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldReason(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldReason is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldReason requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldReason: %w", err)
+	}
+	return oldValue.Reason, nil
+}
+
+// ResetReason resets all changes to the "reason" field.
+func (m *RetentionRuleMutation) ResetReason() {
+	m.reason = nil
+}
+
+// SetApproval sets the "approval" field.
+func (m *RetentionRuleMutation) SetApproval(b bool) {
+	m.approval = &b
+}
+
+// Approval returns the value of the "approval" field in the mutation.
+func (m *RetentionRuleMutation) Approval() (r bool, exists bool) {
+	v := m.approval
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldApproval returns the old "approval" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldApproval(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldApproval is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldApproval requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldApproval: %w", err)
+	}
+	return oldValue.Approval, nil
+}
+
+// ResetApproval resets all changes to the "approval" field.
+func (m *RetentionRuleMutation) ResetApproval() {
+	m.approval = nil
+}
+
+// SetEnabled sets the "enabled" field.
+func (m *RetentionRuleMutation) SetEnabled(b bool) {
+	m.enabled = &b
+}
+
+// Enabled returns the value of the "enabled" field in the mutation.
+func (m *RetentionRuleMutation) Enabled() (r bool, exists bool) {
+	v := m.enabled
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEnabled returns the old "enabled" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldEnabled(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEnabled is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEnabled requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEnabled: %w", err)
+	}
+	return oldValue.Enabled, nil
+}
+
+// ResetEnabled resets all changes to the "enabled" field.
+func (m *RetentionRuleMutation) ResetEnabled() {
+	m.enabled = nil
+}
+
+// SetVersion sets the "version" field.
+func (m *RetentionRuleMutation) SetVersion(i int) {
+	m.version = &i
+	m.addversion = nil
+}
+
+// Version returns the value of the "version" field in the mutation.
+func (m *RetentionRuleMutation) Version() (r int, exists bool) {
+	v := m.version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldVersion returns the old "version" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldVersion(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldVersion is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldVersion requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldVersion: %w", err)
+	}
+	return oldValue.Version, nil
+}
+
+// AddVersion adds i to the "version" field.
+func (m *RetentionRuleMutation) AddVersion(i int) {
+	if m.addversion != nil {
+		*m.addversion += i
+	} else {
+		m.addversion = &i
+	}
+}
+
+// AddedVersion returns the value that was added to the "version" field in this mutation.
+func (m *RetentionRuleMutation) AddedVersion() (r int, exists bool) {
+	v := m.addversion
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetVersion resets all changes to the "version" field.
+func (m *RetentionRuleMutation) ResetVersion() {
+	m.version = nil
+	m.addversion = nil
+}
+
+// SetLockedUntil sets the "locked_until" field.
+func (m *RetentionRuleMutation) SetLockedUntil(t time.Time) {
+	m.locked_until = &t
+}
+
+// LockedUntil returns the value of the "locked_until" field in the mutation.
+func (m *RetentionRuleMutation) LockedUntil() (r time.Time, exists bool) {
+	v := m.locked_until
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldLockedUntil returns the old "locked_until" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldLockedUntil(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldLockedUntil is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldLockedUntil requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldLockedUntil: %w", err)
+	}
+	return oldValue.LockedUntil, nil
+}
+
+// ClearLockedUntil clears the value of the "locked_until" field.
+func (m *RetentionRuleMutation) ClearLockedUntil() {
+	m.locked_until = nil
+	m.clearedFields[retentionrule.FieldLockedUntil] = struct{}{}
+}
+
+// LockedUntilCleared returns if the "locked_until" field was cleared in this mutation.
+func (m *RetentionRuleMutation) LockedUntilCleared() bool {
+	_, ok := m.clearedFields[retentionrule.FieldLockedUntil]
+	return ok
+}
+
+// ResetLockedUntil resets all changes to the "locked_until" field.
+func (m *RetentionRuleMutation) ResetLockedUntil() {
+	m.locked_until = nil
+	delete(m.clearedFields, retentionrule.FieldLockedUntil)
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *RetentionRuleMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *RetentionRuleMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *RetentionRuleMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetUpdatedAt sets the "updated_at" field.
+func (m *RetentionRuleMutation) SetUpdatedAt(t time.Time) {
+	m.updated_at = &t
+}
+
+// UpdatedAt returns the value of the "updated_at" field in the mutation.
+func (m *RetentionRuleMutation) UpdatedAt() (r time.Time, exists bool) {
+	v := m.updated_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUpdatedAt returns the old "updated_at" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldUpdatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUpdatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUpdatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUpdatedAt: %w", err)
+	}
+	return oldValue.UpdatedAt, nil
+}
+
+// ResetUpdatedAt resets all changes to the "updated_at" field.
+func (m *RetentionRuleMutation) ResetUpdatedAt() {
+	m.updated_at = nil
+}
+
+// SetRemovedAt sets the "removed_at" field.
+func (m *RetentionRuleMutation) SetRemovedAt(t time.Time) {
+	m.removed_at = &t
+}
+
+// RemovedAt returns the value of the "removed_at" field in the mutation.
+func (m *RetentionRuleMutation) RemovedAt() (r time.Time, exists bool) {
+	v := m.removed_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRemovedAt returns the old "removed_at" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldRemovedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRemovedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRemovedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRemovedAt: %w", err)
+	}
+	return oldValue.RemovedAt, nil
+}
+
+// ClearRemovedAt clears the value of the "removed_at" field.
+func (m *RetentionRuleMutation) ClearRemovedAt() {
+	m.removed_at = nil
+	m.clearedFields[retentionrule.FieldRemovedAt] = struct{}{}
+}
+
+// RemovedAtCleared returns if the "removed_at" field was cleared in this mutation.
+func (m *RetentionRuleMutation) RemovedAtCleared() bool {
+	_, ok := m.clearedFields[retentionrule.FieldRemovedAt]
+	return ok
+}
+
+// ResetRemovedAt resets all changes to the "removed_at" field.
+func (m *RetentionRuleMutation) ResetRemovedAt() {
+	m.removed_at = nil
+	delete(m.clearedFields, retentionrule.FieldRemovedAt)
+}
+
+// SetDryRunAt sets the "dry_run_at" field.
+func (m *RetentionRuleMutation) SetDryRunAt(t time.Time) {
+	m.dry_run_at = &t
+}
+
+// DryRunAt returns the value of the "dry_run_at" field in the mutation.
+func (m *RetentionRuleMutation) DryRunAt() (r time.Time, exists bool) {
+	v := m.dry_run_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDryRunAt returns the old "dry_run_at" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldDryRunAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDryRunAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDryRunAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDryRunAt: %w", err)
+	}
+	return oldValue.DryRunAt, nil
+}
+
+// ClearDryRunAt clears the value of the "dry_run_at" field.
+func (m *RetentionRuleMutation) ClearDryRunAt() {
+	m.dry_run_at = nil
+	m.clearedFields[retentionrule.FieldDryRunAt] = struct{}{}
+}
+
+// DryRunAtCleared returns if the "dry_run_at" field was cleared in this mutation.
+func (m *RetentionRuleMutation) DryRunAtCleared() bool {
+	_, ok := m.clearedFields[retentionrule.FieldDryRunAt]
+	return ok
+}
+
+// ResetDryRunAt resets all changes to the "dry_run_at" field.
+func (m *RetentionRuleMutation) ResetDryRunAt() {
+	m.dry_run_at = nil
+	delete(m.clearedFields, retentionrule.FieldDryRunAt)
+}
+
+// SetLastRunAt sets the "last_run_at" field.
+func (m *RetentionRuleMutation) SetLastRunAt(t time.Time) {
+	m.last_run_at = &t
+}
+
+// LastRunAt returns the value of the "last_run_at" field in the mutation.
+func (m *RetentionRuleMutation) LastRunAt() (r time.Time, exists bool) {
+	v := m.last_run_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldLastRunAt returns the old "last_run_at" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldLastRunAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldLastRunAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldLastRunAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldLastRunAt: %w", err)
+	}
+	return oldValue.LastRunAt, nil
+}
+
+// ClearLastRunAt clears the value of the "last_run_at" field.
+func (m *RetentionRuleMutation) ClearLastRunAt() {
+	m.last_run_at = nil
+	m.clearedFields[retentionrule.FieldLastRunAt] = struct{}{}
+}
+
+// LastRunAtCleared returns if the "last_run_at" field was cleared in this mutation.
+func (m *RetentionRuleMutation) LastRunAtCleared() bool {
+	_, ok := m.clearedFields[retentionrule.FieldLastRunAt]
+	return ok
+}
+
+// ResetLastRunAt resets all changes to the "last_run_at" field.
+func (m *RetentionRuleMutation) ResetLastRunAt() {
+	m.last_run_at = nil
+	delete(m.clearedFields, retentionrule.FieldLastRunAt)
+}
+
+// SetNextRunAt sets the "next_run_at" field.
+func (m *RetentionRuleMutation) SetNextRunAt(t time.Time) {
+	m.next_run_at = &t
+}
+
+// NextRunAt returns the value of the "next_run_at" field in the mutation.
+func (m *RetentionRuleMutation) NextRunAt() (r time.Time, exists bool) {
+	v := m.next_run_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldNextRunAt returns the old "next_run_at" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldNextRunAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldNextRunAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldNextRunAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldNextRunAt: %w", err)
+	}
+	return oldValue.NextRunAt, nil
+}
+
+// ClearNextRunAt clears the value of the "next_run_at" field.
+func (m *RetentionRuleMutation) ClearNextRunAt() {
+	m.next_run_at = nil
+	m.clearedFields[retentionrule.FieldNextRunAt] = struct{}{}
+}
+
+// NextRunAtCleared returns if the "next_run_at" field was cleared in this mutation.
+func (m *RetentionRuleMutation) NextRunAtCleared() bool {
+	_, ok := m.clearedFields[retentionrule.FieldNextRunAt]
+	return ok
+}
+
+// ResetNextRunAt resets all changes to the "next_run_at" field.
+func (m *RetentionRuleMutation) ResetNextRunAt() {
+	m.next_run_at = nil
+	delete(m.clearedFields, retentionrule.FieldNextRunAt)
+}
+
+// SetDryRun sets the "dry_run" field.
+func (m *RetentionRuleMutation) SetDryRun(b []byte) {
+	m.dry_run = &b
+}
+
+// DryRun returns the value of the "dry_run" field in the mutation.
+func (m *RetentionRuleMutation) DryRun() (r []byte, exists bool) {
+	v := m.dry_run
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDryRun returns the old "dry_run" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldDryRun(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDryRun is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDryRun requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDryRun: %w", err)
+	}
+	return oldValue.DryRun, nil
+}
+
+// ClearDryRun clears the value of the "dry_run" field.
+func (m *RetentionRuleMutation) ClearDryRun() {
+	m.dry_run = nil
+	m.clearedFields[retentionrule.FieldDryRun] = struct{}{}
+}
+
+// DryRunCleared returns if the "dry_run" field was cleared in this mutation.
+func (m *RetentionRuleMutation) DryRunCleared() bool {
+	_, ok := m.clearedFields[retentionrule.FieldDryRun]
+	return ok
+}
+
+// ResetDryRun resets all changes to the "dry_run" field.
+func (m *RetentionRuleMutation) ResetDryRun() {
+	m.dry_run = nil
+	delete(m.clearedFields, retentionrule.FieldDryRun)
+}
+
+// SetChangedByID sets the "changed_by_id" field.
+func (m *RetentionRuleMutation) SetChangedByID(gi gid.ID) {
+	m.changed_by = &gi
+}
+
+// ChangedByID returns the value of the "changed_by_id" field in the mutation.
+func (m *RetentionRuleMutation) ChangedByID() (r gid.ID, exists bool) {
+	v := m.changed_by
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldChangedByID returns the old "changed_by_id" field's value of the RetentionRule entity.
+// If the RetentionRule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionRuleMutation) OldChangedByID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldChangedByID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldChangedByID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldChangedByID: %w", err)
+	}
+	return oldValue.ChangedByID, nil
+}
+
+// ClearChangedByID clears the value of the "changed_by_id" field.
+func (m *RetentionRuleMutation) ClearChangedByID() {
+	m.changed_by = nil
+	m.clearedFields[retentionrule.FieldChangedByID] = struct{}{}
+}
+
+// ChangedByIDCleared returns if the "changed_by_id" field was cleared in this mutation.
+func (m *RetentionRuleMutation) ChangedByIDCleared() bool {
+	_, ok := m.clearedFields[retentionrule.FieldChangedByID]
+	return ok
+}
+
+// ResetChangedByID resets all changes to the "changed_by_id" field.
+func (m *RetentionRuleMutation) ResetChangedByID() {
+	m.changed_by = nil
+	delete(m.clearedFields, retentionrule.FieldChangedByID)
+}
+
+// ClearChangedBy clears the "changed_by" edge to the User entity.
+func (m *RetentionRuleMutation) ClearChangedBy() {
+	m.clearedchanged_by = true
+	m.clearedFields[retentionrule.FieldChangedByID] = struct{}{}
+}
+
+// ChangedByCleared reports if the "changed_by" edge to the User entity was cleared.
+func (m *RetentionRuleMutation) ChangedByCleared() bool {
+	return m.ChangedByIDCleared() || m.clearedchanged_by
+}
+
+// ChangedByIDs returns the "changed_by" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// ChangedByID instead. It exists only for internal usage by the builders.
+func (m *RetentionRuleMutation) ChangedByIDs() (ids []gid.ID) {
+	if id := m.changed_by; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetChangedBy resets all changes to the "changed_by" edge.
+func (m *RetentionRuleMutation) ResetChangedBy() {
+	m.changed_by = nil
+	m.clearedchanged_by = false
+}
+
+// Where appends a list predicates to the RetentionRuleMutation builder.
+func (m *RetentionRuleMutation) Where(ps ...predicate.RetentionRule) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the RetentionRuleMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *RetentionRuleMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.RetentionRule, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *RetentionRuleMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *RetentionRuleMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (RetentionRule).
+func (m *RetentionRuleMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *RetentionRuleMutation) Fields() []string {
+	fields := make([]string, 0, 24)
+	if m.tenant_id != nil {
+		fields = append(fields, retentionrule.FieldTenantID)
+	}
+	if m.name != nil {
+		fields = append(fields, retentionrule.FieldName)
+	}
+	if m.record_type != nil {
+		fields = append(fields, retentionrule.FieldRecordType)
+	}
+	if m.filter != nil {
+		fields = append(fields, retentionrule.FieldFilter)
+	}
+	if m.comparisons != nil {
+		fields = append(fields, retentionrule.FieldComparisons)
+	}
+	if m.candidates != nil {
+		fields = append(fields, retentionrule.FieldCandidates)
+	}
+	if m.basis != nil {
+		fields = append(fields, retentionrule.FieldBasis)
+	}
+	if m.length != nil {
+		fields = append(fields, retentionrule.FieldLength)
+	}
+	if m.unit != nil {
+		fields = append(fields, retentionrule.FieldUnit)
+	}
+	if m.action != nil {
+		fields = append(fields, retentionrule.FieldAction)
+	}
+	if m.every_hours != nil {
+		fields = append(fields, retentionrule.FieldEveryHours)
+	}
+	if m.reason != nil {
+		fields = append(fields, retentionrule.FieldReason)
+	}
+	if m.approval != nil {
+		fields = append(fields, retentionrule.FieldApproval)
+	}
+	if m.enabled != nil {
+		fields = append(fields, retentionrule.FieldEnabled)
+	}
+	if m.version != nil {
+		fields = append(fields, retentionrule.FieldVersion)
+	}
+	if m.locked_until != nil {
+		fields = append(fields, retentionrule.FieldLockedUntil)
+	}
+	if m.created_at != nil {
+		fields = append(fields, retentionrule.FieldCreatedAt)
+	}
+	if m.updated_at != nil {
+		fields = append(fields, retentionrule.FieldUpdatedAt)
+	}
+	if m.removed_at != nil {
+		fields = append(fields, retentionrule.FieldRemovedAt)
+	}
+	if m.dry_run_at != nil {
+		fields = append(fields, retentionrule.FieldDryRunAt)
+	}
+	if m.last_run_at != nil {
+		fields = append(fields, retentionrule.FieldLastRunAt)
+	}
+	if m.next_run_at != nil {
+		fields = append(fields, retentionrule.FieldNextRunAt)
+	}
+	if m.dry_run != nil {
+		fields = append(fields, retentionrule.FieldDryRun)
+	}
+	if m.changed_by != nil {
+		fields = append(fields, retentionrule.FieldChangedByID)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *RetentionRuleMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case retentionrule.FieldTenantID:
+		return m.TenantID()
+	case retentionrule.FieldName:
+		return m.Name()
+	case retentionrule.FieldRecordType:
+		return m.RecordType()
+	case retentionrule.FieldFilter:
+		return m.Filter()
+	case retentionrule.FieldComparisons:
+		return m.Comparisons()
+	case retentionrule.FieldCandidates:
+		return m.Candidates()
+	case retentionrule.FieldBasis:
+		return m.Basis()
+	case retentionrule.FieldLength:
+		return m.Length()
+	case retentionrule.FieldUnit:
+		return m.Unit()
+	case retentionrule.FieldAction:
+		return m.Action()
+	case retentionrule.FieldEveryHours:
+		return m.EveryHours()
+	case retentionrule.FieldReason:
+		return m.Reason()
+	case retentionrule.FieldApproval:
+		return m.Approval()
+	case retentionrule.FieldEnabled:
+		return m.Enabled()
+	case retentionrule.FieldVersion:
+		return m.Version()
+	case retentionrule.FieldLockedUntil:
+		return m.LockedUntil()
+	case retentionrule.FieldCreatedAt:
+		return m.CreatedAt()
+	case retentionrule.FieldUpdatedAt:
+		return m.UpdatedAt()
+	case retentionrule.FieldRemovedAt:
+		return m.RemovedAt()
+	case retentionrule.FieldDryRunAt:
+		return m.DryRunAt()
+	case retentionrule.FieldLastRunAt:
+		return m.LastRunAt()
+	case retentionrule.FieldNextRunAt:
+		return m.NextRunAt()
+	case retentionrule.FieldDryRun:
+		return m.DryRun()
+	case retentionrule.FieldChangedByID:
+		return m.ChangedByID()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *RetentionRuleMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case retentionrule.FieldTenantID:
+		return m.OldTenantID(ctx)
+	case retentionrule.FieldName:
+		return m.OldName(ctx)
+	case retentionrule.FieldRecordType:
+		return m.OldRecordType(ctx)
+	case retentionrule.FieldFilter:
+		return m.OldFilter(ctx)
+	case retentionrule.FieldComparisons:
+		return m.OldComparisons(ctx)
+	case retentionrule.FieldCandidates:
+		return m.OldCandidates(ctx)
+	case retentionrule.FieldBasis:
+		return m.OldBasis(ctx)
+	case retentionrule.FieldLength:
+		return m.OldLength(ctx)
+	case retentionrule.FieldUnit:
+		return m.OldUnit(ctx)
+	case retentionrule.FieldAction:
+		return m.OldAction(ctx)
+	case retentionrule.FieldEveryHours:
+		return m.OldEveryHours(ctx)
+	case retentionrule.FieldReason:
+		return m.OldReason(ctx)
+	case retentionrule.FieldApproval:
+		return m.OldApproval(ctx)
+	case retentionrule.FieldEnabled:
+		return m.OldEnabled(ctx)
+	case retentionrule.FieldVersion:
+		return m.OldVersion(ctx)
+	case retentionrule.FieldLockedUntil:
+		return m.OldLockedUntil(ctx)
+	case retentionrule.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case retentionrule.FieldUpdatedAt:
+		return m.OldUpdatedAt(ctx)
+	case retentionrule.FieldRemovedAt:
+		return m.OldRemovedAt(ctx)
+	case retentionrule.FieldDryRunAt:
+		return m.OldDryRunAt(ctx)
+	case retentionrule.FieldLastRunAt:
+		return m.OldLastRunAt(ctx)
+	case retentionrule.FieldNextRunAt:
+		return m.OldNextRunAt(ctx)
+	case retentionrule.FieldDryRun:
+		return m.OldDryRun(ctx)
+	case retentionrule.FieldChangedByID:
+		return m.OldChangedByID(ctx)
+	}
+	return nil, fmt.Errorf("unknown RetentionRule field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *RetentionRuleMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case retentionrule.FieldTenantID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTenantID(v)
+		return nil
+	case retentionrule.FieldName:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetName(v)
+		return nil
+	case retentionrule.FieldRecordType:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRecordType(v)
+		return nil
+	case retentionrule.FieldFilter:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetFilter(v)
+		return nil
+	case retentionrule.FieldComparisons:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetComparisons(v)
+		return nil
+	case retentionrule.FieldCandidates:
+		v, ok := value.(lifecycle.Candidates)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCandidates(v)
+		return nil
+	case retentionrule.FieldBasis:
+		v, ok := value.(lifecycle.Basis)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetBasis(v)
+		return nil
+	case retentionrule.FieldLength:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetLength(v)
+		return nil
+	case retentionrule.FieldUnit:
+		v, ok := value.(lifecycle.Unit)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUnit(v)
+		return nil
+	case retentionrule.FieldAction:
+		v, ok := value.(lifecycle.RetentionAction)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAction(v)
+		return nil
+	case retentionrule.FieldEveryHours:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEveryHours(v)
+		return nil
+	case retentionrule.FieldReason:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetReason(v)
+		return nil
+	case retentionrule.FieldApproval:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetApproval(v)
+		return nil
+	case retentionrule.FieldEnabled:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEnabled(v)
+		return nil
+	case retentionrule.FieldVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetVersion(v)
+		return nil
+	case retentionrule.FieldLockedUntil:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetLockedUntil(v)
+		return nil
+	case retentionrule.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case retentionrule.FieldUpdatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUpdatedAt(v)
+		return nil
+	case retentionrule.FieldRemovedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRemovedAt(v)
+		return nil
+	case retentionrule.FieldDryRunAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDryRunAt(v)
+		return nil
+	case retentionrule.FieldLastRunAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetLastRunAt(v)
+		return nil
+	case retentionrule.FieldNextRunAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetNextRunAt(v)
+		return nil
+	case retentionrule.FieldDryRun:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDryRun(v)
+		return nil
+	case retentionrule.FieldChangedByID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetChangedByID(v)
+		return nil
+	}
+	return fmt.Errorf("unknown RetentionRule field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *RetentionRuleMutation) AddedFields() []string {
+	var fields []string
+	if m.addcomparisons != nil {
+		fields = append(fields, retentionrule.FieldComparisons)
+	}
+	if m.addlength != nil {
+		fields = append(fields, retentionrule.FieldLength)
+	}
+	if m.addevery_hours != nil {
+		fields = append(fields, retentionrule.FieldEveryHours)
+	}
+	if m.addversion != nil {
+		fields = append(fields, retentionrule.FieldVersion)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *RetentionRuleMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case retentionrule.FieldComparisons:
+		return m.AddedComparisons()
+	case retentionrule.FieldLength:
+		return m.AddedLength()
+	case retentionrule.FieldEveryHours:
+		return m.AddedEveryHours()
+	case retentionrule.FieldVersion:
+		return m.AddedVersion()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *RetentionRuleMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case retentionrule.FieldComparisons:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddComparisons(v)
+		return nil
+	case retentionrule.FieldLength:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddLength(v)
+		return nil
+	case retentionrule.FieldEveryHours:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddEveryHours(v)
+		return nil
+	case retentionrule.FieldVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddVersion(v)
+		return nil
+	}
+	return fmt.Errorf("unknown RetentionRule numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *RetentionRuleMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(retentionrule.FieldFilter) {
+		fields = append(fields, retentionrule.FieldFilter)
+	}
+	if m.FieldCleared(retentionrule.FieldCandidates) {
+		fields = append(fields, retentionrule.FieldCandidates)
+	}
+	if m.FieldCleared(retentionrule.FieldLockedUntil) {
+		fields = append(fields, retentionrule.FieldLockedUntil)
+	}
+	if m.FieldCleared(retentionrule.FieldRemovedAt) {
+		fields = append(fields, retentionrule.FieldRemovedAt)
+	}
+	if m.FieldCleared(retentionrule.FieldDryRunAt) {
+		fields = append(fields, retentionrule.FieldDryRunAt)
+	}
+	if m.FieldCleared(retentionrule.FieldLastRunAt) {
+		fields = append(fields, retentionrule.FieldLastRunAt)
+	}
+	if m.FieldCleared(retentionrule.FieldNextRunAt) {
+		fields = append(fields, retentionrule.FieldNextRunAt)
+	}
+	if m.FieldCleared(retentionrule.FieldDryRun) {
+		fields = append(fields, retentionrule.FieldDryRun)
+	}
+	if m.FieldCleared(retentionrule.FieldChangedByID) {
+		fields = append(fields, retentionrule.FieldChangedByID)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *RetentionRuleMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *RetentionRuleMutation) ClearField(name string) error {
+	switch name {
+	case retentionrule.FieldFilter:
+		m.ClearFilter()
+		return nil
+	case retentionrule.FieldCandidates:
+		m.ClearCandidates()
+		return nil
+	case retentionrule.FieldLockedUntil:
+		m.ClearLockedUntil()
+		return nil
+	case retentionrule.FieldRemovedAt:
+		m.ClearRemovedAt()
+		return nil
+	case retentionrule.FieldDryRunAt:
+		m.ClearDryRunAt()
+		return nil
+	case retentionrule.FieldLastRunAt:
+		m.ClearLastRunAt()
+		return nil
+	case retentionrule.FieldNextRunAt:
+		m.ClearNextRunAt()
+		return nil
+	case retentionrule.FieldDryRun:
+		m.ClearDryRun()
+		return nil
+	case retentionrule.FieldChangedByID:
+		m.ClearChangedByID()
+		return nil
+	}
+	return fmt.Errorf("unknown RetentionRule nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *RetentionRuleMutation) ResetField(name string) error {
+	switch name {
+	case retentionrule.FieldTenantID:
+		m.ResetTenantID()
+		return nil
+	case retentionrule.FieldName:
+		m.ResetName()
+		return nil
+	case retentionrule.FieldRecordType:
+		m.ResetRecordType()
+		return nil
+	case retentionrule.FieldFilter:
+		m.ResetFilter()
+		return nil
+	case retentionrule.FieldComparisons:
+		m.ResetComparisons()
+		return nil
+	case retentionrule.FieldCandidates:
+		m.ResetCandidates()
+		return nil
+	case retentionrule.FieldBasis:
+		m.ResetBasis()
+		return nil
+	case retentionrule.FieldLength:
+		m.ResetLength()
+		return nil
+	case retentionrule.FieldUnit:
+		m.ResetUnit()
+		return nil
+	case retentionrule.FieldAction:
+		m.ResetAction()
+		return nil
+	case retentionrule.FieldEveryHours:
+		m.ResetEveryHours()
+		return nil
+	case retentionrule.FieldReason:
+		m.ResetReason()
+		return nil
+	case retentionrule.FieldApproval:
+		m.ResetApproval()
+		return nil
+	case retentionrule.FieldEnabled:
+		m.ResetEnabled()
+		return nil
+	case retentionrule.FieldVersion:
+		m.ResetVersion()
+		return nil
+	case retentionrule.FieldLockedUntil:
+		m.ResetLockedUntil()
+		return nil
+	case retentionrule.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case retentionrule.FieldUpdatedAt:
+		m.ResetUpdatedAt()
+		return nil
+	case retentionrule.FieldRemovedAt:
+		m.ResetRemovedAt()
+		return nil
+	case retentionrule.FieldDryRunAt:
+		m.ResetDryRunAt()
+		return nil
+	case retentionrule.FieldLastRunAt:
+		m.ResetLastRunAt()
+		return nil
+	case retentionrule.FieldNextRunAt:
+		m.ResetNextRunAt()
+		return nil
+	case retentionrule.FieldDryRun:
+		m.ResetDryRun()
+		return nil
+	case retentionrule.FieldChangedByID:
+		m.ResetChangedByID()
+		return nil
+	}
+	return fmt.Errorf("unknown RetentionRule field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *RetentionRuleMutation) AddedEdges() []string {
+	edges := make([]string, 0, 1)
+	if m.changed_by != nil {
+		edges = append(edges, retentionrule.EdgeChangedBy)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *RetentionRuleMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case retentionrule.EdgeChangedBy:
+		if id := m.changed_by; id != nil {
+			return []ent.Value{*id}
+		}
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *RetentionRuleMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 1)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *RetentionRuleMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *RetentionRuleMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 1)
+	if m.clearedchanged_by {
+		edges = append(edges, retentionrule.EdgeChangedBy)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *RetentionRuleMutation) EdgeCleared(name string) bool {
+	switch name {
+	case retentionrule.EdgeChangedBy:
+		return m.clearedchanged_by
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *RetentionRuleMutation) ClearEdge(name string) error {
+	switch name {
+	case retentionrule.EdgeChangedBy:
+		m.ClearChangedBy()
+		return nil
+	}
+	return fmt.Errorf("unknown RetentionRule unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *RetentionRuleMutation) ResetEdge(name string) error {
+	switch name {
+	case retentionrule.EdgeChangedBy:
+		m.ResetChangedBy()
+		return nil
+	}
+	return fmt.Errorf("unknown RetentionRule edge %s", name)
+}
+
+// RetentionWaitMutation represents an operation that mutates the RetentionWait nodes in the graph.
+type RetentionWaitMutation struct {
+	config
+	op            Op
+	typ           string
+	id            *int
+	tenant_id     *gid.ID
+	record_id     *gid.ID
+	code          *string
+	tries         *int
+	addtries      *int
+	until         *time.Time
+	clearedFields map[string]struct{}
+	rule          *gid.ID
+	clearedrule   bool
+	done          bool
+	oldValue      func(context.Context) (*RetentionWait, error)
+	predicates    []predicate.RetentionWait
+}
+
+var _ ent.Mutation = (*RetentionWaitMutation)(nil)
+
+// retentionwaitOption allows management of the mutation configuration using functional options.
+type retentionwaitOption func(*RetentionWaitMutation)
+
+// newRetentionWaitMutation creates new mutation for the RetentionWait entity.
+func newRetentionWaitMutation(c config, op Op, opts ...retentionwaitOption) *RetentionWaitMutation {
+	m := &RetentionWaitMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeRetentionWait,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withRetentionWaitID sets the ID field of the mutation.
+func withRetentionWaitID(id int) retentionwaitOption {
+	return func(m *RetentionWaitMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *RetentionWait
+		)
+		m.oldValue = func(ctx context.Context) (*RetentionWait, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().RetentionWait.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withRetentionWait sets the old RetentionWait of the mutation.
+func withRetentionWait(node *RetentionWait) retentionwaitOption {
+	return func(m *RetentionWaitMutation) {
+		m.oldValue = func(context.Context) (*RetentionWait, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m RetentionWaitMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m RetentionWaitMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *RetentionWaitMutation) ID() (id int, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *RetentionWaitMutation) IDs(ctx context.Context) ([]int, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []int{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().RetentionWait.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetTenantID sets the "tenant_id" field.
+func (m *RetentionWaitMutation) SetTenantID(gi gid.ID) {
+	m.tenant_id = &gi
+}
+
+// TenantID returns the value of the "tenant_id" field in the mutation.
+func (m *RetentionWaitMutation) TenantID() (r gid.ID, exists bool) {
+	v := m.tenant_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTenantID returns the old "tenant_id" field's value of the RetentionWait entity.
+// If the RetentionWait object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionWaitMutation) OldTenantID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTenantID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTenantID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTenantID: %w", err)
+	}
+	return oldValue.TenantID, nil
+}
+
+// ResetTenantID resets all changes to the "tenant_id" field.
+func (m *RetentionWaitMutation) ResetTenantID() {
+	m.tenant_id = nil
+}
+
+// SetRuleID sets the "rule_id" field.
+func (m *RetentionWaitMutation) SetRuleID(gi gid.ID) {
+	m.rule = &gi
+}
+
+// RuleID returns the value of the "rule_id" field in the mutation.
+func (m *RetentionWaitMutation) RuleID() (r gid.ID, exists bool) {
+	v := m.rule
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRuleID returns the old "rule_id" field's value of the RetentionWait entity.
+// If the RetentionWait object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionWaitMutation) OldRuleID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRuleID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRuleID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRuleID: %w", err)
+	}
+	return oldValue.RuleID, nil
+}
+
+// ResetRuleID resets all changes to the "rule_id" field.
+func (m *RetentionWaitMutation) ResetRuleID() {
+	m.rule = nil
+}
+
+// SetRecordID sets the "record_id" field.
+func (m *RetentionWaitMutation) SetRecordID(gi gid.ID) {
+	m.record_id = &gi
+}
+
+// RecordID returns the value of the "record_id" field in the mutation.
+func (m *RetentionWaitMutation) RecordID() (r gid.ID, exists bool) {
+	v := m.record_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRecordID returns the old "record_id" field's value of the RetentionWait entity.
+// If the RetentionWait object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionWaitMutation) OldRecordID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRecordID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRecordID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRecordID: %w", err)
+	}
+	return oldValue.RecordID, nil
+}
+
+// ResetRecordID resets all changes to the "record_id" field.
+func (m *RetentionWaitMutation) ResetRecordID() {
+	m.record_id = nil
+}
+
+// SetCode sets the "code" field.
+func (m *RetentionWaitMutation) SetCode(s string) {
+	m.code = &s
+}
+
+// Code returns the value of the "code" field in the mutation.
+func (m *RetentionWaitMutation) Code() (r string, exists bool) {
+	v := m.code
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCode returns the old "code" field's value of the RetentionWait entity.
+// If the RetentionWait object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionWaitMutation) OldCode(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCode is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCode requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCode: %w", err)
+	}
+	return oldValue.Code, nil
+}
+
+// ResetCode resets all changes to the "code" field.
+func (m *RetentionWaitMutation) ResetCode() {
+	m.code = nil
+}
+
+// SetTries sets the "tries" field.
+func (m *RetentionWaitMutation) SetTries(i int) {
+	m.tries = &i
+	m.addtries = nil
+}
+
+// Tries returns the value of the "tries" field in the mutation.
+func (m *RetentionWaitMutation) Tries() (r int, exists bool) {
+	v := m.tries
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTries returns the old "tries" field's value of the RetentionWait entity.
+// If the RetentionWait object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionWaitMutation) OldTries(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTries is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTries requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTries: %w", err)
+	}
+	return oldValue.Tries, nil
+}
+
+// AddTries adds i to the "tries" field.
+func (m *RetentionWaitMutation) AddTries(i int) {
+	if m.addtries != nil {
+		*m.addtries += i
+	} else {
+		m.addtries = &i
+	}
+}
+
+// AddedTries returns the value that was added to the "tries" field in this mutation.
+func (m *RetentionWaitMutation) AddedTries() (r int, exists bool) {
+	v := m.addtries
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetTries resets all changes to the "tries" field.
+func (m *RetentionWaitMutation) ResetTries() {
+	m.tries = nil
+	m.addtries = nil
+}
+
+// SetUntil sets the "until" field.
+func (m *RetentionWaitMutation) SetUntil(t time.Time) {
+	m.until = &t
+}
+
+// Until returns the value of the "until" field in the mutation.
+func (m *RetentionWaitMutation) Until() (r time.Time, exists bool) {
+	v := m.until
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUntil returns the old "until" field's value of the RetentionWait entity.
+// If the RetentionWait object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RetentionWaitMutation) OldUntil(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUntil is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUntil requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUntil: %w", err)
+	}
+	return oldValue.Until, nil
+}
+
+// ResetUntil resets all changes to the "until" field.
+func (m *RetentionWaitMutation) ResetUntil() {
+	m.until = nil
+}
+
+// ClearRule clears the "rule" edge to the RetentionRule entity.
+func (m *RetentionWaitMutation) ClearRule() {
+	m.clearedrule = true
+	m.clearedFields[retentionwait.FieldRuleID] = struct{}{}
+}
+
+// RuleCleared reports if the "rule" edge to the RetentionRule entity was cleared.
+func (m *RetentionWaitMutation) RuleCleared() bool {
+	return m.clearedrule
+}
+
+// RuleIDs returns the "rule" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// RuleID instead. It exists only for internal usage by the builders.
+func (m *RetentionWaitMutation) RuleIDs() (ids []gid.ID) {
+	if id := m.rule; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetRule resets all changes to the "rule" edge.
+func (m *RetentionWaitMutation) ResetRule() {
+	m.rule = nil
+	m.clearedrule = false
+}
+
+// Where appends a list predicates to the RetentionWaitMutation builder.
+func (m *RetentionWaitMutation) Where(ps ...predicate.RetentionWait) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the RetentionWaitMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *RetentionWaitMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.RetentionWait, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *RetentionWaitMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *RetentionWaitMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (RetentionWait).
+func (m *RetentionWaitMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *RetentionWaitMutation) Fields() []string {
+	fields := make([]string, 0, 6)
+	if m.tenant_id != nil {
+		fields = append(fields, retentionwait.FieldTenantID)
+	}
+	if m.rule != nil {
+		fields = append(fields, retentionwait.FieldRuleID)
+	}
+	if m.record_id != nil {
+		fields = append(fields, retentionwait.FieldRecordID)
+	}
+	if m.code != nil {
+		fields = append(fields, retentionwait.FieldCode)
+	}
+	if m.tries != nil {
+		fields = append(fields, retentionwait.FieldTries)
+	}
+	if m.until != nil {
+		fields = append(fields, retentionwait.FieldUntil)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *RetentionWaitMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case retentionwait.FieldTenantID:
+		return m.TenantID()
+	case retentionwait.FieldRuleID:
+		return m.RuleID()
+	case retentionwait.FieldRecordID:
+		return m.RecordID()
+	case retentionwait.FieldCode:
+		return m.Code()
+	case retentionwait.FieldTries:
+		return m.Tries()
+	case retentionwait.FieldUntil:
+		return m.Until()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *RetentionWaitMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case retentionwait.FieldTenantID:
+		return m.OldTenantID(ctx)
+	case retentionwait.FieldRuleID:
+		return m.OldRuleID(ctx)
+	case retentionwait.FieldRecordID:
+		return m.OldRecordID(ctx)
+	case retentionwait.FieldCode:
+		return m.OldCode(ctx)
+	case retentionwait.FieldTries:
+		return m.OldTries(ctx)
+	case retentionwait.FieldUntil:
+		return m.OldUntil(ctx)
+	}
+	return nil, fmt.Errorf("unknown RetentionWait field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *RetentionWaitMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case retentionwait.FieldTenantID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTenantID(v)
+		return nil
+	case retentionwait.FieldRuleID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRuleID(v)
+		return nil
+	case retentionwait.FieldRecordID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRecordID(v)
+		return nil
+	case retentionwait.FieldCode:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCode(v)
+		return nil
+	case retentionwait.FieldTries:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTries(v)
+		return nil
+	case retentionwait.FieldUntil:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUntil(v)
+		return nil
+	}
+	return fmt.Errorf("unknown RetentionWait field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *RetentionWaitMutation) AddedFields() []string {
+	var fields []string
+	if m.addtries != nil {
+		fields = append(fields, retentionwait.FieldTries)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *RetentionWaitMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case retentionwait.FieldTries:
+		return m.AddedTries()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *RetentionWaitMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case retentionwait.FieldTries:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddTries(v)
+		return nil
+	}
+	return fmt.Errorf("unknown RetentionWait numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *RetentionWaitMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *RetentionWaitMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *RetentionWaitMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown RetentionWait nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *RetentionWaitMutation) ResetField(name string) error {
+	switch name {
+	case retentionwait.FieldTenantID:
+		m.ResetTenantID()
+		return nil
+	case retentionwait.FieldRuleID:
+		m.ResetRuleID()
+		return nil
+	case retentionwait.FieldRecordID:
+		m.ResetRecordID()
+		return nil
+	case retentionwait.FieldCode:
+		m.ResetCode()
+		return nil
+	case retentionwait.FieldTries:
+		m.ResetTries()
+		return nil
+	case retentionwait.FieldUntil:
+		m.ResetUntil()
+		return nil
+	}
+	return fmt.Errorf("unknown RetentionWait field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *RetentionWaitMutation) AddedEdges() []string {
+	edges := make([]string, 0, 1)
+	if m.rule != nil {
+		edges = append(edges, retentionwait.EdgeRule)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *RetentionWaitMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case retentionwait.EdgeRule:
+		if id := m.rule; id != nil {
+			return []ent.Value{*id}
+		}
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *RetentionWaitMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 1)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *RetentionWaitMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *RetentionWaitMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 1)
+	if m.clearedrule {
+		edges = append(edges, retentionwait.EdgeRule)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *RetentionWaitMutation) EdgeCleared(name string) bool {
+	switch name {
+	case retentionwait.EdgeRule:
+		return m.clearedrule
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *RetentionWaitMutation) ClearEdge(name string) error {
+	switch name {
+	case retentionwait.EdgeRule:
+		m.ClearRule()
+		return nil
+	}
+	return fmt.Errorf("unknown RetentionWait unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *RetentionWaitMutation) ResetEdge(name string) error {
+	switch name {
+	case retentionwait.EdgeRule:
+		m.ResetRule()
+		return nil
+	}
+	return fmt.Errorf("unknown RetentionWait edge %s", name)
 }
 
 // SecretMutation represents an operation that mutates the Secret nodes in the graph.

@@ -26,6 +26,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
 	"github.com/lethe-crm/lethe/ent/policyrevision"
+	"github.com/lethe-crm/lethe/ent/retentionrule"
 	"github.com/lethe-crm/lethe/ent/task"
 	"github.com/lethe-crm/lethe/ent/team"
 	"github.com/lethe-crm/lethe/ent/user"
@@ -340,6 +341,29 @@ func RecordTypeNamed(name string) *RecordType { return recordTypesByName[name] }
 
 // RecordTypeOf returns the record type an id belongs to, read off the id, or nil.
 func RecordTypeOf(id gid.ID) *RecordType { return recordTypesByID[id.Type()] }
+
+// NewWhereInput returns an empty filter of records of the type.
+func (t *RecordType) NewWhereInput() any {
+	switch t.Name {
+	case TypeAttachment:
+		return &AttachmentWhereInput{}
+	case TypeCall:
+		return &CallWhereInput{}
+	case TypeContact:
+		return &ContactWhereInput{}
+	case TypeCustomer:
+		return &CustomerWhereInput{}
+	case TypeDeal:
+		return &DealWhereInput{}
+	case TypeMessage:
+		return &MessageWhereInput{}
+	case TypeNote:
+		return &NoteWhereInput{}
+	case TypeTask:
+		return &TaskWhereInput{}
+	}
+	return nil
+}
 
 // RecordKind is the name of a record type as the API shows it: CUSTOMER.
 type RecordKind string
@@ -2505,6 +2529,21 @@ func (c *Client) NodesByID(ctx context.Context, ids []gid.ID, field *graphql.Col
 			out[r.ID] = r
 		}
 	}
+	if ids := byType[gidTypeOfRetentionRule]; len(ids) > 0 {
+		q := c.RetentionRule.Query().Where(retentionrule.IDIn(ids...))
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			out[r.ID] = r
+		}
+	}
 	if ids := byType[6]; len(ids) > 0 {
 		q := c.Task.Query().Where(task.IDIn(ids...))
 		if field != nil {
@@ -2566,6 +2605,8 @@ const gidTypeOfOperationItem = gid.OperationItem
 const gidTypeOfPolicyRevision = gid.PolicyRevision
 
 const gidTypeOfRecipient = gid.Recipient
+
+const gidTypeOfRetentionRule = gid.RetentionRule
 
 const gidTypeOfTeam = gid.Team
 

@@ -23,6 +23,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/policyrule"
 	"github.com/lethe-crm/lethe/ent/policytest"
 	"github.com/lethe-crm/lethe/ent/recipient"
+	"github.com/lethe-crm/lethe/ent/retentionrule"
+	"github.com/lethe-crm/lethe/ent/retentionwait"
 	"github.com/lethe-crm/lethe/ent/schema"
 	"github.com/lethe-crm/lethe/ent/session"
 	"github.com/lethe-crm/lethe/ent/signinlink"
@@ -603,6 +605,60 @@ func init() {
 	recipientDescID := recipientFields[0].Descriptor()
 	// recipient.DefaultID holds the default value on creation for the id field.
 	recipient.DefaultID = recipientDescID.Default.(func() gid.ID)
+	retentionruleFields := schema.RetentionRule{}.Fields()
+	_ = retentionruleFields
+	// retentionruleDescName is the schema descriptor for name field.
+	retentionruleDescName := retentionruleFields[1].Descriptor()
+	// retentionrule.NameValidator is a validator for the "name" field. It is called by the builders before save.
+	retentionrule.NameValidator = func() func(string) error {
+		validators := retentionruleDescName.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(name string) error {
+			for _, fn := range fns {
+				if err := fn(name); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// retentionruleDescComparisons is the schema descriptor for comparisons field.
+	retentionruleDescComparisons := retentionruleFields[4].Descriptor()
+	// retentionrule.DefaultComparisons holds the default value on creation for the comparisons field.
+	retentionrule.DefaultComparisons = retentionruleDescComparisons.Default.(int)
+	// retentionruleDescEveryHours is the schema descriptor for every_hours field.
+	retentionruleDescEveryHours := retentionruleFields[10].Descriptor()
+	// retentionrule.DefaultEveryHours holds the default value on creation for the every_hours field.
+	retentionrule.DefaultEveryHours = retentionruleDescEveryHours.Default.(int)
+	// retentionruleDescReason is the schema descriptor for reason field.
+	retentionruleDescReason := retentionruleFields[11].Descriptor()
+	// retentionrule.ReasonValidator is a validator for the "reason" field. It is called by the builders before save.
+	retentionrule.ReasonValidator = retentionruleDescReason.Validators[0].(func(string) error)
+	// retentionruleDescApproval is the schema descriptor for approval field.
+	retentionruleDescApproval := retentionruleFields[12].Descriptor()
+	// retentionrule.DefaultApproval holds the default value on creation for the approval field.
+	retentionrule.DefaultApproval = retentionruleDescApproval.Default.(bool)
+	// retentionruleDescEnabled is the schema descriptor for enabled field.
+	retentionruleDescEnabled := retentionruleFields[13].Descriptor()
+	// retentionrule.DefaultEnabled holds the default value on creation for the enabled field.
+	retentionrule.DefaultEnabled = retentionruleDescEnabled.Default.(bool)
+	// retentionruleDescVersion is the schema descriptor for version field.
+	retentionruleDescVersion := retentionruleFields[14].Descriptor()
+	// retentionrule.DefaultVersion holds the default value on creation for the version field.
+	retentionrule.DefaultVersion = retentionruleDescVersion.Default.(int)
+	// retentionruleDescID is the schema descriptor for id field.
+	retentionruleDescID := retentionruleFields[0].Descriptor()
+	// retentionrule.DefaultID holds the default value on creation for the id field.
+	retentionrule.DefaultID = retentionruleDescID.Default.(func() gid.ID)
+	retentionwaitFields := schema.RetentionWait{}.Fields()
+	_ = retentionwaitFields
+	// retentionwaitDescTries is the schema descriptor for tries field.
+	retentionwaitDescTries := retentionwaitFields[3].Descriptor()
+	// retentionwait.DefaultTries holds the default value on creation for the tries field.
+	retentionwait.DefaultTries = retentionwaitDescTries.Default.(int)
 	sessionFields := schema.Session{}.Fields()
 	_ = sessionFields
 	// sessionDescID is the schema descriptor for id field.

@@ -58,6 +58,10 @@ type Tx struct {
 	Recipient *RecipientClient
 	// RecordNumber is the client for interacting with the RecordNumber builders.
 	RecordNumber *RecordNumberClient
+	// RetentionRule is the client for interacting with the RetentionRule builders.
+	RetentionRule *RetentionRuleClient
+	// RetentionWait is the client for interacting with the RetentionWait builders.
+	RetentionWait *RetentionWaitClient
 	// Secret is the client for interacting with the Secret builders.
 	Secret *SecretClient
 	// Session is the client for interacting with the Session builders.
@@ -228,6 +232,8 @@ func (tx *Tx) init() {
 	tx.PolicyTest = NewPolicyTestClient(tx.config)
 	tx.Recipient = NewRecipientClient(tx.config)
 	tx.RecordNumber = NewRecordNumberClient(tx.config)
+	tx.RetentionRule = NewRetentionRuleClient(tx.config)
+	tx.RetentionWait = NewRetentionWaitClient(tx.config)
 	tx.Secret = NewSecretClient(tx.config)
 	tx.Session = NewSessionClient(tx.config)
 	tx.SignInLink = NewSignInLinkClient(tx.config)

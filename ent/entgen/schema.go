@@ -56,6 +56,9 @@ func Schema(g *gen.Graph, s *ast.Schema) error {
 	// These are written by hand in schema.graphql, with what they mean.
 	delete(s.Types, "RecordState")
 	delete(s.Types, "Verb")
+	for _, name := range []string{"RetentionAction", "RetentionBasis", "RetentionCandidates", "RetentionUnit"} {
+		delete(s.Types, name)
+	}
 	if s.Types["Time"] == nil {
 		s.Types["Time"] = &ast.Definition{Kind: ast.Scalar, Name: "Time", Description: "A point in time, RFC 3339 in UTC."}
 	}

@@ -285,6 +285,30 @@ func (f RecordNumberFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.RecordNumberMutation", m)
 }
 
+// The RetentionRuleFunc type is an adapter to allow the use of ordinary
+// function as RetentionRule mutator.
+type RetentionRuleFunc func(context.Context, *ent.RetentionRuleMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f RetentionRuleFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.RetentionRuleMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.RetentionRuleMutation", m)
+}
+
+// The RetentionWaitFunc type is an adapter to allow the use of ordinary
+// function as RetentionWait mutator.
+type RetentionWaitFunc func(context.Context, *ent.RetentionWaitMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f RetentionWaitFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.RetentionWaitMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.RetentionWaitMutation", m)
+}
+
 // The SecretFunc type is an adapter to allow the use of ordinary
 // function as Secret mutator.
 type SecretFunc func(context.Context, *ent.SecretMutation) (ent.Value, error)

@@ -32,6 +32,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/predicate"
 	"github.com/lethe-crm/lethe/ent/recipient"
 	"github.com/lethe-crm/lethe/ent/recordnumber"
+	"github.com/lethe-crm/lethe/ent/retentionrule"
+	"github.com/lethe-crm/lethe/ent/retentionwait"
 	"github.com/lethe-crm/lethe/ent/secret"
 	"github.com/lethe-crm/lethe/ent/session"
 	"github.com/lethe-crm/lethe/ent/signinlink"
@@ -719,6 +721,60 @@ func (f TraverseRecordNumber) Traverse(ctx context.Context, q ent.Query) error {
 	return fmt.Errorf("unexpected query type %T. expect *ent.RecordNumberQuery", q)
 }
 
+// The RetentionRuleFunc type is an adapter to allow the use of ordinary function as a Querier.
+type RetentionRuleFunc func(context.Context, *ent.RetentionRuleQuery) (ent.Value, error)
+
+// Query calls f(ctx, q).
+func (f RetentionRuleFunc) Query(ctx context.Context, q ent.Query) (ent.Value, error) {
+	if q, ok := q.(*ent.RetentionRuleQuery); ok {
+		return f(ctx, q)
+	}
+	return nil, fmt.Errorf("unexpected query type %T. expect *ent.RetentionRuleQuery", q)
+}
+
+// The TraverseRetentionRule type is an adapter to allow the use of ordinary function as Traverser.
+type TraverseRetentionRule func(context.Context, *ent.RetentionRuleQuery) error
+
+// Intercept is a dummy implementation of Intercept that returns the next Querier in the pipeline.
+func (f TraverseRetentionRule) Intercept(next ent.Querier) ent.Querier {
+	return next
+}
+
+// Traverse calls f(ctx, q).
+func (f TraverseRetentionRule) Traverse(ctx context.Context, q ent.Query) error {
+	if q, ok := q.(*ent.RetentionRuleQuery); ok {
+		return f(ctx, q)
+	}
+	return fmt.Errorf("unexpected query type %T. expect *ent.RetentionRuleQuery", q)
+}
+
+// The RetentionWaitFunc type is an adapter to allow the use of ordinary function as a Querier.
+type RetentionWaitFunc func(context.Context, *ent.RetentionWaitQuery) (ent.Value, error)
+
+// Query calls f(ctx, q).
+func (f RetentionWaitFunc) Query(ctx context.Context, q ent.Query) (ent.Value, error) {
+	if q, ok := q.(*ent.RetentionWaitQuery); ok {
+		return f(ctx, q)
+	}
+	return nil, fmt.Errorf("unexpected query type %T. expect *ent.RetentionWaitQuery", q)
+}
+
+// The TraverseRetentionWait type is an adapter to allow the use of ordinary function as Traverser.
+type TraverseRetentionWait func(context.Context, *ent.RetentionWaitQuery) error
+
+// Intercept is a dummy implementation of Intercept that returns the next Querier in the pipeline.
+func (f TraverseRetentionWait) Intercept(next ent.Querier) ent.Querier {
+	return next
+}
+
+// Traverse calls f(ctx, q).
+func (f TraverseRetentionWait) Traverse(ctx context.Context, q ent.Query) error {
+	if q, ok := q.(*ent.RetentionWaitQuery); ok {
+		return f(ctx, q)
+	}
+	return fmt.Errorf("unexpected query type %T. expect *ent.RetentionWaitQuery", q)
+}
+
 // The SecretFunc type is an adapter to allow the use of ordinary function as a Querier.
 type SecretFunc func(context.Context, *ent.SecretQuery) (ent.Value, error)
 
@@ -984,6 +1040,10 @@ func NewQuery(q ent.Query) (Query, error) {
 		return &query[*ent.RecipientQuery, predicate.Recipient, recipient.OrderOption]{typ: ent.TypeRecipient, tq: q}, nil
 	case *ent.RecordNumberQuery:
 		return &query[*ent.RecordNumberQuery, predicate.RecordNumber, recordnumber.OrderOption]{typ: ent.TypeRecordNumber, tq: q}, nil
+	case *ent.RetentionRuleQuery:
+		return &query[*ent.RetentionRuleQuery, predicate.RetentionRule, retentionrule.OrderOption]{typ: ent.TypeRetentionRule, tq: q}, nil
+	case *ent.RetentionWaitQuery:
+		return &query[*ent.RetentionWaitQuery, predicate.RetentionWait, retentionwait.OrderOption]{typ: ent.TypeRetentionWait, tq: q}, nil
 	case *ent.SecretQuery:
 		return &query[*ent.SecretQuery, predicate.Secret, secret.OrderOption]{typ: ent.TypeSecret, tq: q}, nil
 	case *ent.SessionQuery:

@@ -1642,6 +1642,86 @@ var (
 			},
 		},
 	}
+	// RetentionRulesColumns holds the columns for the "retention_rules" table.
+	RetentionRulesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "name", Type: field.TypeString},
+		{Name: "record_type", Type: field.TypeString},
+		{Name: "filter", Type: field.TypeString, Nullable: true, Size: 2147483647},
+		{Name: "comparisons", Type: field.TypeInt, Default: 0},
+		{Name: "candidates", Type: field.TypeEnum, Nullable: true, Enums: []string{"DUPLICATES", "INACTIVE", "ENDED"}},
+		{Name: "basis", Type: field.TypeEnum, Enums: []string{"CREATED_AT", "OCCURRED_AT", "STATE_CHANGED_AT", "LAST_ACTIVITY", "ENDED_AT"}},
+		{Name: "length", Type: field.TypeInt},
+		{Name: "unit", Type: field.TypeEnum, Enums: []string{"DAYS", "MONTHS"}},
+		{Name: "action", Type: field.TypeEnum, Enums: []string{"KEEP", "DELETE", "VOID", "ARCHIVE", "PURGE"}},
+		{Name: "every_hours", Type: field.TypeInt, Default: 24},
+		{Name: "reason", Type: field.TypeString, Size: 2147483647},
+		{Name: "approval", Type: field.TypeBool, Default: false},
+		{Name: "enabled", Type: field.TypeBool, Default: true},
+		{Name: "version", Type: field.TypeInt, Default: 1},
+		{Name: "locked_until", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "updated_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "removed_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "dry_run_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "last_run_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "next_run_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "dry_run", Type: field.TypeBytes, Nullable: true},
+		{Name: "changed_by_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// RetentionRulesTable holds the schema information for the "retention_rules" table.
+	RetentionRulesTable = &schema.Table{
+		Name:       "retention_rules",
+		Columns:    RetentionRulesColumns,
+		PrimaryKey: []*schema.Column{RetentionRulesColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "retention_rules_users_changed_by",
+				Columns:    []*schema.Column{RetentionRulesColumns[24]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "retentionrule_tenant_id_id",
+				Unique:  false,
+				Columns: []*schema.Column{RetentionRulesColumns[1], RetentionRulesColumns[0]},
+			},
+		},
+	}
+	// RetentionWaitsColumns holds the columns for the "retention_waits" table.
+	RetentionWaitsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeInt, Increment: true},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "record_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "code", Type: field.TypeString},
+		{Name: "tries", Type: field.TypeInt, Default: 1},
+		{Name: "until", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "rule_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// RetentionWaitsTable holds the schema information for the "retention_waits" table.
+	RetentionWaitsTable = &schema.Table{
+		Name:       "retention_waits",
+		Columns:    RetentionWaitsColumns,
+		PrimaryKey: []*schema.Column{RetentionWaitsColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "retention_waits_retention_rules_rule",
+				Columns:    []*schema.Column{RetentionWaitsColumns[6]},
+				RefColumns: []*schema.Column{RetentionRulesColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "retentionwait_rule_id_record_id",
+				Unique:  true,
+				Columns: []*schema.Column{RetentionWaitsColumns[6], RetentionWaitsColumns[2]},
+			},
+		},
+	}
 	// SecretsColumns holds the columns for the "secrets" table.
 	SecretsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeInt, Increment: true},
@@ -1994,6 +2074,8 @@ var (
 		PolicyTestsTable,
 		RecipientsTable,
 		RecordNumbersTable,
+		RetentionRulesTable,
+		RetentionWaitsTable,
 		SecretsTable,
 		SessionsTable,
 		SignInLinksTable,
@@ -2070,6 +2152,11 @@ func init() {
 	OperationItemsTable.ForeignKeys[0].RefTable = OperationsTable
 	PolicyRevisionsTable.ForeignKeys[0].RefTable = UsersTable
 	RecipientsTable.ForeignKeys[0].RefTable = MessagesTable
+	RetentionRulesTable.ForeignKeys[0].RefTable = UsersTable
+	RetentionWaitsTable.ForeignKeys[0].RefTable = RetentionRulesTable
+	RetentionWaitsTable.Annotation = &entsql.Annotation{
+		Table: "retention_waits",
+	}
 	TasksTable.ForeignKeys[0].RefTable = UsersTable
 	TasksTable.ForeignKeys[1].RefTable = TeamsTable
 	TasksTable.ForeignKeys[2].RefTable = UsersTable

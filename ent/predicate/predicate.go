@@ -75,6 +75,12 @@ type Recipient func(*sql.Selector)
 // RecordNumber is the predicate function for recordnumber builders.
 type RecordNumber func(*sql.Selector)
 
+// RetentionRule is the predicate function for retentionrule builders.
+type RetentionRule func(*sql.Selector)
+
+// RetentionWait is the predicate function for retentionwait builders.
+type RetentionWait func(*sql.Selector)
+
 // Secret is the predicate function for secret builders.
 type Secret func(*sql.Selector)
 

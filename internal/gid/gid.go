@@ -64,6 +64,7 @@ const (
 	PolicyTest     Type = 91
 	LegalHold      Type = 92
 	Approval       Type = 95
+	RetentionRule  Type = 100
 )
 
 // prefixes are what clients see before the underscore.
@@ -74,7 +75,7 @@ var prefixes = map[Type]string{
 	SignInLink: "link", Operation: "operation", OperationItem: "item", Event: "event",
 	Recipient: "recipient", Policy: "policy", Tombstone: "tombstone",
 	PolicyRevision: "revision", PolicyTest: "policytest",
-	LegalHold: "hold", Approval: "approval",
+	LegalHold: "hold", Approval: "approval", RetentionRule: "rule",
 }
 
 var types = func() map[string]Type {
