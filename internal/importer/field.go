@@ -139,25 +139,10 @@ func parseDuration(s string) (any, error) {
 	return seconds, nil
 }
 
-// phoneMarks are what people write between digits, and before them the zero
-// that is dialled inland only: +44 (0)20. They are taken out in this order.
-var phoneMarks = []string{"(0)", " ", "-", ".", "(", ")", "/", "\u00a0"}
-
-// parsePhoneText brings an international number into E.164.
-func parsePhoneText(s string) (string, bool) {
-	for _, mark := range phoneMarks {
-		s = strings.ReplaceAll(s, mark, "")
-	}
-	if rest, ok := strings.CutPrefix(s, "00"); ok {
-		s = "+" + rest
-	}
-	return s, mixin.E164(s) == nil
-}
-
 // parsePhone refuses a national number: whose it is depends on where it was
 // written.
 func parsePhone(s string) (any, error) {
-	number, ok := parsePhoneText(s)
+	number, ok := mixin.Phone(s)
 	if !ok {
 		return nil, errors.New("is not an international phone number such as +7 495 123-45-67")
 	}

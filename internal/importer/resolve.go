@@ -11,6 +11,7 @@ import (
 
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/ent/call"
+	"github.com/lethe-crm/lethe/ent/mixin"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -176,7 +177,7 @@ func (r *run) linkByPhone(ctx context.Context, rows []*row) error {
 		by[typ] = map[string]ent.Record{}
 		for _, rec := range found {
 			text, _ := rec.Column("phone").(string)
-			phone, ok := parsePhoneText(text)
+			phone, ok := mixin.Phone(text)
 			if ok && by[typ][phone] == nil { // the oldest, where several share it
 				by[typ][phone] = rec
 			}
@@ -202,8 +203,8 @@ func (r *run) linkByPhone(ctx context.Context, rows []*row) error {
 // numbers with spaces and the like.
 func inDigits(column string, numbers []any) *sql.Predicate {
 	return sql.P(func(b *sql.Builder) {
-		b.WriteString(strings.Repeat("REPLACE(", len(phoneMarks))).Ident(column)
-		for _, mark := range phoneMarks {
+		b.WriteString(strings.Repeat("REPLACE(", len(mixin.PhoneMarks()))).Ident(column)
+		for _, mark := range mixin.PhoneMarks() {
 			b.WriteString(", '" + mark + "', '')")
 		}
 		b.WriteString(" IN (").Args(numbers...).WriteString(")")

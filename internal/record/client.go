@@ -52,6 +52,8 @@ func (s *Service) newClient(driver dialect.Driver) *ent.Client {
 	c.OperationItem.Use(refuse)
 	c.LegalHold.Use(refuse)
 	c.LegalHoldRecord.Use(refuse)
+	c.RetentionRule.Use(refuse)
+	c.RetentionWait.Use(refuse)
 	return c
 }
 

@@ -190,10 +190,9 @@ var inOperation = func() string {
 	return `(` + strings.Join(tables, ` OR `) + `)`
 }()
 
-// holdsUp says which of the records must wait for a hold on them, or on what came
-// with them and would have to go along: so that timers do not try, and fail, and
-// write that down, again and again.
-func (s *Service) holdsUp(ctx context.Context, tenant gid.ID, ids []gid.ID, since time.Time, stops func(kept) bool) (map[gid.ID]bool, error) {
+// rootsOf answers, for some records and all that came with them and would have to go along, which of the records these
+// are below: themselves included.
+func (s *Service) rootsOf(ctx context.Context, tenant gid.ID, ids []gid.ID) (map[gid.ID][]gid.ID, error) {
 	roots := map[gid.ID][]gid.ID{}
 	stmt := store.Build(s.db).Add(`WITH RECURSIVE tree(root, id, operation_id) AS (SELECT * FROM (`)
 	for i, t := range typeOrder {
@@ -213,6 +212,17 @@ func (s *Service) holdsUp(ctx context.Context, tenant gid.ID, ids []gid.ID, sinc
 	})
 	if err != nil {
 		return nil, fmt.Errorf("looking for what came with records: %w", err)
+	}
+	return roots, nil
+}
+
+// holdsUp says which of the records must wait for a hold on them, or on what came
+// with them and would have to go along: so that timers do not try, and fail, and
+// write that down, again and again.
+func (s *Service) holdsUp(ctx context.Context, tenant gid.ID, ids []gid.ID, since time.Time, stops func(kept) bool) (map[gid.ID]bool, error) {
+	roots, err := s.rootsOf(ctx, tenant, ids)
+	if err != nil {
+		return nil, err
 	}
 	keeps, _, err := s.keptAmong(ctx, s.db, tenant, slices.Collect(maps.Keys(roots)), since)
 	if err != nil {

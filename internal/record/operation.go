@@ -79,6 +79,8 @@ type run struct {
 
 	// due restricts what a timer does to records whose clock ran out by then.
 	due *time.Time
+	// ruled says that a retention rule asks.
+	ruled bool
 
 	plan
 }
@@ -151,6 +153,9 @@ func (s *Service) start(ctx context.Context, r *run) (op *ent.Operation, err err
 // tries is how often an operation is tried that lost a deadlock.
 const tries = 5
 
+// byItself reports whether a timer or a retention rule asks, and no person.
+func (r *run) byItself() bool { return r.due != nil || r.ruled }
+
 func (r *run) once(ctx context.Context) (op *ent.Operation, err error) {
 	err = r.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		r.q, r.tx, r.plan = tx, tx, plan{}
@@ -158,7 +163,7 @@ func (r *run) once(ctx context.Context) (op *ent.Operation, err error) {
 			return err
 		}
 		op, err = r.do(ctx)
-		if refused, ok := errors.AsType[*Error](err); ok && !r.claiming && r.due == nil { // of which whoever runs it tells
+		if refused, ok := errors.AsType[*Error](err); ok && !r.claiming && !r.byItself() { // of which whoever runs it tells
 			e := audit.Event{Action: string(r.req.Verb), Code: refused.Code, Count: len(r.items)}
 			for _, it := range r.items {
 				e.IDs = append(e.IDs, it.id.String())
@@ -204,7 +209,7 @@ func (r *run) do(ctx context.Context) (*ent.Operation, error) {
 	if r.req.RunAt != nil {
 		return r.schedule(ctx)
 	}
-	if r.due != nil && r.changes() == 0 { // a timer that changes nothing leaves nothing behind, or it would each time
+	if r.byItself() && r.changes() == 0 { // a timer that changes nothing leaves nothing behind, or it would each time
 		return nil, nil
 	}
 	return r.apply(ctx)
@@ -384,7 +389,7 @@ func (r *run) check() error {
 	} else if req.States != nil {
 		return Refuse(lifecycle.BadUserInput, "states narrow a filter only", "states")
 	}
-	if (req.Select.Filter != nil || req.Select.Bin != nil) && req.ExpectedCount == nil && req.PreviewToken == "" && r.tx != nil {
+	if (req.Select.Filter != nil || req.Select.Bin != nil) && req.ExpectedCount == nil && req.PreviewToken == "" && r.tx != nil && !r.ruled {
 		return Refuse(lifecycle.BadUserInput, "what a filter selects needs expectedCount or previewToken", "expectedCount")
 	}
 	if r.stored == nil && (len(req.Select.IDs) > MaxRows || len(req.Select.Versions) > MaxRows) {

@@ -34,6 +34,9 @@ func (r *run) planPurge(ctx context.Context) error {
 		if err == nil {
 			err = r.keepHeld(ctx)
 		}
+		if err == nil {
+			err = r.keepByRules(ctx)
+		}
 		if err != nil {
 			return err
 		}
@@ -46,6 +49,9 @@ func (r *run) planPurge(ctx context.Context) error {
 		}
 	}
 	if err := r.keepHeld(ctx); err != nil {
+		return err
+	}
+	if err := r.keepByRules(ctx); err != nil {
 		return err
 	}
 	r.settle()

@@ -59,6 +59,10 @@ func (s *Service) sweepTenant(ctx context.Context, tenant gid.ID, now time.Time)
 	if err != nil {
 		return 0, err
 	}
+	keep, err := s.keepingOf(ctx, tenant)
+	if err != nil {
+		return 0, err
+	}
 	var failures error
 	last := due{rank: -1}
 	for ctx.Err() == nil {
@@ -72,6 +76,13 @@ func (s *Service) sweepTenant(ctx context.Context, tenant gid.ID, now time.Time)
 		}
 		if holds.any {
 			waits, err := s.holdsUp(ctx, tenant, ids, now.Add(-holds.release), func(k kept) bool { return k.stops(lifecycle.Purge) })
+			if err != nil {
+				return purged, errors.Join(failures, err)
+			}
+			ids = slices.DeleteFunc(ids, func(id gid.ID) bool { return waits[id] })
+		}
+		if len(keep) > 0 && len(ids) > 0 {
+			waits, err := s.keptByRules(ctx, tenant, keep, ids, now)
 			if err != nil {
 				return purged, errors.Join(failures, err)
 			}
