@@ -68,6 +68,7 @@ type RecordType struct {
 	Edges    []RecordReference
 	Parts    []RecordPart
 	Uniques  []RecordUnique
+	Filter   func() any // a new where-input of the type
 }
 
 // RecordField is a field of a record type's own, or a reference of one.
@@ -119,6 +120,7 @@ var RecordTypes = []*RecordType{
 		Name: TypeAttachment, Type: 8, Table: attachment.Table, Labels: []string{"filename"}, Numbered: false,
 		Activity: "", OneOwner: true,
 		Columns: attachment.Columns,
+		Filter:  func() any { return new(AttachmentWhereInput) },
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
@@ -145,6 +147,7 @@ var RecordTypes = []*RecordType{
 		Activity: "started_at", OneOwner: false,
 		Alike:   []string{"started_at", "direction", "from_number", "to_number", "duration_seconds"},
 		Columns: call.Columns,
+		Filter:  func() any { return new(CallWhereInput) },
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
@@ -176,6 +179,7 @@ var RecordTypes = []*RecordType{
 		Activity: "", OneOwner: false,
 		Alike:   []string{"name", "customer_id", "title", "phone"},
 		Columns: contact.Columns,
+		Filter:  func() any { return new(ContactWhereInput) },
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
@@ -198,6 +202,7 @@ var RecordTypes = []*RecordType{
 		Activity: "", OneOwner: false,
 		Alike:   []string{"name", "kind", "phone"},
 		Columns: customer.Columns,
+		Filter:  func() any { return new(CustomerWhereInput) },
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
@@ -224,6 +229,7 @@ var RecordTypes = []*RecordType{
 		Activity: "", OneOwner: false,
 		Alike:   []string{"name", "customer_id", "amount", "closes_at"},
 		Columns: deal.Columns,
+		Filter:  func() any { return new(DealWhereInput) },
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
@@ -246,6 +252,7 @@ var RecordTypes = []*RecordType{
 		Activity: "sent_at", OneOwner: false,
 		Alike:   []string{"sent_at", "sender_folded", "subject", "body"},
 		Columns: message.Columns,
+		Filter:  func() any { return new(MessageWhereInput) },
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
@@ -284,6 +291,7 @@ var RecordTypes = []*RecordType{
 		Activity: "happened_at", OneOwner: false,
 		Alike:   []string{"happened_at", "customer_id", "kind", "body"},
 		Columns: note.Columns,
+		Filter:  func() any { return new(NoteWhereInput) },
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
@@ -305,6 +313,7 @@ var RecordTypes = []*RecordType{
 		Activity: "", OneOwner: false,
 		Alike:   []string{"title", "customer_id", "due_at", "body"},
 		Columns: task.Columns,
+		Filter:  func() any { return new(TaskWhereInput) },
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
