@@ -67,9 +67,10 @@ func measureJobs(ctx context.Context, o *options) (_ *jobsResult, err error) {
 	b := &bench{options: &own, work: work, folder: filepath.Join(work, "jobs")}
 	if o.keep != "" {
 		b.folder = filepath.Join(o.keep, "jobs")
-		if err := os.RemoveAll(b.folder); err != nil {
+		if err := os.RemoveAll(b.folder); err != nil { // of a run that was killed
 			return nil, err
 		}
+		defer func() { err = errors.Join(err, os.RemoveAll(b.folder)) }()
 	}
 	need := 2 * compared
 	for _, n := range o.records {
