@@ -171,7 +171,7 @@ func (b *bench) admit(ctx context.Context) (err error) {
 // unbrake lets a user do in a minute what the brake allows in a month, and nobody be asked.
 func (b *bench) unbrake(ctx context.Context) error {
 	for _, statement := range []string{
-		`UPDATE tenants SET brake_records = NULL, brake_percent = NULL, brake_hour = NULL, brake_day = NULL WHERE id = ?`,
+		`UPDATE tenants SET brake_records = NULL, brake_percent = NULL, brake_hour = NULL, brake_day = NULL, purge_day = NULL WHERE id = ?`,
 		`UPDATE approval_rules SET enabled = false WHERE subject <> 'GRANT' AND tenant_id = ?`,
 	} {
 		if _, err := store.Build(b.db).Add(statement, b.tenant).Exec(ctx, b.db); err != nil {
