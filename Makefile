@@ -44,6 +44,8 @@ BENCH ?= lethe-bench
 bench: ## Measure against a handler and SQL written by hand; bench/README.md says how
 	go run ./bench --keep $(BENCH) --readme
 	go run ./bench --keep $(BENCH) --readme --sqlite
+	go run ./bench --keep $(BENCH) --readme --jobs
+	go run ./bench --keep $(BENCH) --readme --jobs --sqlite
 	go run ./bench --decisions --readme
 
 migration: ## Write the migrations the entities need: make migration NAME=... with LETHE_DEV_POSTGRES=postgres://... (an empty database)

@@ -35,6 +35,7 @@ type bench struct {
 
 	token   string // of the manager
 	auditor string // of who may read the audit log
+	purger  string // of who may purge; for jobs only
 
 	lethe, limit *server
 	startups     []startup
@@ -146,7 +147,14 @@ func (b *bench) admit(ctx context.Context) (err error) {
 	if b.tenant, err = who.TenantByName(ctx, tenantName); err != nil {
 		return err
 	}
-	for email, token := range map[string]*string{manager: &b.token, auditor: &b.auditor} {
+	if err := b.unbrake(ctx); err != nil {
+		return err
+	}
+	tokens := map[string]*string{manager: &b.token, auditor: &b.auditor}
+	if b.jobs {
+		tokens[purger] = &b.purger
+	}
+	for email, token := range tokens {
 		u, err := who.UserByEmail(ctx, b.tenant, email)
 		if err != nil {
 			return err
@@ -156,6 +164,19 @@ func (b *bench) admit(ctx context.Context) (err error) {
 			return err
 		}
 		*token = c.Secret
+	}
+	return nil
+}
+
+// unbrake lets a user do in a minute what the brake allows in a month, and nobody be asked.
+func (b *bench) unbrake(ctx context.Context) error {
+	for _, statement := range []string{
+		`UPDATE tenants SET brake_records = NULL, brake_percent = NULL, brake_hour = NULL, brake_day = NULL, purge_day = NULL WHERE id = ?`,
+		`UPDATE approval_rules SET enabled = false WHERE subject <> 'GRANT' AND tenant_id = ?`,
+	} {
+		if _, err := store.Build(b.db).Add(statement, b.tenant).Exec(ctx, b.db); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -58,6 +58,30 @@ func TestBothServersDoTheSame(t *testing.T) {
 	}
 }
 
+// Here, too, a run checks what it measures: how many records each job changed, and
+// that a purge by either leaves the same.
+func TestBothSidesFinishJobs(t *testing.T) {
+	t.Parallel()
+	for name, database := range map[string]func(*testing.T) string{
+		"sqlite":   func(*testing.T) string { return "" },
+		"postgres": func(t *testing.T) string { t.Helper(); return pgtest.URL(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, err := measureJobs(t.Context(), &options{
+				database: database(t), sqlite: name == "sqlite", connections: 4, jobs: true, records: []int{1_200, 2_000}, root: "..", binaries: binaries,
+			})
+			require.NoError(t, err)
+			require.Len(t, r.Rows, 6)
+			for _, row := range r.Rows {
+				require.Positive(t, row.Lethe)
+				require.Positive(t, row.Limit)
+			}
+			require.Contains(t, r.table(), "| 2000 | purge |")
+		})
+	}
+}
+
 func TestTheDecisionsThatAreMeasuredAreCasbins(t *testing.T) {
 	t.Parallel()
 	rules := manyRules(1_000)

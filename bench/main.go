@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -32,6 +33,8 @@ type options struct {
 	readme      bool
 	profile     string
 	decisions   bool
+	jobs        bool
+	records     []int  // of the jobs
 	root        string // of the module
 	binaries    string // a folder with both servers, built already
 }
@@ -51,7 +54,17 @@ func main() {
 	flag.BoolVar(&o.readme, "readme", false, "write the table into bench/README.md")
 	flag.StringVar(&o.profile, "profile", "", "write CPU profiles of both servers into this `folder`")
 	flag.BoolVar(&o.decisions, "decisions", false, "measure decisions on access, beside stock Casbin's, and nothing else")
+	flag.BoolVar(&o.jobs, "jobs", false, "measure operations on many records, which are jobs, beside SQL in chunks, and nothing else")
+	records := flag.String("records", "10000,100000", "on how many records the jobs are")
 	flag.Parse()
+	for text := range strings.SplitSeq(*records, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n <= 1_000 {
+			fmt.Fprintln(os.Stderr, "bench: --records takes numbers above 1000: an operation on fewer is no job")
+			os.Exit(2)
+		}
+		o.records = append(o.records, n)
+	}
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
 	}
@@ -77,6 +90,17 @@ func (o *options) run(ctx context.Context) (err error) {
 		fmt.Print(table)
 		if o.readme {
 			return rewrite(readme, "decisions", table)
+		}
+		return nil
+	}
+	if o.jobs {
+		r, err := measureJobs(ctx, o)
+		if err != nil {
+			return err
+		}
+		fmt.Print(r.table())
+		if o.readme {
+			return rewrite(readme, r.place, r.table())
 		}
 		return nil
 	}

@@ -20,6 +20,7 @@ const (
 	tenantName = "bench"
 	manager    = "manager@bench.example"
 	auditor    = "auditor@bench.example"
+	purger     = "purger@bench.example"
 	north      = "North"
 	south      = "South"
 	// batch is how many messages one delete by filter takes: all that an
@@ -63,11 +64,6 @@ func people(ctx context.Context, db *store.DB, keys *audit.Keys, s *seeder) erro
 	if s.tenant, err = who.CreateTenant(ctx, tenantName); err != nil {
 		return err
 	}
-	// The benchmark does in a minute what the brake allows a user in a month.
-	_, err = store.Build(db).Add(`UPDATE tenants SET brake_records = NULL, brake_percent = NULL, brake_hour = NULL, brake_day = NULL WHERE id = ?`, s.tenant).Exec(ctx, db)
-	if err != nil {
-		return err
-	}
 	for _, u := range []struct {
 		email, role string
 		team        int
@@ -78,6 +74,7 @@ func people(ctx context.Context, db *store.DB, keys *audit.Keys, s *seeder) erro
 		{"cai@bench.example", casbin.Agent, 1},
 		{"dana@bench.example", casbin.Agent, 1},
 		{auditor, casbin.Compliance, 1},
+		{purger, casbin.Purger, 0},
 	} {
 		id, err := who.CreateUser(ctx, s.tenant, u.email, u.email, []string{[]string{north, south}[u.team]})
 		if err != nil {
@@ -86,7 +83,7 @@ func people(ctx context.Context, db *store.DB, keys *audit.Keys, s *seeder) erro
 		if err := who.GrantRole(ctx, s.tenant, id, u.role); err != nil {
 			return err
 		}
-		if u.role != casbin.Compliance {
+		if u.role != casbin.Compliance && u.role != casbin.Purger {
 			s.owners[u.team] = append(s.owners[u.team], id)
 		}
 	}

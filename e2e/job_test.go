@@ -72,7 +72,7 @@ func TestAKilledServerGoesOnWithItsJobs(t *testing.T) {
 			k.db, err = store.Open(t.Context(), url)
 			require.NoError(t, err)
 			defer k.db.Close()
-			k.exec(`UPDATE tenants SET brake_records = NULL, brake_percent = NULL, brake_hour = NULL, brake_day = NULL`)
+			k.exec(`UPDATE tenants SET brake_records = NULL, brake_percent = NULL, brake_hour = NULL, brake_day = NULL, purge_day = NULL`)
 			k.exec(`UPDATE approval_rules SET enabled = FALSE WHERE subject = 'PURGE'`) // nobody else is there to ask
 			who := []string{"--tenant", "default", "--user", "admin@localhost"}
 			k.does(append([]string{"role", "grant", "purger"}, who...)...)

@@ -55,6 +55,8 @@ func TestAKilledServerLeavesAllOrNothing(t *testing.T) {
 				require.Empty(t, got.Errors, "%s", answer)
 				require.NoError(t, json.Unmarshal(got.Data, into))
 			}
+			var settings map[string]any // in a minute it deletes what a user may in a day
+			ask(`mutation { updateSettings(input: {version: 1, brakeHour: null, brakeDay: null}) { settings { version } } }`, &settings)
 			var created struct {
 				CreateCustomer struct{ Customer struct{ ID string } }
 			}

@@ -69,6 +69,7 @@ type RecordType struct {
 	Edges    []RecordReference
 	Parts    []RecordPart
 	Uniques  []RecordUnique
+	Filter   func() any // a new where-input of the type
 }
 
 // RecordField is a field of a record type's own, or a reference of one.
@@ -120,6 +121,7 @@ var RecordTypes = []*RecordType{
 		Name: TypeAttachment, Type: 8, Table: attachment.Table, Labels: []string{"filename"}, Numbered: false,
 		Activity: "", OneOwner: true,
 		Columns: attachment.Columns,
+		Filter:  func() any { return new(AttachmentWhereInput) },
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
@@ -146,6 +148,7 @@ var RecordTypes = []*RecordType{
 		Activity: "started_at", OneOwner: false,
 		Alike:   []string{"started_at", "direction", "from_number", "to_number", "duration_seconds"},
 		Columns: call.Columns,
+		Filter:  func() any { return new(CallWhereInput) },
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
@@ -177,6 +180,7 @@ var RecordTypes = []*RecordType{
 		Activity: "", OneOwner: false,
 		Alike:   []string{"name", "customer_id", "title", "phone"},
 		Columns: contact.Columns,
+		Filter:  func() any { return new(ContactWhereInput) },
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
@@ -199,6 +203,7 @@ var RecordTypes = []*RecordType{
 		Activity: "", OneOwner: false,
 		Alike:   []string{"name", "kind", "phone"},
 		Columns: customer.Columns,
+		Filter:  func() any { return new(CustomerWhereInput) },
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
@@ -225,6 +230,7 @@ var RecordTypes = []*RecordType{
 		Activity: "", OneOwner: false,
 		Alike:   []string{"name", "customer_id", "amount", "closes_at"},
 		Columns: deal.Columns,
+		Filter:  func() any { return new(DealWhereInput) },
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
@@ -247,6 +253,7 @@ var RecordTypes = []*RecordType{
 		Activity: "sent_at", OneOwner: false,
 		Alike:   []string{"sent_at", "sender_folded", "subject", "body"},
 		Columns: message.Columns,
+		Filter:  func() any { return new(MessageWhereInput) },
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
@@ -285,6 +292,7 @@ var RecordTypes = []*RecordType{
 		Activity: "happened_at", OneOwner: false,
 		Alike:   []string{"happened_at", "customer_id", "kind", "body"},
 		Columns: note.Columns,
+		Filter:  func() any { return new(NoteWhereInput) },
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},
@@ -306,6 +314,7 @@ var RecordTypes = []*RecordType{
 		Activity: "", OneOwner: false,
 		Alike:   []string{"title", "customer_id", "due_at", "body"},
 		Columns: task.Columns,
+		Filter:  func() any { return new(TaskWhereInput) },
 		Fields: []RecordField{
 			{Name: "owner_id", GraphQL: "ownerID", Kind: "id", Target: TypeUser},
 			{Name: "team_id", GraphQL: "teamID", Kind: "id", Target: TypeTeam},

@@ -109,6 +109,9 @@ type dialect struct {
 	// retire and restore write the items and the events of rows of one kind, and
 	// change the rows.
 	retire, restore func(op *operation, k *kind, rows []*row) []step
+	// purge writes the items, the events and the tombstones of rows of one kind, and
+	// removes the rows.
+	purge func(op *operation, k *kind, rows []*row, stones map[ref]stone) []step
 	// touch writes when customers were last in touch.
 	touch func(at map[ref]time.Time) step
 }

@@ -9,6 +9,7 @@ import (
 const (
 	itemColumns = `id, tenant_id, operation_id, record_id, direct, depth, came_with, outcome,
 		prior_state, prior_operation_id, prior_purge_after, prior_retired_at, prior_changed_at, prior_changed_by, prior_reason, version`
+	stoneColumns = `id, tenant_id, record_id, record_type, owner_id, team_id, purged_by, purged_at, operation_id, history, refs, content_hash`
 	eventColumns = `id, tenant_id, at, action, outcome, actor_id, token_id, record_id, record_type, owner_id, team_id,
 		from_state, to_state, version, operation_id, request_id, policy_version, sealed`
 	// priorColumns are what an item keeps of a row, from what is called old.
@@ -34,6 +35,21 @@ var postgresDialect = dialect{
 		return []step{{sql: postgresOld(k, restored, itemJoin) + postgresLog(op, k, `to_state`) + `
 			UPDATE ` + k.table + ` t SET ` + restoring(`$10`, `$11`) + ` FROM old WHERE t.id = old.id`,
 			args: postgresArgs(op, rows), rows: len(rows), write: true}}
+	},
+	purge: func(op *operation, k *kind, rows []*row, stones map[ref]stone) []step {
+		n := len(rows)
+		ids, history, refs, hashes := make([]ref, n), make([]string, n), make([]string, n), make([][]byte, n)
+		for i, r := range rows {
+			s := stones[r.id]
+			ids[i], history[i], refs[i], hashes[i] = s.id, s.history, s.refs, s.hash
+		}
+		args := postgresArgs(op, rows)
+		return []step{{sql: postgresOld(k, ``, ``) + postgresLog(op, k, `NULL`) + `,
+			stones AS (INSERT INTO tombstones (` + stoneColumns + `)
+				SELECT s.id, $8::uuid, old.id, '` + k.name + `', old.owner_id, old.team_id, $11::uuid, $10::timestamptz, $9::uuid, s.history, s.refs, s.hash
+				FROM unnest($1::uuid[], $15::uuid[], $16::jsonb[], $17::jsonb[], $18::bytea[]) AS s (record_id, id, history, refs, hash) JOIN old ON old.id = s.record_id)
+			DELETE FROM ` + k.table + ` t USING old WHERE t.id = old.id`,
+			args: append(args, ids, history, refs, hashes), rows: n, write: true}}
 	},
 	touch: func(at map[ref]time.Time) step {
 		var ids []ref
@@ -114,6 +130,22 @@ var sqliteDialect = dialect{
 		return append(sqliteLog(op, k, rows, restored, itemJoin, `to_state`), step{
 			sql:  sqliteOld(k, restored, itemJoin) + ` UPDATE ` + k.table + ` AS t SET ` + restoring(`$2`, `$3`) + ` FROM old WHERE t.id = old.id`,
 			args: []any{sqliteRows(rows), op.now, op.caller.user}, rows: len(rows), write: true,
+		})
+	},
+	purge: func(op *operation, k *kind, rows []*row, stones map[ref]stone) []step {
+		list := make([][5]any, len(rows))
+		for i, r := range rows {
+			s := stones[r.id]
+			list[i] = [5]any{r.id, s.id, s.history, s.refs, hex.EncodeToString(s.hash)}
+		}
+		return append(sqliteLog(op, k, rows, ``, ``, `NULL`), step{
+			sql: `INSERT INTO tombstones (` + stoneColumns + `)
+				SELECT v.value ->> 1, $2, t.id, '` + k.name + `', t.owner_id, t.team_id, $3, $4, $5, v.value ->> 2, v.value ->> 3, unhex(v.value ->> 4)
+				FROM json_each($1) v CROSS JOIN ` + k.table + ` t ON t.id = v.value ->> 0`,
+			args: []any{jsonText(list), op.caller.tenant, op.caller.user, op.now, op.id}, rows: len(rows), write: true,
+		}, step{
+			sql:  `DELETE FROM ` + k.table + ` WHERE id IN (SELECT value ->> 0 FROM json_each($1))`,
+			args: []any{sqliteRows(rows)}, rows: len(rows), write: true,
 		})
 	},
 	touch: func(at map[ref]time.Time) step {

@@ -47,6 +47,7 @@ func (h *handler) routes() http.Handler {
 	mux.HandleFunc("GET /messages", h.serve(h.messages))
 	mux.HandleFunc("POST /delete", h.serve(h.remove))
 	mux.HandleFunc("POST /restore", h.serve(h.restore))
+	mux.HandleFunc("POST /purge", h.serve(h.purge))
 	return mux
 }
 
@@ -128,4 +129,19 @@ func (h *handler) restore(ctx context.Context, c *caller, r *http.Request) (any,
 		return nil, fmt.Errorf("restoring: %w", err)
 	}
 	return map[string]any{"restoreRecords": op.payload()}, nil
+}
+
+func (h *handler) purge(ctx context.Context, c *caller, r *http.Request) (any, error) {
+	s, raw, err := readSelection(r)
+	if err != nil {
+		return nil, err
+	}
+	if s.ThreadKey != "" {
+		return nil, &problem{"BAD_USER_INPUT", "purge takes ids"}
+	}
+	op := newOperation(h, c, "PURGE", s, raw)
+	if err := op.purge(ctx); err != nil {
+		return nil, fmt.Errorf("purging: %w", err)
+	}
+	return map[string]any{"purgeRecords": op.payload()}, nil
 }

@@ -4,9 +4,9 @@
 //
 // It is the limit Lethe is measured against, so it does all that the work asks
 // for and takes no short cut: each request is authenticated by one statement,
-// each query is restricted to the rows the caller may see, and a delete or a
-// restore leaves the same operation, items, sealed audit events and rows
-// behind. What it leaves out is what makes Lethe general: documents, policies
+// each query is restricted to the rows the caller may see, and a delete, a
+// restore or a purge leaves the same operation, items, sealed audit events, rows
+// and tombstones behind. What it leaves out is what makes Lethe general: documents, policies
 // that can be changed, verbs and filters other than these, and refusals that
 // explain themselves.
 package main

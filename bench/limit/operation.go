@@ -12,7 +12,7 @@ import (
 // maxRows is how many records one operation may change, as in Lethe.
 const maxRows = 1_000
 
-// operation is a delete or a restore under way.
+// operation is a delete, a restore or a purge under way.
 type operation struct {
 	*handler
 	caller *caller

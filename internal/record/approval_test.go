@@ -432,7 +432,7 @@ func TestWhatTheBrakeStoppedGoesOnWithAnothersConsent(t *testing.T) {
 }
 
 func TestAJobWaitsForOthersAndGoesOnAfterTheBrake(t *testing.T) {
-	each(t, func(w *world) {
+	large(t, func(w *world) {
 		w.asks()
 		w.caps(nil, nil, nil, nil)
 		ids := w.manyCustomers("admin", 1_200)
@@ -454,7 +454,7 @@ func TestAJobWaitsForOthersAndGoesOnAfterTheBrake(t *testing.T) {
 }
 
 func TestAJobThatTheBrakeStoppedGoesOn(t *testing.T) {
-	each(t, func(w *world) {
+	large(t, func(w *world) {
 		w.svc.ActingAs(w.actAs())
 		w.users["admin2"] = w.insertUser(w.tenant, "admin2", w.sales)
 		w.setPolicy(append(slices.Clone(w.policy.rules[w.tenant.String()]), casbin.Grant(casbin.UserSubject(w.users["admin2"].String()), casbin.RoleSubject("admin"), w.tenant.String())))

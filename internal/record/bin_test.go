@@ -45,7 +45,7 @@ func TestEmptyingTheBinPurgesWhatItShows(t *testing.T) {
 }
 
 func TestAFullBinIsEmptiedByAJob(t *testing.T) {
-	each(t, func(w *world) {
+	large(t, func(w *world) {
 		w.caps(nil, nil, nil, nil)
 		ids := append(w.people("admin", "x", record.MaxRows-1), w.people("admin", "y", 2)...)
 		w.delete("admin", ids[:record.MaxRows-1]...)

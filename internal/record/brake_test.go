@@ -75,7 +75,7 @@ func TestTheBrakeHoldsAnOperationThatWasNotPreviewed(t *testing.T) {
 }
 
 func TestWhatOneTransactionTakesIsDoneAtOnce(t *testing.T) {
-	each(t, func(w *world) {
+	large(t, func(w *world) {
 		w.caps(10, nil, nil, nil)
 		ids := w.people("admin", "x", record.MaxRows)
 		w.contact("admin", ids[0], "p")

@@ -140,7 +140,7 @@ func (m *timed) judge(op *timedOp, n int, now time.Time) string {
 	}
 	to, code := r.move(verb)
 	switch {
-	case to == r.state && !(verb == lifecycle.Suspend && r.state == "SUSPENDED"):
+	case to == r.state && (verb != lifecycle.Suspend || r.state != "SUSPENDED"):
 		return "UNCHANGED"
 	case op.versions != nil && op.versions[n] != r.version:
 		return "FAILED STALE"

@@ -18,12 +18,13 @@ import (
 const MaxFilter = 16 << 10
 
 // whereInputs are ent's filters, by the type of record they select.
-var whereInputs = map[string]reflect.Type{
-	"Customer": reflect.TypeFor[ent.CustomerWhereInput](), "Contact": reflect.TypeFor[ent.ContactWhereInput](),
-	"Deal": reflect.TypeFor[ent.DealWhereInput](), "Message": reflect.TypeFor[ent.MessageWhereInput](),
-	"Call": reflect.TypeFor[ent.CallWhereInput](), "Task": reflect.TypeFor[ent.TaskWhereInput](),
-	"Note": reflect.TypeFor[ent.NoteWhereInput](), "Attachment": reflect.TypeFor[ent.AttachmentWhereInput](),
-}
+var whereInputs = func() map[string]reflect.Type {
+	out := map[string]reflect.Type{}
+	for _, t := range ent.RecordTypes {
+		out[t.Name] = reflect.TypeOf(t.Filter()).Elem()
+	}
+	return out
+}()
 
 // FilterOf lowers a where-input of ent's: a *ent.CustomerWhereInput filters customers.
 // One that compares nothing has no Where: the pipeline refuses it, whoever asks.

@@ -228,9 +228,6 @@ func (r *run) doBatch(ctx context.Context, left bool) (more bool, err error) {
 			return r.failRest(ctx, op, lifecycle.Forbidden)
 		}
 		pinned, err := r.planBatch(ctx)
-		for errors.Is(err, errMore) {
-			pinned, err = r.planBatch(ctx)
-		}
 		if refused, ok := errors.AsType[*Error](err); ok && refused.Code != lifecycle.AuthzUnavailable {
 			return r.failRest(pinned, op, refused.Code)
 		}
@@ -275,8 +272,16 @@ func (r *run) takeUp(ctx context.Context) (*ent.Operation, error) {
 	return op, err
 }
 
-// planBatch plans a batch, and answers the context it was judged in.
+// planBatch plans a batch, and answers the context it was judged in. One that has grown is planned again.
 func (r *run) planBatch(ctx context.Context) (context.Context, error) {
+	for {
+		if pinned, err := r.planOnce(ctx); !errors.Is(err, errMore) {
+			return pinned, err
+		}
+	}
+}
+
+func (r *run) planOnce(ctx context.Context) (context.Context, error) {
 	if err := r.check(); err != nil {
 		return ctx, err
 	}
@@ -451,6 +456,11 @@ func (r *run) writeBatch(ctx context.Context) (*ent.Operation, error) {
 	}
 	t.processed = len(all)
 	p := &r.kept.Progress
+	for _, pick := range r.batch.picks {
+		if pick.place > 0 {
+			p.Place = max(p.Place, pick.place)
+		}
+	}
 	for typ, n := range r.takenLive() {
 		if p.Taken == nil {
 			p.Taken = map[string]int{}
@@ -460,7 +470,7 @@ func (r *run) writeBatch(ctx context.Context) (*ent.Operation, error) {
 	if err := r.move(ctx); err != nil {
 		return nil, err
 	}
-	if err := store.Build(r.tx).Add(`DELETE FROM operation_items WHERE operation_id = ? AND `, r.id).IDs("id", again).Queue(ctx, r.tx, named("replacing the items")); err != nil {
+	if err := store.Build(r.tx).Add(`DELETE FROM operation_items WHERE `).IDs("id", again).Queue(ctx, r.tx, named("replacing the items")); err != nil {
 		return nil, err
 	}
 	return r.stored, r.insertItems(ctx, all)

@@ -94,7 +94,7 @@ func TestTheBrakeCountsWhatJobsHaveDoneThatHaveNotEnded(t *testing.T) {
 }
 
 func TestTheShareOfAJobThatLeavesRecordsLive(t *testing.T) {
-	each(t, func(w *world) {
+	large(t, func(w *world) {
 		w.manyCustomers("admin", 1_100)
 		w.caps(nil, 50, nil, nil)
 		first := record.Selection{Filter: &record.Filter{Type: "Customer", Comparisons: 1, Where: func(s *sql.Selector) { s.Where(sql.LT(s.C("name"), "bulk 0600")) }}}
@@ -123,7 +123,7 @@ func TestAPickThatWasOrphanedByItsJobIsNoConflict(t *testing.T) {
 }
 
 func TestWhatALargeSelectionRepeatsIsNotPartOfIt(t *testing.T) {
-	each(t, func(w *world) {
+	large(t, func(w *world) {
 		w.caps(nil, nil, nil, nil)
 		ids := w.manyCustomers("admin", 1_100)
 		req := expecting(lifecycle.Void, 1_100)

@@ -47,7 +47,7 @@ type later struct {
 // progress is what a job that has begun keeps.
 type progress struct {
 	Taken   map[string]int `json:"taken,omitempty"` // live records changed, by type
-	Live    map[string]int `json:"live,omitempty"`  // live records there were, by type, where that was counted
+	Place   int            `json:"place,omitempty"` // in the line up to which nothing waits any more: what was done is not looked through again
 	Refused []string       `json:"refused,omitempty"`
 	Code    lifecycle.Code `json:"code,omitempty"` // of the first that was refused
 }
@@ -184,7 +184,8 @@ func (r *run) readLater(op *ent.Operation) error {
 
 // waitingPick is a pick that waits, with its item.
 type waitingPick struct {
-	item gid.ID
+	item  gid.ID
+	place int
 	Version
 	again bool // it stands in the input before
 }
@@ -192,10 +193,11 @@ type waitingPick struct {
 // waiting are the first picks in the line.
 func (r *run) waiting(ctx context.Context, most int) ([]waitingPick, error) {
 	var picks []waitingPick
-	err := store.Build(r.tx).Add(`SELECT id, record_id, version, code IS NOT NULL FROM operation_items WHERE operation_id = ? AND pending IS NOT NULL ORDER BY pending LIMIT ?`, r.id, most).
+	err := store.Build(r.tx).Add(`SELECT id, pending, record_id, version, code IS NOT NULL FROM operation_items WHERE operation_id = ? AND pending IS NOT NULL AND pending > ?
+		ORDER BY pending LIMIT ?`, r.id, r.kept.Progress.Place, most).
 		Query(ctx, r.tx, func(row store.Row) error {
 			var p waitingPick
-			err := row.Scan(&p.item, &p.ID, &p.Version.Version, &p.again)
+			err := row.Scan(&p.item, &p.place, &p.ID, &p.Version.Version, &p.again)
 			picks = append(picks, p)
 			return err
 		})

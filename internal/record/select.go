@@ -12,6 +12,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/visible"
 )
 
 // pageSize is how many picks are read at a time: so many that one page tells
@@ -50,22 +51,29 @@ func (r *run) names() bool {
 	return r.req.Select.Filter == nil && r.req.Select.Bin == nil && r.req.Select.Operation == nil
 }
 
-// tail is what is left to read of some records, by id.
+// tail is what is left to read of some records, by id. A page tells whether they
+// are many; then the rest is read at once: the database may have to sort all of
+// them for every page.
 type tail struct {
-	read func(ctx context.Context, after gid.ID) ([]Version, error)
-	rows []Version
-	last gid.ID
-	done bool
+	read  func(ctx context.Context, after gid.ID, most int) ([]Version, error)
+	rows  []Version
+	last  gid.ID
+	whole bool // what comes after the first page is read at once
+	done  bool
 }
 
 // peek answers the next row, or nil.
 func (t *tail) peek(ctx context.Context) (*Version, error) {
 	if len(t.rows) == 0 && !t.done {
-		rows, err := t.read(ctx, t.last)
+		most := pageSize
+		if t.whole && !t.last.IsZero() {
+			most = MaxPicks + 1
+		}
+		rows, err := t.read(ctx, t.last, most)
 		if err != nil {
 			return nil, err
 		}
-		t.rows, t.done = rows, len(rows) < pageSize
+		t.rows, t.done = rows, len(rows) < most
 		if len(rows) > 0 {
 			t.last = rows[len(rows)-1].ID
 		}
@@ -122,28 +130,34 @@ func (r *run) tailOf(t *ent.RecordType, where func(*sql.Selector), states []life
 	for i, state := range states {
 		names[i] = string(state)
 	}
-	return &tail{done: len(states) == 0, read: func(ctx context.Context, after gid.ID) ([]Version, error) {
-		return r.page(ctx, t, where, after, func(s *sql.Selector) {
+	return &tail{done: len(states) == 0, whole: true, read: func(ctx context.Context, after gid.ID, most int) ([]Version, error) {
+		return r.page(ctx, t, where, after, most, func(s *sql.Selector) {
 			s.Where(retired(s.C("retired_at"))).Where(sql.In(s.C("state"), names...))
 		})
 	}}
 }
 
-// page reads a page of records of a type that the caller may read, by id.
-func (r *run) page(ctx context.Context, t *ent.RecordType, where func(*sql.Selector), after gid.ID, also func(*sql.Selector)) ([]Version, error) {
-	rows, err := r.Client(ctx).CollectRecords(ctx, t.Name, nil, []string{"id", "version"}, where, func(s *sql.Selector) {
-		also(s)
-		if !after.IsZero() {
-			s.Where(sql.GT(s.C("id"), after))
-		}
-		s.OrderBy(s.C("id")).Limit(pageSize)
+// page reads the next records of a type that the caller may read, by id: no more
+// of them than their ids and versions.
+func (r *run) page(ctx context.Context, t *ent.RecordType, where func(*sql.Selector), after gid.ID, most int, also func(*sql.Selector)) ([]Version, error) {
+	table := sql.Dialect(r.q.Dialect()).Table(t.Table)
+	s := sql.Dialect(r.q.Dialect()).Select(table.C("id"), table.C("version")).From(table).WithContext(ctx)
+	visible.WhereContext(ctx, s, t.Name)
+	where(s)
+	also(s)
+	if !after.IsZero() {
+		s.Where(sql.GT(s.C("id"), after))
+	}
+	s.OrderBy(s.C("id")).Limit(most)
+	var out []Version
+	err := store.Select(ctx, r.q, s, func(row store.Row) error {
+		var v Version
+		err := row.Scan(&v.ID, &v.Version)
+		out = append(out, v)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("selecting %s: %w", t.Table, err)
-	}
-	out := make([]Version, len(rows))
-	for i, row := range rows {
-		out[i] = Version{row.RecordID(), row.RecordVersion()}
 	}
 	return out, nil
 }
@@ -153,8 +167,8 @@ func (r *run) inBin(b *Bin) pages {
 	var tails []*tail
 	for _, t := range typeOrder {
 		if b.Has(t) {
-			tails = append(tails, &tail{read: func(ctx context.Context, after gid.ID) ([]Version, error) {
-				return r.page(ctx, t, b.Where, after, func(*sql.Selector) {})
+			tails = append(tails, &tail{whole: true, read: func(ctx context.Context, after gid.ID, most int) ([]Version, error) {
+				return r.page(ctx, t, b.Where, after, most, func(*sql.Selector) {})
 			}})
 		}
 	}
@@ -192,7 +206,7 @@ func (r *run) ofOperation(ctx context.Context, id gid.ID) (pages, error) {
 	}
 	items := &tail{}
 	var item gid.ID
-	items.read = func(ctx context.Context, _ gid.ID) (rows []Version, err error) {
+	items.read = func(ctx context.Context, _ gid.ID, _ int) (rows []Version, err error) {
 		err = store.Build(r.q).Add(`SELECT id, record_id FROM operation_items WHERE operation_id = ? AND outcome = ? AND id > ? ORDER BY id LIMIT ?`, id, changed, item, pageSize).
 			Query(ctx, r.q, func(row store.Row) error {
 				var v Version

@@ -287,8 +287,8 @@ func TestAWideHoldWaitsForWhatIsUnderWay(t *testing.T) {
 					placed <- err
 				}()
 				select {
-				case <-placed:
-					return errors.New("a hold was placed over the head of a " + name)
+				case err := <-placed:
+					return errors.Join(errors.New("a hold was placed over the head of a "+name), err)
 				case <-time.After(300 * time.Millisecond):
 					return nil
 				}
