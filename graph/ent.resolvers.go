@@ -84,6 +84,8 @@ func (r *Resolver) OperationItem() generated.OperationItemResolver { return &ope
 
 func (r *Resolver) Query() generated.QueryResolver { return &queryResolver{r} }
 
+func (r *Resolver) RetentionRule() generated.RetentionRuleResolver { return &retentionRuleResolver{r} }
+
 func (r *Resolver) User() generated.UserResolver { return &userResolver{r} }
 
 type (
@@ -93,5 +95,6 @@ type (
 	operationResolver     struct{ *Resolver }
 	operationItemResolver struct{ *Resolver }
 	queryResolver         struct{ *Resolver }
+	retentionRuleResolver struct{ *Resolver }
 	userResolver          struct{ *Resolver }
 )

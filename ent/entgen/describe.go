@@ -27,6 +27,7 @@ var descriptions = map[string]string{
 	"Attachment":     "A file that belongs to exactly one other record.",
 	"LegalHold":      "A legal matter whose records must not be lost. It stays once it is released.",
 	"RetentionRule":  "How long records of a type are kept, or what becomes of them by their age. It stays once it is removed.",
+	"Approval":       "A request for others to agree to something, which is kept as it was asked for.",
 	"Operation":      "One use of a verb over any number of records; it is what one undoes and follows.",
 	"OperationItem":  "What became of one record in one operation.",
 	"AuditEvent":     "Something that happened, or was refused.",
@@ -81,7 +82,7 @@ var descriptions = map[string]string{
 	"OperationMode.ALL_OR_NOTHING": "One failure, and nothing changes.",
 
 	"OperationStatus.PENDING_APPROVAL": "It waits for approval.",
-	"OperationStatus.APPROVED":         "It was approved and waits to be confirmed.",
+	"OperationStatus.APPROVED":         "It was approved and is about to run, or waits for its time or to be confirmed.",
 	"OperationStatus.SCHEDULED":        "It waits for its time.",
 	"OperationStatus.QUEUED":           "It waits for its turn.",
 	"OperationStatus.RUNNING":          "It is under way.",
@@ -92,6 +93,27 @@ var descriptions = map[string]string{
 	"OperationStatus.REJECTED":         "It was not approved.",
 	"OperationStatus.CANCELLED":        "It was called off.",
 	"OperationStatus.EXPIRED":          "It was not approved or confirmed in time.",
+
+	"ApprovalExecution.AUTOMATIC": "It is done at once, or when its time has come.",
+	"ApprovalExecution.CONFIRM":   "It waits for who asked, or somebody who may do the same, to confirm it.",
+
+	"ApprovalStatus.PENDING":   "It waits for others to agree.",
+	"ApprovalStatus.APPROVED":  "Enough agreed; it has not been used yet.",
+	"ApprovalStatus.DONE":      "Enough agreed, and it was used.",
+	"ApprovalStatus.FAILED":    "Enough agreed, and it could not be done.",
+	"ApprovalStatus.REJECTED":  "Somebody said no.",
+	"ApprovalStatus.CANCELLED": "It was called off.",
+	"ApprovalStatus.EXPIRED":   "It was not decided, or not used, in time.",
+
+	"ApprovalSubject.DELETE":            "Putting records into the bin.",
+	"ApprovalSubject.VOID":              "Declaring records void.",
+	"ApprovalSubject.ARCHIVE":           "Archiving records.",
+	"ApprovalSubject.SUSPEND":           "Suspending records.",
+	"ApprovalSubject.PURGE":             "Purging records.",
+	"ApprovalSubject.HOLD_RELEASE":      "Releasing a legal hold.",
+	"ApprovalSubject.SHORTEN_RETENTION": "Keeping records for a shorter time.",
+	"ApprovalSubject.GRANT":             "Giving somebody an action that is restricted.",
+	"ApprovalSubject.BRAKE":             "Going on with an operation that the brake has stopped.",
 }
 
 // operators are what the end of a filter's name compares. Longer ones first.

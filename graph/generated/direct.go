@@ -310,6 +310,41 @@ func (ec *executionContext) writeActor(w io.Writer, fields []directField, obj *m
 	writeText(w, "}")
 }
 
+// directApplyRulePayload are the selected fields of a ApplyRulePayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directApplyRulePayload(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, applyRulePayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "operations":
+			d.index = 1
+			d.below = ec.directOperation(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeApplyRulePayload(w io.Writer, fields []directField, obj *model.ApplyRulePayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ApplyRulePayload"`)
+		case 1:
+			writeList(obj.Operations, func(w io.Writer, obj *ent.Operation) { ec.writeOperation(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directApproval are the selected fields of a Approval, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directApproval(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, approvalImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -4313,6 +4348,536 @@ func (ec *executionContext) writeRecordRef(w io.Writer, fields []directField, ob
 	writeText(w, "}")
 }
 
+// directRetentionChangeRequest are the selected fields of a RetentionChangeRequest, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directRetentionChangeRequest(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, retentionChangeRequestImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "rule":
+			d.index = 1
+			d.below = ec.directRetentionRule(ctx, f.Selections)
+			return d.below != nil
+		case "remove":
+			d.index = 2
+		case "length":
+			d.index = 3
+		case "unit":
+			d.index = 4
+		case "enabled":
+			d.index = 5
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeRetentionChangeRequest(w io.Writer, fields []directField, obj *model.RetentionChangeRequest) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"RetentionChangeRequest"`)
+		case 1:
+			ec.writeRetentionRule(w, f.below, obj.Rule)
+		case 2:
+			writeBool(w, obj.Remove)
+		case 3:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Length).MarshalGQL(w)
+		case 4:
+			ec.marshalNRetentionUnit2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(context.Background(), nil, obj.Unit).MarshalGQL(w)
+		case 5:
+			writeBool(w, obj.Enabled)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directRetentionCount are the selected fields of a RetentionCount, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directRetentionCount(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, retentionCountImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "type":
+			d.index = 1
+		case "count":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeRetentionCount(w io.Writer, fields []directField, obj *record.DryCount) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"RetentionCount"`)
+		case 1:
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type).MarshalGQL(w)
+		case 2:
+			writeInt(w, obj.Count)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directRetentionDryRun are the selected fields of a RetentionDryRun, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directRetentionDryRun(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, retentionDryRunImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "matching":
+			d.index = 1
+		case "examined":
+			d.index = 2
+		case "deciding":
+			d.index = 3
+		case "planned":
+			d.index = 4
+		case "actsAt":
+			d.index = 5
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeRetentionDryRun(w io.Writer, fields []directField, obj *record.DryRun) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"RetentionDryRun"`)
+		case 1:
+			writeInt(w, obj.Matching)
+		case 2:
+			writeInt(w, obj.Examined)
+		case 3:
+			writeInt(w, obj.Deciding)
+		case 4:
+			writeInt(w, obj.Planned)
+		case 5:
+			writeOptional(w, obj.ActsAt, writeTime)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directRetentionExplanation are the selected fields of a RetentionExplanation, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directRetentionExplanation(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, retentionExplanationImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "action":
+			d.index = 1
+		case "at":
+			d.index = 2
+		case "by":
+			d.index = 3
+			d.below = ec.directRetentionRule(ctx, f.Selections)
+			return d.below != nil
+		case "stays":
+			d.index = 4
+		case "until":
+			d.index = 5
+		case "rules":
+			d.index = 6
+			d.below = ec.directRetentionRuleDate(ctx, f.Selections)
+			return d.below != nil
+		case "purgeAfter":
+			d.index = 7
+		case "suspendedUntil":
+			d.index = 8
+		case "suspendedThen":
+			d.index = 9
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeRetentionExplanation(w io.Writer, fields []directField, obj *model.RetentionExplanation) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"RetentionExplanation"`)
+		case 1:
+			ec.marshalORetentionAction2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐRetentionAction(context.Background(), nil, obj.Action).MarshalGQL(w)
+		case 2:
+			writeOptional(w, obj.At, writeTime)
+		case 3:
+			ec.writeRetentionRule(w, f.below, obj.By)
+		case 4:
+			ec.marshalOCode2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(context.Background(), nil, obj.Stays).MarshalGQL(w)
+		case 5:
+			writeOptional(w, obj.Until, writeTime)
+		case 6:
+			writeList(obj.Rules, func(w io.Writer, obj *model.RetentionRuleDate) { ec.writeRetentionRuleDate(w, f.below, obj) }).MarshalGQL(w)
+		case 7:
+			writeOptional(w, obj.PurgeAfter, writeTime)
+		case 8:
+			writeOptional(w, obj.SuspendedUntil, writeTime)
+		case 9:
+			ec.marshalOSuspensionEnd2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSuspensionEnd(context.Background(), nil, obj.SuspendedThen).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directRetentionRefusal are the selected fields of a RetentionRefusal, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directRetentionRefusal(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, retentionRefusalImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "code":
+			d.index = 1
+		case "count":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeRetentionRefusal(w io.Writer, fields []directField, obj *record.DryRefuse) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"RetentionRefusal"`)
+		case 1:
+			ec.marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(context.Background(), nil, obj.Code).MarshalGQL(w)
+		case 2:
+			writeInt(w, obj.Count)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directRetentionRule are the selected fields of a RetentionRule, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directRetentionRule(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, retentionRuleImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "name":
+			d.index = 2
+		case "filter":
+			d.index = 3
+		case "comparisons":
+			d.index = 4
+		case "candidates":
+			d.index = 5
+		case "basis":
+			d.index = 6
+		case "length":
+			d.index = 7
+		case "unit":
+			d.index = 8
+		case "action":
+			d.index = 9
+		case "everyHours":
+			d.index = 10
+		case "reason":
+			d.index = 11
+		case "approval":
+			d.index = 12
+		case "enabled":
+			d.index = 13
+		case "version":
+			d.index = 14
+		case "lockedUntil":
+			d.index = 15
+		case "createdAt":
+			d.index = 16
+		case "updatedAt":
+			d.index = 17
+		case "removedAt":
+			d.index = 18
+		case "dryRunAt":
+			d.index = 19
+		case "lastRunAt":
+			d.index = 20
+		case "nextRunAt":
+			d.index = 21
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeRetentionRule(w io.Writer, fields []directField, obj *ent.RetentionRule) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"RetentionRule"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			writeString(w, obj.Name)
+		case 3:
+			writeOptional(w, obj.Filter, writeString)
+		case 4:
+			writeInt(w, obj.Comparisons)
+		case 5:
+			ec.marshalORetentionCandidates2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCandidates(context.Background(), nil, obj.Candidates).MarshalGQL(w)
+		case 6:
+			ec.marshalNRetentionBasis2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐBasis(context.Background(), nil, obj.Basis).MarshalGQL(w)
+		case 7:
+			writeInt(w, obj.Length)
+		case 8:
+			ec.marshalNRetentionUnit2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(context.Background(), nil, obj.Unit).MarshalGQL(w)
+		case 9:
+			ec.marshalNRetentionAction2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐRetentionAction(context.Background(), nil, obj.Action).MarshalGQL(w)
+		case 10:
+			writeInt(w, obj.EveryHours)
+		case 11:
+			writeString(w, obj.Reason)
+		case 12:
+			writeBool(w, obj.Approval)
+		case 13:
+			writeBool(w, obj.Enabled)
+		case 14:
+			writeInt(w, obj.Version)
+		case 15:
+			writeOptional(w, obj.LockedUntil, writeTime)
+		case 16:
+			writeTime(w, obj.CreatedAt)
+		case 17:
+			writeTime(w, obj.UpdatedAt)
+		case 18:
+			writeOptional(w, obj.RemovedAt, writeTime)
+		case 19:
+			writeOptional(w, obj.DryRunAt, writeTime)
+		case 20:
+			writeOptional(w, obj.LastRunAt, writeTime)
+		case 21:
+			writeOptional(w, obj.NextRunAt, writeTime)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directRetentionRuleConnection are the selected fields of a RetentionRuleConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directRetentionRuleConnection(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, retentionRuleConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directRetentionRuleEdge(ctx, f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 2
+			d.below = ec.directPageInfo(ctx, f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 3
+		case "nodes":
+			d.index = 4
+			d.below = ec.directRetentionRule(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeRetentionRuleConnection(w io.Writer, fields []directField, obj *ent.RetentionRuleConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"RetentionRuleConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *ent.RetentionRuleEdge) { ec.writeRetentionRuleEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.writePageInfo(w, f.below, &obj.PageInfo)
+		case 3:
+			writeInt(w, obj.TotalCount)
+		case 4:
+			writeList(obj.Nodes(), func(w io.Writer, obj *ent.RetentionRule) { ec.writeRetentionRule(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directRetentionRuleDate are the selected fields of a RetentionRuleDate, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directRetentionRuleDate(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, retentionRuleDateImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "rule":
+			d.index = 1
+			d.below = ec.directRetentionRule(ctx, f.Selections)
+			return d.below != nil
+		case "at":
+			d.index = 2
+		case "decides":
+			d.index = 3
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeRetentionRuleDate(w io.Writer, fields []directField, obj *model.RetentionRuleDate) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"RetentionRuleDate"`)
+		case 1:
+			ec.writeRetentionRule(w, f.below, obj.Rule)
+		case 2:
+			writeTime(w, obj.At)
+		case 3:
+			writeBool(w, obj.Decides)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directRetentionRuleEdge are the selected fields of a RetentionRuleEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directRetentionRuleEdge(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, retentionRuleEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "node":
+			d.index = 1
+			d.below = ec.directRetentionRule(ctx, f.Selections)
+			return d.below != nil
+		case "cursor":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeRetentionRuleEdge(w io.Writer, fields []directField, obj *ent.RetentionRuleEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"RetentionRuleEdge"`)
+		case 1:
+			ec.writeRetentionRule(w, f.below, obj.Node)
+		case 2:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directRetentionRulePayload are the selected fields of a RetentionRulePayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directRetentionRulePayload(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, retentionRulePayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "rule":
+			d.index = 1
+			d.below = ec.directRetentionRule(ctx, f.Selections)
+			return d.below != nil
+		case "approval":
+			d.index = 2
+			d.below = ec.directApproval(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeRetentionRulePayload(w io.Writer, fields []directField, obj *model.RetentionRulePayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"RetentionRulePayload"`)
+		case 1:
+			ec.writeRetentionRule(w, f.below, obj.Rule)
+		case 2:
+			ec.writeApproval(w, f.below, obj.Approval)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directRevokePayload are the selected fields of a RevokePayload, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directRevokePayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, revokePayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -4341,6 +4906,47 @@ func (ec *executionContext) writeRevokePayload(w io.Writer, fields []directField
 			writeText(w, `"RevokePayload"`)
 		case 1:
 			writeID(w, obj.ID)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directRunRulePayload are the selected fields of a RunRulePayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directRunRulePayload(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, runRulePayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "rule":
+			d.index = 1
+			d.below = ec.directRetentionRule(ctx, f.Selections)
+			return d.below != nil
+		case "operations":
+			d.index = 2
+			d.below = ec.directOperation(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeRunRulePayload(w io.Writer, fields []directField, obj *model.RunRulePayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"RunRulePayload"`)
+		case 1:
+			ec.writeRetentionRule(w, f.below, obj.Rule)
+		case 2:
+			writeList(obj.Operations, func(w io.Writer, obj *ent.Operation) { ec.writeOperation(w, f.below, obj) }).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -5287,6 +5893,137 @@ func (ec *executionContext) writeViewer(w io.Writer, fields []directField, obj *
 			ec.writeUser(w, f.below, obj.User)
 		case 2:
 			writeString(w, obj.Tenant)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directVoidCandidate are the selected fields of a VoidCandidate, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directVoidCandidate(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, voidCandidateImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "kind":
+			d.index = 1
+		case "field":
+			d.index = 2
+		case "since":
+			d.index = 3
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeVoidCandidate(w io.Writer, fields []directField, obj *model.VoidCandidate) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"VoidCandidate"`)
+		case 1:
+			ec.marshalORetentionCandidates2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCandidates(context.Background(), nil, obj.Kind).MarshalGQL(w)
+		case 2:
+			writeOptional(w, obj.Field, writeString)
+		case 3:
+			writeTime(w, obj.Since)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directVoidCandidateConnection are the selected fields of a VoidCandidateConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directVoidCandidateConnection(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, voidCandidateConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directVoidCandidateEdge(ctx, f.Selections)
+			return d.below != nil
+		case "nodes":
+			d.index = 2
+			d.below = ec.directVoidCandidate(ctx, f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 3
+			d.below = ec.directPageInfo(ctx, f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 4
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeVoidCandidateConnection(w io.Writer, fields []directField, obj *model.VoidCandidateConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"VoidCandidateConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *model.VoidCandidateEdge) { ec.writeVoidCandidateEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			writeList(obj.Nodes, func(w io.Writer, obj *model.VoidCandidate) { ec.writeVoidCandidate(w, f.below, obj) }).MarshalGQL(w)
+		case 3:
+			ec.writePageInfo(w, f.below, obj.PageInfo)
+		case 4:
+			ec.marshalNInt2int32(context.Background(), nil, obj.TotalCount).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directVoidCandidateEdge are the selected fields of a VoidCandidateEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directVoidCandidateEdge(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, voidCandidateEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "node":
+			d.index = 1
+			d.below = ec.directVoidCandidate(ctx, f.Selections)
+			return d.below != nil
+		case "cursor":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeVoidCandidateEdge(w io.Writer, fields []directField, obj *model.VoidCandidateEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"VoidCandidateEdge"`)
+		case 1:
+			ec.writeVoidCandidate(w, f.below, obj.Node)
+		case 2:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")

@@ -59,6 +59,8 @@ type ResolverRoot interface {
 	Preview() PreviewResolver
 	Query() QueryResolver
 	Reason() ReasonResolver
+	RetentionDryRun() RetentionDryRunResolver
+	RetentionRule() RetentionRuleResolver
 	Session() SessionResolver
 	User() UserResolver
 }
@@ -117,28 +119,33 @@ type ComplexityRoot struct {
 		User func(childComplexity int) int
 	}
 
+	ApplyRulePayload struct {
+		Operations func(childComplexity int) int
+	}
+
 	Approval struct {
-		ApprovedAt    func(childComplexity int) int
-		Code          func(childComplexity int) int
-		ConfirmedAt   func(childComplexity int) int
-		CreatedAt     func(childComplexity int) int
-		EndedAt       func(childComplexity int) int
-		Execution     func(childComplexity int) int
-		ExpiresAt     func(childComplexity int) int
-		Hold          func(childComplexity int) int
-		ID            func(childComplexity int) int
-		Needs         func(childComplexity int) int
-		Operation     func(childComplexity int) int
-		PolicyChange  func(childComplexity int) int
-		PolicyVersion func(childComplexity int) int
-		Reason        func(childComplexity int) int
-		Records       func(childComplexity int) int
-		RequestedBy   func(childComplexity int) int
-		Status        func(childComplexity int) int
-		Subject       func(childComplexity int) int
-		UseUntil      func(childComplexity int) int
-		ViewerDecides func(childComplexity int) int
-		Votes         func(childComplexity int) int
+		ApprovedAt      func(childComplexity int) int
+		Code            func(childComplexity int) int
+		ConfirmedAt     func(childComplexity int) int
+		CreatedAt       func(childComplexity int) int
+		EndedAt         func(childComplexity int) int
+		Execution       func(childComplexity int) int
+		ExpiresAt       func(childComplexity int) int
+		Hold            func(childComplexity int) int
+		ID              func(childComplexity int) int
+		Needs           func(childComplexity int) int
+		Operation       func(childComplexity int) int
+		PolicyChange    func(childComplexity int) int
+		PolicyVersion   func(childComplexity int) int
+		Reason          func(childComplexity int) int
+		Records         func(childComplexity int) int
+		RequestedBy     func(childComplexity int) int
+		RetentionChange func(childComplexity int) int
+		Status          func(childComplexity int) int
+		Subject         func(childComplexity int) int
+		UseUntil        func(childComplexity int) int
+		ViewerDecides   func(childComplexity int) int
+		Votes           func(childComplexity int) int
 	}
 
 	ApprovalConnection struct {
@@ -628,59 +635,65 @@ type ComplexityRoot struct {
 	}
 
 	Mutation struct {
-		ActivateUser       func(childComplexity int, id gid.ID) int
-		AddToHold          func(childComplexity int, input model.AddToHoldInput) int
-		ApplyPolicy        func(childComplexity int, input model.ApplyPolicyInput) int
-		ApproveOperation   func(childComplexity int, input model.ApproveOperationInput) int
-		ApproveRequest     func(childComplexity int, input model.ApproveRequestInput) int
-		ArchiveRecords     func(childComplexity int, input model.ArchiveRecordsInput) int
-		CancelOperation    func(childComplexity int, input model.CancelOperationInput) int
-		ConfirmOperation   func(childComplexity int, input model.ConfirmOperationInput) int
-		CreateAttachment   func(childComplexity int, input model.CreateAttachmentInput) int
-		CreateCall         func(childComplexity int, input model.CreateCallInput) int
-		CreateContact      func(childComplexity int, input model.CreateContactInput) int
-		CreateCustomer     func(childComplexity int, input model.CreateCustomerInput) int
-		CreateDeal         func(childComplexity int, input model.CreateDealInput) int
-		CreateMessage      func(childComplexity int, input model.CreateMessageInput) int
-		CreateNote         func(childComplexity int, input model.CreateNoteInput) int
-		CreateSignInLink   func(childComplexity int, input model.CreateSignInLinkInput) int
-		CreateTask         func(childComplexity int, input model.CreateTaskInput) int
-		CreateTeam         func(childComplexity int, name string) int
-		CreateToken        func(childComplexity int, input model.CreateTokenInput) int
-		CreateUser         func(childComplexity int, input model.CreateUserInput) int
-		DeactivateUser     func(childComplexity int, id gid.ID) int
-		DeletePolicyTest   func(childComplexity int, name string) int
-		DeleteRecords      func(childComplexity int, input model.DeleteRecordsInput) int
-		EmptyBin           func(childComplexity int, input model.EmptyBinInput) int
-		GrantRole          func(childComplexity int, input model.RoleInput) int
-		PlaceHold          func(childComplexity int, input model.PlaceHoldInput) int
-		PurgeRecords       func(childComplexity int, input model.PurgeRecordsInput) int
-		PutPolicyTest      func(childComplexity int, input model.PutPolicyTestInput) int
-		RejectOperation    func(childComplexity int, input model.RejectOperationInput) int
-		RejectRequest      func(childComplexity int, input model.RejectRequestInput) int
-		ReleaseHold        func(childComplexity int, input model.ReleaseHoldInput) int
-		RemoveApprovalRule func(childComplexity int, name string) int
-		RenameTeam         func(childComplexity int, id gid.ID, name string) int
-		RestoreRecords     func(childComplexity int, input model.RestoreRecordsInput) int
-		ResumeOperation    func(childComplexity int, input model.ResumeOperationInput) int
-		RevokeRole         func(childComplexity int, input model.RoleInput) int
-		RevokeSession      func(childComplexity int, id gid.ID) int
-		RevokeToken        func(childComplexity int, id gid.ID) int
-		RollbackPolicy     func(childComplexity int, input model.RollbackPolicyInput) int
-		SetApprovalRule    func(childComplexity int, input model.SetApprovalRuleInput) int
-		SuspendRecords     func(childComplexity int, input model.SuspendRecordsInput) int
-		UndoOperation      func(childComplexity int, input model.UndoOperationInput) int
-		UpdateAttachment   func(childComplexity int, input model.UpdateAttachmentInput) int
-		UpdateCall         func(childComplexity int, input model.UpdateCallInput) int
-		UpdateContact      func(childComplexity int, input model.UpdateContactInput) int
-		UpdateCustomer     func(childComplexity int, input model.UpdateCustomerInput) int
-		UpdateDeal         func(childComplexity int, input model.UpdateDealInput) int
-		UpdateMessage      func(childComplexity int, input model.UpdateMessageInput) int
-		UpdateNote         func(childComplexity int, input model.UpdateNoteInput) int
-		UpdateSettings     func(childComplexity int, input model.UpdateSettingsInput) int
-		UpdateTask         func(childComplexity int, input model.UpdateTaskInput) int
-		UpdateUser         func(childComplexity int, input model.UpdateUserInput) int
-		VoidRecords        func(childComplexity int, input model.VoidRecordsInput) int
+		ActivateUser        func(childComplexity int, id gid.ID) int
+		AddToHold           func(childComplexity int, input model.AddToHoldInput) int
+		ApplyPolicy         func(childComplexity int, input model.ApplyPolicyInput) int
+		ApplyRule           func(childComplexity int, input model.ApplyRuleInput) int
+		ApproveOperation    func(childComplexity int, input model.ApproveOperationInput) int
+		ApproveRequest      func(childComplexity int, input model.ApproveRequestInput) int
+		ArchiveRecords      func(childComplexity int, input model.ArchiveRecordsInput) int
+		CancelOperation     func(childComplexity int, input model.CancelOperationInput) int
+		ConfirmOperation    func(childComplexity int, input model.ConfirmOperationInput) int
+		CreateAttachment    func(childComplexity int, input model.CreateAttachmentInput) int
+		CreateCall          func(childComplexity int, input model.CreateCallInput) int
+		CreateContact       func(childComplexity int, input model.CreateContactInput) int
+		CreateCustomer      func(childComplexity int, input model.CreateCustomerInput) int
+		CreateDeal          func(childComplexity int, input model.CreateDealInput) int
+		CreateMessage       func(childComplexity int, input model.CreateMessageInput) int
+		CreateNote          func(childComplexity int, input model.CreateNoteInput) int
+		CreateRetentionRule func(childComplexity int, input model.CreateRetentionRuleInput) int
+		CreateSignInLink    func(childComplexity int, input model.CreateSignInLinkInput) int
+		CreateTask          func(childComplexity int, input model.CreateTaskInput) int
+		CreateTeam          func(childComplexity int, name string) int
+		CreateToken         func(childComplexity int, input model.CreateTokenInput) int
+		CreateUser          func(childComplexity int, input model.CreateUserInput) int
+		DeactivateUser      func(childComplexity int, id gid.ID) int
+		DeletePolicyTest    func(childComplexity int, name string) int
+		DeleteRecords       func(childComplexity int, input model.DeleteRecordsInput) int
+		DryRunRule          func(childComplexity int, id gid.ID) int
+		EmptyBin            func(childComplexity int, input model.EmptyBinInput) int
+		GrantRole           func(childComplexity int, input model.RoleInput) int
+		PlaceHold           func(childComplexity int, input model.PlaceHoldInput) int
+		PurgeRecords        func(childComplexity int, input model.PurgeRecordsInput) int
+		PutPolicyTest       func(childComplexity int, input model.PutPolicyTestInput) int
+		RejectOperation     func(childComplexity int, input model.RejectOperationInput) int
+		RejectRequest       func(childComplexity int, input model.RejectRequestInput) int
+		ReleaseHold         func(childComplexity int, input model.ReleaseHoldInput) int
+		RemoveApprovalRule  func(childComplexity int, name string) int
+		RemoveRetentionRule func(childComplexity int, input model.RemoveRetentionRuleInput) int
+		RenameTeam          func(childComplexity int, id gid.ID, name string) int
+		RestoreRecords      func(childComplexity int, input model.RestoreRecordsInput) int
+		ResumeOperation     func(childComplexity int, input model.ResumeOperationInput) int
+		RevokeRole          func(childComplexity int, input model.RoleInput) int
+		RevokeSession       func(childComplexity int, id gid.ID) int
+		RevokeToken         func(childComplexity int, id gid.ID) int
+		RollbackPolicy      func(childComplexity int, input model.RollbackPolicyInput) int
+		RunRule             func(childComplexity int, id gid.ID) int
+		SetApprovalRule     func(childComplexity int, input model.SetApprovalRuleInput) int
+		SuspendRecords      func(childComplexity int, input model.SuspendRecordsInput) int
+		UndoOperation       func(childComplexity int, input model.UndoOperationInput) int
+		UpdateAttachment    func(childComplexity int, input model.UpdateAttachmentInput) int
+		UpdateCall          func(childComplexity int, input model.UpdateCallInput) int
+		UpdateContact       func(childComplexity int, input model.UpdateContactInput) int
+		UpdateCustomer      func(childComplexity int, input model.UpdateCustomerInput) int
+		UpdateDeal          func(childComplexity int, input model.UpdateDealInput) int
+		UpdateMessage       func(childComplexity int, input model.UpdateMessageInput) int
+		UpdateNote          func(childComplexity int, input model.UpdateNoteInput) int
+		UpdateRetentionRule func(childComplexity int, input model.UpdateRetentionRuleInput) int
+		UpdateSettings      func(childComplexity int, input model.UpdateSettingsInput) int
+		UpdateTask          func(childComplexity int, input model.UpdateTaskInput) int
+		UpdateUser          func(childComplexity int, input model.UpdateUserInput) int
+		VoidRecords         func(childComplexity int, input model.VoidRecordsInput) int
 	}
 
 	Note struct {
@@ -929,6 +942,7 @@ type ComplexityRoot struct {
 		Contacts       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State) int
 		Customers      func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CustomerOrder, where *ent.CustomerWhereInput, states []lifecycle.State) int
 		Deals          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.DealOrder, where *ent.DealWhereInput, states []lifecycle.State) int
+		Explain        func(childComplexity int, record gid.ID) int
 		ExplainAccess  func(childComplexity int, user *gid.ID, role *string, action *authz.Action, record *gid.ID, object *string, field *string, decisionID *gid.ID) int
 		LegalHold      func(childComplexity int, id gid.ID) int
 		LegalHolds     func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, status *model.LegalHoldStatus) int
@@ -943,6 +957,8 @@ type ComplexityRoot struct {
 		PolicyHistory  func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
 		Preview        func(childComplexity int, input model.PreviewInput) int
 		PreviewPolicy  func(childComplexity int, draft model.PolicyDraftInput, replay int32) int
+		RetentionRule  func(childComplexity int, id gid.ID) int
+		RetentionRules func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
 		Settings       func(childComplexity int) int
 		Tasks          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) int
 		Teams          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TeamOrder, where *ent.TeamWhereInput) int
@@ -951,6 +967,7 @@ type ComplexityRoot struct {
 		Users          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.UserOrder, where *ent.UserWhereInput, role *string) int
 		ValidatePolicy func(childComplexity int, draft model.PolicyDraftInput) int
 		Viewer         func(childComplexity int) int
+		VoidCandidates func(childComplexity int, rule gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
 		WhoCan         func(childComplexity int, action authz.Action, object string) int
 		WhyNot         func(childComplexity int, id gid.ID, action authz.Action) int
 	}
@@ -986,8 +1003,106 @@ type ComplexityRoot struct {
 		Type  func(childComplexity int) int
 	}
 
+	RetentionChangeRequest struct {
+		Changed func(childComplexity int) int
+		Enabled func(childComplexity int) int
+		Length  func(childComplexity int) int
+		Remove  func(childComplexity int) int
+		Rule    func(childComplexity int) int
+		Unit    func(childComplexity int) int
+	}
+
+	RetentionCount struct {
+		Count func(childComplexity int) int
+		Type  func(childComplexity int) int
+	}
+
+	RetentionDryRun struct {
+		ActsAt   func(childComplexity int) int
+		Blocked  func(childComplexity int) int
+		ByType   func(childComplexity int) int
+		Deciding func(childComplexity int) int
+		Examined func(childComplexity int) int
+		Matching func(childComplexity int) int
+		Planned  func(childComplexity int) int
+		Samples  func(childComplexity int) int
+	}
+
+	RetentionExplanation struct {
+		Action         func(childComplexity int) int
+		At             func(childComplexity int) int
+		By             func(childComplexity int) int
+		PurgeAfter     func(childComplexity int) int
+		Rules          func(childComplexity int) int
+		Stays          func(childComplexity int) int
+		SuspendedThen  func(childComplexity int) int
+		SuspendedUntil func(childComplexity int) int
+		Until          func(childComplexity int) int
+	}
+
+	RetentionRefusal struct {
+		Code  func(childComplexity int) int
+		Count func(childComplexity int) int
+	}
+
+	RetentionRule struct {
+		Action      func(childComplexity int) int
+		All         func(childComplexity int) int
+		Approval    func(childComplexity int) int
+		Basis       func(childComplexity int) int
+		Candidates  func(childComplexity int) int
+		ChangedBy   func(childComplexity int) int
+		Comparisons func(childComplexity int) int
+		CreatedAt   func(childComplexity int) int
+		DryRun      func(childComplexity int) int
+		DryRunAt    func(childComplexity int) int
+		Enabled     func(childComplexity int) int
+		EveryHours  func(childComplexity int) int
+		Filter      func(childComplexity int) int
+		ID          func(childComplexity int) int
+		LastRunAt   func(childComplexity int) int
+		Length      func(childComplexity int) int
+		LockedUntil func(childComplexity int) int
+		Name        func(childComplexity int) int
+		NextRunAt   func(childComplexity int) int
+		Reason      func(childComplexity int) int
+		RemovedAt   func(childComplexity int) int
+		Type        func(childComplexity int) int
+		Unit        func(childComplexity int) int
+		UpdatedAt   func(childComplexity int) int
+		Version     func(childComplexity int) int
+	}
+
+	RetentionRuleConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	RetentionRuleDate struct {
+		At      func(childComplexity int) int
+		Decides func(childComplexity int) int
+		Rule    func(childComplexity int) int
+	}
+
+	RetentionRuleEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	RetentionRulePayload struct {
+		Approval func(childComplexity int) int
+		Rule     func(childComplexity int) int
+	}
+
 	RevokePayload struct {
 		ID func(childComplexity int) int
+	}
+
+	RunRulePayload struct {
+		Operations func(childComplexity int) int
+		Rule       func(childComplexity int) int
 	}
 
 	SeparationOfDuty struct {
@@ -1149,6 +1264,26 @@ type ComplexityRoot struct {
 		User   func(childComplexity int) int
 	}
 
+	VoidCandidate struct {
+		DuplicateOf func(childComplexity int) int
+		Field       func(childComplexity int) int
+		Kind        func(childComplexity int) int
+		Record      func(childComplexity int) int
+		Since       func(childComplexity int) int
+	}
+
+	VoidCandidateConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	VoidCandidateEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
 	WhoCan struct {
 		Roles      func(childComplexity int) int
 		TotalUsers func(childComplexity int) int
@@ -1168,6 +1303,7 @@ type ApprovalResolver interface {
 	PolicyChange(ctx context.Context, obj *ent.Approval) (*model.PolicyChangeRequest, error)
 	ViewerDecides(ctx context.Context, obj *ent.Approval) (bool, error)
 	Code(ctx context.Context, obj *ent.Approval) (*lifecycle.Code, error)
+	RetentionChange(ctx context.Context, obj *ent.Approval) (*model.RetentionChangeRequest, error)
 }
 type AuditEventResolver interface {
 	Code(ctx context.Context, obj *ent.AuditEvent) (*lifecycle.Code, error)
@@ -1235,6 +1371,12 @@ type MutationResolver interface {
 	ApproveRequest(ctx context.Context, input model.ApproveRequestInput) (*model.ApprovalPayload, error)
 	RejectRequest(ctx context.Context, input model.RejectRequestInput) (*model.ApprovalPayload, error)
 	UpdateSettings(ctx context.Context, input model.UpdateSettingsInput) (*model.SettingsPayload, error)
+	CreateRetentionRule(ctx context.Context, input model.CreateRetentionRuleInput) (*model.RetentionRulePayload, error)
+	UpdateRetentionRule(ctx context.Context, input model.UpdateRetentionRuleInput) (*model.RetentionRulePayload, error)
+	RemoveRetentionRule(ctx context.Context, input model.RemoveRetentionRuleInput) (*model.RetentionRulePayload, error)
+	DryRunRule(ctx context.Context, id gid.ID) (*model.RetentionRulePayload, error)
+	RunRule(ctx context.Context, id gid.ID) (*model.RunRulePayload, error)
+	ApplyRule(ctx context.Context, input model.ApplyRuleInput) (*model.ApplyRulePayload, error)
 }
 type OperationResolver interface {
 	CanUndo(ctx context.Context, obj *ent.Operation) (bool, error)
@@ -1299,10 +1441,22 @@ type QueryResolver interface {
 	ApprovalRules(ctx context.Context) ([]*model.ApprovalRule, error)
 	Approvals(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, status *approval.Status, part *model.ApprovalPart) (*ent.ApprovalConnection, error)
 	Settings(ctx context.Context) (*model.TenantSettings, error)
+	RetentionRule(ctx context.Context, id gid.ID) (*ent.RetentionRule, error)
+	RetentionRules(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.RetentionRuleConnection, error)
+	Explain(ctx context.Context, record gid.ID) (*model.RetentionExplanation, error)
+	VoidCandidates(ctx context.Context, rule gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.VoidCandidateConnection, error)
 }
 type ReasonResolver interface {
 	Message(ctx context.Context, obj *record.Reason) (string, error)
 	Blockers(ctx context.Context, obj *record.Reason) ([]*model.Blocker, error)
+}
+type RetentionDryRunResolver interface {
+	Samples(ctx context.Context, obj *record.DryRun) ([]ent.Record, error)
+}
+type RetentionRuleResolver interface {
+	Type(ctx context.Context, obj *ent.RetentionRule) (ent.RecordKind, error)
+	All(ctx context.Context, obj *ent.RetentionRule) (bool, error)
+	DryRun(ctx context.Context, obj *ent.RetentionRule) (*record.DryRun, error)
 }
 type SessionResolver interface {
 	Current(ctx context.Context, obj *identity.Session) (bool, error)
@@ -1519,6 +1673,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Actor.User(childComplexity), true
 
+	case "ApplyRulePayload.operations":
+		if e.ComplexityRoot.ApplyRulePayload.Operations == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApplyRulePayload.Operations(childComplexity), true
+
 	case "Approval.approvedAt":
 		if e.ComplexityRoot.Approval.ApprovedAt == nil {
 			break
@@ -1615,6 +1776,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Approval.RequestedBy(childComplexity), true
+	case "Approval.retentionChange":
+		if e.ComplexityRoot.Approval.RetentionChange == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Approval.RetentionChange(childComplexity), true
 	case "Approval.status":
 		if e.ComplexityRoot.Approval.Status == nil {
 			break
@@ -3938,6 +4105,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ApplyPolicy(childComplexity, args["input"].(model.ApplyPolicyInput)), true
+	case "Mutation.applyRule":
+		if e.ComplexityRoot.Mutation.ApplyRule == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_applyRule_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ApplyRule(childComplexity, args["input"].(model.ApplyRuleInput)), true
 	case "Mutation.approveOperation":
 		if e.ComplexityRoot.Mutation.ApproveOperation == nil {
 			break
@@ -4070,6 +4248,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.CreateNote(childComplexity, args["input"].(model.CreateNoteInput)), true
+	case "Mutation.createRetentionRule":
+		if e.ComplexityRoot.Mutation.CreateRetentionRule == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_createRetentionRule_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CreateRetentionRule(childComplexity, args["input"].(model.CreateRetentionRuleInput)), true
 	case "Mutation.createSignInLink":
 		if e.ComplexityRoot.Mutation.CreateSignInLink == nil {
 			break
@@ -4158,6 +4347,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.DeleteRecords(childComplexity, args["input"].(model.DeleteRecordsInput)), true
+	case "Mutation.dryRunRule":
+		if e.ComplexityRoot.Mutation.DryRunRule == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_dryRunRule_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DryRunRule(childComplexity, args["id"].(gid.ID)), true
 	case "Mutation.emptyBin":
 		if e.ComplexityRoot.Mutation.EmptyBin == nil {
 			break
@@ -4257,6 +4457,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RemoveApprovalRule(childComplexity, args["name"].(string)), true
+	case "Mutation.removeRetentionRule":
+		if e.ComplexityRoot.Mutation.RemoveRetentionRule == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_removeRetentionRule_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RemoveRetentionRule(childComplexity, args["input"].(model.RemoveRetentionRuleInput)), true
 	case "Mutation.renameTeam":
 		if e.ComplexityRoot.Mutation.RenameTeam == nil {
 			break
@@ -4334,6 +4545,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RollbackPolicy(childComplexity, args["input"].(model.RollbackPolicyInput)), true
+	case "Mutation.runRule":
+		if e.ComplexityRoot.Mutation.RunRule == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_runRule_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RunRule(childComplexity, args["id"].(gid.ID)), true
 	case "Mutation.setApprovalRule":
 		if e.ComplexityRoot.Mutation.SetApprovalRule == nil {
 			break
@@ -4444,6 +4666,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.UpdateNote(childComplexity, args["input"].(model.UpdateNoteInput)), true
+	case "Mutation.updateRetentionRule":
+		if e.ComplexityRoot.Mutation.UpdateRetentionRule == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateRetentionRule_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateRetentionRule(childComplexity, args["input"].(model.UpdateRetentionRuleInput)), true
 	case "Mutation.updateSettings":
 		if e.ComplexityRoot.Mutation.UpdateSettings == nil {
 			break
@@ -5577,6 +5810,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Deals(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.DealOrder), args["where"].(*ent.DealWhereInput), args["states"].([]lifecycle.State)), true
+	case "Query.explain":
+		if e.ComplexityRoot.Query.Explain == nil {
+			break
+		}
+
+		args, err := ec.field_Query_explain_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Explain(childComplexity, args["record"].(gid.ID)), true
 	case "Query.explainAccess":
 		if e.ComplexityRoot.Query.ExplainAccess == nil {
 			break
@@ -5727,6 +5971,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.PreviewPolicy(childComplexity, args["draft"].(model.PolicyDraftInput), args["replay"].(int32)), true
+	case "Query.retentionRule":
+		if e.ComplexityRoot.Query.RetentionRule == nil {
+			break
+		}
+
+		args, err := ec.field_Query_retentionRule_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.RetentionRule(childComplexity, args["id"].(gid.ID)), true
+	case "Query.retentionRules":
+		if e.ComplexityRoot.Query.RetentionRules == nil {
+			break
+		}
+
+		args, err := ec.field_Query_retentionRules_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.RetentionRules(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
 	case "Query.settings":
 		if e.ComplexityRoot.Query.Settings == nil {
 			break
@@ -5805,6 +6071,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Viewer(childComplexity), true
+	case "Query.voidCandidates":
+		if e.ComplexityRoot.Query.VoidCandidates == nil {
+			break
+		}
+
+		args, err := ec.field_Query_voidCandidates_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.VoidCandidates(childComplexity, args["rule"].(gid.ID), args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
 	case "Query.whoCan":
 		if e.ComplexityRoot.Query.WhoCan == nil {
 			break
@@ -5929,12 +6206,413 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.RecordRef.Type(childComplexity), true
 
+	case "RetentionChangeRequest.changed":
+		if e.ComplexityRoot.RetentionChangeRequest.Changed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionChangeRequest.Changed(childComplexity), true
+	case "RetentionChangeRequest.enabled":
+		if e.ComplexityRoot.RetentionChangeRequest.Enabled == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionChangeRequest.Enabled(childComplexity), true
+	case "RetentionChangeRequest.length":
+		if e.ComplexityRoot.RetentionChangeRequest.Length == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionChangeRequest.Length(childComplexity), true
+	case "RetentionChangeRequest.remove":
+		if e.ComplexityRoot.RetentionChangeRequest.Remove == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionChangeRequest.Remove(childComplexity), true
+	case "RetentionChangeRequest.rule":
+		if e.ComplexityRoot.RetentionChangeRequest.Rule == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionChangeRequest.Rule(childComplexity), true
+	case "RetentionChangeRequest.unit":
+		if e.ComplexityRoot.RetentionChangeRequest.Unit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionChangeRequest.Unit(childComplexity), true
+
+	case "RetentionCount.count":
+		if e.ComplexityRoot.RetentionCount.Count == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionCount.Count(childComplexity), true
+	case "RetentionCount.type":
+		if e.ComplexityRoot.RetentionCount.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionCount.Type(childComplexity), true
+
+	case "RetentionDryRun.actsAt":
+		if e.ComplexityRoot.RetentionDryRun.ActsAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionDryRun.ActsAt(childComplexity), true
+	case "RetentionDryRun.blocked":
+		if e.ComplexityRoot.RetentionDryRun.Blocked == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionDryRun.Blocked(childComplexity), true
+	case "RetentionDryRun.byType":
+		if e.ComplexityRoot.RetentionDryRun.ByType == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionDryRun.ByType(childComplexity), true
+	case "RetentionDryRun.deciding":
+		if e.ComplexityRoot.RetentionDryRun.Deciding == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionDryRun.Deciding(childComplexity), true
+	case "RetentionDryRun.examined":
+		if e.ComplexityRoot.RetentionDryRun.Examined == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionDryRun.Examined(childComplexity), true
+	case "RetentionDryRun.matching":
+		if e.ComplexityRoot.RetentionDryRun.Matching == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionDryRun.Matching(childComplexity), true
+	case "RetentionDryRun.planned":
+		if e.ComplexityRoot.RetentionDryRun.Planned == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionDryRun.Planned(childComplexity), true
+	case "RetentionDryRun.samples":
+		if e.ComplexityRoot.RetentionDryRun.Samples == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionDryRun.Samples(childComplexity), true
+
+	case "RetentionExplanation.action":
+		if e.ComplexityRoot.RetentionExplanation.Action == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionExplanation.Action(childComplexity), true
+	case "RetentionExplanation.at":
+		if e.ComplexityRoot.RetentionExplanation.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionExplanation.At(childComplexity), true
+	case "RetentionExplanation.by":
+		if e.ComplexityRoot.RetentionExplanation.By == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionExplanation.By(childComplexity), true
+	case "RetentionExplanation.purgeAfter":
+		if e.ComplexityRoot.RetentionExplanation.PurgeAfter == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionExplanation.PurgeAfter(childComplexity), true
+	case "RetentionExplanation.rules":
+		if e.ComplexityRoot.RetentionExplanation.Rules == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionExplanation.Rules(childComplexity), true
+	case "RetentionExplanation.stays":
+		if e.ComplexityRoot.RetentionExplanation.Stays == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionExplanation.Stays(childComplexity), true
+	case "RetentionExplanation.suspendedThen":
+		if e.ComplexityRoot.RetentionExplanation.SuspendedThen == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionExplanation.SuspendedThen(childComplexity), true
+	case "RetentionExplanation.suspendedUntil":
+		if e.ComplexityRoot.RetentionExplanation.SuspendedUntil == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionExplanation.SuspendedUntil(childComplexity), true
+	case "RetentionExplanation.until":
+		if e.ComplexityRoot.RetentionExplanation.Until == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionExplanation.Until(childComplexity), true
+
+	case "RetentionRefusal.code":
+		if e.ComplexityRoot.RetentionRefusal.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRefusal.Code(childComplexity), true
+	case "RetentionRefusal.count":
+		if e.ComplexityRoot.RetentionRefusal.Count == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRefusal.Count(childComplexity), true
+
+	case "RetentionRule.action":
+		if e.ComplexityRoot.RetentionRule.Action == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.Action(childComplexity), true
+	case "RetentionRule.all":
+		if e.ComplexityRoot.RetentionRule.All == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.All(childComplexity), true
+	case "RetentionRule.approval":
+		if e.ComplexityRoot.RetentionRule.Approval == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.Approval(childComplexity), true
+	case "RetentionRule.basis":
+		if e.ComplexityRoot.RetentionRule.Basis == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.Basis(childComplexity), true
+	case "RetentionRule.candidates":
+		if e.ComplexityRoot.RetentionRule.Candidates == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.Candidates(childComplexity), true
+	case "RetentionRule.changedBy":
+		if e.ComplexityRoot.RetentionRule.ChangedBy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.ChangedBy(childComplexity), true
+	case "RetentionRule.comparisons":
+		if e.ComplexityRoot.RetentionRule.Comparisons == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.Comparisons(childComplexity), true
+	case "RetentionRule.createdAt":
+		if e.ComplexityRoot.RetentionRule.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.CreatedAt(childComplexity), true
+	case "RetentionRule.dryRun":
+		if e.ComplexityRoot.RetentionRule.DryRun == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.DryRun(childComplexity), true
+	case "RetentionRule.dryRunAt":
+		if e.ComplexityRoot.RetentionRule.DryRunAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.DryRunAt(childComplexity), true
+	case "RetentionRule.enabled":
+		if e.ComplexityRoot.RetentionRule.Enabled == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.Enabled(childComplexity), true
+	case "RetentionRule.everyHours":
+		if e.ComplexityRoot.RetentionRule.EveryHours == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.EveryHours(childComplexity), true
+	case "RetentionRule.filter":
+		if e.ComplexityRoot.RetentionRule.Filter == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.Filter(childComplexity), true
+	case "RetentionRule.id":
+		if e.ComplexityRoot.RetentionRule.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.ID(childComplexity), true
+	case "RetentionRule.lastRunAt":
+		if e.ComplexityRoot.RetentionRule.LastRunAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.LastRunAt(childComplexity), true
+	case "RetentionRule.length":
+		if e.ComplexityRoot.RetentionRule.Length == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.Length(childComplexity), true
+	case "RetentionRule.lockedUntil":
+		if e.ComplexityRoot.RetentionRule.LockedUntil == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.LockedUntil(childComplexity), true
+	case "RetentionRule.name":
+		if e.ComplexityRoot.RetentionRule.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.Name(childComplexity), true
+	case "RetentionRule.nextRunAt":
+		if e.ComplexityRoot.RetentionRule.NextRunAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.NextRunAt(childComplexity), true
+	case "RetentionRule.reason":
+		if e.ComplexityRoot.RetentionRule.Reason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.Reason(childComplexity), true
+	case "RetentionRule.removedAt":
+		if e.ComplexityRoot.RetentionRule.RemovedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.RemovedAt(childComplexity), true
+	case "RetentionRule.type":
+		if e.ComplexityRoot.RetentionRule.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.Type(childComplexity), true
+	case "RetentionRule.unit":
+		if e.ComplexityRoot.RetentionRule.Unit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.Unit(childComplexity), true
+	case "RetentionRule.updatedAt":
+		if e.ComplexityRoot.RetentionRule.UpdatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.UpdatedAt(childComplexity), true
+	case "RetentionRule.version":
+		if e.ComplexityRoot.RetentionRule.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRule.Version(childComplexity), true
+
+	case "RetentionRuleConnection.edges":
+		if e.ComplexityRoot.RetentionRuleConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleConnection.Edges(childComplexity), true
+	case "RetentionRuleConnection.nodes":
+		if e.ComplexityRoot.RetentionRuleConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleConnection.Nodes(childComplexity), true
+	case "RetentionRuleConnection.pageInfo":
+		if e.ComplexityRoot.RetentionRuleConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleConnection.PageInfo(childComplexity), true
+	case "RetentionRuleConnection.totalCount":
+		if e.ComplexityRoot.RetentionRuleConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleConnection.TotalCount(childComplexity), true
+
+	case "RetentionRuleDate.at":
+		if e.ComplexityRoot.RetentionRuleDate.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleDate.At(childComplexity), true
+	case "RetentionRuleDate.decides":
+		if e.ComplexityRoot.RetentionRuleDate.Decides == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleDate.Decides(childComplexity), true
+	case "RetentionRuleDate.rule":
+		if e.ComplexityRoot.RetentionRuleDate.Rule == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleDate.Rule(childComplexity), true
+
+	case "RetentionRuleEdge.cursor":
+		if e.ComplexityRoot.RetentionRuleEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleEdge.Cursor(childComplexity), true
+	case "RetentionRuleEdge.node":
+		if e.ComplexityRoot.RetentionRuleEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleEdge.Node(childComplexity), true
+
+	case "RetentionRulePayload.approval":
+		if e.ComplexityRoot.RetentionRulePayload.Approval == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRulePayload.Approval(childComplexity), true
+	case "RetentionRulePayload.rule":
+		if e.ComplexityRoot.RetentionRulePayload.Rule == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRulePayload.Rule(childComplexity), true
+
 	case "RevokePayload.id":
 		if e.ComplexityRoot.RevokePayload.ID == nil {
 			break
 		}
 
 		return e.ComplexityRoot.RevokePayload.ID(childComplexity), true
+
+	case "RunRulePayload.operations":
+		if e.ComplexityRoot.RunRulePayload.Operations == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunRulePayload.Operations(childComplexity), true
+	case "RunRulePayload.rule":
+		if e.ComplexityRoot.RunRulePayload.Rule == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunRulePayload.Rule(childComplexity), true
 
 	case "SeparationOfDuty.name":
 		if e.ComplexityRoot.SeparationOfDuty.Name == nil {
@@ -6543,6 +7221,75 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Viewer.User(childComplexity), true
 
+	case "VoidCandidate.duplicateOf":
+		if e.ComplexityRoot.VoidCandidate.DuplicateOf == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VoidCandidate.DuplicateOf(childComplexity), true
+	case "VoidCandidate.field":
+		if e.ComplexityRoot.VoidCandidate.Field == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VoidCandidate.Field(childComplexity), true
+	case "VoidCandidate.kind":
+		if e.ComplexityRoot.VoidCandidate.Kind == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VoidCandidate.Kind(childComplexity), true
+	case "VoidCandidate.record":
+		if e.ComplexityRoot.VoidCandidate.Record == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VoidCandidate.Record(childComplexity), true
+	case "VoidCandidate.since":
+		if e.ComplexityRoot.VoidCandidate.Since == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VoidCandidate.Since(childComplexity), true
+
+	case "VoidCandidateConnection.edges":
+		if e.ComplexityRoot.VoidCandidateConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VoidCandidateConnection.Edges(childComplexity), true
+	case "VoidCandidateConnection.nodes":
+		if e.ComplexityRoot.VoidCandidateConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VoidCandidateConnection.Nodes(childComplexity), true
+	case "VoidCandidateConnection.pageInfo":
+		if e.ComplexityRoot.VoidCandidateConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VoidCandidateConnection.PageInfo(childComplexity), true
+	case "VoidCandidateConnection.totalCount":
+		if e.ComplexityRoot.VoidCandidateConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VoidCandidateConnection.TotalCount(childComplexity), true
+
+	case "VoidCandidateEdge.cursor":
+		if e.ComplexityRoot.VoidCandidateEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VoidCandidateEdge.Cursor(childComplexity), true
+	case "VoidCandidateEdge.node":
+		if e.ComplexityRoot.VoidCandidateEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VoidCandidateEdge.Node(childComplexity), true
+
 	case "WhoCan.roles":
 		if e.ComplexityRoot.WhoCan.Roles == nil {
 			break
@@ -6573,6 +7320,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		return graphql.NewInputUnmarshalerIndex(
 			graphql.NewInputUnmarshaler("AddToHoldInput", ec.unmarshalInputAddToHoldInput),
 			graphql.NewInputUnmarshaler("ApplyPolicyInput", ec.unmarshalInputApplyPolicyInput),
+			graphql.NewInputUnmarshaler("ApplyRuleInput", ec.unmarshalInputApplyRuleInput),
 			graphql.NewInputUnmarshaler("ApproveOperationInput", ec.unmarshalInputApproveOperationInput),
 			graphql.NewInputUnmarshaler("ApproveRequestInput", ec.unmarshalInputApproveRequestInput),
 			graphql.NewInputUnmarshaler("ArchiveRecordsInput", ec.unmarshalInputArchiveRecordsInput),
@@ -6592,6 +7340,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("CreateDealInput", ec.unmarshalInputCreateDealInput),
 			graphql.NewInputUnmarshaler("CreateMessageInput", ec.unmarshalInputCreateMessageInput),
 			graphql.NewInputUnmarshaler("CreateNoteInput", ec.unmarshalInputCreateNoteInput),
+			graphql.NewInputUnmarshaler("CreateRetentionRuleInput", ec.unmarshalInputCreateRetentionRuleInput),
 			graphql.NewInputUnmarshaler("CreateSignInLinkInput", ec.unmarshalInputCreateSignInLinkInput),
 			graphql.NewInputUnmarshaler("CreateTaskInput", ec.unmarshalInputCreateTaskInput),
 			graphql.NewInputUnmarshaler("CreateTokenInput", ec.unmarshalInputCreateTokenInput),
@@ -6621,9 +7370,11 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("RejectOperationInput", ec.unmarshalInputRejectOperationInput),
 			graphql.NewInputUnmarshaler("RejectRequestInput", ec.unmarshalInputRejectRequestInput),
 			graphql.NewInputUnmarshaler("ReleaseHoldInput", ec.unmarshalInputReleaseHoldInput),
+			graphql.NewInputUnmarshaler("RemoveRetentionRuleInput", ec.unmarshalInputRemoveRetentionRuleInput),
 			graphql.NewInputUnmarshaler("RestoreOverrideInput", ec.unmarshalInputRestoreOverrideInput),
 			graphql.NewInputUnmarshaler("RestoreRecordsInput", ec.unmarshalInputRestoreRecordsInput),
 			graphql.NewInputUnmarshaler("ResumeOperationInput", ec.unmarshalInputResumeOperationInput),
+			graphql.NewInputUnmarshaler("RetentionFilter", ec.unmarshalInputRetentionFilter),
 			graphql.NewInputUnmarshaler("RoleInput", ec.unmarshalInputRoleInput),
 			graphql.NewInputUnmarshaler("RollbackPolicyInput", ec.unmarshalInputRollbackPolicyInput),
 			graphql.NewInputUnmarshaler("SeparationOfDutyInput", ec.unmarshalInputSeparationOfDutyInput),
@@ -6641,6 +7392,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("UpdateDealInput", ec.unmarshalInputUpdateDealInput),
 			graphql.NewInputUnmarshaler("UpdateMessageInput", ec.unmarshalInputUpdateMessageInput),
 			graphql.NewInputUnmarshaler("UpdateNoteInput", ec.unmarshalInputUpdateNoteInput),
+			graphql.NewInputUnmarshaler("UpdateRetentionRuleInput", ec.unmarshalInputUpdateRetentionRuleInput),
 			graphql.NewInputUnmarshaler("UpdateSettingsInput", ec.unmarshalInputUpdateSettingsInput),
 			graphql.NewInputUnmarshaler("UpdateTaskInput", ec.unmarshalInputUpdateTaskInput),
 			graphql.NewInputUnmarshaler("UpdateUserInput", ec.unmarshalInputUpdateUserInput),
@@ -15594,6 +16346,133 @@ enum RecordType {
   TASK
 }
 """
+How long records of a type are kept, or what becomes of them by their age. It stays once it is removed.
+"""
+type RetentionRule implements Node {
+  """
+  Its id, unique among all things.
+  """
+  id: ID!
+  """
+  What the rule is called.
+  """
+  name: String!
+  """
+  Which records of the type, as JSON in the form of their where-input. Null is all of them.
+  """
+  filter: String
+  """
+  How many comparisons its filter makes: of two rules the one that makes more is the more specific.
+  """
+  comparisons: Int!
+  """
+  What the records are beside that. Null is nothing in particular.
+  """
+  candidates: RetentionCandidates
+  """
+  From when on their age counts.
+  """
+  basis: RetentionBasis!
+  """
+  The age at which the rule ends to keep, or acts, in its unit.
+  """
+  length: Int!
+  """
+  Days of 24 hours, or months of the calendar in UTC.
+  """
+  unit: RetentionUnit!
+  """
+  What becomes of the records.
+  """
+  action: RetentionAction!
+  """
+  How many hours lie between two times that it acts.
+  """
+  everyHours: Int!
+  """
+  Why: also the reason of what it does.
+  """
+  reason: String!
+  """
+  Whether it only finds candidates, and somebody has to apply it.
+  """
+  approval: Boolean!
+  """
+  Whether it is in force.
+  """
+  enabled: Boolean!
+  """
+  Counts the rule's changes.
+  """
+  version: Int!
+  """
+  Until when nobody can shorten, narrow, disable or remove it. Null is no lock.
+  """
+  lockedUntil: Time
+  """
+  When it was created.
+  """
+  createdAt: Time!
+  """
+  When it was last changed.
+  """
+  updatedAt: Time!
+  """
+  When it was removed. Null while it is there.
+  """
+  removedAt: Time
+  """
+  When it last found out what it would do. Null since a change.
+  """
+  dryRunAt: Time
+  """
+  When it last acted.
+  """
+  lastRunAt: Time
+  """
+  When it acts next, or finds out what it would do where it has not yet. Null where it does not.
+  """
+  nextRunAt: Time
+  """
+  Who changed it last. Null for the system.
+  """
+  changedBy: User
+}
+"""
+A connection to a list of items.
+"""
+type RetentionRuleConnection {
+  """
+  A list of edges.
+  """
+  edges: [RetentionRuleEdge!]!
+  """
+  Information to aid in pagination.
+  """
+  pageInfo: PageInfo!
+  """
+  How many there are on all pages. Costs a COUNT when asked for.
+  """
+  totalCount: Int!
+  """
+  The nodes of the edges. Select them here or below edges, not both.
+  """
+  nodes: [RetentionRule!]!
+}
+"""
+An edge in a connection.
+"""
+type RetentionRuleEdge {
+  """
+  The item at the end of the edge.
+  """
+  node: RetentionRule!
+  """
+  A cursor for use in pagination.
+  """
+  cursor: Cursor!
+}
+"""
 Something to be done for a customer.
 """
 type Task implements Node & Record {
@@ -18351,6 +19230,380 @@ extend type Mutation {
   ): SettingsPayload! @authz(action: SETTINGS_EDIT, object: "Settings")
 }
 `, BuiltIn: false},
+	{Name: "../retention.graphql", Input: `"""What a retention rule does to the records it is about."""
+enum RetentionAction {
+  """Keep them: they are not purged before they reach its age."""
+  KEEP
+  """Put them into the bin."""
+  DELETE
+  """Declare them void."""
+  VOID
+  """Archive them."""
+  ARCHIVE
+  """Remove retired ones for good."""
+  PURGE
+}
+
+"""From when on the age of a record counts."""
+enum RetentionBasis {
+  """Since it was created."""
+  CREATED_AT
+  """Since the time of its own: sentAt of a message, startedAt of a call, happenedAt of a note."""
+  OCCURRED_AT
+  """Since it came into its state."""
+  STATE_CHANGED_AT
+  """Since lastActivityAt of a customer, or its creation without any; updatedAt of other records."""
+  LAST_ACTIVITY
+  """Since endedAt of a customer."""
+  ENDED_AT
+}
+
+"""What a rule looks for beside its filter."""
+enum RetentionCandidates {
+  """Customers or contacts that share an e-mail address, a phone number or a domain with an older live one."""
+  DUPLICATES
+  """Customers without activity for the length of the rule."""
+  INACTIVE
+  """Customers with whom business ended."""
+  ENDED
+}
+
+"""What the length of a rule is counted in."""
+enum RetentionUnit {
+  """Of 24 hours."""
+  DAYS
+  """Of the calendar, in UTC. 31 January and a month is 1 March, 00:00."""
+  MONTHS
+}
+
+extend type RetentionRule {
+  """The type of the records."""
+  type: RecordType!
+  """Whether it is about all records of the type."""
+  all: Boolean!
+  """What it last found out that it would do. Null since a change."""
+  dryRun: RetentionDryRun
+}
+
+extend type Approval {
+  """The change of a rule that keeps which a request is about. Null for another subject."""
+  retentionChange: RetentionChangeRequest
+}
+
+"""A change by which a rule would keep records for less time, as it was asked for."""
+type RetentionChangeRequest {
+  """The rule, for who may change rules."""
+  rule: RetentionRule
+  """Whether the rule would go."""
+  remove: Boolean!
+  """The fields that would change."""
+  changed: [String!]!
+  """The age to which it would keep then."""
+  length: Int!
+  """What that is counted in."""
+  unit: RetentionUnit!
+  """Whether it would be in force."""
+  enabled: Boolean!
+}
+
+"""What a rule found out that it would do."""
+type RetentionDryRun {
+  """The records it is about that are old enough; of a rule that keeps, those it keeps."""
+  matching: Int!
+  """How many of them it looked at: 10,000 at most."""
+  examined: Int!
+  """On how many of these it decides: others are held, kept, or another rule's."""
+  deciding: Int!
+  """For how many of these it found out what would come of it: 2,000 at most."""
+  planned: Int!
+  """What would change of these, with what comes along."""
+  byType: [RetentionCount!]!
+  """What could not be changed, and why."""
+  blocked: [RetentionRefusal!]!
+  """Some of the records on which it decides, as far as the caller may read them: 20 at most."""
+  samples: [Record!]!
+  """When it acts by its schedule. Null where it does not."""
+  actsAt: Time
+}
+
+"""How many records of a type would change."""
+type RetentionCount {
+  """The type."""
+  type: RecordType!
+  """How many."""
+  count: Int!
+}
+
+"""How many records could not be changed."""
+type RetentionRefusal {
+  """Why."""
+  code: Code!
+  """How many."""
+  count: Int!
+}
+
+"""What becomes of a record by itself, as far as the caller may know."""
+type RetentionExplanation {
+  """What is done to it next. Null for nothing."""
+  action: RetentionAction
+  """When, at the earliest: a rule acts by its schedule after that. Null while that is not known."""
+  at: Time
+  """The rule that decides, for who may change rules. Null too for the clock of the bin, and a hold."""
+  by: RetentionRule
+  """HOLD or RETAINED while something keeps it from being purged. Null when nothing does."""
+  stays: Code
+  """Until when it is kept, for who may know of holds."""
+  until: Time
+  """All rules that are about it, for who may change rules; the first to end or act first."""
+  rules: [RetentionRuleDate!]!
+  """The clock of the bin."""
+  purgeAfter: Time
+  """When its suspension ends."""
+  suspendedUntil: Time
+  """What becomes of it then."""
+  suspendedThen: SuspensionEnd
+}
+
+"""A rule that is about a record."""
+type RetentionRuleDate {
+  """The rule."""
+  rule: RetentionRule!
+  """When it ends to keep the record, or could act on it."""
+  at: Time!
+  """Whether it decides."""
+  decides: Boolean!
+}
+
+"""A record that a rule would void."""
+type VoidCandidate {
+  """The record."""
+  record: Record!
+  """What it was found as. Null for a filter and age."""
+  kind: RetentionCandidates
+  """The older record that it repeats."""
+  duplicateOf: Record
+  """The field they share."""
+  field: String
+  """When its time came."""
+  since: Time!
+}
+
+"""An edge of a list of candidates."""
+type VoidCandidateEdge {
+  """The candidate."""
+  node: VoidCandidate!
+  """Its place in the list."""
+  cursor: Cursor!
+}
+
+"""A page of candidates."""
+type VoidCandidateConnection {
+  """The candidates with their places."""
+  edges: [VoidCandidateEdge!]!
+  """The candidates. Select them here or below edges, not both."""
+  nodes: [VoidCandidate!]!
+  """Where the page lies."""
+  pageInfo: PageInfo!
+  """How many there are on all pages, 10,000 at most."""
+  totalCount: Int!
+}
+
+"""Records of one type; exactly one of the fields."""
+input RetentionFilter @oneOf {
+  """Customers that match."""
+  customers: CustomerWhereInput
+  """Contacts that match."""
+  contacts: ContactWhereInput
+  """Deals that match."""
+  deals: DealWhereInput
+  """Messages that match."""
+  messages: MessageWhereInput
+  """Calls that match."""
+  calls: CallWhereInput
+  """Tasks that match."""
+  tasks: TaskWhereInput
+  """Notes that match."""
+  notes: NoteWhereInput
+  """Attachments that match."""
+  attachments: AttachmentWhereInput
+}
+
+"""A new retention rule."""
+input CreateRetentionRuleInput {
+  """What it is called, up to 500 characters."""
+  name: String!
+  """Why, up to 1,000 characters; the reason of what it does, too."""
+  reason: String!
+  """The type of the records."""
+  type: RecordType!
+  """Which of them. A filter without a comparison is INVALID_FILTER."""
+  filter: RetentionFilter
+  """All of them, instead of a filter."""
+  all: Boolean! = false
+  """What to look for beside that."""
+  candidates: RetentionCandidates
+  """From when on their age counts. Candidates have a basis of their own."""
+  basis: RetentionBasis
+  """The age, at least 1, for candidates 0: 36,600 days or 1,200 months at most."""
+  length: Int!
+  """What that is counted in."""
+  unit: RetentionUnit!
+  """What becomes of them."""
+  action: RetentionAction!
+  """How many hours lie between two times that it acts, 1 to 8,784."""
+  everyHours: Int! = 24
+  """Leave it to somebody to apply it: of rules that void only."""
+  approval: Boolean! = false
+  """Whether it is in force."""
+  enabled: Boolean! = true
+  """Until when nobody can shorten, narrow, disable or remove it."""
+  lockedUntil: Time
+}
+
+"""What to change of a retention rule: what is absent stays as it is."""
+input UpdateRetentionRuleInput {
+  """The rule."""
+  id: ID!
+  """Its version as the caller saw it: CONFLICT when it moved on."""
+  version: Int!
+  """What it is called."""
+  name: String
+  """Why."""
+  reason: String
+  """Which records, of its type."""
+  filter: RetentionFilter
+  """All of them, instead of a filter."""
+  all: Boolean
+  """From when on their age counts."""
+  basis: RetentionBasis
+  """The age."""
+  length: Int
+  """What that is counted in."""
+  unit: RetentionUnit
+  """What becomes of them."""
+  action: RetentionAction
+  """How many hours lie between two times that it acts."""
+  everyHours: Int
+  """Leave it to somebody to apply it."""
+  approval: Boolean
+  """Whether it is in force."""
+  enabled: Boolean
+  """Until when nobody can shorten, narrow, disable or remove it."""
+  lockedUntil: Time
+}
+
+"""A retention rule to remove."""
+input RemoveRetentionRuleInput {
+  """The rule."""
+  id: ID!
+  """Its version as the caller saw it."""
+  version: Int!
+}
+
+"""Candidates to void."""
+input ApplyRuleInput {
+  """The rule."""
+  id: ID!
+  """Those chosen among its candidates. Without, all of them."""
+  records: [ID!]
+  """How many candidates there are, where no records are named: CONFLICT when there are not as many."""
+  expectedCount: Int
+  """Take live dependants along that would block."""
+  cascade: Boolean! = false
+}
+
+"""A rule as it is now."""
+type RetentionRulePayload {
+  """The rule."""
+  rule: RetentionRule!
+  """The request for others to agree, while nothing has changed yet: to keep records for less time. Null where nobody is asked."""
+  approval: Approval
+}
+
+"""What a rule did."""
+type RunRulePayload {
+  """The rule as it is now."""
+  rule: RetentionRule!
+  """The operations that changed something."""
+  operations: [Operation!]!
+}
+
+"""What was asked for in the name of the caller."""
+type ApplyRulePayload {
+  """The operations: one, or one for each record that others repeat."""
+  operations: [Operation!]!
+}
+
+extend type Query {
+  """A retention rule, removed ones too. Null where there is none."""
+  retentionRule(
+    """The rule's id."""
+    id: ID!
+  ): RetentionRule @authz(object: "RetentionRule", action: RETENTION_EDIT)
+  """A page of the retention rules that are not removed, oldest first."""
+  retentionRules(
+    """Rules after this one."""
+    after: Cursor
+    """The first n rules, 1 to 100."""
+    first: Int
+    """Rules before this one."""
+    before: Cursor
+    """The last n rules, 1 to 100."""
+    last: Int
+  ): RetentionRuleConnection! @authz(object: "RetentionRule", action: RETENTION_EDIT)
+  """What becomes of a record by itself, when, and which rule decides."""
+  explain(
+    """The record."""
+    record: ID!
+  ): RetentionExplanation! @authz(action: READ)
+  """A page of what a rule would void of the records that the caller may read."""
+  voidCandidates(
+    """The rule."""
+    rule: ID!
+    """Candidates after this one."""
+    after: Cursor
+    """The first n candidates, 1 to 100."""
+    first: Int
+    """Candidates before this one."""
+    before: Cursor
+    """The last n candidates, 1 to 100."""
+    last: Int
+  ): VoidCandidateConnection! @authz(action: VOID)
+}
+
+extend type Mutation {
+  """Add a retention rule. If it acts it first finds out what it would do."""
+  createRetentionRule(
+    """What it says."""
+    input: CreateRetentionRuleInput!
+  ): RetentionRulePayload! @authz(object: "RetentionRule", action: RETENTION_EDIT)
+  """Change a retention rule. One that is locked can only be extended: RETAINED."""
+  updateRetentionRule(
+    """What to change."""
+    input: UpdateRetentionRuleInput!
+  ): RetentionRulePayload! @authz(object: "RetentionRule", action: RETENTION_EDIT)
+  """Take a retention rule out of force for good."""
+  removeRetentionRule(
+    """Which one."""
+    input: RemoveRetentionRuleInput!
+  ): RetentionRulePayload! @authz(object: "RetentionRule", action: RETENTION_EDIT)
+  """Find out now what a rule would do."""
+  dryRunRule(
+    """The rule."""
+    id: ID!
+  ): RetentionRulePayload! @authz(object: "RetentionRule", action: RETENTION_EDIT)
+  """Let a rule act now, on 1,000 records at most, as the system. It must have had a dry run since it was changed."""
+  runRule(
+    """The rule."""
+    id: ID!
+  ): RunRulePayload! @authz(object: "RetentionRule", action: RETENTION_EDIT)
+  """Void candidates of a rule in the caller's name."""
+  applyRule(
+    """Which ones."""
+    input: ApplyRuleInput!
+  ): ApplyRulePayload! @authz(action: VOID)
+}
+`, BuiltIn: false},
 }
 var parsedSchema = gqlparser.MustLoadSchema(sources...)
 
@@ -18454,6 +19707,14 @@ func (ec *executionContext) childFields_Actor(ctx context.Context, field graphql
 	return nil, fmt.Errorf("no field named %q was found under type Actor", field.Name)
 }
 
+func (ec *executionContext) childFields_ApplyRulePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "operations":
+		return ec.fieldContext_ApplyRulePayload_operations(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ApplyRulePayload", field.Name)
+}
+
 func (ec *executionContext) childFields_Approval(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -18498,6 +19759,8 @@ func (ec *executionContext) childFields_Approval(ctx context.Context, field grap
 		return ec.fieldContext_Approval_viewerDecides(ctx, field)
 	case "code":
 		return ec.fieldContext_Approval_code(ctx, field)
+	case "retentionChange":
+		return ec.fieldContext_Approval_retentionChange(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Approval", field.Name)
 }
@@ -20004,12 +21267,208 @@ func (ec *executionContext) childFields_RecordRef(ctx context.Context, field gra
 	return nil, fmt.Errorf("no field named %q was found under type RecordRef", field.Name)
 }
 
+func (ec *executionContext) childFields_RetentionChangeRequest(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rule":
+		return ec.fieldContext_RetentionChangeRequest_rule(ctx, field)
+	case "remove":
+		return ec.fieldContext_RetentionChangeRequest_remove(ctx, field)
+	case "changed":
+		return ec.fieldContext_RetentionChangeRequest_changed(ctx, field)
+	case "length":
+		return ec.fieldContext_RetentionChangeRequest_length(ctx, field)
+	case "unit":
+		return ec.fieldContext_RetentionChangeRequest_unit(ctx, field)
+	case "enabled":
+		return ec.fieldContext_RetentionChangeRequest_enabled(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RetentionChangeRequest", field.Name)
+}
+
+func (ec *executionContext) childFields_RetentionCount(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "type":
+		return ec.fieldContext_RetentionCount_type(ctx, field)
+	case "count":
+		return ec.fieldContext_RetentionCount_count(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RetentionCount", field.Name)
+}
+
+func (ec *executionContext) childFields_RetentionDryRun(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "matching":
+		return ec.fieldContext_RetentionDryRun_matching(ctx, field)
+	case "examined":
+		return ec.fieldContext_RetentionDryRun_examined(ctx, field)
+	case "deciding":
+		return ec.fieldContext_RetentionDryRun_deciding(ctx, field)
+	case "planned":
+		return ec.fieldContext_RetentionDryRun_planned(ctx, field)
+	case "byType":
+		return ec.fieldContext_RetentionDryRun_byType(ctx, field)
+	case "blocked":
+		return ec.fieldContext_RetentionDryRun_blocked(ctx, field)
+	case "samples":
+		return ec.fieldContext_RetentionDryRun_samples(ctx, field)
+	case "actsAt":
+		return ec.fieldContext_RetentionDryRun_actsAt(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RetentionDryRun", field.Name)
+}
+
+func (ec *executionContext) childFields_RetentionExplanation(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "action":
+		return ec.fieldContext_RetentionExplanation_action(ctx, field)
+	case "at":
+		return ec.fieldContext_RetentionExplanation_at(ctx, field)
+	case "by":
+		return ec.fieldContext_RetentionExplanation_by(ctx, field)
+	case "stays":
+		return ec.fieldContext_RetentionExplanation_stays(ctx, field)
+	case "until":
+		return ec.fieldContext_RetentionExplanation_until(ctx, field)
+	case "rules":
+		return ec.fieldContext_RetentionExplanation_rules(ctx, field)
+	case "purgeAfter":
+		return ec.fieldContext_RetentionExplanation_purgeAfter(ctx, field)
+	case "suspendedUntil":
+		return ec.fieldContext_RetentionExplanation_suspendedUntil(ctx, field)
+	case "suspendedThen":
+		return ec.fieldContext_RetentionExplanation_suspendedThen(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RetentionExplanation", field.Name)
+}
+
+func (ec *executionContext) childFields_RetentionRefusal(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "code":
+		return ec.fieldContext_RetentionRefusal_code(ctx, field)
+	case "count":
+		return ec.fieldContext_RetentionRefusal_count(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RetentionRefusal", field.Name)
+}
+
+func (ec *executionContext) childFields_RetentionRule(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_RetentionRule_id(ctx, field)
+	case "name":
+		return ec.fieldContext_RetentionRule_name(ctx, field)
+	case "filter":
+		return ec.fieldContext_RetentionRule_filter(ctx, field)
+	case "comparisons":
+		return ec.fieldContext_RetentionRule_comparisons(ctx, field)
+	case "candidates":
+		return ec.fieldContext_RetentionRule_candidates(ctx, field)
+	case "basis":
+		return ec.fieldContext_RetentionRule_basis(ctx, field)
+	case "length":
+		return ec.fieldContext_RetentionRule_length(ctx, field)
+	case "unit":
+		return ec.fieldContext_RetentionRule_unit(ctx, field)
+	case "action":
+		return ec.fieldContext_RetentionRule_action(ctx, field)
+	case "everyHours":
+		return ec.fieldContext_RetentionRule_everyHours(ctx, field)
+	case "reason":
+		return ec.fieldContext_RetentionRule_reason(ctx, field)
+	case "approval":
+		return ec.fieldContext_RetentionRule_approval(ctx, field)
+	case "enabled":
+		return ec.fieldContext_RetentionRule_enabled(ctx, field)
+	case "version":
+		return ec.fieldContext_RetentionRule_version(ctx, field)
+	case "lockedUntil":
+		return ec.fieldContext_RetentionRule_lockedUntil(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_RetentionRule_createdAt(ctx, field)
+	case "updatedAt":
+		return ec.fieldContext_RetentionRule_updatedAt(ctx, field)
+	case "removedAt":
+		return ec.fieldContext_RetentionRule_removedAt(ctx, field)
+	case "dryRunAt":
+		return ec.fieldContext_RetentionRule_dryRunAt(ctx, field)
+	case "lastRunAt":
+		return ec.fieldContext_RetentionRule_lastRunAt(ctx, field)
+	case "nextRunAt":
+		return ec.fieldContext_RetentionRule_nextRunAt(ctx, field)
+	case "changedBy":
+		return ec.fieldContext_RetentionRule_changedBy(ctx, field)
+	case "type":
+		return ec.fieldContext_RetentionRule_type(ctx, field)
+	case "all":
+		return ec.fieldContext_RetentionRule_all(ctx, field)
+	case "dryRun":
+		return ec.fieldContext_RetentionRule_dryRun(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RetentionRule", field.Name)
+}
+
+func (ec *executionContext) childFields_RetentionRuleConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_RetentionRuleConnection_edges(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_RetentionRuleConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_RetentionRuleConnection_totalCount(ctx, field)
+	case "nodes":
+		return ec.fieldContext_RetentionRuleConnection_nodes(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RetentionRuleConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_RetentionRuleDate(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rule":
+		return ec.fieldContext_RetentionRuleDate_rule(ctx, field)
+	case "at":
+		return ec.fieldContext_RetentionRuleDate_at(ctx, field)
+	case "decides":
+		return ec.fieldContext_RetentionRuleDate_decides(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RetentionRuleDate", field.Name)
+}
+
+func (ec *executionContext) childFields_RetentionRuleEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_RetentionRuleEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_RetentionRuleEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RetentionRuleEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_RetentionRulePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rule":
+		return ec.fieldContext_RetentionRulePayload_rule(ctx, field)
+	case "approval":
+		return ec.fieldContext_RetentionRulePayload_approval(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RetentionRulePayload", field.Name)
+}
+
 func (ec *executionContext) childFields_RevokePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
 		return ec.fieldContext_RevokePayload_id(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type RevokePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_RunRulePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rule":
+		return ec.fieldContext_RunRulePayload_rule(ctx, field)
+	case "operations":
+		return ec.fieldContext_RunRulePayload_operations(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RunRulePayload", field.Name)
 }
 
 func (ec *executionContext) childFields_SeparationOfDuty(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -20328,6 +21787,46 @@ func (ec *executionContext) childFields_Viewer(ctx context.Context, field graphq
 		return ec.fieldContext_Viewer_roles(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Viewer", field.Name)
+}
+
+func (ec *executionContext) childFields_VoidCandidate(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "record":
+		return ec.fieldContext_VoidCandidate_record(ctx, field)
+	case "kind":
+		return ec.fieldContext_VoidCandidate_kind(ctx, field)
+	case "duplicateOf":
+		return ec.fieldContext_VoidCandidate_duplicateOf(ctx, field)
+	case "field":
+		return ec.fieldContext_VoidCandidate_field(ctx, field)
+	case "since":
+		return ec.fieldContext_VoidCandidate_since(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type VoidCandidate", field.Name)
+}
+
+func (ec *executionContext) childFields_VoidCandidateConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_VoidCandidateConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_VoidCandidateConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_VoidCandidateConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_VoidCandidateConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type VoidCandidateConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_VoidCandidateEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_VoidCandidateEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_VoidCandidateEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type VoidCandidateEdge", field.Name)
 }
 
 func (ec *executionContext) childFields_WhoCan(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -21880,6 +23379,20 @@ func (ec *executionContext) field_Mutation_applyPolicy_args(ctx context.Context,
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_applyRule_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.ApplyRuleInput, error) {
+			return ec.unmarshalNApplyRuleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApplyRuleInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_approveOperation_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -22048,6 +23561,20 @@ func (ec *executionContext) field_Mutation_createNote_args(ctx context.Context, 
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_createRetentionRule_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.CreateRetentionRuleInput, error) {
+			return ec.unmarshalNCreateRetentionRuleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCreateRetentionRuleInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_createSignInLink_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -22157,6 +23684,20 @@ func (ec *executionContext) field_Mutation_deleteRecords_args(ctx context.Contex
 		return nil, err
 	}
 	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_dryRunRule_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "id",
+		func(ctx context.Context, v any) (gid.ID, error) {
+			return ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["id"] = arg0
 	return args, nil
 }
 
@@ -22286,6 +23827,20 @@ func (ec *executionContext) field_Mutation_removeApprovalRule_args(ctx context.C
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_removeRetentionRule_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.RemoveRetentionRuleInput, error) {
+			return ec.unmarshalNRemoveRetentionRuleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRemoveRetentionRuleInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_renameTeam_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -22389,6 +23944,20 @@ func (ec *executionContext) field_Mutation_rollbackPolicy_args(ctx context.Conte
 		return nil, err
 	}
 	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_runRule_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "id",
+		func(ctx context.Context, v any) (gid.ID, error) {
+			return ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["id"] = arg0
 	return args, nil
 }
 
@@ -22524,6 +24093,20 @@ func (ec *executionContext) field_Mutation_updateNote_args(ctx context.Context, 
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.UpdateNoteInput, error) {
 			return ec.unmarshalNUpdateNoteInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐUpdateNoteInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_updateRetentionRule_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.UpdateRetentionRuleInput, error) {
+			return ec.unmarshalNUpdateRetentionRuleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐUpdateRetentionRuleInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -23344,6 +24927,20 @@ func (ec *executionContext) field_Query_explainAccess_args(ctx context.Context, 
 	return args, nil
 }
 
+func (ec *executionContext) field_Query_explain_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "record",
+		func(ctx context.Context, v any) (gid.ID, error) {
+			return ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["record"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Query_legalHold_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -23704,6 +25301,58 @@ func (ec *executionContext) field_Query_preview_args(ctx context.Context, rawArg
 	return args, nil
 }
 
+func (ec *executionContext) field_Query_retentionRule_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "id",
+		func(ctx context.Context, v any) (gid.ID, error) {
+			return ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["id"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_retentionRules_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["before"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["last"] = arg3
+	return args, nil
+}
+
 func (ec *executionContext) field_Query_tasks_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -23985,6 +25634,52 @@ func (ec *executionContext) field_Query_validatePolicy_args(ctx context.Context,
 		return nil, err
 	}
 	args["draft"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_voidCandidates_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "rule",
+		func(ctx context.Context, v any) (gid.ID, error) {
+			return ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["rule"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["before"] = arg3
+	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["last"] = arg4
 	return args, nil
 }
 
@@ -24914,6 +26609,38 @@ func (ec *executionContext) fieldContext_Actor_user(_ context.Context, field gra
 	return fc, nil
 }
 
+func (ec *executionContext) _ApplyRulePayload_operations(ctx context.Context, field graphql.CollectedField, obj *model.ApplyRulePayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApplyRulePayload_operations(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Operations, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.Operation) graphql.Marshaler {
+			return ec.marshalNOperation2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApplyRulePayload_operations(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ApplyRulePayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Operation(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Approval_id(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -25449,6 +27176,38 @@ func (ec *executionContext) _Approval_code(ctx context.Context, field graphql.Co
 }
 func (ec *executionContext) fieldContext_Approval_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Approval", field, true, true, "Code")
+}
+
+func (ec *executionContext) _Approval_retentionChange(ctx context.Context, field graphql.CollectedField, obj *ent.Approval) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Approval_retentionChange(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Approval().RetentionChange(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.RetentionChangeRequest) graphql.Marshaler {
+			return ec.marshalORetentionChangeRequest2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionChangeRequest(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Approval_retentionChange(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Approval",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionChangeRequest(ctx, field)
+		},
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _ApprovalConnection_edges(ctx context.Context, field graphql.CollectedField, obj *ent.ApprovalConnection) (ret graphql.Marshaler) {
@@ -38357,6 +40116,403 @@ func (ec *executionContext) fieldContext_Mutation_updateSettings(ctx context.Con
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_createRetentionRule(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_createRetentionRule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().CreateRetentionRule(ctx, fc.Args["input"].(model.CreateRetentionRuleInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "RetentionRule")
+				if err != nil {
+					var zeroVal *model.RetentionRulePayload
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "RETENTION_EDIT")
+				if err != nil {
+					var zeroVal *model.RetentionRulePayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.RetentionRulePayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.RetentionRulePayload) graphql.Marshaler {
+			return ec.marshalNRetentionRulePayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionRulePayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_createRetentionRule(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRulePayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_createRetentionRule_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_updateRetentionRule(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_updateRetentionRule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().UpdateRetentionRule(ctx, fc.Args["input"].(model.UpdateRetentionRuleInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "RetentionRule")
+				if err != nil {
+					var zeroVal *model.RetentionRulePayload
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "RETENTION_EDIT")
+				if err != nil {
+					var zeroVal *model.RetentionRulePayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.RetentionRulePayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.RetentionRulePayload) graphql.Marshaler {
+			return ec.marshalNRetentionRulePayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionRulePayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_updateRetentionRule(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRulePayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_updateRetentionRule_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_removeRetentionRule(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_removeRetentionRule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().RemoveRetentionRule(ctx, fc.Args["input"].(model.RemoveRetentionRuleInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "RetentionRule")
+				if err != nil {
+					var zeroVal *model.RetentionRulePayload
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "RETENTION_EDIT")
+				if err != nil {
+					var zeroVal *model.RetentionRulePayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.RetentionRulePayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.RetentionRulePayload) graphql.Marshaler {
+			return ec.marshalNRetentionRulePayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionRulePayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_removeRetentionRule(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRulePayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_removeRetentionRule_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_dryRunRule(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_dryRunRule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().DryRunRule(ctx, fc.Args["id"].(gid.ID))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "RetentionRule")
+				if err != nil {
+					var zeroVal *model.RetentionRulePayload
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "RETENTION_EDIT")
+				if err != nil {
+					var zeroVal *model.RetentionRulePayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.RetentionRulePayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.RetentionRulePayload) graphql.Marshaler {
+			return ec.marshalNRetentionRulePayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionRulePayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_dryRunRule(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRulePayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_dryRunRule_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_runRule(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_runRule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().RunRule(ctx, fc.Args["id"].(gid.ID))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "RetentionRule")
+				if err != nil {
+					var zeroVal *model.RunRulePayload
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "RETENTION_EDIT")
+				if err != nil {
+					var zeroVal *model.RunRulePayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.RunRulePayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.RunRulePayload) graphql.Marshaler {
+			return ec.marshalNRunRulePayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRunRulePayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_runRule(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RunRulePayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_runRule_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_applyRule(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_applyRule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().ApplyRule(ctx, fc.Args["input"].(model.ApplyRuleInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "VOID")
+				if err != nil {
+					var zeroVal *model.ApplyRulePayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.ApplyRulePayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.ApplyRulePayload) graphql.Marshaler {
+			return ec.marshalNApplyRulePayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApplyRulePayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_applyRule(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ApplyRulePayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_applyRule_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Note_id(ctx context.Context, field graphql.CollectedField, obj *ent.Note) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -44732,6 +46888,264 @@ func (ec *executionContext) fieldContext_Query_settings(_ context.Context, field
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_retentionRule(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_retentionRule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().RetentionRule(ctx, fc.Args["id"].(gid.ID))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "RetentionRule")
+				if err != nil {
+					var zeroVal *ent.RetentionRule
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "RETENTION_EDIT")
+				if err != nil {
+					var zeroVal *ent.RetentionRule
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *ent.RetentionRule
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.RetentionRule) graphql.Marshaler {
+			return ec.marshalORetentionRule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRule(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Query_retentionRule(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRule(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_retentionRule_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_retentionRules(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_retentionRules(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().RetentionRules(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "RetentionRule")
+				if err != nil {
+					var zeroVal *ent.RetentionRuleConnection
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "RETENTION_EDIT")
+				if err != nil {
+					var zeroVal *ent.RetentionRuleConnection
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *ent.RetentionRuleConnection
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.RetentionRuleConnection) graphql.Marshaler {
+			return ec.marshalNRetentionRuleConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRuleConnection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_retentionRules(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRuleConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_retentionRules_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_explain(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_explain(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Explain(ctx, fc.Args["record"].(gid.ID))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "READ")
+				if err != nil {
+					var zeroVal *model.RetentionExplanation
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.RetentionExplanation
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.RetentionExplanation) graphql.Marshaler {
+			return ec.marshalNRetentionExplanation2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionExplanation(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_explain(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionExplanation(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_explain_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_voidCandidates(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_voidCandidates(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().VoidCandidates(ctx, fc.Args["rule"].(gid.ID), fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "VOID")
+				if err != nil {
+					var zeroVal *model.VoidCandidateConnection
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.VoidCandidateConnection
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.VoidCandidateConnection) graphql.Marshaler {
+			return ec.marshalNVoidCandidateConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidCandidateConnection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_voidCandidates(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_VoidCandidateConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_voidCandidates_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query___type(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -45221,6 +47635,1590 @@ func (ec *executionContext) fieldContext_RecordRef_state(_ context.Context, fiel
 	return graphql.NewScalarFieldContext("RecordRef", field, false, false, "RecordState")
 }
 
+func (ec *executionContext) _RetentionChangeRequest_rule(ctx context.Context, field graphql.CollectedField, obj *model.RetentionChangeRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionChangeRequest_rule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rule, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.RetentionRule) graphql.Marshaler {
+			return ec.marshalORetentionRule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRule(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionChangeRequest_rule(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionChangeRequest",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRule(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RetentionChangeRequest_remove(ctx context.Context, field graphql.CollectedField, obj *model.RetentionChangeRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionChangeRequest_remove(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Remove, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionChangeRequest_remove(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionChangeRequest", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _RetentionChangeRequest_changed(ctx context.Context, field graphql.CollectedField, obj *model.RetentionChangeRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionChangeRequest_changed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Changed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionChangeRequest_changed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionChangeRequest", field, false, false, "String")
+}
+
+func (ec *executionContext) _RetentionChangeRequest_length(ctx context.Context, field graphql.CollectedField, obj *model.RetentionChangeRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionChangeRequest_length(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Length, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionChangeRequest_length(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionChangeRequest", field, false, false, "Int")
+}
+
+func (ec *executionContext) _RetentionChangeRequest_unit(ctx context.Context, field graphql.CollectedField, obj *model.RetentionChangeRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionChangeRequest_unit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Unit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v lifecycle.Unit) graphql.Marshaler {
+			return ec.marshalNRetentionUnit2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionChangeRequest_unit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionChangeRequest", field, false, false, "RetentionUnit")
+}
+
+func (ec *executionContext) _RetentionChangeRequest_enabled(ctx context.Context, field graphql.CollectedField, obj *model.RetentionChangeRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionChangeRequest_enabled(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Enabled, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionChangeRequest_enabled(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionChangeRequest", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _RetentionCount_type(ctx context.Context, field graphql.CollectedField, obj *record.DryCount) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionCount_type(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Type, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.RecordKind) graphql.Marshaler {
+			return ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionCount_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionCount", field, false, false, "RecordType")
+}
+
+func (ec *executionContext) _RetentionCount_count(ctx context.Context, field graphql.CollectedField, obj *record.DryCount) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionCount_count(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Count, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionCount_count(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionCount", field, false, false, "Int")
+}
+
+func (ec *executionContext) _RetentionDryRun_matching(ctx context.Context, field graphql.CollectedField, obj *record.DryRun) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionDryRun_matching(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Matching, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionDryRun_matching(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionDryRun", field, false, false, "Int")
+}
+
+func (ec *executionContext) _RetentionDryRun_examined(ctx context.Context, field graphql.CollectedField, obj *record.DryRun) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionDryRun_examined(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Examined, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionDryRun_examined(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionDryRun", field, false, false, "Int")
+}
+
+func (ec *executionContext) _RetentionDryRun_deciding(ctx context.Context, field graphql.CollectedField, obj *record.DryRun) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionDryRun_deciding(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Deciding, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionDryRun_deciding(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionDryRun", field, false, false, "Int")
+}
+
+func (ec *executionContext) _RetentionDryRun_planned(ctx context.Context, field graphql.CollectedField, obj *record.DryRun) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionDryRun_planned(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Planned, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionDryRun_planned(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionDryRun", field, false, false, "Int")
+}
+
+func (ec *executionContext) _RetentionDryRun_byType(ctx context.Context, field graphql.CollectedField, obj *record.DryRun) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionDryRun_byType(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ByType, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []record.DryCount) graphql.Marshaler {
+			return ec.marshalNRetentionCount2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐDryCountᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionDryRun_byType(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionDryRun",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionCount(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RetentionDryRun_blocked(ctx context.Context, field graphql.CollectedField, obj *record.DryRun) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionDryRun_blocked(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Blocked, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []record.DryRefuse) graphql.Marshaler {
+			return ec.marshalNRetentionRefusal2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐDryRefuseᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionDryRun_blocked(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionDryRun",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRefusal(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RetentionDryRun_samples(ctx context.Context, field graphql.CollectedField, obj *record.DryRun) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionDryRun_samples(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.RetentionDryRun().Samples(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []ent.Record) graphql.Marshaler {
+			return ec.marshalNRecord2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionDryRun_samples(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionDryRun",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("FieldContext.Child cannot be called on type INTERFACE")
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RetentionDryRun_actsAt(ctx context.Context, field graphql.CollectedField, obj *record.DryRun) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionDryRun_actsAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ActsAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionDryRun_actsAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionDryRun", field, false, false, "Time")
+}
+
+func (ec *executionContext) _RetentionExplanation_action(ctx context.Context, field graphql.CollectedField, obj *model.RetentionExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionExplanation_action(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Action, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *lifecycle.RetentionAction) graphql.Marshaler {
+			return ec.marshalORetentionAction2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐRetentionAction(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionExplanation_action(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionExplanation", field, false, false, "RetentionAction")
+}
+
+func (ec *executionContext) _RetentionExplanation_at(ctx context.Context, field graphql.CollectedField, obj *model.RetentionExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionExplanation_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionExplanation_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionExplanation", field, false, false, "Time")
+}
+
+func (ec *executionContext) _RetentionExplanation_by(ctx context.Context, field graphql.CollectedField, obj *model.RetentionExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionExplanation_by(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.By, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.RetentionRule) graphql.Marshaler {
+			return ec.marshalORetentionRule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRule(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionExplanation_by(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionExplanation",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRule(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RetentionExplanation_stays(ctx context.Context, field graphql.CollectedField, obj *model.RetentionExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionExplanation_stays(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Stays, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *lifecycle.Code) graphql.Marshaler {
+			return ec.marshalOCode2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionExplanation_stays(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionExplanation", field, false, false, "Code")
+}
+
+func (ec *executionContext) _RetentionExplanation_until(ctx context.Context, field graphql.CollectedField, obj *model.RetentionExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionExplanation_until(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Until, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionExplanation_until(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionExplanation", field, false, false, "Time")
+}
+
+func (ec *executionContext) _RetentionExplanation_rules(ctx context.Context, field graphql.CollectedField, obj *model.RetentionExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionExplanation_rules(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rules, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.RetentionRuleDate) graphql.Marshaler {
+			return ec.marshalNRetentionRuleDate2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionRuleDateᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionExplanation_rules(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionExplanation",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRuleDate(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RetentionExplanation_purgeAfter(ctx context.Context, field graphql.CollectedField, obj *model.RetentionExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionExplanation_purgeAfter(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PurgeAfter, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionExplanation_purgeAfter(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionExplanation", field, false, false, "Time")
+}
+
+func (ec *executionContext) _RetentionExplanation_suspendedUntil(ctx context.Context, field graphql.CollectedField, obj *model.RetentionExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionExplanation_suspendedUntil(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SuspendedUntil, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionExplanation_suspendedUntil(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionExplanation", field, false, false, "Time")
+}
+
+func (ec *executionContext) _RetentionExplanation_suspendedThen(ctx context.Context, field graphql.CollectedField, obj *model.RetentionExplanation) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionExplanation_suspendedThen(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SuspendedThen, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.SuspensionEnd) graphql.Marshaler {
+			return ec.marshalOSuspensionEnd2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSuspensionEnd(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionExplanation_suspendedThen(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionExplanation", field, false, false, "SuspensionEnd")
+}
+
+func (ec *executionContext) _RetentionRefusal_code(ctx context.Context, field graphql.CollectedField, obj *record.DryRefuse) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRefusal_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Code, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v lifecycle.Code) graphql.Marshaler {
+			return ec.marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRefusal_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRefusal", field, false, false, "Code")
+}
+
+func (ec *executionContext) _RetentionRefusal_count(ctx context.Context, field graphql.CollectedField, obj *record.DryRefuse) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRefusal_count(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Count, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRefusal_count(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRefusal", field, false, false, "Int")
+}
+
+func (ec *executionContext) _RetentionRule_id(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v gid.ID) graphql.Marshaler {
+			return ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "ID")
+}
+
+func (ec *executionContext) _RetentionRule_name(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "String")
+}
+
+func (ec *executionContext) _RetentionRule_filter(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_filter(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Filter, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_filter(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "String")
+}
+
+func (ec *executionContext) _RetentionRule_comparisons(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_comparisons(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Comparisons, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_comparisons(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "Int")
+}
+
+func (ec *executionContext) _RetentionRule_candidates(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_candidates(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Candidates, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *lifecycle.Candidates) graphql.Marshaler {
+			return ec.marshalORetentionCandidates2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCandidates(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_candidates(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "RetentionCandidates")
+}
+
+func (ec *executionContext) _RetentionRule_basis(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_basis(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Basis, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v lifecycle.Basis) graphql.Marshaler {
+			return ec.marshalNRetentionBasis2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐBasis(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_basis(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "RetentionBasis")
+}
+
+func (ec *executionContext) _RetentionRule_length(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_length(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Length, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_length(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "Int")
+}
+
+func (ec *executionContext) _RetentionRule_unit(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_unit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Unit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v lifecycle.Unit) graphql.Marshaler {
+			return ec.marshalNRetentionUnit2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_unit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "RetentionUnit")
+}
+
+func (ec *executionContext) _RetentionRule_action(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_action(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Action, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v lifecycle.RetentionAction) graphql.Marshaler {
+			return ec.marshalNRetentionAction2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐRetentionAction(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_action(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "RetentionAction")
+}
+
+func (ec *executionContext) _RetentionRule_everyHours(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_everyHours(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.EveryHours, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_everyHours(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "Int")
+}
+
+func (ec *executionContext) _RetentionRule_reason(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_reason(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reason, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_reason(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "String")
+}
+
+func (ec *executionContext) _RetentionRule_approval(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_approval(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Approval, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_approval(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _RetentionRule_enabled(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_enabled(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Enabled, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_enabled(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _RetentionRule_version(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_version(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Version, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_version(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "Int")
+}
+
+func (ec *executionContext) _RetentionRule_lockedUntil(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_lockedUntil(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.LockedUntil, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_lockedUntil(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "Time")
+}
+
+func (ec *executionContext) _RetentionRule_createdAt(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_createdAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.CreatedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_createdAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "Time")
+}
+
+func (ec *executionContext) _RetentionRule_updatedAt(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_updatedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.UpdatedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_updatedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "Time")
+}
+
+func (ec *executionContext) _RetentionRule_removedAt(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_removedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.RemovedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_removedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "Time")
+}
+
+func (ec *executionContext) _RetentionRule_dryRunAt(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_dryRunAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DryRunAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_dryRunAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "Time")
+}
+
+func (ec *executionContext) _RetentionRule_lastRunAt(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_lastRunAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.LastRunAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_lastRunAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "Time")
+}
+
+func (ec *executionContext) _RetentionRule_nextRunAt(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_nextRunAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.NextRunAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_nextRunAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, false, false, "Time")
+}
+
+func (ec *executionContext) _RetentionRule_changedBy(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_changedBy(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ChangedBy(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.User) graphql.Marshaler {
+			return ec.marshalOUser2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUser(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_changedBy(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionRule",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_User(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RetentionRule_type(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_type(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.RetentionRule().Type(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.RecordKind) graphql.Marshaler {
+			return ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, true, true, "RecordType")
+}
+
+func (ec *executionContext) _RetentionRule_all(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_all(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.RetentionRule().All(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_all(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRule", field, true, true, "Boolean")
+}
+
+func (ec *executionContext) _RetentionRule_dryRun(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRule_dryRun(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.RetentionRule().DryRun(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *record.DryRun) graphql.Marshaler {
+			return ec.marshalORetentionDryRun2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐDryRun(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRule_dryRun(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionRule",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionDryRun(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RetentionRuleConnection_edges(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRuleConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleConnection_edges(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Edges, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.RetentionRuleEdge) graphql.Marshaler {
+			return ec.marshalNRetentionRuleEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRuleEdgeᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleConnection_edges(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionRuleConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRuleEdge(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RetentionRuleConnection_pageInfo(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRuleConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleConnection_pageInfo(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PageInfo, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v entgql.PageInfo[gid.ID]) graphql.Marshaler {
+			return ec.marshalNPageInfo2entgoᚗioᚋcontribᚋentgqlᚐPageInfo(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleConnection_pageInfo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionRuleConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PageInfo(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RetentionRuleConnection_totalCount(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRuleConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleConnection_totalCount(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.TotalCount, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleConnection_totalCount(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRuleConnection", field, false, false, "Int")
+}
+
+func (ec *executionContext) _RetentionRuleConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRuleConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleConnection_nodes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Nodes(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.RetentionRule) graphql.Marshaler {
+			return ec.marshalNRetentionRule2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRuleᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleConnection_nodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionRuleConnection",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRule(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RetentionRuleDate_rule(ctx context.Context, field graphql.CollectedField, obj *model.RetentionRuleDate) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleDate_rule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rule, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.RetentionRule) graphql.Marshaler {
+			return ec.marshalNRetentionRule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRule(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleDate_rule(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionRuleDate",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRule(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RetentionRuleDate_at(ctx context.Context, field graphql.CollectedField, obj *model.RetentionRuleDate) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleDate_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleDate_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRuleDate", field, false, false, "Time")
+}
+
+func (ec *executionContext) _RetentionRuleDate_decides(ctx context.Context, field graphql.CollectedField, obj *model.RetentionRuleDate) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleDate_decides(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Decides, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleDate_decides(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRuleDate", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _RetentionRuleEdge_node(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRuleEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleEdge_node(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Node, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.RetentionRule) graphql.Marshaler {
+			return ec.marshalNRetentionRule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRule(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleEdge_node(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionRuleEdge",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRule(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RetentionRuleEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *ent.RetentionRuleEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleEdge_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v entgql.Cursor[gid.ID]) graphql.Marshaler {
+			return ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleEdge_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRuleEdge", field, false, false, "Cursor")
+}
+
+func (ec *executionContext) _RetentionRulePayload_rule(ctx context.Context, field graphql.CollectedField, obj *model.RetentionRulePayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRulePayload_rule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rule, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.RetentionRule) graphql.Marshaler {
+			return ec.marshalNRetentionRule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRule(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRulePayload_rule(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionRulePayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRule(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RetentionRulePayload_approval(ctx context.Context, field graphql.CollectedField, obj *model.RetentionRulePayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRulePayload_approval(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Approval, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Approval) graphql.Marshaler {
+			return ec.marshalOApproval2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApproval(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRulePayload_approval(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionRulePayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Approval(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _RevokePayload_id(ctx context.Context, field graphql.CollectedField, obj *model.RevokePayload) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -45242,6 +49240,70 @@ func (ec *executionContext) _RevokePayload_id(ctx context.Context, field graphql
 }
 func (ec *executionContext) fieldContext_RevokePayload_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("RevokePayload", field, false, false, "ID")
+}
+
+func (ec *executionContext) _RunRulePayload_rule(ctx context.Context, field graphql.CollectedField, obj *model.RunRulePayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RunRulePayload_rule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rule, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.RetentionRule) graphql.Marshaler {
+			return ec.marshalNRetentionRule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRule(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RunRulePayload_rule(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RunRulePayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRule(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RunRulePayload_operations(ctx context.Context, field graphql.CollectedField, obj *model.RunRulePayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RunRulePayload_operations(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Operations, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.Operation) graphql.Marshaler {
+			return ec.marshalNOperation2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperationᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RunRulePayload_operations(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RunRulePayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Operation(ctx, field)
+		},
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _SeparationOfDuty_name(ctx context.Context, field graphql.CollectedField, obj *policy.Duty) (ret graphql.Marshaler) {
@@ -47755,6 +51817,313 @@ func (ec *executionContext) fieldContext_Viewer_roles(_ context.Context, field g
 	return graphql.NewScalarFieldContext("Viewer", field, false, false, "String")
 }
 
+func (ec *executionContext) _VoidCandidate_record(ctx context.Context, field graphql.CollectedField, obj *model.VoidCandidate) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VoidCandidate_record(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Record, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.Record) graphql.Marshaler {
+			return ec.marshalNRecord2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecord(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VoidCandidate_record(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "VoidCandidate",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("FieldContext.Child cannot be called on type INTERFACE")
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _VoidCandidate_kind(ctx context.Context, field graphql.CollectedField, obj *model.VoidCandidate) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VoidCandidate_kind(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Kind, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *lifecycle.Candidates) graphql.Marshaler {
+			return ec.marshalORetentionCandidates2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCandidates(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_VoidCandidate_kind(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("VoidCandidate", field, false, false, "RetentionCandidates")
+}
+
+func (ec *executionContext) _VoidCandidate_duplicateOf(ctx context.Context, field graphql.CollectedField, obj *model.VoidCandidate) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VoidCandidate_duplicateOf(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DuplicateOf, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.Record) graphql.Marshaler {
+			return ec.marshalORecord2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecord(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_VoidCandidate_duplicateOf(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "VoidCandidate",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("FieldContext.Child cannot be called on type INTERFACE")
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _VoidCandidate_field(ctx context.Context, field graphql.CollectedField, obj *model.VoidCandidate) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VoidCandidate_field(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Field, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_VoidCandidate_field(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("VoidCandidate", field, false, false, "String")
+}
+
+func (ec *executionContext) _VoidCandidate_since(ctx context.Context, field graphql.CollectedField, obj *model.VoidCandidate) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VoidCandidate_since(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Since, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VoidCandidate_since(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("VoidCandidate", field, false, false, "Time")
+}
+
+func (ec *executionContext) _VoidCandidateConnection_edges(ctx context.Context, field graphql.CollectedField, obj *model.VoidCandidateConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VoidCandidateConnection_edges(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Edges, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.VoidCandidateEdge) graphql.Marshaler {
+			return ec.marshalNVoidCandidateEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidCandidateEdgeᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VoidCandidateConnection_edges(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "VoidCandidateConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_VoidCandidateEdge(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _VoidCandidateConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *model.VoidCandidateConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VoidCandidateConnection_nodes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Nodes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.VoidCandidate) graphql.Marshaler {
+			return ec.marshalNVoidCandidate2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidCandidateᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VoidCandidateConnection_nodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "VoidCandidateConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_VoidCandidate(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _VoidCandidateConnection_pageInfo(ctx context.Context, field graphql.CollectedField, obj *model.VoidCandidateConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VoidCandidateConnection_pageInfo(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PageInfo, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *entgql.PageInfo[gid.ID]) graphql.Marshaler {
+			return ec.marshalNPageInfo2ᚖentgoᚗioᚋcontribᚋentgqlᚐPageInfo(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VoidCandidateConnection_pageInfo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "VoidCandidateConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PageInfo(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _VoidCandidateConnection_totalCount(ctx context.Context, field graphql.CollectedField, obj *model.VoidCandidateConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VoidCandidateConnection_totalCount(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.TotalCount, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VoidCandidateConnection_totalCount(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("VoidCandidateConnection", field, false, false, "Int")
+}
+
+func (ec *executionContext) _VoidCandidateEdge_node(ctx context.Context, field graphql.CollectedField, obj *model.VoidCandidateEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VoidCandidateEdge_node(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Node, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.VoidCandidate) graphql.Marshaler {
+			return ec.marshalNVoidCandidate2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidCandidate(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VoidCandidateEdge_node(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "VoidCandidateEdge",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_VoidCandidate(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _VoidCandidateEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *model.VoidCandidateEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VoidCandidateEdge_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v entgql.Cursor[gid.ID]) graphql.Marshaler {
+			return ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VoidCandidateEdge_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("VoidCandidateEdge", field, false, false, "Cursor")
+}
+
 func (ec *executionContext) _WhoCan_roles(ctx context.Context, field graphql.CollectedField, obj *model.WhoCan) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -49012,6 +53381,73 @@ func (ec *executionContext) unmarshalInputApplyPolicyInput(ctx context.Context, 
 func UnmarshalApplyPolicyInput(ctx context.Context, raw any) (model.ApplyPolicyInput, error) {
 	var out model.ApplyPolicyInput
 	err := graphql.UnmarshalNamedInputFromContext(ctx, "ApplyPolicyInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputApplyRuleInput(ctx context.Context, obj any) (model.ApplyRuleInput, error) {
+	var it model.ApplyRuleInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["cascade"]; !present {
+		asMap["cascade"] = false
+	}
+
+	fieldsInOrder := [...]string{"id", "records", "expectedCount", "cascade"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		case "records":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("records"))
+			data, err := ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Records = graphql.OmittableOf(data)
+		case "expectedCount":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("expectedCount"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ExpectedCount = graphql.OmittableOf(data)
+		case "cascade":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("cascade"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Cascade = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalApplyRuleInput unmarshals raw into the ApplyRuleInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalApplyRuleInput(ctx context.Context, raw any) (model.ApplyRuleInput, error) {
+	var out model.ApplyRuleInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "ApplyRuleInput", raw, &out)
 	return out, err
 }
 
@@ -53323,6 +57759,152 @@ func (ec *executionContext) unmarshalInputCreateNoteInput(ctx context.Context, o
 func UnmarshalCreateNoteInput(ctx context.Context, raw any) (model.CreateNoteInput, error) {
 	var out model.CreateNoteInput
 	err := graphql.UnmarshalNamedInputFromContext(ctx, "CreateNoteInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputCreateRetentionRuleInput(ctx context.Context, obj any) (model.CreateRetentionRuleInput, error) {
+	var it model.CreateRetentionRuleInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["all"]; !present {
+		asMap["all"] = false
+	}
+	if _, present := asMap["everyHours"]; !present {
+		asMap["everyHours"] = 24
+	}
+	if _, present := asMap["approval"]; !present {
+		asMap["approval"] = false
+	}
+	if _, present := asMap["enabled"]; !present {
+		asMap["enabled"] = true
+	}
+
+	fieldsInOrder := [...]string{"name", "reason", "type", "filter", "all", "candidates", "basis", "length", "unit", "action", "everyHours", "approval", "enabled", "lockedUntil"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "name":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("name"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Name = data
+		case "reason":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("reason"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Reason = data
+		case "type":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("type"))
+			data, err := ec.unmarshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Type = data
+		case "filter":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("filter"))
+			data, err := ec.unmarshalORetentionFilter2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionFilter(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Filter = graphql.OmittableOf(data)
+		case "all":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("all"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.All = data
+		case "candidates":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("candidates"))
+			data, err := ec.unmarshalORetentionCandidates2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCandidates(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Candidates = graphql.OmittableOf(data)
+		case "basis":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("basis"))
+			data, err := ec.unmarshalORetentionBasis2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐBasis(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Basis = graphql.OmittableOf(data)
+		case "length":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("length"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Length = data
+		case "unit":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("unit"))
+			data, err := ec.unmarshalNRetentionUnit2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Unit = data
+		case "action":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("action"))
+			data, err := ec.unmarshalNRetentionAction2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐRetentionAction(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Action = data
+		case "everyHours":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("everyHours"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.EveryHours = data
+		case "approval":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("approval"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Approval = data
+		case "enabled":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("enabled"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Enabled = data
+		case "lockedUntil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("lockedUntil"))
+			data, err := ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.LockedUntil = graphql.OmittableOf(data)
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalCreateRetentionRuleInput unmarshals raw into the CreateRetentionRuleInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalCreateRetentionRuleInput(ctx context.Context, raw any) (model.CreateRetentionRuleInput, error) {
+	var out model.CreateRetentionRuleInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "CreateRetentionRuleInput", raw, &out)
 	return out, err
 }
 
@@ -59077,6 +63659,55 @@ func UnmarshalReleaseHoldInput(ctx context.Context, raw any) (model.ReleaseHoldI
 	return out, err
 }
 
+func (ec *executionContext) unmarshalInputRemoveRetentionRuleInput(ctx context.Context, obj any) (model.RemoveRetentionRuleInput, error) {
+	var it model.RemoveRetentionRuleInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"id", "version"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		case "version":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("version"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Version = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalRemoveRetentionRuleInput unmarshals raw into the RemoveRetentionRuleInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalRemoveRetentionRuleInput(ctx context.Context, raw any) (model.RemoveRetentionRuleInput, error) {
+	var out model.RemoveRetentionRuleInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "RemoveRetentionRuleInput", raw, &out)
+	return out, err
+}
+
 func (ec *executionContext) unmarshalInputRestoreOverrideInput(ctx context.Context, obj any) (model.RestoreOverrideInput, error) {
 	var it model.RestoreOverrideInput
 	if obj == nil {
@@ -59302,6 +63933,97 @@ func (ec *executionContext) unmarshalInputResumeOperationInput(ctx context.Conte
 func UnmarshalResumeOperationInput(ctx context.Context, raw any) (model.ResumeOperationInput, error) {
 	var out model.ResumeOperationInput
 	err := graphql.UnmarshalNamedInputFromContext(ctx, "ResumeOperationInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputRetentionFilter(ctx context.Context, obj any) (model.RetentionFilter, error) {
+	var it model.RetentionFilter
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"customers", "contacts", "deals", "messages", "calls", "tasks", "notes", "attachments"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "customers":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customers"))
+			data, err := ec.unmarshalOCustomerWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCustomerWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Customers = graphql.OmittableOf(data)
+		case "contacts":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contacts"))
+			data, err := ec.unmarshalOContactWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐContactWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Contacts = graphql.OmittableOf(data)
+		case "deals":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("deals"))
+			data, err := ec.unmarshalODealWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐDealWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Deals = graphql.OmittableOf(data)
+		case "messages":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("messages"))
+			data, err := ec.unmarshalOMessageWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐMessageWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Messages = graphql.OmittableOf(data)
+		case "calls":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("calls"))
+			data, err := ec.unmarshalOCallWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCallWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Calls = graphql.OmittableOf(data)
+		case "tasks":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("tasks"))
+			data, err := ec.unmarshalOTaskWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTaskWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Tasks = graphql.OmittableOf(data)
+		case "notes":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("notes"))
+			data, err := ec.unmarshalONoteWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNoteWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Notes = graphql.OmittableOf(data)
+		case "attachments":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("attachments"))
+			data, err := ec.unmarshalOAttachmentWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachmentWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Attachments = graphql.OmittableOf(data)
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalRetentionFilter unmarshals raw into the RetentionFilter input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalRetentionFilter(ctx context.Context, raw any) (model.RetentionFilter, error) {
+	var out model.RetentionFilter
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "RetentionFilter", raw, &out)
 	return out, err
 }
 
@@ -61698,6 +66420,139 @@ func UnmarshalUpdateNoteInput(ctx context.Context, raw any) (model.UpdateNoteInp
 	return out, err
 }
 
+func (ec *executionContext) unmarshalInputUpdateRetentionRuleInput(ctx context.Context, obj any) (model.UpdateRetentionRuleInput, error) {
+	var it model.UpdateRetentionRuleInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"id", "version", "name", "reason", "filter", "all", "basis", "length", "unit", "action", "everyHours", "approval", "enabled", "lockedUntil"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		case "version":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("version"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Version = data
+		case "name":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("name"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Name = graphql.OmittableOf(data)
+		case "reason":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("reason"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Reason = graphql.OmittableOf(data)
+		case "filter":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("filter"))
+			data, err := ec.unmarshalORetentionFilter2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionFilter(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Filter = graphql.OmittableOf(data)
+		case "all":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("all"))
+			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.All = graphql.OmittableOf(data)
+		case "basis":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("basis"))
+			data, err := ec.unmarshalORetentionBasis2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐBasis(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Basis = graphql.OmittableOf(data)
+		case "length":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("length"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Length = graphql.OmittableOf(data)
+		case "unit":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("unit"))
+			data, err := ec.unmarshalORetentionUnit2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Unit = graphql.OmittableOf(data)
+		case "action":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("action"))
+			data, err := ec.unmarshalORetentionAction2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐRetentionAction(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Action = graphql.OmittableOf(data)
+		case "everyHours":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("everyHours"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.EveryHours = graphql.OmittableOf(data)
+		case "approval":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("approval"))
+			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Approval = graphql.OmittableOf(data)
+		case "enabled":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("enabled"))
+			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Enabled = graphql.OmittableOf(data)
+		case "lockedUntil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("lockedUntil"))
+			data, err := ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.LockedUntil = graphql.OmittableOf(data)
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalUpdateRetentionRuleInput unmarshals raw into the UpdateRetentionRuleInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalUpdateRetentionRuleInput(ctx context.Context, raw any) (model.UpdateRetentionRuleInput, error) {
+	var out model.UpdateRetentionRuleInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "UpdateRetentionRuleInput", raw, &out)
+	return out, err
+}
+
 func (ec *executionContext) unmarshalInputUpdateSettingsInput(ctx context.Context, obj any) (model.UpdateSettingsInput, error) {
 	var it model.UpdateSettingsInput
 	if obj == nil {
@@ -62576,6 +67431,11 @@ func (ec *executionContext) _Node(ctx context.Context, sel ast.SelectionSet, obj
 			return graphql.Null
 		}
 		return ec._Team(ctx, sel, obj)
+	case *ent.RetentionRule:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._RetentionRule(ctx, sel, obj)
 	case ent.Record:
 		if obj == nil {
 			return graphql.Null
@@ -63018,6 +67878,42 @@ func (ec *executionContext) _Actor(ctx context.Context, sel ast.SelectionSet, ob
 	return out
 }
 
+var applyRulePayloadImplementors = []string{"ApplyRulePayload"}
+
+func (ec *executionContext) _ApplyRulePayload(ctx context.Context, sel ast.SelectionSet, obj *model.ApplyRulePayload) graphql.Marshaler {
+	if fields := ec.directApplyRulePayload(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeApplyRulePayload(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, applyRulePayloadImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ApplyRulePayload")
+		case "operations":
+			out.Values[i] = ec._ApplyRulePayload_operations(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var approvalImplementors = []string{"Approval", "Node"}
 
 func (ec *executionContext) _Approval(ctx context.Context, sel ast.SelectionSet, obj *ent.Approval) graphql.Marshaler {
@@ -63145,6 +68041,12 @@ func (ec *executionContext) _Approval(ctx context.Context, sel ast.SelectionSet,
 				true, false,
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Approval_code(ctx, field, obj)
+				})
+		case "retentionChange":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Approval_retentionChange(ctx, field, obj)
 				})
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -66842,6 +71744,48 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "createRetentionRule":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_createRetentionRule(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "updateRetentionRule":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_updateRetentionRule(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "removeRetentionRule":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_removeRetentionRule(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "dryRunRule":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_dryRunRule(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "runRule":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_runRule(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "applyRule":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_applyRule(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -68715,6 +73659,30 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Query_settings(ctx, field)
 				})
+		case "retentionRule":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_retentionRule(ctx, field)
+				})
+		case "retentionRules":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_retentionRules(ctx, field)
+				})
+		case "explain":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_explain(ctx, field)
+				})
+		case "voidCandidates":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_voidCandidates(ctx, field)
+				})
 		case "__type":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Query___type(ctx, field)
@@ -68983,6 +73951,636 @@ func (ec *executionContext) _RecordRef(ctx context.Context, sel ast.SelectionSet
 	return out
 }
 
+var retentionChangeRequestImplementors = []string{"RetentionChangeRequest"}
+
+func (ec *executionContext) _RetentionChangeRequest(ctx context.Context, sel ast.SelectionSet, obj *model.RetentionChangeRequest) graphql.Marshaler {
+	if fields := ec.directRetentionChangeRequest(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRetentionChangeRequest(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, retentionChangeRequestImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RetentionChangeRequest")
+		case "rule":
+			out.Values[i] = ec._RetentionChangeRequest_rule(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "remove":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Remove)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "changed":
+			out.Values[i] = ec._RetentionChangeRequest_changed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "length":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Length)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "unit":
+			out.Values[i] = ec.marshalNRetentionUnit2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(ctx, field.Selections, obj.Unit)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "enabled":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Enabled)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var retentionCountImplementors = []string{"RetentionCount"}
+
+func (ec *executionContext) _RetentionCount(ctx context.Context, sel ast.SelectionSet, obj *record.DryCount) graphql.Marshaler {
+	if fields := ec.directRetentionCount(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRetentionCount(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, retentionCountImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RetentionCount")
+		case "type":
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "count":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Count)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var retentionDryRunImplementors = []string{"RetentionDryRun"}
+
+func (ec *executionContext) _RetentionDryRun(ctx context.Context, sel ast.SelectionSet, obj *record.DryRun) graphql.Marshaler {
+	if fields := ec.directRetentionDryRun(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRetentionDryRun(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, retentionDryRunImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RetentionDryRun")
+		case "matching":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Matching)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "examined":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Examined)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "deciding":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Deciding)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "planned":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Planned)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "byType":
+			out.Values[i] = ec._RetentionDryRun_byType(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "blocked":
+			out.Values[i] = ec._RetentionDryRun_blocked(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "samples":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._RetentionDryRun_samples(ctx, field, obj)
+				})
+		case "actsAt":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.ActsAt)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var retentionExplanationImplementors = []string{"RetentionExplanation"}
+
+func (ec *executionContext) _RetentionExplanation(ctx context.Context, sel ast.SelectionSet, obj *model.RetentionExplanation) graphql.Marshaler {
+	if fields := ec.directRetentionExplanation(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRetentionExplanation(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, retentionExplanationImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RetentionExplanation")
+		case "action":
+			out.Values[i] = ec.marshalORetentionAction2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐRetentionAction(ctx, field.Selections, obj.Action)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.At)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "by":
+			out.Values[i] = ec._RetentionExplanation_by(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "stays":
+			out.Values[i] = ec.marshalOCode2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx, field.Selections, obj.Stays)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "until":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.Until)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "rules":
+			out.Values[i] = ec._RetentionExplanation_rules(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "purgeAfter":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.PurgeAfter)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "suspendedUntil":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.SuspendedUntil)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "suspendedThen":
+			out.Values[i] = ec.marshalOSuspensionEnd2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSuspensionEnd(ctx, field.Selections, obj.SuspendedThen)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var retentionRefusalImplementors = []string{"RetentionRefusal"}
+
+func (ec *executionContext) _RetentionRefusal(ctx context.Context, sel ast.SelectionSet, obj *record.DryRefuse) graphql.Marshaler {
+	if fields := ec.directRetentionRefusal(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRetentionRefusal(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, retentionRefusalImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RetentionRefusal")
+		case "code":
+			out.Values[i] = ec.marshalNCode2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx, field.Selections, obj.Code)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "count":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Count)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var retentionRuleImplementors = []string{"RetentionRule", "Node"}
+
+func (ec *executionContext) _RetentionRule(ctx context.Context, sel ast.SelectionSet, obj *ent.RetentionRule) graphql.Marshaler {
+	if fields := ec.directRetentionRule(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRetentionRule(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, retentionRuleImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RetentionRule")
+		case "id":
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "name":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Name)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "filter":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Filter)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "comparisons":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Comparisons)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "candidates":
+			out.Values[i] = ec.marshalORetentionCandidates2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCandidates(ctx, field.Selections, obj.Candidates)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "basis":
+			out.Values[i] = ec.marshalNRetentionBasis2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐBasis(ctx, field.Selections, obj.Basis)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "length":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Length)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "unit":
+			out.Values[i] = ec.marshalNRetentionUnit2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(ctx, field.Selections, obj.Unit)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "action":
+			out.Values[i] = ec.marshalNRetentionAction2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐRetentionAction(ctx, field.Selections, obj.Action)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "everyHours":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.EveryHours)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "reason":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Reason)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "approval":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Approval)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "enabled":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Enabled)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "version":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Version)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "lockedUntil":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.LockedUntil)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "createdAt":
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "updatedAt":
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.UpdatedAt)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "removedAt":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.RemovedAt)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "dryRunAt":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.DryRunAt)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "lastRunAt":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.LastRunAt)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "nextRunAt":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.NextRunAt)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "changedBy":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._RetentionRule_changedBy(ctx, field, obj)
+				})
+		case "type":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._RetentionRule_type(ctx, field, obj)
+				})
+		case "all":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._RetentionRule_all(ctx, field, obj)
+				})
+		case "dryRun":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._RetentionRule_dryRun(ctx, field, obj)
+				})
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var retentionRuleConnectionImplementors = []string{"RetentionRuleConnection"}
+
+func (ec *executionContext) _RetentionRuleConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.RetentionRuleConnection) graphql.Marshaler {
+	if fields := ec.directRetentionRuleConnection(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRetentionRuleConnection(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, retentionRuleConnectionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RetentionRuleConnection")
+		case "edges":
+			out.Values[i] = ec._RetentionRuleConnection_edges(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pageInfo":
+			out.Values[i] = ec._RetentionRuleConnection_pageInfo(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "totalCount":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "nodes":
+			out.Values[i] = ec._RetentionRuleConnection_nodes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var retentionRuleDateImplementors = []string{"RetentionRuleDate"}
+
+func (ec *executionContext) _RetentionRuleDate(ctx context.Context, sel ast.SelectionSet, obj *model.RetentionRuleDate) graphql.Marshaler {
+	if fields := ec.directRetentionRuleDate(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRetentionRuleDate(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, retentionRuleDateImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RetentionRuleDate")
+		case "rule":
+			out.Values[i] = ec._RetentionRuleDate_rule(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.At)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "decides":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Decides)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var retentionRuleEdgeImplementors = []string{"RetentionRuleEdge"}
+
+func (ec *executionContext) _RetentionRuleEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.RetentionRuleEdge) graphql.Marshaler {
+	if fields := ec.directRetentionRuleEdge(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRetentionRuleEdge(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, retentionRuleEdgeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RetentionRuleEdge")
+		case "node":
+			out.Values[i] = ec._RetentionRuleEdge_node(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cursor":
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var retentionRulePayloadImplementors = []string{"RetentionRulePayload"}
+
+func (ec *executionContext) _RetentionRulePayload(ctx context.Context, sel ast.SelectionSet, obj *model.RetentionRulePayload) graphql.Marshaler {
+	if fields := ec.directRetentionRulePayload(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRetentionRulePayload(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, retentionRulePayloadImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RetentionRulePayload")
+		case "rule":
+			out.Values[i] = ec._RetentionRulePayload_rule(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "approval":
+			out.Values[i] = ec._RetentionRulePayload_approval(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var revokePayloadImplementors = []string{"RevokePayload"}
 
 func (ec *executionContext) _RevokePayload(ctx context.Context, sel ast.SelectionSet, obj *model.RevokePayload) graphql.Marshaler {
@@ -68999,6 +74597,47 @@ func (ec *executionContext) _RevokePayload(ctx context.Context, sel ast.Selectio
 			out.Values[i] = graphql.MarshalString("RevokePayload")
 		case "id":
 			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var runRulePayloadImplementors = []string{"RunRulePayload"}
+
+func (ec *executionContext) _RunRulePayload(ctx context.Context, sel ast.SelectionSet, obj *model.RunRulePayload) graphql.Marshaler {
+	if fields := ec.directRunRulePayload(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRunRulePayload(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, runRulePayloadImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RunRulePayload")
+		case "rule":
+			out.Values[i] = ec._RunRulePayload_rule(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "operations":
+			out.Values[i] = ec._RunRulePayload_operations(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -70174,6 +75813,154 @@ func (ec *executionContext) _Viewer(ctx context.Context, sel ast.SelectionSet, o
 	return out
 }
 
+var voidCandidateImplementors = []string{"VoidCandidate"}
+
+func (ec *executionContext) _VoidCandidate(ctx context.Context, sel ast.SelectionSet, obj *model.VoidCandidate) graphql.Marshaler {
+	if fields := ec.directVoidCandidate(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeVoidCandidate(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, voidCandidateImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("VoidCandidate")
+		case "record":
+			out.Values[i] = ec._VoidCandidate_record(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "kind":
+			out.Values[i] = ec.marshalORetentionCandidates2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCandidates(ctx, field.Selections, obj.Kind)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "duplicateOf":
+			out.Values[i] = ec._VoidCandidate_duplicateOf(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "field":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Field)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "since":
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.Since)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var voidCandidateConnectionImplementors = []string{"VoidCandidateConnection"}
+
+func (ec *executionContext) _VoidCandidateConnection(ctx context.Context, sel ast.SelectionSet, obj *model.VoidCandidateConnection) graphql.Marshaler {
+	if fields := ec.directVoidCandidateConnection(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeVoidCandidateConnection(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, voidCandidateConnectionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("VoidCandidateConnection")
+		case "edges":
+			out.Values[i] = ec._VoidCandidateConnection_edges(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "nodes":
+			out.Values[i] = ec._VoidCandidateConnection_nodes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pageInfo":
+			out.Values[i] = ec._VoidCandidateConnection_pageInfo(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "totalCount":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.TotalCount)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var voidCandidateEdgeImplementors = []string{"VoidCandidateEdge"}
+
+func (ec *executionContext) _VoidCandidateEdge(ctx context.Context, sel ast.SelectionSet, obj *model.VoidCandidateEdge) graphql.Marshaler {
+	if fields := ec.directVoidCandidateEdge(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeVoidCandidateEdge(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, voidCandidateEdgeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("VoidCandidateEdge")
+		case "node":
+			out.Values[i] = ec._VoidCandidateEdge_node(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cursor":
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var whoCanImplementors = []string{"WhoCan"}
 
 func (ec *executionContext) _WhoCan(ctx context.Context, sel ast.SelectionSet, obj *model.WhoCan) graphql.Marshaler {
@@ -70774,6 +76561,19 @@ func (ec *executionContext) unmarshalNAddToHoldInput2githubᚗcomᚋletheᚑcrm�
 func (ec *executionContext) unmarshalNApplyPolicyInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApplyPolicyInput(ctx context.Context, v any) (model.ApplyPolicyInput, error) {
 	res, err := ec.unmarshalInputApplyPolicyInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNApplyRuleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApplyRuleInput(ctx context.Context, v any) (model.ApplyRuleInput, error) {
+	res, err := ec.unmarshalInputApplyRuleInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNApplyRulePayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApplyRulePayload(ctx context.Context, sel ast.SelectionSet, v *model.ApplyRulePayload) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ApplyRulePayload!")
+		return graphql.Null
+	}
+	return ec._ApplyRulePayload(ctx, sel, v)
 }
 
 func (ec *executionContext) marshalNApproval2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApprovalᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Approval) graphql.Marshaler {
@@ -71496,6 +77296,11 @@ func (ec *executionContext) unmarshalNCreateMessageInput2githubᚗcomᚋletheᚑ
 
 func (ec *executionContext) unmarshalNCreateNoteInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCreateNoteInput(ctx context.Context, v any) (model.CreateNoteInput, error) {
 	res, err := ec.unmarshalInputCreateNoteInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNCreateRetentionRuleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCreateRetentionRuleInput(ctx context.Context, v any) (model.CreateRetentionRuleInput, error) {
+	res, err := ec.unmarshalInputCreateRetentionRuleInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
@@ -72800,6 +78605,11 @@ func (ec *executionContext) unmarshalNReleaseHoldInput2githubᚗcomᚋletheᚑcr
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalNRemoveRetentionRuleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRemoveRetentionRuleInput(ctx context.Context, v any) (model.RemoveRetentionRuleInput, error) {
+	res, err := ec.unmarshalInputRemoveRetentionRuleInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) unmarshalNRestoreOverrideInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRestoreOverrideInput(ctx context.Context, v any) (*model.RestoreOverrideInput, error) {
 	res, err := ec.unmarshalInputRestoreOverrideInput(ctx, v)
 	return &res, graphql.ErrorOnPath(ctx, err)
@@ -72813,6 +78623,181 @@ func (ec *executionContext) unmarshalNRestoreRecordsInput2githubᚗcomᚋlethe�
 func (ec *executionContext) unmarshalNResumeOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐResumeOperationInput(ctx context.Context, v any) (model.ResumeOperationInput, error) {
 	res, err := ec.unmarshalInputResumeOperationInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNRetentionAction2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐRetentionAction(ctx context.Context, v any) (lifecycle.RetentionAction, error) {
+	var res lifecycle.RetentionAction
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNRetentionAction2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐRetentionAction(ctx context.Context, sel ast.SelectionSet, v lifecycle.RetentionAction) graphql.Marshaler {
+	return v
+}
+
+func (ec *executionContext) unmarshalNRetentionBasis2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐBasis(ctx context.Context, v any) (lifecycle.Basis, error) {
+	var res lifecycle.Basis
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNRetentionBasis2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐBasis(ctx context.Context, sel ast.SelectionSet, v lifecycle.Basis) graphql.Marshaler {
+	return v
+}
+
+func (ec *executionContext) marshalNRetentionCount2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐDryCount(ctx context.Context, sel ast.SelectionSet, v record.DryCount) graphql.Marshaler {
+	return ec._RetentionCount(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNRetentionCount2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐDryCountᚄ(ctx context.Context, sel ast.SelectionSet, v []record.DryCount) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNRetentionCount2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐDryCount(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNRetentionExplanation2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionExplanation(ctx context.Context, sel ast.SelectionSet, v *model.RetentionExplanation) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "RetentionExplanation!")
+		return graphql.Null
+	}
+	return ec._RetentionExplanation(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNRetentionRefusal2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐDryRefuse(ctx context.Context, sel ast.SelectionSet, v record.DryRefuse) graphql.Marshaler {
+	return ec._RetentionRefusal(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNRetentionRefusal2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐDryRefuseᚄ(ctx context.Context, sel ast.SelectionSet, v []record.DryRefuse) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNRetentionRefusal2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐDryRefuse(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNRetentionRule2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRuleᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.RetentionRule) graphql.Marshaler {
+	if fields := ec.directRetentionRule(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.RetentionRule) { ec.writeRetentionRule(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNRetentionRule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRule(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNRetentionRule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRule(ctx context.Context, sel ast.SelectionSet, v *ent.RetentionRule) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "RetentionRule!")
+		return graphql.Null
+	}
+	return ec._RetentionRule(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNRetentionRuleConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRuleConnection(ctx context.Context, sel ast.SelectionSet, v *ent.RetentionRuleConnection) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "RetentionRuleConnection!")
+		return graphql.Null
+	}
+	return ec._RetentionRuleConnection(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNRetentionRuleDate2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionRuleDateᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.RetentionRuleDate) graphql.Marshaler {
+	if fields := ec.directRetentionRuleDate(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.RetentionRuleDate) { ec.writeRetentionRuleDate(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNRetentionRuleDate2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionRuleDate(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNRetentionRuleDate2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionRuleDate(ctx context.Context, sel ast.SelectionSet, v *model.RetentionRuleDate) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "RetentionRuleDate!")
+		return graphql.Null
+	}
+	return ec._RetentionRuleDate(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNRetentionRuleEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRuleEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.RetentionRuleEdge) graphql.Marshaler {
+	if fields := ec.directRetentionRuleEdge(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.RetentionRuleEdge) { ec.writeRetentionRuleEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNRetentionRuleEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRuleEdge(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNRetentionRuleEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRuleEdge(ctx context.Context, sel ast.SelectionSet, v *ent.RetentionRuleEdge) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "RetentionRuleEdge!")
+		return graphql.Null
+	}
+	return ec._RetentionRuleEdge(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNRetentionRulePayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionRulePayload(ctx context.Context, sel ast.SelectionSet, v *model.RetentionRulePayload) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "RetentionRulePayload!")
+		return graphql.Null
+	}
+	return ec._RetentionRulePayload(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNRetentionUnit2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(ctx context.Context, v any) (lifecycle.Unit, error) {
+	var res lifecycle.Unit
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNRetentionUnit2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(ctx context.Context, sel ast.SelectionSet, v lifecycle.Unit) graphql.Marshaler {
+	return v
 }
 
 func (ec *executionContext) marshalNRevokePayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRevokePayload(ctx context.Context, sel ast.SelectionSet, v *model.RevokePayload) graphql.Marshaler {
@@ -72831,6 +78816,14 @@ func (ec *executionContext) unmarshalNRoleInput2githubᚗcomᚋletheᚑcrmᚋlet
 func (ec *executionContext) unmarshalNRollbackPolicyInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRollbackPolicyInput(ctx context.Context, v any) (model.RollbackPolicyInput, error) {
 	res, err := ec.unmarshalInputRollbackPolicyInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNRunRulePayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRunRulePayload(ctx context.Context, sel ast.SelectionSet, v *model.RunRulePayload) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "RunRulePayload!")
+		return graphql.Null
+	}
+	return ec._RunRulePayload(ctx, sel, v)
 }
 
 func (ec *executionContext) marshalNSeparationOfDuty2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋpolicyᚐDuty(ctx context.Context, sel ast.SelectionSet, v policy.Duty) graphql.Marshaler {
@@ -73259,6 +79252,11 @@ func (ec *executionContext) unmarshalNUpdateNoteInput2githubᚗcomᚋletheᚑcrm
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalNUpdateRetentionRuleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐUpdateRetentionRuleInput(ctx context.Context, v any) (model.UpdateRetentionRuleInput, error) {
+	res, err := ec.unmarshalInputUpdateRetentionRuleInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) unmarshalNUpdateSettingsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐUpdateSettingsInput(ctx context.Context, v any) (model.UpdateSettingsInput, error) {
 	res, err := ec.unmarshalInputUpdateSettingsInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -73387,6 +79385,68 @@ func (ec *executionContext) marshalNViewer2ᚖgithubᚗcomᚋletheᚑcrmᚋlethe
 		return graphql.Null
 	}
 	return ec._Viewer(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNVoidCandidate2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidCandidateᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.VoidCandidate) graphql.Marshaler {
+	if fields := ec.directVoidCandidate(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.VoidCandidate) { ec.writeVoidCandidate(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNVoidCandidate2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidCandidate(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNVoidCandidate2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidCandidate(ctx context.Context, sel ast.SelectionSet, v *model.VoidCandidate) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "VoidCandidate!")
+		return graphql.Null
+	}
+	return ec._VoidCandidate(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNVoidCandidateConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidCandidateConnection(ctx context.Context, sel ast.SelectionSet, v *model.VoidCandidateConnection) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "VoidCandidateConnection!")
+		return graphql.Null
+	}
+	return ec._VoidCandidateConnection(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNVoidCandidateEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidCandidateEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.VoidCandidateEdge) graphql.Marshaler {
+	if fields := ec.directVoidCandidateEdge(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.VoidCandidateEdge) { ec.writeVoidCandidateEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNVoidCandidateEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidCandidateEdge(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNVoidCandidateEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidCandidateEdge(ctx context.Context, sel ast.SelectionSet, v *model.VoidCandidateEdge) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "VoidCandidateEdge!")
+		return graphql.Null
+	}
+	return ec._VoidCandidateEdge(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalNVoidRecordsInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidRecordsInput(ctx context.Context, v any) (model.VoidRecordsInput, error) {
@@ -75101,6 +81161,99 @@ func (ec *executionContext) unmarshalORestoreRecordsInput2ᚖgithubᚗcomᚋleth
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalORetentionAction2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐRetentionAction(ctx context.Context, v any) (*lifecycle.RetentionAction, error) {
+	if v == nil {
+		return nil, nil
+	}
+	var res = new(lifecycle.RetentionAction)
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalORetentionAction2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐRetentionAction(ctx context.Context, sel ast.SelectionSet, v *lifecycle.RetentionAction) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return v
+}
+
+func (ec *executionContext) unmarshalORetentionBasis2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐBasis(ctx context.Context, v any) (*lifecycle.Basis, error) {
+	if v == nil {
+		return nil, nil
+	}
+	var res = new(lifecycle.Basis)
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalORetentionBasis2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐBasis(ctx context.Context, sel ast.SelectionSet, v *lifecycle.Basis) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return v
+}
+
+func (ec *executionContext) unmarshalORetentionCandidates2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCandidates(ctx context.Context, v any) (*lifecycle.Candidates, error) {
+	if v == nil {
+		return nil, nil
+	}
+	var res = new(lifecycle.Candidates)
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalORetentionCandidates2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCandidates(ctx context.Context, sel ast.SelectionSet, v *lifecycle.Candidates) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return v
+}
+
+func (ec *executionContext) marshalORetentionChangeRequest2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionChangeRequest(ctx context.Context, sel ast.SelectionSet, v *model.RetentionChangeRequest) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._RetentionChangeRequest(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalORetentionDryRun2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐDryRun(ctx context.Context, sel ast.SelectionSet, v *record.DryRun) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._RetentionDryRun(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalORetentionFilter2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionFilter(ctx context.Context, v any) (*model.RetentionFilter, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputRetentionFilter(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalORetentionRule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRetentionRule(ctx context.Context, sel ast.SelectionSet, v *ent.RetentionRule) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._RetentionRule(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalORetentionUnit2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(ctx context.Context, v any) (*lifecycle.Unit, error) {
+	if v == nil {
+		return nil, nil
+	}
+	var res = new(lifecycle.Unit)
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalORetentionUnit2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(ctx context.Context, sel ast.SelectionSet, v *lifecycle.Unit) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return v
+}
+
 func (ec *executionContext) unmarshalOSeparationOfDutyInput2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSeparationOfDutyInputᚄ(ctx context.Context, v any) ([]*model.SeparationOfDutyInput, error) {
 	if v == nil {
 		return nil, nil
@@ -75211,6 +81364,22 @@ func (ec *executionContext) unmarshalOSuspendRecordsInput2ᚖgithubᚗcomᚋleth
 	}
 	res, err := ec.unmarshalInputSuspendRecordsInput(ctx, v)
 	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOSuspensionEnd2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSuspensionEnd(ctx context.Context, v any) (*model.SuspensionEnd, error) {
+	if v == nil {
+		return nil, nil
+	}
+	var res = new(model.SuspensionEnd)
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOSuspensionEnd2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSuspensionEnd(ctx context.Context, sel ast.SelectionSet, v *model.SuspensionEnd) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return v
 }
 
 func (ec *executionContext) marshalOTask2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTask(ctx context.Context, sel ast.SelectionSet, v *ent.Task) graphql.Marshaler {

@@ -128,6 +128,24 @@ type ApplyPolicyInput struct {
 	Message string `json:"message"`
 }
 
+// Candidates to void.
+type ApplyRuleInput struct {
+	// The rule.
+	ID gid.ID `json:"id"`
+	// Those chosen among its candidates. Without, all of them.
+	Records graphql.Omittable[[]gid.ID] `json:"records,omitempty"`
+	// How many candidates there are, where no records are named: CONFLICT when there are not as many.
+	ExpectedCount graphql.Omittable[*int32] `json:"expectedCount,omitempty"`
+	// Take live dependants along that would block.
+	Cascade bool `json:"cascade"`
+}
+
+// What was asked for in the name of the caller.
+type ApplyRulePayload struct {
+	// The operations: one, or one for each record that others repeat.
+	Operations []*ent.Operation `json:"operations"`
+}
+
 // Who has to agree to a request.
 type ApprovalNeed struct {
 	// The role of those who may; null for holders of POLICY_EDIT.
@@ -448,6 +466,38 @@ type CreateNoteInput struct {
 	ContactID graphql.Omittable[*gid.ID] `json:"contactID,omitempty"`
 	// The deal.
 	DealID graphql.Omittable[*gid.ID] `json:"dealID,omitempty"`
+}
+
+// A new retention rule.
+type CreateRetentionRuleInput struct {
+	// What it is called, up to 500 characters.
+	Name string `json:"name"`
+	// Why, up to 1,000 characters; the reason of what it does, too.
+	Reason string `json:"reason"`
+	// The type of the records.
+	Type ent.RecordKind `json:"type"`
+	// Which of them. A filter without a comparison is INVALID_FILTER.
+	Filter graphql.Omittable[*RetentionFilter] `json:"filter,omitempty"`
+	// All of them, instead of a filter.
+	All bool `json:"all"`
+	// What to look for beside that.
+	Candidates graphql.Omittable[*lifecycle.Candidates] `json:"candidates,omitempty"`
+	// From when on their age counts. Candidates have a basis of their own.
+	Basis graphql.Omittable[*lifecycle.Basis] `json:"basis,omitempty"`
+	// The age, at least 1, for candidates 0: 36,600 days or 1,200 months at most.
+	Length int32 `json:"length"`
+	// What that is counted in.
+	Unit lifecycle.Unit `json:"unit"`
+	// What becomes of them.
+	Action lifecycle.RetentionAction `json:"action"`
+	// How many hours lie between two times that it acts, 1 to 8,784.
+	EveryHours int32 `json:"everyHours"`
+	// Leave it to somebody to apply it: of rules that void only.
+	Approval bool `json:"approval"`
+	// Whether it is in force.
+	Enabled bool `json:"enabled"`
+	// Until when nobody can shorten, narrow, disable or remove it.
+	LockedUntil graphql.Omittable[*time.Time] `json:"lockedUntil,omitempty"`
 }
 
 // A new sign-in link.
@@ -966,6 +1016,14 @@ type ReleaseHoldInput struct {
 	Reason string `json:"reason"`
 }
 
+// A retention rule to remove.
+type RemoveRetentionRuleInput struct {
+	// The rule.
+	ID gid.ID `json:"id"`
+	// Its version as the caller saw it.
+	Version int32 `json:"version"`
+}
+
 // Values that mend a restore, by type of record.
 type RestoreOverrideInput struct {
 	// The record they are for.
@@ -1012,6 +1070,82 @@ type ResumeOperationInput struct {
 	ID gid.ID `json:"id"`
 }
 
+// A change by which a rule would keep records for less time, as it was asked for.
+type RetentionChangeRequest struct {
+	// The rule, for who may change rules.
+	Rule *ent.RetentionRule `json:"rule,omitempty"`
+	// Whether the rule would go.
+	Remove bool `json:"remove"`
+	// The fields that would change.
+	Changed []string `json:"changed"`
+	// The age to which it would keep then.
+	Length int32 `json:"length"`
+	// What that is counted in.
+	Unit lifecycle.Unit `json:"unit"`
+	// Whether it would be in force.
+	Enabled bool `json:"enabled"`
+}
+
+// What becomes of a record by itself, as far as the caller may know.
+type RetentionExplanation struct {
+	// What is done to it next. Null for nothing.
+	Action *lifecycle.RetentionAction `json:"action,omitempty"`
+	// When, at the earliest: a rule acts by its schedule after that. Null while that is not known.
+	At *time.Time `json:"at,omitempty"`
+	// The rule that decides, for who may change rules. Null too for the clock of the bin, and a hold.
+	By *ent.RetentionRule `json:"by,omitempty"`
+	// HOLD or RETAINED while something keeps it from being purged. Null when nothing does.
+	Stays *lifecycle.Code `json:"stays,omitempty"`
+	// Until when it is kept, for who may know of holds.
+	Until *time.Time `json:"until,omitempty"`
+	// All rules that are about it, for who may change rules; the first to end or act first.
+	Rules []*RetentionRuleDate `json:"rules"`
+	// The clock of the bin.
+	PurgeAfter *time.Time `json:"purgeAfter,omitempty"`
+	// When its suspension ends.
+	SuspendedUntil *time.Time `json:"suspendedUntil,omitempty"`
+	// What becomes of it then.
+	SuspendedThen *SuspensionEnd `json:"suspendedThen,omitempty"`
+}
+
+// Records of one type; exactly one of the fields.
+type RetentionFilter struct {
+	// Customers that match.
+	Customers graphql.Omittable[*ent.CustomerWhereInput] `json:"customers,omitempty"`
+	// Contacts that match.
+	Contacts graphql.Omittable[*ent.ContactWhereInput] `json:"contacts,omitempty"`
+	// Deals that match.
+	Deals graphql.Omittable[*ent.DealWhereInput] `json:"deals,omitempty"`
+	// Messages that match.
+	Messages graphql.Omittable[*ent.MessageWhereInput] `json:"messages,omitempty"`
+	// Calls that match.
+	Calls graphql.Omittable[*ent.CallWhereInput] `json:"calls,omitempty"`
+	// Tasks that match.
+	Tasks graphql.Omittable[*ent.TaskWhereInput] `json:"tasks,omitempty"`
+	// Notes that match.
+	Notes graphql.Omittable[*ent.NoteWhereInput] `json:"notes,omitempty"`
+	// Attachments that match.
+	Attachments graphql.Omittable[*ent.AttachmentWhereInput] `json:"attachments,omitempty"`
+}
+
+// A rule that is about a record.
+type RetentionRuleDate struct {
+	// The rule.
+	Rule *ent.RetentionRule `json:"rule"`
+	// When it ends to keep the record, or could act on it.
+	At time.Time `json:"at"`
+	// Whether it decides.
+	Decides bool `json:"decides"`
+}
+
+// A rule as it is now.
+type RetentionRulePayload struct {
+	// The rule.
+	Rule *ent.RetentionRule `json:"rule"`
+	// The request for others to agree, while nothing has changed yet: to keep records for less time. Null where nobody is asked.
+	Approval *ent.Approval `json:"approval,omitempty"`
+}
+
 // What was revoked.
 type RevokePayload struct {
 	// Its id.
@@ -1034,6 +1168,14 @@ type RollbackPolicyInput struct {
 	To int32 `json:"to"`
 	// Why.
 	Message string `json:"message"`
+}
+
+// What a rule did.
+type RunRulePayload struct {
+	// The rule as it is now.
+	Rule *ent.RetentionRule `json:"rule"`
+	// The operations that changed something.
+	Operations []*ent.Operation `json:"operations"`
 }
 
 // Roles of which nobody may have two.
@@ -1352,6 +1494,38 @@ type UpdateNoteInput struct {
 	DealID graphql.Omittable[*gid.ID] `json:"dealID,omitempty"`
 }
 
+// What to change of a retention rule: what is absent stays as it is.
+type UpdateRetentionRuleInput struct {
+	// The rule.
+	ID gid.ID `json:"id"`
+	// Its version as the caller saw it: CONFLICT when it moved on.
+	Version int32 `json:"version"`
+	// What it is called.
+	Name graphql.Omittable[*string] `json:"name,omitempty"`
+	// Why.
+	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
+	// Which records, of its type.
+	Filter graphql.Omittable[*RetentionFilter] `json:"filter,omitempty"`
+	// All of them, instead of a filter.
+	All graphql.Omittable[*bool] `json:"all,omitempty"`
+	// From when on their age counts.
+	Basis graphql.Omittable[*lifecycle.Basis] `json:"basis,omitempty"`
+	// The age.
+	Length graphql.Omittable[*int32] `json:"length,omitempty"`
+	// What that is counted in.
+	Unit graphql.Omittable[*lifecycle.Unit] `json:"unit,omitempty"`
+	// What becomes of them.
+	Action graphql.Omittable[*lifecycle.RetentionAction] `json:"action,omitempty"`
+	// How many hours lie between two times that it acts.
+	EveryHours graphql.Omittable[*int32] `json:"everyHours,omitempty"`
+	// Leave it to somebody to apply it.
+	Approval graphql.Omittable[*bool] `json:"approval,omitempty"`
+	// Whether it is in force.
+	Enabled graphql.Omittable[*bool] `json:"enabled,omitempty"`
+	// Until when nobody can shorten, narrow, disable or remove it.
+	LockedUntil graphql.Omittable[*time.Time] `json:"lockedUntil,omitempty"`
+}
+
 // Settings to change; what is left out stays. Null takes a cap away.
 type UpdateSettingsInput struct {
 	// The version of the settings as the caller saw them.
@@ -1428,6 +1602,40 @@ type Viewer struct {
 	Tenant string `json:"tenant"`
 	// The caller's roles, inherited ones included.
 	Roles []string `json:"roles"`
+}
+
+// A record that a rule would void.
+type VoidCandidate struct {
+	// The record.
+	Record ent.Record `json:"record"`
+	// What it was found as. Null for a filter and age.
+	Kind *lifecycle.Candidates `json:"kind,omitempty"`
+	// The older record that it repeats.
+	DuplicateOf ent.Record `json:"duplicateOf,omitempty"`
+	// The field they share.
+	Field *string `json:"field,omitempty"`
+	// When its time came.
+	Since time.Time `json:"since"`
+}
+
+// A page of candidates.
+type VoidCandidateConnection struct {
+	// The candidates with their places.
+	Edges []*VoidCandidateEdge `json:"edges"`
+	// The candidates. Select them here or below edges, not both.
+	Nodes []*VoidCandidate `json:"nodes"`
+	// Where the page lies.
+	PageInfo *entgql.PageInfo[gid.ID] `json:"pageInfo"`
+	// How many there are on all pages, 10,000 at most.
+	TotalCount int32 `json:"totalCount"`
+}
+
+// An edge of a list of candidates.
+type VoidCandidateEdge struct {
+	// The candidate.
+	Node *VoidCandidate `json:"node"`
+	// Its place in the list.
+	Cursor entgql.Cursor[gid.ID] `json:"cursor"`
 }
 
 // Which records to void, and why.
