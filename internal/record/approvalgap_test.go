@@ -185,3 +185,50 @@ func TestAHoldThatHasGrownIsNotReleased(t *testing.T) {
 		require.Equal(w.t, []string{""}, w.rows(`SELECT released_at FROM legal_holds`))
 	})
 }
+
+// Who agrees must know of all that is taken along, and may approve it.
+func TestWhoAgreesMayApproveWhatIsTakenAlong(t *testing.T) {
+	each(t, func(w *world) {
+		w.asks()
+		c, d := w.withDeal("agent")
+		w.exec(`UPDATE deals SET owner_id = ?, team_id = ? WHERE id = ?`, w.users["agent2"], w.support, d)
+		op := w.run("admin", voiding(c))
+		require.Equal(w.t, "PENDING_APPROVAL", string(op.Status))
+		w.refuses(lifecycle.Forbidden, "manager", op)
+		w.exec(`UPDATE deals SET team_id = ? WHERE id = ?`, w.sales, d)
+		w.approves("manager", op)
+		require.Equal(w.t, []string{"APPROVED", "APPROVED"}, w.status(op))
+	})
+}
+
+// What a job was refused before it was stopped is in the log, however it ends.
+func TestAStoppedJobThatEndsTellsWhatWasRefused(t *testing.T) {
+	each(t, func(w *world) {
+		for _, end := range []func(op gid.ID){
+			func(op gid.ID) {
+				_, err := w.svc.DecideOperation(w.as("admin"), op, false, "no")
+				require.NoError(w.t, err)
+			},
+			func(gid.ID) {
+				w.clock.add(73 * time.Hour)
+				w.expires(1)
+			},
+			func(op gid.ID) {
+				_, err := w.svc.Cancel(w.as("agent"), op)
+				require.NoError(w.t, err)
+			},
+		} {
+			w.caps(nil, nil, nil, nil)
+			w.svc.Resize(4, 2, 100)
+			ids := w.people("agent", gid.New(gid.Customer).String(), 6)
+			w.hold(record.Hold{BlockDelete: true}, ids[0])
+			op := w.run("agent", record.Request{Verb: lifecycle.Delete, Select: record.Selection{IDs: ids}})
+			w.caps(nil, nil, 2, nil)
+			w.works()
+			require.Equal(w.t, []any{"PAUSED", 6, 2, 1, 0, 1}, w.counters(op.ID))
+			end(op.ID)
+			require.Equal(w.t, []string{"1 RETAINED"}, w.rows(`SELECT COUNT(*) || ' ' || MAX(code) FROM audit_events WHERE outcome = 'REFUSED' AND operation_id = ?`, op.ID))
+			w.clock.add(2 * time.Hour)
+		}
+	})
+}
