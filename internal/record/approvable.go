@@ -112,7 +112,7 @@ func (h holdRelease) Carry(ctx context.Context, tx *store.Tx, ap *ent.Approval) 
 	if err := json.Unmarshal(ap.Payload, &asked); err != nil {
 		return fmt.Errorf("reading what was agreed to: %w", err)
 	}
-	_, err := h.releaseHold(ctx, tx, actor.From(ctx), asked.Hold, asked.Reason, true)
+	_, err := h.releaseHold(ctx, tx, actor.From(ctx), asked.Hold, asked.Reason, ap)
 	return err
 }
 

@@ -78,7 +78,7 @@ func (r *run) asks(caps []exceeded) *asking {
 	}
 	for i := range r.settings.rules {
 		rule := &r.settings.rules[i]
-		if rule.Subject == approval.SubjectBRAKE || rule.ByFilter && r.req.Select.Filter == nil && r.req.Select.Bin == nil {
+		if rule.Subject == approval.SubjectBRAKE || rule.ByFilter && !r.byFilter() {
 			continue
 		}
 		if rule.asks(r.meeting(rule)) {
@@ -97,35 +97,56 @@ func (r *run) asks(caps []exceeded) *asking {
 // subjects are what rules must be about to ask for the verb.
 func (r *run) subjects() []approval.Subject {
 	subjects := []approval.Subject{approval.Subject(r.req.Verb), approval.SubjectBRAKE}
-	if r.deletes() {
+	if r.deletes() || r.req.Verb == lifecycle.Suspend && r.req.Then == ThenDelete { // which the clock does for the actor
 		subjects = append(subjects, approval.SubjectDELETE)
 	}
 	return subjects
 }
 
-// meeting is how many of the records that would change meet a rule. Of a job, which is planned batch by batch, all are
-// taken to.
+// byFilter reports whether a filter, or the bin, selected what it is about.
+func (r *run) byFilter() bool {
+	return r.kept.ByFilter || r.req.Select.Filter != nil || r.req.Select.Bin != nil
+}
+
+// meeting is how many of the records that would change meet a rule. Of a job that has not begun all are taken to, and of
+// one that has, all that the batches before changed.
 func (r *run) meeting(rule *Rule) int {
 	if r.job > 0 {
 		if rule.OpenDeals && !r.req.Cascade && !r.deletes() {
-			return 0 // those who have live deals are refused
+			return 0 // those who have live deals are refused, unless these are picked: then the batch asks
 		}
 		return r.job
 	}
+	var open map[gid.ID]bool
+	if rule.OpenDeals {
+		open = r.withLiveDeals()
+	}
 	n := 0
 	for _, node := range r.changing {
-		if rule.counts(r.a, actions[r.req.Verb], node.row) && (!rule.OpenDeals || node.hasLiveDeal()) {
+		if rule.counts(r.a, actions[r.req.Verb], node.row) && (!rule.OpenDeals || open[node.row.RecordID()]) {
 			n++
 		}
+	}
+	if n > 0 && r.stored != nil {
+		n += r.stored.Changed
 	}
 	return n
 }
 
-// hasLiveDeal reports whether it is a customer who takes live deals along.
-func (n *node) hasLiveDeal() bool {
-	return n.row.RecordType().Name == ent.TypeCustomer && slices.ContainsFunc(n.below, func(b *node) bool {
-		return b.row.RecordType().Name == ent.TypeDeal && !b.row.RecordState().Retired()
-	})
+// withLiveDeals are the customers whose live deals go with them: because they come along, or are picked as well.
+func (r *run) withLiveDeals() map[gid.ID]bool {
+	out := map[gid.ID]bool{}
+	for _, n := range r.changing {
+		if n.row.RecordType().Name != ent.TypeDeal || n.row.RecordState().Retired() {
+			continue
+		}
+		for _, e := range n.row.RecordType().Edges {
+			if id := refOf(n.row, e.Column); e.Class == lifecycle.Blocking && id != nil && ent.RecordTypeOf(*id).Name == ent.TypeCustomer {
+				out[*id] = true
+			}
+		}
+	}
+	return out
 }
 
 // takenAlong is what a plan takes along that would else be in the way, and at which versions: what is added to it, or edited,

@@ -74,7 +74,7 @@ func (b *ballot) lapse(ctx context.Context) error {
 // expire ends a request, and the operation that waits for it.
 func (b *ballot) expire(ctx context.Context) error {
 	if b.op != nil {
-		if err := b.endScheduled(ctx, operation.StatusEXPIRED, notProcessed, ""); err != nil {
+		if err := b.callOff(ctx, b.op, operation.StatusEXPIRED); err != nil {
 			return err
 		}
 	}

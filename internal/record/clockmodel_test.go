@@ -171,7 +171,8 @@ func (m *timed) request(op *timedOp, now time.Time) {
 
 // asks has an operation wait for others, if the rule says so.
 func (m *timed) asks(op *timedOp, now time.Time) bool {
-	if m.rule == nil || op.agreed || m.rule.verb != op.verb {
+	deletes := op.verb == lifecycle.Suspend && op.then == "DELETE" // in time
+	if m.rule == nil || op.agreed || m.rule.verb != op.verb && (m.rule.verb != lifecycle.Delete || !deletes) {
 		return false
 	}
 	changes := 0

@@ -76,7 +76,7 @@ func (s *Service) ReleaseHold(ctx context.Context, id gid.ID, reason string) (re
 	}
 	// What was kept can be lost from now on: that is judged by the policy as it is now.
 	err = s.inHold(ctx, "HOLD_RELEASE", []gid.ID{id}, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) (err error) {
-		request, err = s.releaseHold(ctx, tx, a, id, reason, false)
+		request, err = s.releaseHold(ctx, tx, a, id, reason, nil)
 		return err
 	})
 	return request, err
@@ -292,7 +292,7 @@ func (s *Service) auditHold(ctx context.Context, tx *store.Tx, a *actor.Actor, a
 }
 
 // releaseHold releases a hold, unless others have to be asked and have not agreed.
-func (s *Service) releaseHold(ctx context.Context, tx *store.Tx, a *actor.Actor, id gid.ID, reason string, agreed bool) (request gid.ID, err error) {
+func (s *Service) releaseHold(ctx context.Context, tx *store.Tx, a *actor.Actor, id gid.ID, reason string, agreed *ent.Approval) (request gid.ID, err error) {
 	if _, err := store.Build(tx).Add(`SELECT id FROM legal_holds WHERE tenant_id = ? AND id = ?`, a.Tenant, id).ForUpdate().Exec(ctx, tx); err != nil {
 		return gid.Nil, fmt.Errorf("locking a legal hold: %w", err)
 	}
@@ -324,10 +324,13 @@ func (s *Service) releaseHold(ctx context.Context, tx *store.Tx, a *actor.Actor,
 	if hold.ReleasedAt != nil {
 		return gid.Nil, nil
 	}
-	if !agreed {
+	switch {
+	case agreed == nil:
 		if request, err = s.askToRelease(ctx, tx, id, reason, rows); err != nil || !request.IsZero() {
 			return request, err
 		}
+	case typ == "" && len(persons) == 0 && len(rows) > agreed.Records: // a wide hold keeps more and less all the time
+		return gid.Nil, Refuse(lifecycle.Stale, "the hold names more records than it did when its release was asked for", "id")
 	}
 	_, err = store.Build(tx).Add(`UPDATE legal_holds SET released_at = ?, released_by_id = ?, release_reason = ? WHERE id = ?`, tx.Now(), nullID(a.UserRef()), reason, id).Exec(ctx, tx)
 	if err != nil {

@@ -67,6 +67,9 @@ func (r *run) enqueue(ctx context.Context) (*ent.Operation, error) {
 	}
 	r.req.Mode = BestEffort
 	if r.stored != nil {
+		if asked, err := r.askLarge(ctx, r.stored); asked || err != nil { // it has grown since it was written down
+			return r.stored, err
+		}
 		return r.hand(ctx, r.stored)
 	}
 	if r.large = len(r.items) > r.sizes.rows; r.large { // the plan was given up before it came to this
@@ -95,15 +98,16 @@ func (r *run) enqueue(ctx context.Context) (*ent.Operation, error) {
 	return op, r.handOver(ctx)
 }
 
-// askLarge lets a job wait for others where it has to. How many records it takes of each type, nobody knows beforehand.
+// askLarge lets a job wait for others where it has to. How many records it takes of each type, nobody knows beforehand; of
+// what comes along, what was found until it was too much counts.
 func (r *run) askLarge(ctx context.Context, op *ent.Operation) (bool, error) {
-	if !slices.Contains(counted, r.req.Verb) {
+	if !slices.Contains(counted, r.req.Verb) || r.kept.Approval != nil {
 		return false, nil
 	}
-	r.job = op.Total
+	r.job = max(op.Total, len(r.nodes))
 	var caps []exceeded
-	if r.req.RunAt == nil { // else they are counted when its time has come
-		caps = r.over(op.Total, nil)
+	if r.req.RunAt == nil || r.asks(nil) != nil { // else they are counted when its time has come: once others have agreed, none is
+		caps = r.over(r.job, nil)
 	}
 	k := r.asks(caps)
 	if k == nil && len(caps) > 0 {
@@ -237,8 +241,13 @@ func (r *run) doBatch(ctx context.Context, left bool) (more bool, err error) {
 		if err != nil {
 			return err
 		}
-		if caps := r.overCaps(); len(caps) > 0 && r.kept.Approval == nil {
-			return r.pause(pinned, op, caps)
+		r.job = 0 // what this batch takes is known
+		caps := r.overCaps()
+		if k := r.asks(caps); k != nil {
+			return r.pause(pinned, op, k, caps)
+		}
+		if len(caps) > 0 && r.kept.Approval == nil {
+			return caps[0].refusal()
 		}
 		_, err = r.apply(pinned)
 		return err
@@ -561,14 +570,10 @@ func (r *run) logFailed(ctx context.Context, op *ent.Operation) {
 	}
 }
 
-// pause stops a job that has come over a cap.
-func (r *run) pause(ctx context.Context, op *ent.Operation, caps []exceeded) error {
+// pause stops a job that has come over a cap, or to what others have to agree to.
+func (r *run) pause(ctx context.Context, op *ent.Operation, k *asking, caps []exceeded) error {
 	r.plan = plan{settings: r.settings}
 	r.job = op.Total - op.Processed
-	k := r.asks(caps)
-	if k == nil {
-		return caps[0].refusal()
-	}
 	_, err := r.ask(ctx, k, caps)
 	return err
 }

@@ -26,6 +26,7 @@ type later struct {
 	Mode          string                       `json:"mode,omitempty"` // as it was given
 	Reason        string                       `json:"reason,omitempty"`
 	Previewed     bool                         `json:"previewed,omitempty"`
+	ByFilter      bool                         `json:"byFilter,omitempty"`
 	Cascade       bool                         `json:"cascade,omitempty"`
 	IncludeLive   bool                         `json:"includeLive,omitempty"`
 	DuplicateOf   *gid.ID                      `json:"duplicateOf,omitempty"`
@@ -57,7 +58,7 @@ type progress struct {
 func (r *run) keep(ctx context.Context, status operation.Status) (*ent.Operation, error) {
 	req := r.req
 	kept := later{
-		Mode: r.modeGiven, Reason: req.Reason, Previewed: r.token != nil || r.previewed, Cascade: req.Cascade, IncludeLive: req.IncludeLive, DuplicateOf: req.DuplicateOf,
+		Mode: r.modeGiven, Reason: req.Reason, Previewed: r.token != nil || r.previewed, ByFilter: r.byFilter(), Cascade: req.Cascade, IncludeLive: req.IncludeLive, DuplicateOf: req.DuplicateOf,
 		Undoes: r.undone(), Overrides: req.Overrides, WithAncestors: req.WithAncestors, NewParentID: req.NewParentID, Until: req.Until, Then: req.Then,
 	}
 	request, err := json.Marshal(kept)

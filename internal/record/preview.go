@@ -211,7 +211,7 @@ func (r *run) previewLarge(ctx context.Context, p *Preview, key []byte) error {
 	for _, c := range p.ByType {
 		changes += c.Changed
 	}
-	r.job = n
+	r.job = max(n, changes)
 	p.stop(r, r.over(changes, l.taken))
 	return nil
 }

@@ -234,14 +234,19 @@ func (s *Service) Cancel(ctx context.Context, id gid.ID) (*ent.Operation, error)
 				Extensions: map[string]any{"status": string(op.Status)},
 			}
 		}
-		if op.Failed > 0 { // who asked for it was refused that, whoever calls it off
-			if err := r.readLater(op); err != nil {
-				return err
-			}
-			r.logFailed(actor.With(ctx, &actor.Actor{Kind: actor.User, Tenant: op.TenantID, User: *op.ActorID}), op)
-		}
-		return r.endScheduled(ctx, operation.StatusCANCELLED, notProcessed, "")
+		return r.callOff(ctx, op, operation.StatusCANCELLED)
 	})
+}
+
+// callOff ends an operation of which nothing more is done.
+func (r *run) callOff(ctx context.Context, op *ent.Operation, status operation.Status) error {
+	if op.Failed > 0 { // who asked for it was refused that, whoever calls it off
+		if err := r.readLater(op); err != nil {
+			return err
+		}
+		r.logFailed(actor.With(ctx, &actor.Actor{Kind: actor.User, Tenant: op.TenantID, User: *op.ActorID}), op)
+	}
+	return r.endScheduled(ctx, status, notProcessed, "")
 }
 
 // steer changes the course of an operation that has not ended, in the transaction of the context or one of its own, and

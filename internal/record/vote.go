@@ -224,6 +224,9 @@ func (b *ballot) mayVote(ctx context.Context, a *actor.Actor) error {
 		return b.approvables[b.ap.Subject].MayDecide(ctx, b.tx, a, b.ap)
 	}
 	may, err := b.mayApproveAll(ctx, a)
+	if err == nil && may {
+		may, err = b.mayApproveTaken(ctx)
+	}
 	if err == nil && !may {
 		err = Refuse(lifecycle.Forbidden, "you may not approve what is done to some of its records", "id")
 	}
@@ -242,6 +245,22 @@ func (b *ballot) mayApproveAll(ctx context.Context, a *actor.Actor) (bool, error
 		return false, fmt.Errorf("asking who may approve: %w", err)
 	}
 	return n > 0, nil
+}
+
+// mayApproveTaken is mayApproveAll for what comes along only because who asks wants it to.
+func (b *ballot) mayApproveTaken(ctx context.Context) (bool, error) {
+	var agreed payload
+	if err := json.Unmarshal(b.ap.Payload, &agreed); err != nil {
+		return false, fmt.Errorf("reading what is asked for: %w", err)
+	}
+	if len(agreed.Taken) == 0 {
+		return true, nil
+	}
+	ids := make([]gid.ID, len(agreed.Taken))
+	for i, v := range agreed.Taken {
+		ids[i] = v.ID
+	}
+	return b.mayDoTo(ctx, authz.Approve, ids)
 }
 
 func (b *ballot) write(ctx context.Context, approve bool, comment string) error {
@@ -299,7 +318,7 @@ func (r *run) toRun(ctx context.Context, op *ent.Operation) error {
 
 func (b *ballot) reject(ctx context.Context) error {
 	if b.op != nil {
-		if err := b.endScheduled(ctx, operation.StatusREJECTED, notProcessed, ""); err != nil {
+		if err := b.callOff(ctx, b.op, operation.StatusREJECTED); err != nil {
 			return err
 		}
 	} else if err := b.end(ctx, b.ap.ID, approval.StatusREJECTED, ""); err != nil {
