@@ -351,29 +351,6 @@ func RecordTypeNamed(name string) *RecordType { return recordTypesByName[name] }
 // RecordTypeOf returns the record type an id belongs to, read off the id, or nil.
 func RecordTypeOf(id gid.ID) *RecordType { return recordTypesByID[id.Type()] }
 
-// NewWhereInput returns an empty filter of records of the type.
-func (t *RecordType) NewWhereInput() any {
-	switch t.Name {
-	case TypeAttachment:
-		return &AttachmentWhereInput{}
-	case TypeCall:
-		return &CallWhereInput{}
-	case TypeContact:
-		return &ContactWhereInput{}
-	case TypeCustomer:
-		return &CustomerWhereInput{}
-	case TypeDeal:
-		return &DealWhereInput{}
-	case TypeMessage:
-		return &MessageWhereInput{}
-	case TypeNote:
-		return &NoteWhereInput{}
-	case TypeTask:
-		return &TaskWhereInput{}
-	}
-	return nil
-}
-
 // RecordKind is the name of a record type as the API shows it: CUSTOMER.
 type RecordKind string
 

@@ -256,11 +256,12 @@ func (r *Resolver) hideReferences(ctx context.Context, rows []*ent.AuditEvent, o
 	return nil
 }
 
-func deref(s *string) string {
-	if s == nil {
-		return ""
+func deref[T any](v *T) T {
+	var zero T
+	if v == nil {
+		return zero
 	}
-	return *s
+	return *v
 }
 
 // seals reads the seals of records in any state, whether or not the reader may

@@ -7,78 +7,99 @@ package graph
 
 import (
 	"context"
-	"fmt"
 
 	"entgo.io/contrib/entgql"
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/graph/generated"
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
 )
 
 func (r *approvalResolver) RetentionChange(ctx context.Context, obj *ent.Approval) (*model.RetentionChangeRequest, error) {
-	panic(fmt.Errorf("not implemented: RetentionChange - retentionChange"))
+	return r.retentionChange(ctx, obj)
 }
 
 func (r *mutationResolver) CreateRetentionRule(ctx context.Context, input model.CreateRetentionRuleInput) (*model.RetentionRulePayload, error) {
-	panic(fmt.Errorf("not implemented: CreateRetentionRule - createRetentionRule"))
+	return r.createRetentionRule(ctx, &input)
 }
 
 func (r *mutationResolver) UpdateRetentionRule(ctx context.Context, input model.UpdateRetentionRuleInput) (*model.RetentionRulePayload, error) {
-	panic(fmt.Errorf("not implemented: UpdateRetentionRule - updateRetentionRule"))
+	return r.updateRetentionRule(ctx, &input)
 }
 
 func (r *mutationResolver) RemoveRetentionRule(ctx context.Context, input model.RemoveRetentionRuleInput) (*model.RetentionRulePayload, error) {
-	panic(fmt.Errorf("not implemented: RemoveRetentionRule - removeRetentionRule"))
+	return r.removeRetentionRule(ctx, &input)
 }
 
 func (r *mutationResolver) DryRunRule(ctx context.Context, id gid.ID) (*model.RetentionRulePayload, error) {
-	panic(fmt.Errorf("not implemented: DryRunRule - dryRunRule"))
+	return r.dryRunRule(ctx, id)
 }
 
 func (r *mutationResolver) RunRule(ctx context.Context, id gid.ID) (*model.RunRulePayload, error) {
-	panic(fmt.Errorf("not implemented: RunRule - runRule"))
+	return r.runRule(ctx, id)
 }
 
 func (r *mutationResolver) ApplyRule(ctx context.Context, input model.ApplyRuleInput) (*model.ApplyRulePayload, error) {
-	panic(fmt.Errorf("not implemented: ApplyRule - applyRule"))
+	return r.applyRule(ctx, &input)
 }
 
 func (r *queryResolver) RetentionRule(ctx context.Context, id gid.ID) (*ent.RetentionRule, error) {
-	panic(fmt.Errorf("not implemented: RetentionRule - retentionRule"))
+	return r.retentionRule(ctx, id)
 }
 
 func (r *queryResolver) RetentionRules(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.RetentionRuleConnection, error) {
-	panic(fmt.Errorf("not implemented: RetentionRules - retentionRules"))
+	return r.retentionRules(ctx, after, number(first), before, number(last))
 }
 
 func (r *queryResolver) Explain(ctx context.Context, record gid.ID) (*model.RetentionExplanation, error) {
-	panic(fmt.Errorf("not implemented: Explain - explain"))
+	return r.explain(ctx, record)
 }
 
 func (r *queryResolver) VoidCandidates(ctx context.Context, rule gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.VoidCandidateConnection, error) {
-	panic(fmt.Errorf("not implemented: VoidCandidates - voidCandidates"))
+	return r.voidCandidates(ctx, rule, after, number(first), before, number(last))
 }
 
 func (r *retentionDryRunResolver) Samples(ctx context.Context, obj *record.DryRun) ([]ent.Record, error) {
-	panic(fmt.Errorf("not implemented: Samples - samples"))
+	return r.drySamples(ctx, obj)
 }
 
 func (r *retentionRuleResolver) Type(ctx context.Context, obj *ent.RetentionRule) (ent.RecordKind, error) {
-	panic(fmt.Errorf("not implemented: Type - type"))
+	return ent.RecordTypeNamed(obj.RecordType).Kind(), nil
 }
 
 func (r *retentionRuleResolver) All(ctx context.Context, obj *ent.RetentionRule) (bool, error) {
-	panic(fmt.Errorf("not implemented: All - all"))
+	return obj.Filter == nil && obj.Candidates == nil, nil
 }
 
 func (r *retentionRuleResolver) DryRun(ctx context.Context, obj *ent.RetentionRule) (*record.DryRun, error) {
-	panic(fmt.Errorf("not implemented: DryRun - dryRun"))
+	return record.DryRunOf(obj)
+}
+
+func (r *voidCandidateResolver) Record(ctx context.Context, obj *record.Candidate) (ent.Record, error) {
+	return r.candidateRecord(ctx, obj)
+}
+
+func (r *voidCandidateResolver) Kind(ctx context.Context, obj *record.Candidate) (*lifecycle.Candidates, error) {
+	return orNil(obj.Kind), nil
+}
+
+func (r *voidCandidateResolver) DuplicateOf(ctx context.Context, obj *record.Candidate) (ent.Record, error) {
+	return r.duplicateOf(ctx, obj)
+}
+
+func (r *voidCandidateResolver) Field(ctx context.Context, obj *record.Candidate) (*string, error) {
+	return orNil(obj.Field), nil
 }
 
 func (r *Resolver) RetentionDryRun() generated.RetentionDryRunResolver {
 	return &retentionDryRunResolver{r}
 }
 
-type retentionDryRunResolver struct{ *Resolver }
+func (r *Resolver) VoidCandidate() generated.VoidCandidateResolver { return &voidCandidateResolver{r} }
+
+type (
+	retentionDryRunResolver struct{ *Resolver }
+	voidCandidateResolver   struct{ *Resolver }
+)

@@ -29,11 +29,12 @@ func (r *Resolver) updateSettings(ctx context.Context, in *model.UpdateSettingsI
 			}
 		}
 	}
-	s, err := r.Records.UpdateSettings(ctx, int(in.Version), values)
+	s, request, err := r.Records.UpdateSettings(ctx, int(in.Version), values)
 	if err != nil {
 		return nil, err
 	}
-	return &model.SettingsPayload{Settings: settingsModel(s)}, nil
+	ap, err := r.requested(ctx, request)
+	return &model.SettingsPayload{Settings: settingsModel(s), Approval: ap}, err
 }
 
 func settingsModel(s *record.Settings) *model.TenantSettings {

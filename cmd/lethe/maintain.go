@@ -85,7 +85,7 @@ func (s storage) withDB(ctx context.Context, create bool, do func(*store.DB) err
 type sweepCmd struct {
 	storage
 	output
-	Once bool `required:"" help:"Sweep once and end. A server sweeps by itself: scheduled and approved operations run, requests that nobody decided on expire, suspensions that ran out end, and what is due is purged."`
+	Once bool `required:"" help:"Sweep once and end. A server sweeps by itself: scheduled and approved operations run, requests that nobody decided on expire, suspensions that ran out end, what retention rules say is done, and what is due is purged."`
 }
 
 // Run implements the command.
@@ -109,23 +109,25 @@ type swept struct {
 	Expired int `json:"expired"` // requests for approval
 	Jobs    int `json:"jobs"`    // large operations that nobody worked on
 	Woken   int `json:"woken"`   // suspensions that ended
+	Ruled   int `json:"ruled"`   // records that retention rules changed
 	Purged  int `json:"purged"`  // records
 }
 
 func (s swept) String() string {
-	return fmt.Sprintf("%d run, %d expired, %d taken up, %d woken, %d purged", s.Ran, s.Expired, s.Jobs, s.Woken, s.Purged)
+	return fmt.Sprintf("%d run, %d expired, %d taken up, %d woken, %d by rules, %d purged", s.Ran, s.Expired, s.Jobs, s.Woken, s.Ruled, s.Purged)
 }
 
 // sweep does what is due. What fails holds up nothing else.
 func (a *app) sweep(ctx context.Context, records *record.Service) (did swept, err error) {
-	var errs [6]error
+	var errs [7]error
 	did.Expired, errs[0] = records.ExpireApprovals(ctx)
 	did.Ran, errs[1] = records.RunScheduled(ctx, a.actAs)
 	approved, err := records.RunApproved(ctx, a.actAs)
 	did.Ran, errs[2] = did.Ran+approved, err
 	did.Jobs, errs[3] = records.TakeUp(ctx, a.actAs, false)
 	did.Woken, errs[4] = records.Wake(ctx)
-	did.Purged, errs[5] = records.Sweep(ctx)
+	did.Ruled, errs[5] = records.ApplyRules(ctx)
+	did.Purged, errs[6] = records.Sweep(ctx)
 	return did, errors.Join(errs[:]...)
 }
 

@@ -4360,12 +4360,14 @@ func (ec *executionContext) directRetentionChangeRequest(ctx context.Context, se
 			return d.below != nil
 		case "remove":
 			d.index = 2
-		case "length":
+		case "to":
 			d.index = 3
-		case "unit":
+			d.below = ec.directRetentionRuleTerms(ctx, f.Selections)
+			return d.below != nil
+		case "settings":
 			d.index = 4
-		case "enabled":
-			d.index = 5
+			d.below = ec.directSettingChange(ctx, f.Selections)
+			return d.below != nil
 		default:
 			return false
 		}
@@ -4389,11 +4391,9 @@ func (ec *executionContext) writeRetentionChangeRequest(w io.Writer, fields []di
 		case 2:
 			writeBool(w, obj.Remove)
 		case 3:
-			ec.marshalNInt2int32(context.Background(), nil, obj.Length).MarshalGQL(w)
+			ec.writeRetentionRuleTerms(w, f.below, obj.To)
 		case 4:
-			ec.marshalNRetentionUnit2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(context.Background(), nil, obj.Unit).MarshalGQL(w)
-		case 5:
-			writeBool(w, obj.Enabled)
+			writeList(obj.Settings, func(w io.Writer, obj *model.SettingChange) { ec.writeSettingChange(w, f.below, obj) }).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -4878,6 +4878,75 @@ func (ec *executionContext) writeRetentionRulePayload(w io.Writer, fields []dire
 	writeText(w, "}")
 }
 
+// directRetentionRuleTerms are the selected fields of a RetentionRuleTerms, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directRetentionRuleTerms(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, retentionRuleTermsImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "name":
+			d.index = 1
+		case "type":
+			d.index = 2
+		case "all":
+			d.index = 3
+		case "filter":
+			d.index = 4
+		case "basis":
+			d.index = 5
+		case "length":
+			d.index = 6
+		case "unit":
+			d.index = 7
+		case "action":
+			d.index = 8
+		case "enabled":
+			d.index = 9
+		case "lockedUntil":
+			d.index = 10
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeRetentionRuleTerms(w io.Writer, fields []directField, obj *model.RetentionRuleTerms) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"RetentionRuleTerms"`)
+		case 1:
+			writeString(w, obj.Name)
+		case 2:
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type).MarshalGQL(w)
+		case 3:
+			writeBool(w, obj.All)
+		case 4:
+			writeOptional(w, obj.Filter, writeString)
+		case 5:
+			ec.marshalNRetentionBasis2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐBasis(context.Background(), nil, obj.Basis).MarshalGQL(w)
+		case 6:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Length).MarshalGQL(w)
+		case 7:
+			ec.marshalNRetentionUnit2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(context.Background(), nil, obj.Unit).MarshalGQL(w)
+		case 8:
+			ec.marshalNRetentionAction2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐRetentionAction(context.Background(), nil, obj.Action).MarshalGQL(w)
+		case 9:
+			writeBool(w, obj.Enabled)
+		case 10:
+			writeOptional(w, obj.LockedUntil, writeTime)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directRevokePayload are the selected fields of a RevokePayload, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directRevokePayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, revokePayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -5030,6 +5099,47 @@ func (ec *executionContext) writeSession(w io.Writer, fields []directField, obj 
 	writeText(w, "}")
 }
 
+// directSettingChange are the selected fields of a SettingChange, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directSettingChange(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, settingChangeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "name":
+			d.index = 1
+		case "old":
+			d.index = 2
+		case "new":
+			d.index = 3
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeSettingChange(w io.Writer, fields []directField, obj *model.SettingChange) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"SettingChange"`)
+		case 1:
+			writeString(w, obj.Name)
+		case 2:
+			ec.marshalOInt2ᚖint32(context.Background(), nil, obj.Old).MarshalGQL(w)
+		case 3:
+			ec.marshalOInt2ᚖint32(context.Background(), nil, obj.New).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directSettingsPayload are the selected fields of a SettingsPayload, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directSettingsPayload(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, settingsPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -5039,6 +5149,10 @@ func (ec *executionContext) directSettingsPayload(ctx context.Context, sel ast.S
 		case "settings":
 			d.index = 1
 			d.below = ec.directTenantSettings(ctx, f.Selections)
+			return d.below != nil
+		case "approval":
+			d.index = 2
+			d.below = ec.directApproval(ctx, f.Selections)
 			return d.below != nil
 		default:
 			return false
@@ -5060,6 +5174,8 @@ func (ec *executionContext) writeSettingsPayload(w io.Writer, fields []directFie
 			writeText(w, `"SettingsPayload"`)
 		case 1:
 			ec.writeTenantSettings(w, f.below, obj.Settings)
+		case 2:
+			ec.writeApproval(w, f.below, obj.Approval)
 		}
 	}
 	writeText(w, "}")
@@ -5904,12 +6020,8 @@ func (ec *executionContext) directVoidCandidate(ctx context.Context, sel ast.Sel
 		switch f.Name {
 		case "__typename":
 			d.index = 0
-		case "kind":
-			d.index = 1
-		case "field":
-			d.index = 2
 		case "since":
-			d.index = 3
+			d.index = 1
 		default:
 			return false
 		}
@@ -5917,7 +6029,7 @@ func (ec *executionContext) directVoidCandidate(ctx context.Context, sel ast.Sel
 	})
 }
 
-func (ec *executionContext) writeVoidCandidate(w io.Writer, fields []directField, obj *model.VoidCandidate) {
+func (ec *executionContext) writeVoidCandidate(w io.Writer, fields []directField, obj *record.Candidate) {
 	if obj == nil {
 		writeText(w, "null")
 		return
@@ -5929,10 +6041,6 @@ func (ec *executionContext) writeVoidCandidate(w io.Writer, fields []directField
 		case 0:
 			writeText(w, `"VoidCandidate"`)
 		case 1:
-			ec.marshalORetentionCandidates2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCandidates(context.Background(), nil, obj.Kind).MarshalGQL(w)
-		case 2:
-			writeOptional(w, obj.Field, writeString)
-		case 3:
 			writeTime(w, obj.Since)
 		}
 	}
@@ -5980,7 +6088,7 @@ func (ec *executionContext) writeVoidCandidateConnection(w io.Writer, fields []d
 		case 1:
 			writeList(obj.Edges, func(w io.Writer, obj *model.VoidCandidateEdge) { ec.writeVoidCandidateEdge(w, f.below, obj) }).MarshalGQL(w)
 		case 2:
-			writeList(obj.Nodes, func(w io.Writer, obj *model.VoidCandidate) { ec.writeVoidCandidate(w, f.below, obj) }).MarshalGQL(w)
+			writeList(obj.Nodes, func(w io.Writer, obj *record.Candidate) { ec.writeVoidCandidate(w, f.below, obj) }).MarshalGQL(w)
 		case 3:
 			ec.writePageInfo(w, f.below, obj.PageInfo)
 		case 4:

@@ -63,6 +63,7 @@ type ResolverRoot interface {
 	RetentionRule() RetentionRuleResolver
 	Session() SessionResolver
 	User() UserResolver
+	VoidCandidate() VoidCandidateResolver
 }
 
 type DirectiveRoot struct {
@@ -1004,12 +1005,11 @@ type ComplexityRoot struct {
 	}
 
 	RetentionChangeRequest struct {
-		Changed func(childComplexity int) int
-		Enabled func(childComplexity int) int
-		Length  func(childComplexity int) int
-		Remove  func(childComplexity int) int
-		Rule    func(childComplexity int) int
-		Unit    func(childComplexity int) int
+		Changed  func(childComplexity int) int
+		Remove   func(childComplexity int) int
+		Rule     func(childComplexity int) int
+		Settings func(childComplexity int) int
+		To       func(childComplexity int) int
 	}
 
 	RetentionCount struct {
@@ -1096,6 +1096,19 @@ type ComplexityRoot struct {
 		Rule     func(childComplexity int) int
 	}
 
+	RetentionRuleTerms struct {
+		Action      func(childComplexity int) int
+		All         func(childComplexity int) int
+		Basis       func(childComplexity int) int
+		Enabled     func(childComplexity int) int
+		Filter      func(childComplexity int) int
+		Length      func(childComplexity int) int
+		LockedUntil func(childComplexity int) int
+		Name        func(childComplexity int) int
+		Type        func(childComplexity int) int
+		Unit        func(childComplexity int) int
+	}
+
 	RevokePayload struct {
 		ID func(childComplexity int) int
 	}
@@ -1118,7 +1131,14 @@ type ComplexityRoot struct {
 		LastUsedAt func(childComplexity int) int
 	}
 
+	SettingChange struct {
+		Name func(childComplexity int) int
+		New  func(childComplexity int) int
+		Old  func(childComplexity int) int
+	}
+
 	SettingsPayload struct {
+		Approval func(childComplexity int) int
 		Settings func(childComplexity int) int
 	}
 
@@ -1467,6 +1487,12 @@ type UserResolver interface {
 	ExternalSubject(ctx context.Context, obj *ent.User) (*string, error)
 	Tokens(ctx context.Context, obj *ent.User) ([]*identity.Token, error)
 	Sessions(ctx context.Context, obj *ent.User) ([]*identity.Session, error)
+}
+type VoidCandidateResolver interface {
+	Record(ctx context.Context, obj *record.Candidate) (ent.Record, error)
+	Kind(ctx context.Context, obj *record.Candidate) (*lifecycle.Candidates, error)
+	DuplicateOf(ctx context.Context, obj *record.Candidate) (ent.Record, error)
+	Field(ctx context.Context, obj *record.Candidate) (*string, error)
 }
 
 // endregion ************************** generated!.gotpl **************************
@@ -6212,18 +6238,6 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.RetentionChangeRequest.Changed(childComplexity), true
-	case "RetentionChangeRequest.enabled":
-		if e.ComplexityRoot.RetentionChangeRequest.Enabled == nil {
-			break
-		}
-
-		return e.ComplexityRoot.RetentionChangeRequest.Enabled(childComplexity), true
-	case "RetentionChangeRequest.length":
-		if e.ComplexityRoot.RetentionChangeRequest.Length == nil {
-			break
-		}
-
-		return e.ComplexityRoot.RetentionChangeRequest.Length(childComplexity), true
 	case "RetentionChangeRequest.remove":
 		if e.ComplexityRoot.RetentionChangeRequest.Remove == nil {
 			break
@@ -6236,12 +6250,18 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.RetentionChangeRequest.Rule(childComplexity), true
-	case "RetentionChangeRequest.unit":
-		if e.ComplexityRoot.RetentionChangeRequest.Unit == nil {
+	case "RetentionChangeRequest.settings":
+		if e.ComplexityRoot.RetentionChangeRequest.Settings == nil {
 			break
 		}
 
-		return e.ComplexityRoot.RetentionChangeRequest.Unit(childComplexity), true
+		return e.ComplexityRoot.RetentionChangeRequest.Settings(childComplexity), true
+	case "RetentionChangeRequest.to":
+		if e.ComplexityRoot.RetentionChangeRequest.To == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionChangeRequest.To(childComplexity), true
 
 	case "RetentionCount.count":
 		if e.ComplexityRoot.RetentionCount.Count == nil {
@@ -6594,6 +6614,67 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.RetentionRulePayload.Rule(childComplexity), true
 
+	case "RetentionRuleTerms.action":
+		if e.ComplexityRoot.RetentionRuleTerms.Action == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleTerms.Action(childComplexity), true
+	case "RetentionRuleTerms.all":
+		if e.ComplexityRoot.RetentionRuleTerms.All == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleTerms.All(childComplexity), true
+	case "RetentionRuleTerms.basis":
+		if e.ComplexityRoot.RetentionRuleTerms.Basis == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleTerms.Basis(childComplexity), true
+	case "RetentionRuleTerms.enabled":
+		if e.ComplexityRoot.RetentionRuleTerms.Enabled == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleTerms.Enabled(childComplexity), true
+	case "RetentionRuleTerms.filter":
+		if e.ComplexityRoot.RetentionRuleTerms.Filter == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleTerms.Filter(childComplexity), true
+	case "RetentionRuleTerms.length":
+		if e.ComplexityRoot.RetentionRuleTerms.Length == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleTerms.Length(childComplexity), true
+	case "RetentionRuleTerms.lockedUntil":
+		if e.ComplexityRoot.RetentionRuleTerms.LockedUntil == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleTerms.LockedUntil(childComplexity), true
+	case "RetentionRuleTerms.name":
+		if e.ComplexityRoot.RetentionRuleTerms.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleTerms.Name(childComplexity), true
+	case "RetentionRuleTerms.type":
+		if e.ComplexityRoot.RetentionRuleTerms.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleTerms.Type(childComplexity), true
+	case "RetentionRuleTerms.unit":
+		if e.ComplexityRoot.RetentionRuleTerms.Unit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetentionRuleTerms.Unit(childComplexity), true
+
 	case "RevokePayload.id":
 		if e.ComplexityRoot.RevokePayload.ID == nil {
 			break
@@ -6658,6 +6739,31 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Session.LastUsedAt(childComplexity), true
 
+	case "SettingChange.name":
+		if e.ComplexityRoot.SettingChange.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SettingChange.Name(childComplexity), true
+	case "SettingChange.new":
+		if e.ComplexityRoot.SettingChange.New == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SettingChange.New(childComplexity), true
+	case "SettingChange.old":
+		if e.ComplexityRoot.SettingChange.Old == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SettingChange.Old(childComplexity), true
+
+	case "SettingsPayload.approval":
+		if e.ComplexityRoot.SettingsPayload.Approval == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SettingsPayload.Approval(childComplexity), true
 	case "SettingsPayload.settings":
 		if e.ComplexityRoot.SettingsPayload.Settings == nil {
 			break
@@ -19195,6 +19301,8 @@ type TenantSettings {
 type SettingsPayload {
   """The settings as they are now."""
   settings: TenantSettings!
+  """The request for others to agree, where records would be kept for a shorter time: nothing has changed yet. Null where nobody is asked."""
+  approval: Approval
 }
 
 """Settings to change; what is left out stays. Null takes a cap away."""
@@ -19286,24 +19394,56 @@ extend type RetentionRule {
 }
 
 extend type Approval {
-  """The change of a rule that keeps which a request is about. Null for another subject."""
+  """The change a request is about by which records would be kept for less time. Null for another subject."""
   retentionChange: RetentionChangeRequest
 }
 
-"""A change by which a rule would keep records for less time, as it was asked for."""
+"""A change by which records would be kept for less time, as it was asked for: of a retention rule, or of settings."""
 type RetentionChangeRequest {
-  """The rule, for who may change rules."""
+  """The rule as it is now, for who may change rules. Null for settings."""
   rule: RetentionRule
   """Whether the rule would go."""
   remove: Boolean!
-  """The fields that would change."""
+  """The fields of the rule that would change."""
   changed: [String!]!
-  """The age to which it would keep then."""
+  """What the rule would say then. Null where it would go, and for settings."""
+  to: RetentionRuleTerms
+  """The settings that would change."""
+  settings: [SettingChange!]!
+}
+
+"""What a rule says of whom it is about, and what becomes of them."""
+type RetentionRuleTerms {
+  """What it is called."""
+  name: String!
+  """The type of the records."""
+  type: RecordType!
+  """Whether it is about all records of the type."""
+  all: Boolean!
+  """Which of them, as JSON in the form of their where-input. Null for all, or what it looks for."""
+  filter: String
+  """From when on their age counts."""
+  basis: RetentionBasis!
+  """The age."""
   length: Int!
   """What that is counted in."""
   unit: RetentionUnit!
-  """Whether it would be in force."""
+  """What becomes of them."""
+  action: RetentionAction!
+  """Whether it is in force."""
   enabled: Boolean!
+  """Until when nobody can shorten, narrow, disable or remove it."""
+  lockedUntil: Time
+}
+
+"""A setting that would change."""
+type SettingChange {
+  """The setting."""
+  name: String!
+  """Its value. Null is no cap."""
+  old: Int
+  """What it would be. Null is no cap."""
+  new: Int
 }
 
 """What a rule found out that it would do."""
@@ -19396,7 +19536,7 @@ type VoidCandidateEdge {
   cursor: Cursor!
 }
 
-"""A page of candidates."""
+"""A page of candidates, by id."""
 type VoidCandidateConnection {
   """The candidates with their places."""
   edges: [VoidCandidateEdge!]!
@@ -19516,7 +19656,7 @@ input ApplyRuleInput {
 type RetentionRulePayload {
   """The rule."""
   rule: RetentionRule!
-  """The request for others to agree, while nothing has changed yet: to keep records for less time. Null where nobody is asked."""
+  """The request for others to agree, where the change would keep records for less time: till then the rule stays as it is, and a new one that purges out of force. Null where nobody is asked."""
   approval: Approval
 }
 
@@ -21275,12 +21415,10 @@ func (ec *executionContext) childFields_RetentionChangeRequest(ctx context.Conte
 		return ec.fieldContext_RetentionChangeRequest_remove(ctx, field)
 	case "changed":
 		return ec.fieldContext_RetentionChangeRequest_changed(ctx, field)
-	case "length":
-		return ec.fieldContext_RetentionChangeRequest_length(ctx, field)
-	case "unit":
-		return ec.fieldContext_RetentionChangeRequest_unit(ctx, field)
-	case "enabled":
-		return ec.fieldContext_RetentionChangeRequest_enabled(ctx, field)
+	case "to":
+		return ec.fieldContext_RetentionChangeRequest_to(ctx, field)
+	case "settings":
+		return ec.fieldContext_RetentionChangeRequest_settings(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type RetentionChangeRequest", field.Name)
 }
@@ -21453,6 +21591,32 @@ func (ec *executionContext) childFields_RetentionRulePayload(ctx context.Context
 	return nil, fmt.Errorf("no field named %q was found under type RetentionRulePayload", field.Name)
 }
 
+func (ec *executionContext) childFields_RetentionRuleTerms(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_RetentionRuleTerms_name(ctx, field)
+	case "type":
+		return ec.fieldContext_RetentionRuleTerms_type(ctx, field)
+	case "all":
+		return ec.fieldContext_RetentionRuleTerms_all(ctx, field)
+	case "filter":
+		return ec.fieldContext_RetentionRuleTerms_filter(ctx, field)
+	case "basis":
+		return ec.fieldContext_RetentionRuleTerms_basis(ctx, field)
+	case "length":
+		return ec.fieldContext_RetentionRuleTerms_length(ctx, field)
+	case "unit":
+		return ec.fieldContext_RetentionRuleTerms_unit(ctx, field)
+	case "action":
+		return ec.fieldContext_RetentionRuleTerms_action(ctx, field)
+	case "enabled":
+		return ec.fieldContext_RetentionRuleTerms_enabled(ctx, field)
+	case "lockedUntil":
+		return ec.fieldContext_RetentionRuleTerms_lockedUntil(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RetentionRuleTerms", field.Name)
+}
+
 func (ec *executionContext) childFields_RevokePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -21497,10 +21661,24 @@ func (ec *executionContext) childFields_Session(ctx context.Context, field graph
 	return nil, fmt.Errorf("no field named %q was found under type Session", field.Name)
 }
 
+func (ec *executionContext) childFields_SettingChange(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_SettingChange_name(ctx, field)
+	case "old":
+		return ec.fieldContext_SettingChange_old(ctx, field)
+	case "new":
+		return ec.fieldContext_SettingChange_new(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SettingChange", field.Name)
+}
+
 func (ec *executionContext) childFields_SettingsPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "settings":
 		return ec.fieldContext_SettingsPayload_settings(ctx, field)
+	case "approval":
+		return ec.fieldContext_SettingsPayload_approval(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type SettingsPayload", field.Name)
 }
@@ -47713,73 +47891,68 @@ func (ec *executionContext) fieldContext_RetentionChangeRequest_changed(_ contex
 	return graphql.NewScalarFieldContext("RetentionChangeRequest", field, false, false, "String")
 }
 
-func (ec *executionContext) _RetentionChangeRequest_length(ctx context.Context, field graphql.CollectedField, obj *model.RetentionChangeRequest) (ret graphql.Marshaler) {
+func (ec *executionContext) _RetentionChangeRequest_to(ctx context.Context, field graphql.CollectedField, obj *model.RetentionChangeRequest) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_RetentionChangeRequest_length(ctx, field)
+			return ec.fieldContext_RetentionChangeRequest_to(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Length, nil
+			return obj.To, nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
-			return ec.marshalNInt2int32(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v *model.RetentionRuleTerms) graphql.Marshaler {
+			return ec.marshalORetentionRuleTerms2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionRuleTerms(ctx, selections, v)
 		},
 		true,
-		true,
+		false,
 	)
 }
-func (ec *executionContext) fieldContext_RetentionChangeRequest_length(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("RetentionChangeRequest", field, false, false, "Int")
+func (ec *executionContext) fieldContext_RetentionChangeRequest_to(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionChangeRequest",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RetentionRuleTerms(ctx, field)
+		},
+	}
+	return fc, nil
 }
 
-func (ec *executionContext) _RetentionChangeRequest_unit(ctx context.Context, field graphql.CollectedField, obj *model.RetentionChangeRequest) (ret graphql.Marshaler) {
+func (ec *executionContext) _RetentionChangeRequest_settings(ctx context.Context, field graphql.CollectedField, obj *model.RetentionChangeRequest) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_RetentionChangeRequest_unit(ctx, field)
+			return ec.fieldContext_RetentionChangeRequest_settings(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Unit, nil
+			return obj.Settings, nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v lifecycle.Unit) graphql.Marshaler {
-			return ec.marshalNRetentionUnit2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.SettingChange) graphql.Marshaler {
+			return ec.marshalNSettingChange2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSettingChangeᚄ(ctx, selections, v)
 		},
 		true,
 		true,
 	)
 }
-func (ec *executionContext) fieldContext_RetentionChangeRequest_unit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("RetentionChangeRequest", field, false, false, "RetentionUnit")
-}
-
-func (ec *executionContext) _RetentionChangeRequest_enabled(ctx context.Context, field graphql.CollectedField, obj *model.RetentionChangeRequest) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
-		ctx,
-		ec.OperationContext,
-		field,
-		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_RetentionChangeRequest_enabled(ctx, field)
+func (ec *executionContext) fieldContext_RetentionChangeRequest_settings(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RetentionChangeRequest",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_SettingChange(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Enabled, nil
-		},
-		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
-			return ec.marshalNBoolean2bool(ctx, selections, v)
-		},
-		true,
-		true,
-	)
-}
-func (ec *executionContext) fieldContext_RetentionChangeRequest_enabled(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("RetentionChangeRequest", field, false, false, "Boolean")
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _RetentionCount_type(ctx context.Context, field graphql.CollectedField, obj *record.DryCount) (ret graphql.Marshaler) {
@@ -49219,6 +49392,236 @@ func (ec *executionContext) fieldContext_RetentionRulePayload_approval(_ context
 	return fc, nil
 }
 
+func (ec *executionContext) _RetentionRuleTerms_name(ctx context.Context, field graphql.CollectedField, obj *model.RetentionRuleTerms) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleTerms_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleTerms_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRuleTerms", field, false, false, "String")
+}
+
+func (ec *executionContext) _RetentionRuleTerms_type(ctx context.Context, field graphql.CollectedField, obj *model.RetentionRuleTerms) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleTerms_type(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Type, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.RecordKind) graphql.Marshaler {
+			return ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleTerms_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRuleTerms", field, false, false, "RecordType")
+}
+
+func (ec *executionContext) _RetentionRuleTerms_all(ctx context.Context, field graphql.CollectedField, obj *model.RetentionRuleTerms) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleTerms_all(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.All, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleTerms_all(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRuleTerms", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _RetentionRuleTerms_filter(ctx context.Context, field graphql.CollectedField, obj *model.RetentionRuleTerms) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleTerms_filter(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Filter, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleTerms_filter(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRuleTerms", field, false, false, "String")
+}
+
+func (ec *executionContext) _RetentionRuleTerms_basis(ctx context.Context, field graphql.CollectedField, obj *model.RetentionRuleTerms) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleTerms_basis(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Basis, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v lifecycle.Basis) graphql.Marshaler {
+			return ec.marshalNRetentionBasis2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐBasis(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleTerms_basis(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRuleTerms", field, false, false, "RetentionBasis")
+}
+
+func (ec *executionContext) _RetentionRuleTerms_length(ctx context.Context, field graphql.CollectedField, obj *model.RetentionRuleTerms) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleTerms_length(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Length, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleTerms_length(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRuleTerms", field, false, false, "Int")
+}
+
+func (ec *executionContext) _RetentionRuleTerms_unit(ctx context.Context, field graphql.CollectedField, obj *model.RetentionRuleTerms) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleTerms_unit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Unit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v lifecycle.Unit) graphql.Marshaler {
+			return ec.marshalNRetentionUnit2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleTerms_unit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRuleTerms", field, false, false, "RetentionUnit")
+}
+
+func (ec *executionContext) _RetentionRuleTerms_action(ctx context.Context, field graphql.CollectedField, obj *model.RetentionRuleTerms) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleTerms_action(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Action, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v lifecycle.RetentionAction) graphql.Marshaler {
+			return ec.marshalNRetentionAction2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐRetentionAction(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleTerms_action(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRuleTerms", field, false, false, "RetentionAction")
+}
+
+func (ec *executionContext) _RetentionRuleTerms_enabled(ctx context.Context, field graphql.CollectedField, obj *model.RetentionRuleTerms) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleTerms_enabled(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Enabled, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleTerms_enabled(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRuleTerms", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _RetentionRuleTerms_lockedUntil(ctx context.Context, field graphql.CollectedField, obj *model.RetentionRuleTerms) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RetentionRuleTerms_lockedUntil(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.LockedUntil, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RetentionRuleTerms_lockedUntil(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RetentionRuleTerms", field, false, false, "Time")
+}
+
 func (ec *executionContext) _RevokePayload_id(ctx context.Context, field graphql.CollectedField, obj *model.RevokePayload) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -49467,6 +49870,75 @@ func (ec *executionContext) fieldContext_Session_current(_ context.Context, fiel
 	return graphql.NewScalarFieldContext("Session", field, true, true, "Boolean")
 }
 
+func (ec *executionContext) _SettingChange_name(ctx context.Context, field graphql.CollectedField, obj *model.SettingChange) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SettingChange_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SettingChange_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SettingChange", field, false, false, "String")
+}
+
+func (ec *executionContext) _SettingChange_old(ctx context.Context, field graphql.CollectedField, obj *model.SettingChange) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SettingChange_old(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Old, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int32) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint32(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_SettingChange_old(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SettingChange", field, false, false, "Int")
+}
+
+func (ec *executionContext) _SettingChange_new(ctx context.Context, field graphql.CollectedField, obj *model.SettingChange) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SettingChange_new(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.New, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int32) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint32(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_SettingChange_new(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SettingChange", field, false, false, "Int")
+}
+
 func (ec *executionContext) _SettingsPayload_settings(ctx context.Context, field graphql.CollectedField, obj *model.SettingsPayload) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -49494,6 +49966,38 @@ func (ec *executionContext) fieldContext_SettingsPayload_settings(_ context.Cont
 		IsResolver: false,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_TenantSettings(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _SettingsPayload_approval(ctx context.Context, field graphql.CollectedField, obj *model.SettingsPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SettingsPayload_approval(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Approval, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Approval) graphql.Marshaler {
+			return ec.marshalOApproval2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐApproval(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_SettingsPayload_approval(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "SettingsPayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Approval(ctx, field)
 		},
 	}
 	return fc, nil
@@ -51817,7 +52321,7 @@ func (ec *executionContext) fieldContext_Viewer_roles(_ context.Context, field g
 	return graphql.NewScalarFieldContext("Viewer", field, false, false, "String")
 }
 
-func (ec *executionContext) _VoidCandidate_record(ctx context.Context, field graphql.CollectedField, obj *model.VoidCandidate) (ret graphql.Marshaler) {
+func (ec *executionContext) _VoidCandidate_record(ctx context.Context, field graphql.CollectedField, obj *record.Candidate) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -51826,7 +52330,7 @@ func (ec *executionContext) _VoidCandidate_record(ctx context.Context, field gra
 			return ec.fieldContext_VoidCandidate_record(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Record, nil
+			return ec.Resolvers.VoidCandidate().Record(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v ent.Record) graphql.Marshaler {
@@ -51840,8 +52344,8 @@ func (ec *executionContext) fieldContext_VoidCandidate_record(_ context.Context,
 	fc = &graphql.FieldContext{
 		Object:     "VoidCandidate",
 		Field:      field,
-		IsMethod:   false,
-		IsResolver: false,
+		IsMethod:   true,
+		IsResolver: true,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return nil, errors.New("FieldContext.Child cannot be called on type INTERFACE")
 		},
@@ -51849,7 +52353,7 @@ func (ec *executionContext) fieldContext_VoidCandidate_record(_ context.Context,
 	return fc, nil
 }
 
-func (ec *executionContext) _VoidCandidate_kind(ctx context.Context, field graphql.CollectedField, obj *model.VoidCandidate) (ret graphql.Marshaler) {
+func (ec *executionContext) _VoidCandidate_kind(ctx context.Context, field graphql.CollectedField, obj *record.Candidate) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -51858,7 +52362,7 @@ func (ec *executionContext) _VoidCandidate_kind(ctx context.Context, field graph
 			return ec.fieldContext_VoidCandidate_kind(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Kind, nil
+			return ec.Resolvers.VoidCandidate().Kind(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *lifecycle.Candidates) graphql.Marshaler {
@@ -51869,10 +52373,10 @@ func (ec *executionContext) _VoidCandidate_kind(ctx context.Context, field graph
 	)
 }
 func (ec *executionContext) fieldContext_VoidCandidate_kind(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("VoidCandidate", field, false, false, "RetentionCandidates")
+	return graphql.NewScalarFieldContext("VoidCandidate", field, true, true, "RetentionCandidates")
 }
 
-func (ec *executionContext) _VoidCandidate_duplicateOf(ctx context.Context, field graphql.CollectedField, obj *model.VoidCandidate) (ret graphql.Marshaler) {
+func (ec *executionContext) _VoidCandidate_duplicateOf(ctx context.Context, field graphql.CollectedField, obj *record.Candidate) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -51881,7 +52385,7 @@ func (ec *executionContext) _VoidCandidate_duplicateOf(ctx context.Context, fiel
 			return ec.fieldContext_VoidCandidate_duplicateOf(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.DuplicateOf, nil
+			return ec.Resolvers.VoidCandidate().DuplicateOf(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v ent.Record) graphql.Marshaler {
@@ -51895,8 +52399,8 @@ func (ec *executionContext) fieldContext_VoidCandidate_duplicateOf(_ context.Con
 	fc = &graphql.FieldContext{
 		Object:     "VoidCandidate",
 		Field:      field,
-		IsMethod:   false,
-		IsResolver: false,
+		IsMethod:   true,
+		IsResolver: true,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return nil, errors.New("FieldContext.Child cannot be called on type INTERFACE")
 		},
@@ -51904,7 +52408,7 @@ func (ec *executionContext) fieldContext_VoidCandidate_duplicateOf(_ context.Con
 	return fc, nil
 }
 
-func (ec *executionContext) _VoidCandidate_field(ctx context.Context, field graphql.CollectedField, obj *model.VoidCandidate) (ret graphql.Marshaler) {
+func (ec *executionContext) _VoidCandidate_field(ctx context.Context, field graphql.CollectedField, obj *record.Candidate) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -51913,7 +52417,7 @@ func (ec *executionContext) _VoidCandidate_field(ctx context.Context, field grap
 			return ec.fieldContext_VoidCandidate_field(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Field, nil
+			return ec.Resolvers.VoidCandidate().Field(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
@@ -51924,10 +52428,10 @@ func (ec *executionContext) _VoidCandidate_field(ctx context.Context, field grap
 	)
 }
 func (ec *executionContext) fieldContext_VoidCandidate_field(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("VoidCandidate", field, false, false, "String")
+	return graphql.NewScalarFieldContext("VoidCandidate", field, true, true, "String")
 }
 
-func (ec *executionContext) _VoidCandidate_since(ctx context.Context, field graphql.CollectedField, obj *model.VoidCandidate) (ret graphql.Marshaler) {
+func (ec *executionContext) _VoidCandidate_since(ctx context.Context, field graphql.CollectedField, obj *record.Candidate) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -51994,8 +52498,8 @@ func (ec *executionContext) _VoidCandidateConnection_nodes(ctx context.Context, 
 			return obj.Nodes, nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v []*model.VoidCandidate) graphql.Marshaler {
-			return ec.marshalNVoidCandidate2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidCandidateᚄ(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v []*record.Candidate) graphql.Marshaler {
+			return ec.marshalNVoidCandidate2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐCandidateᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -52081,8 +52585,8 @@ func (ec *executionContext) _VoidCandidateEdge_node(ctx context.Context, field g
 			return obj.Node, nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v *model.VoidCandidate) graphql.Marshaler {
-			return ec.marshalNVoidCandidate2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidCandidate(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v *record.Candidate) graphql.Marshaler {
+			return ec.marshalNVoidCandidate2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐCandidate(ctx, selections, v)
 		},
 		true,
 		true,
@@ -73980,18 +74484,13 @@ func (ec *executionContext) _RetentionChangeRequest(ctx context.Context, sel ast
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
-		case "length":
-			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Length)
-			if out.Values[i] == graphql.Null {
+		case "to":
+			out.Values[i] = ec._RetentionChangeRequest_to(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
-		case "unit":
-			out.Values[i] = ec.marshalNRetentionUnit2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(ctx, field.Selections, obj.Unit)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
-			}
-		case "enabled":
-			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Enabled)
+		case "settings":
+			out.Values[i] = ec._RetentionChangeRequest_settings(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -74581,6 +75080,87 @@ func (ec *executionContext) _RetentionRulePayload(ctx context.Context, sel ast.S
 	return out
 }
 
+var retentionRuleTermsImplementors = []string{"RetentionRuleTerms"}
+
+func (ec *executionContext) _RetentionRuleTerms(ctx context.Context, sel ast.SelectionSet, obj *model.RetentionRuleTerms) graphql.Marshaler {
+	if fields := ec.directRetentionRuleTerms(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRetentionRuleTerms(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, retentionRuleTermsImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RetentionRuleTerms")
+		case "name":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Name)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "type":
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "all":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.All)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "filter":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Filter)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "basis":
+			out.Values[i] = ec.marshalNRetentionBasis2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐBasis(ctx, field.Selections, obj.Basis)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "length":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Length)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "unit":
+			out.Values[i] = ec.marshalNRetentionUnit2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(ctx, field.Selections, obj.Unit)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "action":
+			out.Values[i] = ec.marshalNRetentionAction2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐRetentionAction(ctx, field.Selections, obj.Action)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "enabled":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Enabled)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lockedUntil":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.LockedUntil)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var revokePayloadImplementors = []string{"RevokePayload"}
 
 func (ec *executionContext) _RevokePayload(ctx context.Context, sel ast.SelectionSet, obj *model.RevokePayload) graphql.Marshaler {
@@ -74756,6 +75336,52 @@ func (ec *executionContext) _Session(ctx context.Context, sel ast.SelectionSet, 
 	return out
 }
 
+var settingChangeImplementors = []string{"SettingChange"}
+
+func (ec *executionContext) _SettingChange(ctx context.Context, sel ast.SelectionSet, obj *model.SettingChange) graphql.Marshaler {
+	if fields := ec.directSettingChange(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeSettingChange(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, settingChangeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("SettingChange")
+		case "name":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Name)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "old":
+			out.Values[i] = ec.marshalOInt2ᚖint32(ctx, field.Selections, obj.Old)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "new":
+			out.Values[i] = ec.marshalOInt2ᚖint32(ctx, field.Selections, obj.New)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var settingsPayloadImplementors = []string{"SettingsPayload"}
 
 func (ec *executionContext) _SettingsPayload(ctx context.Context, sel ast.SelectionSet, obj *model.SettingsPayload) graphql.Marshaler {
@@ -74773,6 +75399,11 @@ func (ec *executionContext) _SettingsPayload(ctx context.Context, sel ast.Select
 		case "settings":
 			out.Values[i] = ec._SettingsPayload_settings(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "approval":
+			out.Values[i] = ec._SettingsPayload_approval(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		default:
@@ -75815,7 +76446,7 @@ func (ec *executionContext) _Viewer(ctx context.Context, sel ast.SelectionSet, o
 
 var voidCandidateImplementors = []string{"VoidCandidate"}
 
-func (ec *executionContext) _VoidCandidate(ctx context.Context, sel ast.SelectionSet, obj *model.VoidCandidate) graphql.Marshaler {
+func (ec *executionContext) _VoidCandidate(ctx context.Context, sel ast.SelectionSet, obj *record.Candidate) graphql.Marshaler {
 	if fields := ec.directVoidCandidate(ctx, sel); fields != nil {
 		return graphql.WriterFunc(func(w io.Writer) { ec.writeVoidCandidate(w, fields, obj) })
 	}
@@ -75828,29 +76459,33 @@ func (ec *executionContext) _VoidCandidate(ctx context.Context, sel ast.Selectio
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("VoidCandidate")
 		case "record":
-			out.Values[i] = ec._VoidCandidate_record(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
-			}
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._VoidCandidate_record(ctx, field, obj)
+				})
 		case "kind":
-			out.Values[i] = ec.marshalORetentionCandidates2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCandidates(ctx, field.Selections, obj.Kind)
-			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
-			}
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._VoidCandidate_kind(ctx, field, obj)
+				})
 		case "duplicateOf":
-			out.Values[i] = ec._VoidCandidate_duplicateOf(ctx, field, obj)
-			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
-			}
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._VoidCandidate_duplicateOf(ctx, field, obj)
+				})
 		case "field":
-			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Field)
-			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
-			}
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._VoidCandidate_field(ctx, field, obj)
+				})
 		case "since":
 			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.Since)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -78891,6 +79526,33 @@ func (ec *executionContext) unmarshalNSetApprovalRuleInput2githubᚗcomᚋlethe�
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) marshalNSettingChange2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSettingChangeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.SettingChange) graphql.Marshaler {
+	if fields := ec.directSettingChange(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.SettingChange) { ec.writeSettingChange(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNSettingChange2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSettingChange(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNSettingChange2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSettingChange(ctx context.Context, sel ast.SelectionSet, v *model.SettingChange) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "SettingChange!")
+		return graphql.Null
+	}
+	return ec._SettingChange(ctx, sel, v)
+}
+
 func (ec *executionContext) marshalNSettingsPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSettingsPayload(ctx context.Context, sel ast.SelectionSet, v *model.SettingsPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "SettingsPayload!")
@@ -79387,14 +80049,14 @@ func (ec *executionContext) marshalNViewer2ᚖgithubᚗcomᚋletheᚑcrmᚋlethe
 	return ec._Viewer(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNVoidCandidate2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidCandidateᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.VoidCandidate) graphql.Marshaler {
+func (ec *executionContext) marshalNVoidCandidate2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐCandidateᚄ(ctx context.Context, sel ast.SelectionSet, v []*record.Candidate) graphql.Marshaler {
 	if fields := ec.directVoidCandidate(ctx, sel); fields != nil && v != nil {
-		return writeList(v, func(w io.Writer, obj *model.VoidCandidate) { ec.writeVoidCandidate(w, fields, obj) })
+		return writeList(v, func(w io.Writer, obj *record.Candidate) { ec.writeVoidCandidate(w, fields, obj) })
 	}
 	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNVoidCandidate2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidCandidate(ctx, sel, v[i])
+		return ec.marshalNVoidCandidate2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐCandidate(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -79406,7 +80068,7 @@ func (ec *executionContext) marshalNVoidCandidate2ᚕᚖgithubᚗcomᚋletheᚑc
 	return ret
 }
 
-func (ec *executionContext) marshalNVoidCandidate2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVoidCandidate(ctx context.Context, sel ast.SelectionSet, v *model.VoidCandidate) graphql.Marshaler {
+func (ec *executionContext) marshalNVoidCandidate2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋrecordᚐCandidate(ctx context.Context, sel ast.SelectionSet, v *record.Candidate) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "VoidCandidate!")
 		return graphql.Null
@@ -81236,6 +81898,13 @@ func (ec *executionContext) marshalORetentionRule2ᚖgithubᚗcomᚋletheᚑcrm�
 		return graphql.Null
 	}
 	return ec._RetentionRule(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalORetentionRuleTerms2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRetentionRuleTerms(ctx context.Context, sel ast.SelectionSet, v *model.RetentionRuleTerms) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._RetentionRuleTerms(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalORetentionUnit2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐUnit(ctx context.Context, v any) (*lifecycle.Unit, error) {

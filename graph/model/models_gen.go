@@ -24,6 +24,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/policy"
+	"github.com/lethe-crm/lethe/internal/record"
 )
 
 // What a subject may do to some record of a type, and may not after the change, or the other way round.
@@ -1070,20 +1071,18 @@ type ResumeOperationInput struct {
 	ID gid.ID `json:"id"`
 }
 
-// A change by which a rule would keep records for less time, as it was asked for.
+// A change by which records would be kept for less time, as it was asked for: of a retention rule, or of settings.
 type RetentionChangeRequest struct {
-	// The rule, for who may change rules.
+	// The rule as it is now, for who may change rules. Null for settings.
 	Rule *ent.RetentionRule `json:"rule,omitempty"`
 	// Whether the rule would go.
 	Remove bool `json:"remove"`
-	// The fields that would change.
+	// The fields of the rule that would change.
 	Changed []string `json:"changed"`
-	// The age to which it would keep then.
-	Length int32 `json:"length"`
-	// What that is counted in.
-	Unit lifecycle.Unit `json:"unit"`
-	// Whether it would be in force.
-	Enabled bool `json:"enabled"`
+	// What the rule would say then. Null where it would go, and for settings.
+	To *RetentionRuleTerms `json:"to,omitempty"`
+	// The settings that would change.
+	Settings []*SettingChange `json:"settings"`
 }
 
 // What becomes of a record by itself, as far as the caller may know.
@@ -1142,8 +1141,32 @@ type RetentionRuleDate struct {
 type RetentionRulePayload struct {
 	// The rule.
 	Rule *ent.RetentionRule `json:"rule"`
-	// The request for others to agree, while nothing has changed yet: to keep records for less time. Null where nobody is asked.
+	// The request for others to agree, where the change would keep records for less time: till then the rule stays as it is, and a new one that purges out of force. Null where nobody is asked.
 	Approval *ent.Approval `json:"approval,omitempty"`
+}
+
+// What a rule says of whom it is about, and what becomes of them.
+type RetentionRuleTerms struct {
+	// What it is called.
+	Name string `json:"name"`
+	// The type of the records.
+	Type ent.RecordKind `json:"type"`
+	// Whether it is about all records of the type.
+	All bool `json:"all"`
+	// Which of them, as JSON in the form of their where-input. Null for all, or what it looks for.
+	Filter *string `json:"filter,omitempty"`
+	// From when on their age counts.
+	Basis lifecycle.Basis `json:"basis"`
+	// The age.
+	Length int32 `json:"length"`
+	// What that is counted in.
+	Unit lifecycle.Unit `json:"unit"`
+	// What becomes of them.
+	Action lifecycle.RetentionAction `json:"action"`
+	// Whether it is in force.
+	Enabled bool `json:"enabled"`
+	// Until when nobody can shorten, narrow, disable or remove it.
+	LockedUntil *time.Time `json:"lockedUntil,omitempty"`
 }
 
 // What was revoked.
@@ -1216,10 +1239,22 @@ type SetApprovalRuleInput struct {
 	Enabled bool `json:"enabled"`
 }
 
+// A setting that would change.
+type SettingChange struct {
+	// The setting.
+	Name string `json:"name"`
+	// Its value. Null is no cap.
+	Old *int32 `json:"old,omitempty"`
+	// What it would be. Null is no cap.
+	New *int32 `json:"new,omitempty"`
+}
+
 // Settings that were changed.
 type SettingsPayload struct {
 	// The settings as they are now.
 	Settings *TenantSettings `json:"settings"`
+	// The request for others to agree, where records would be kept for a shorter time: nothing has changed yet. Null where nobody is asked.
+	Approval *ent.Approval `json:"approval,omitempty"`
 }
 
 // Which records to suspend, and until when.
@@ -1604,26 +1639,12 @@ type Viewer struct {
 	Roles []string `json:"roles"`
 }
 
-// A record that a rule would void.
-type VoidCandidate struct {
-	// The record.
-	Record ent.Record `json:"record"`
-	// What it was found as. Null for a filter and age.
-	Kind *lifecycle.Candidates `json:"kind,omitempty"`
-	// The older record that it repeats.
-	DuplicateOf ent.Record `json:"duplicateOf,omitempty"`
-	// The field they share.
-	Field *string `json:"field,omitempty"`
-	// When its time came.
-	Since time.Time `json:"since"`
-}
-
-// A page of candidates.
+// A page of candidates, by id.
 type VoidCandidateConnection struct {
 	// The candidates with their places.
 	Edges []*VoidCandidateEdge `json:"edges"`
 	// The candidates. Select them here or below edges, not both.
-	Nodes []*VoidCandidate `json:"nodes"`
+	Nodes []*record.Candidate `json:"nodes"`
 	// Where the page lies.
 	PageInfo *entgql.PageInfo[gid.ID] `json:"pageInfo"`
 	// How many there are on all pages, 10,000 at most.
@@ -1633,7 +1654,7 @@ type VoidCandidateConnection struct {
 // An edge of a list of candidates.
 type VoidCandidateEdge struct {
 	// The candidate.
-	Node *VoidCandidate `json:"node"`
+	Node *record.Candidate `json:"node"`
 	// Its place in the list.
 	Cursor entgql.Cursor[gid.ID] `json:"cursor"`
 }

@@ -84,6 +84,8 @@ func (r *Rows) Where(s *sql.Selector, typ string) {
 		}
 	case typ == ent.TypeApproval:
 		preds = append(preds, r.approvals(s))
+	case typ == ent.TypeRetentionRule: // which says of records what not everybody may know
+		preds = append(preds, predicates(s, r.plan(typ, authz.RetentionEdit, entfilter.Mapper{}))...)
 	}
 	s.Where(join(" AND ", preds))
 }

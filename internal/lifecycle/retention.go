@@ -94,8 +94,8 @@ func (Unit) Values() []string { return []string{string(Days), string(Months)} }
 
 // Term is a length of time as rules give it.
 type Term struct {
-	Length int
-	Unit   Unit
+	Length int  `json:"length"`
+	Unit   Unit `json:"unit"`
 }
 
 // After is the end of the term that begins at a time. A day is 24 hours. A month

@@ -41,7 +41,6 @@ type settings struct {
 
 	// rules are those that may ask for the verb.
 	rules []Rule
-	keep  []*rule // rules that keep, for a purge
 }
 
 // readSettings reads them with one statement. The sums are only computed where
@@ -61,11 +60,6 @@ func (r *run) readSettings(ctx context.Context) error {
 	s, days, holdDays := &r.settings, 0, 0
 	hour, day := r.q.Now().Add(-time.Hour), r.q.Now().Add(-24*time.Hour)
 	var rules *string
-	keep := `NULL`
-	if r.req.Verb == lifecycle.Purge {
-		keep = keepRules(r.q)
-	}
-	var keeping *string
 	*s = settings{}
 	purges, quota := `NULL, 0`, []any(nil)
 	if r.req.Verb == lifecycle.Purge {
@@ -73,14 +67,11 @@ func (r *run) readSettings(ctx context.Context) error {
 	}
 	_, err := store.Build(r.q).Add(`SELECT t.bin_days, t.hold_release_days, t.brake_records, t.brake_percent, t.brake_hour, t.brake_day,
 		CASE WHEN t.brake_hour IS NULL THEN 0 ELSE `+sum+` END, CASE WHEN t.brake_day IS NULL THEN 0 ELSE `+sum+` END,
-		`+rulesJSON(r.q, `t.id`, r.subjects()...)+`, `+keep+`, `,
+		`+rulesJSON(r.q, `t.id`, r.subjects()...)+`, `,
 		r.a.User, hour, r.a.User, hour, r.id, r.a.User, day, r.a.User, day, r.id).Add(purges, quota...).Add(` FROM tenants t WHERE t.id = ?`, r.a.Tenant).
-		One(ctx, r.q, &days, &holdDays, &s.records, &s.percent, &s.hour, &s.day, &s.lastHour, &s.lastDay, &rules, &keeping, &s.purgeDay, &s.lastPurged)
+		One(ctx, r.q, &days, &holdDays, &s.records, &s.percent, &s.hour, &s.day, &s.lastHour, &s.lastDay, &rules, &s.purgeDay, &s.lastPurged)
 	if err != nil {
 		return fmt.Errorf("reading the tenant's settings: %w", err)
-	}
-	if s.keep, err = readKeepRules(keeping); err != nil {
-		return err
 	}
 	if s.rules, err = r.readRules(rules); err != nil {
 		return err

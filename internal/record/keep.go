@@ -2,13 +2,11 @@ package record
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
-	"entgo.io/ent/dialect"
 	"entgo.io/ent/dialect/sql"
 
 	"github.com/lethe-crm/lethe/authz"
@@ -19,76 +17,41 @@ import (
 	"github.com/lethe-crm/lethe/internal/store"
 )
 
-// keepRule is a rule that keeps, as it is read beside the settings of a tenant.
-type keepRule struct {
-	Type   string          `json:"type"`
-	Filter *string         `json:"filter"`
-	Basis  lifecycle.Basis `json:"basis"`
-	Length int             `json:"length"`
-	Unit   lifecycle.Unit  `json:"unit"`
-}
-
-// keepRules is an expression for the rules of tenant t that keep, as JSON.
-func keepRules(q store.Querier) string {
-	const fields = `'id', k.id, 'type', k.record_type, 'filter', k.filter, 'basis', k.basis, 'length', k.length, 'unit', k.unit`
-	list := `json_group_array(json_object(` + fields + `))`
-	if q.Dialect() == dialect.Postgres {
-		list = `json_agg(json_build_object(` + fields + `))::text`
-	}
-	return `(SELECT ` + list + ` FROM retention_rules k WHERE k.tenant_id = t.id AND k.action = 'KEEP' AND k.enabled AND k.removed_at IS NULL)`
-}
-
-// readKeepRules reads what keepRules selects.
-func readKeepRules(encoded *string) ([]*rule, error) {
-	if encoded == nil {
-		return nil, nil
-	}
-	var rows []struct {
-		keepRule
-		ID string `json:"id"` // as the database writes it
-	}
-	if err := json.Unmarshal([]byte(*encoded), &rows); err != nil {
-		return nil, fmt.Errorf("reading rules that keep: %w", err)
-	}
-	out := make([]*rule, len(rows))
-	for i, row := range rows {
-		var id gid.ID
-		if err := id.Scan(row.ID); err != nil {
-			return nil, fmt.Errorf("reading rules that keep: %w", err)
-		}
-		var err error
-		out[i], err = compile(&ent.RetentionRule{
-			ID: id, RecordType: row.Type, Filter: row.Filter, Basis: row.Basis, Length: row.Length, Unit: row.Unit, Action: lifecycle.KeepAction,
+// keepingOf are the rules of a tenant that keep.
+func (s *Service) keepingOf(ctx context.Context, q store.Querier, tenant gid.ID) ([]*rule, error) {
+	var out []*rule
+	err := store.Build(q).Add(`SELECT id, record_type, filter, basis, length, unit FROM retention_rules
+		WHERE tenant_id = ? AND action = 'KEEP' AND enabled AND removed_at IS NULL ORDER BY id`, tenant).
+		Query(ctx, q, func(row store.Row) error {
+			r := &ent.RetentionRule{Action: lifecycle.KeepAction}
+			if err := row.Scan(&r.ID, &r.RecordType, &r.Filter, &r.Basis, &r.Length, &r.Unit); err != nil {
+				return err
+			}
+			compiled, err := compile(r)
+			out = append(out, compiled)
+			return err
 		})
-		if err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, fmt.Errorf("reading rules that keep: %w", err)
 	}
 	return out, nil
-}
-
-// keepingOf are the rules of a tenant that keep.
-func (s *Service) keepingOf(ctx context.Context, tenant gid.ID) ([]*rule, error) {
-	var encoded *string
-	if _, err := store.Build(s.db).Add(`SELECT `+keepRules(s.db)+` FROM tenants t WHERE t.id = ?`, tenant).One(ctx, s.db, &encoded); err != nil {
-		return nil, fmt.Errorf("reading rules that keep: %w", err)
-	}
-	return readKeepRules(encoded)
 }
 
 // keepByRules keeps from being purged what a rule keeps, of all that is in reach:
 // RETAINED, as for a hold that one may not know of. Until when is told who may
 // know of holds as well: to others it would tell that it is none.
 func (r *run) keepByRules(ctx context.Context) error {
-	if len(r.settings.keep) == 0 {
-		return nil
+	// Asked for with the rows and the fence locked: whoever makes such a rule waits for the fence.
+	keep, err := r.keepingOf(ctx, r.q, r.a.Tenant)
+	if err != nil || len(keep) == 0 {
+		return err
 	}
 	ids := make([]gid.ID, 0, len(r.nodes))
 	for id := range r.nodes {
 		ids = append(ids, id)
 	}
 	now := r.q.Now()
-	matching, err := r.Service.ruled(ctx, r.q, r.a.Tenant, r.settings.keep, ids, func(k *rule, s *sql.Selector) { k.young(s, now) })
+	matching, err := r.Service.ruled(ctx, r.q, r.a.Tenant, keep, ids, func(k *rule, s *sql.Selector) { k.young(s, now) })
 	if err != nil || len(matching) == 0 {
 		return err
 	}

@@ -50,7 +50,7 @@ type Service struct {
 // New returns a service over a database.
 func New(db *store.DB, control *access.Control, log *audit.Log, logger *slog.Logger) *Service {
 	s := &Service{db: db, control: control, audit: log, log: logger, numbers: numbers{blocks: map[string]block{}}, sizes: usual}
-	s.approvables = map[approval.Subject]Approvable{approval.SubjectHOLD_RELEASE: holdRelease{s}}
+	s.approvables = map[approval.Subject]Approvable{approval.SubjectHOLD_RELEASE: holdRelease{s}, approval.SubjectSHORTEN_RETENTION: shortening{s}}
 	s.room, s.previewRoom = semaphore.NewWeighted(room), semaphore.NewWeighted(room)
 	s.reader = sync.OnceValue(func() *ent.Client { return s.newClient(db.Driver()) })
 	return s

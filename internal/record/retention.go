@@ -30,25 +30,26 @@ const (
 
 // RetentionRule is what a retention rule says.
 type RetentionRule struct {
-	Name, Reason string
+	Name   string `json:"name"`
+	Reason string `json:"reason"`
 	// Type is the type of the records.
-	Type string
-	// Filter is a where-input of the type as EncodeFilter gives it, with Comparisons
+	Type string `json:"type"`
+	// Filter is a where-input of the type as KeptFilter gives it, with Comparisons
 	// of them; empty is every record, for which All must say so.
-	Filter      string
-	Comparisons int
-	All         bool
+	Filter      string `json:"filter,omitempty"`
+	Comparisons int    `json:"comparisons"`
+	All         bool   `json:"all"`
 	// Candidates are looked for beside that; empty is nothing in particular.
-	Candidates lifecycle.Candidates
+	Candidates lifecycle.Candidates `json:"candidates,omitempty"`
 	// Basis may be empty where Candidates have one.
-	Basis      lifecycle.Basis
-	Term       lifecycle.Term
-	Action     lifecycle.RetentionAction
-	EveryHours int
+	Basis      lifecycle.Basis           `json:"basis"`
+	Term       lifecycle.Term            `json:"term"`
+	Action     lifecycle.RetentionAction `json:"action"`
+	EveryHours int                       `json:"everyHours"`
 	// Approval leaves it to somebody to apply the rule.
-	Approval    bool
-	Enabled     bool
-	LockedUntil *time.Time
+	Approval    bool       `json:"approval"`
+	Enabled     bool       `json:"enabled"`
+	LockedUntil *time.Time `json:"lockedUntil,omitempty"`
 }
 
 // ruleOf is what a rule in the database says.
@@ -68,133 +69,182 @@ func ruleOf(r *ent.RetentionRule) RetentionRule {
 	return out
 }
 
-// CreateRetentionRule adds a retention rule. If it acts it first finds out what it would do.
-func (s *Service) CreateRetentionRule(ctx context.Context, rule RetentionRule) (gid.ID, error) {
-	id := gid.New(gid.RetentionRule)
-	err := s.inHold(ctx, "RULE_CREATE", nil, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
-		if err := s.mayRule(ctx, a); err != nil {
-			return err
-		}
-		if err := rule.check(tx.Now()); err != nil {
-			return err
-		}
-		if err := rule.checkLock(nil, tx.Now()); err != nil {
-			return err
-		}
-		var n int
-		if _, err := store.Build(tx).Add(`SELECT COUNT(*) FROM retention_rules WHERE tenant_id = ? AND removed_at IS NULL`, a.Tenant).One(ctx, tx, &n); err != nil {
-			return fmt.Errorf("counting rules: %w", err)
-		}
-		if n >= maxRetentionRules {
-			return Refuse(lifecycle.Limit, fmt.Sprintf("a tenant has %d rules at most", maxRetentionRules))
-		}
-		now := tx.Now()
-		err := tx.Insert(ctx, "retention_rules", []string{
-			"id", "tenant_id", "name", "record_type", "filter", "comparisons", "candidates", "basis", "length", "unit", "action", "every_hours", "reason", "approval",
-			"enabled", "version", "locked_until", "created_at", "updated_at", "next_run_at", "changed_by_id",
-		}, [][]any{{
-			id, a.Tenant, rule.Name, rule.Type, nullText(rule.Filter), rule.Comparisons, nullText(string(rule.Candidates)), string(rule.Basis), rule.Term.Length, string(rule.Term.Unit),
-			string(rule.Action), rule.EveryHours, rule.Reason, rule.Approval, rule.Enabled, 1, nullTime(rule.LockedUntil), now, now, nullTime(rule.firstRun(now)), nullID(a.UserRef()),
-		}})
-		if err == nil {
-			err = tx.Flush(ctx)
-		}
-		if err != nil {
-			return fmt.Errorf("writing a rule: %w", err)
-		}
-		return s.auditRule(ctx, tx, a, "RULE_CREATE", id, rule, nil)
+// CreateRetentionRule adds a retention rule. If it acts it first finds out what it would do. One that purges comes into
+// force once others have agreed, where rules want that; their request is answered then.
+func (s *Service) CreateRetentionRule(ctx context.Context, rule RetentionRule) (id, request gid.ID, err error) {
+	id = gid.New(gid.RetentionRule)
+	err = s.inHold(ctx, "RULE_CREATE", nil, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) (err error) {
+		request, err = s.createRetentionRule(ctx, tx, a, id, rule)
+		return err
 	})
-	return id, err
+	return id, request, err
+}
+
+func (s *Service) createRetentionRule(ctx context.Context, tx *store.Tx, a *actor.Actor, id gid.ID, rule RetentionRule) (request gid.ID, err error) {
+	if err := s.mayRule(ctx, a); err != nil {
+		return gid.Nil, err
+	}
+	if err := rule.check(tx.Now()); err != nil {
+		return gid.Nil, err
+	}
+	if err := rule.checkLock(nil, tx.Now()); err != nil {
+		return gid.Nil, err
+	}
+	if err := s.fenceRule(ctx, tx, a, rule); err != nil {
+		return gid.Nil, err
+	}
+	// Rules are counted by one at a time: the tenant's row is what everybody locks who changes how it keeps records.
+	if _, err := store.Build(tx).Add(`SELECT id FROM tenants WHERE id = ?`, a.Tenant).ForNoKeyUpdate().Exec(ctx, tx); err != nil {
+		return gid.Nil, fmt.Errorf("locking the tenant: %w", err)
+	}
+	var n int
+	if _, err := store.Build(tx).Add(`SELECT COUNT(*) FROM retention_rules WHERE tenant_id = ? AND removed_at IS NULL`, a.Tenant).One(ctx, tx, &n); err != nil {
+		return gid.Nil, fmt.Errorf("counting rules: %w", err)
+	}
+	if n >= maxRetentionRules {
+		return gid.Nil, Refuse(lifecycle.Limit, fmt.Sprintf("a tenant has %d rules at most", maxRetentionRules))
+	}
+	if rule.purges() {
+		asked := &Shortening{Rule: id, To: &rule, Changed: []string{"enabled"}, Version: 1}
+		if request, err = s.askToShorten(ctx, tx, asked, rule.Reason, nil); err != nil {
+			return gid.Nil, err
+		}
+		if !request.IsZero() { // till then it is there, and does nothing
+			waiting := rule
+			waiting.Enabled, waiting.LockedUntil = false, nil
+			rule = waiting
+		}
+	}
+	now := tx.Now()
+	err = tx.Insert(ctx, "retention_rules", []string{
+		"id", "tenant_id", "name", "record_type", "filter", "comparisons", "candidates", "basis", "length", "unit", "action", "every_hours", "reason", "approval",
+		"enabled", "version", "locked_until", "created_at", "updated_at", "next_run_at", "changed_by_id",
+	}, [][]any{{
+		id, a.Tenant, rule.Name, rule.Type, nullText(rule.Filter), rule.Comparisons, nullText(string(rule.Candidates)), string(rule.Basis), rule.Term.Length, string(rule.Term.Unit),
+		string(rule.Action), rule.EveryHours, rule.Reason, rule.Approval, rule.Enabled, 1, nullTime(rule.LockedUntil), now, now, nullTime(rule.firstRun(now)), nullID(a.UserRef()),
+	}})
+	if err == nil {
+		err = tx.Flush(ctx)
+	}
+	if err != nil {
+		return gid.Nil, fmt.Errorf("writing a rule: %w", err)
+	}
+	return request, s.auditRule(ctx, tx, a, "RULE_CREATE", id, rule, nil, nil)
+}
+
+// fenceRule waits, for a rule that keeps, until no purge is under way that has not seen it.
+func (s *Service) fenceRule(ctx context.Context, tx *store.Tx, a *actor.Actor, rule RetentionRule) error {
+	if rule.Action != lifecycle.KeepAction {
+		return nil
+	}
+	return fenceOff(ctx, tx, a.Tenant)
 }
 
 // UpdateRetentionRule changes a rule that is still at a version. What changes whom it is
-// about, when and how, makes it find out anew what it would do.
-func (s *Service) UpdateRetentionRule(ctx context.Context, id gid.ID, version int, change func(*RetentionRule)) error {
-	return s.inHold(ctx, "RULE_UPDATE", []gid.ID{id}, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
-		row, err := s.lockRule(ctx, tx, a, id)
-		if err != nil {
-			return err
-		}
-		if row.Version != version {
-			return &Error{
-				Code: lifecycle.Conflict, Message: "the rule is not at this version any more", Fields: []string{"version"},
-				Extensions: map[string]any{"version": row.Version},
-			}
-		}
-		old, now := ruleOf(row), tx.Now()
-		rule := old
-		change(&rule)
-		if err := rule.check(now); err != nil {
-			return err
-		}
-		if err := rule.checkLock(&old, now); err != nil {
-			return err
-		}
-		changes := old.changes(rule)
-		if len(changes) == 0 {
-			return nil
-		}
-		if shorter := old.weakened(rule); old.Action == lifecycle.KeepAction && len(shorter) > 0 {
-			if err := s.mayShorten(ctx, tx, a, id, old, &rule); err != nil {
-				return err
-			}
-		}
-		stmt := store.Build(tx).Add(`UPDATE retention_rules SET version = version + 1, updated_at = ?, changed_by_id = ?, name = ?, filter = ?, comparisons = ?, basis = ?, length = ?, unit = ?,
-			action = ?, every_hours = ?, reason = ?, approval = ?, enabled = ?, locked_until = ?`, now, nullID(a.UserRef()), rule.Name, nullText(rule.Filter), rule.Comparisons,
-			string(rule.Basis), rule.Term.Length, string(rule.Term.Unit), string(rule.Action), rule.EveryHours, rule.Reason, rule.Approval, rule.Enabled, nullTime(rule.LockedUntil))
-		if slices.ContainsFunc(changes, func(field string) bool { return !slices.Contains(plainFields, field) }) {
-			stmt.Add(`, dry_run = NULL, dry_run_at = NULL, next_run_at = ?`, nullTime(rule.firstRun(now)))
-			if _, err := store.Build(tx).Add(`DELETE FROM retention_waits WHERE rule_id = ?`, id).Exec(ctx, tx); err != nil {
-				return fmt.Errorf("forgetting what a rule waits for: %w", err)
-			}
-		}
-		if _, err := stmt.Add(` WHERE id = ?`, id).Exec(ctx, tx); err != nil {
-			return fmt.Errorf("changing a rule: %w", err)
-		}
-		return s.auditRule(ctx, tx, a, "RULE_UPDATE", id, rule, &old)
+// about, when and how, makes it find out anew what it would do. What would keep records for
+// less time waits for others to agree, where rules want that: then nothing changes yet, and
+// their request is answered.
+func (s *Service) UpdateRetentionRule(ctx context.Context, id gid.ID, version int, change func(*RetentionRule) error) (request gid.ID, err error) {
+	err = s.inHold(ctx, "RULE_UPDATE", []gid.ID{id}, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) (err error) {
+		request, err = s.updateRetentionRule(ctx, tx, a, id, version, change, nil)
+		return err
 	})
+	return request, err
 }
 
-// RemoveRetentionRule takes a rule out of force for good. Removing it again changes nothing.
-func (s *Service) RemoveRetentionRule(ctx context.Context, id gid.ID, version int) error {
-	return s.inHold(ctx, "RULE_REMOVE", []gid.ID{id}, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
-		row, err := s.lockRule(ctx, tx, a, id)
-		if err != nil {
-			return err
+func (s *Service) updateRetentionRule(ctx context.Context, tx *store.Tx, a *actor.Actor, id gid.ID, version int, change func(*RetentionRule) error, agreed *ent.Approval) (gid.ID, error) {
+	row, err := s.lockRule(ctx, tx, a, id)
+	if err != nil {
+		return gid.Nil, err
+	}
+	if row.Version != version {
+		return gid.Nil, movedOn("rule is", row.Version, agreed)
+	}
+	old, now := ruleOf(row), tx.Now()
+	rule := old
+	if err := change(&rule); err != nil {
+		return gid.Nil, err
+	}
+	if err := rule.check(now); err != nil {
+		return gid.Nil, err
+	}
+	if err := rule.checkLock(&old, now); err != nil {
+		return gid.Nil, err
+	}
+	changes := old.changes(rule)
+	if len(changes) == 0 {
+		return gid.Nil, nil
+	}
+	if old.shortens(rule) {
+		asked := &Shortening{Rule: id, To: &rule, Changed: changes, Version: version}
+		if request, err := s.askToShorten(ctx, tx, asked, rule.Reason, agreed); err != nil || !request.IsZero() {
+			return request, err
 		}
-		if row.Version != version {
-			return &Error{
-				Code: lifecycle.Conflict, Message: "the rule is not at this version any more", Fields: []string{"version"},
-				Extensions: map[string]any{"version": row.Version},
-			}
+	}
+	if err := s.fenceRule(ctx, tx, a, rule); err != nil {
+		return gid.Nil, err
+	}
+	stmt := store.Build(tx).Add(`UPDATE retention_rules SET version = version + 1, updated_at = ?, changed_by_id = ?, name = ?, filter = ?, comparisons = ?, basis = ?, length = ?, unit = ?,
+		action = ?, every_hours = ?, reason = ?, approval = ?, enabled = ?, locked_until = ?`, now, nullID(a.UserRef()), rule.Name, nullText(rule.Filter), rule.Comparisons,
+		string(rule.Basis), rule.Term.Length, string(rule.Term.Unit), string(rule.Action), rule.EveryHours, rule.Reason, rule.Approval, rule.Enabled, nullTime(rule.LockedUntil))
+	if !isPlain(changes) {
+		stmt.Add(`, dry_run = NULL, dry_run_at = NULL, next_run_at = ?`, nullTime(rule.firstRun(now)))
+		if _, err := store.Build(tx).Add(`DELETE FROM retention_waits WHERE rule_id = ?`, id).Exec(ctx, tx); err != nil {
+			return gid.Nil, fmt.Errorf("forgetting what a rule waits for: %w", err)
 		}
-		old := ruleOf(row)
-		if old.locked(tx.Now()) {
-			return old.lockedError("id")
-		}
-		if old.Action == lifecycle.KeepAction && old.Enabled {
-			if err := s.mayShorten(ctx, tx, a, id, old, nil); err != nil {
-				return err
-			}
-		}
-		for _, stmt := range []*store.SQL{
-			store.Build(tx).Add(`DELETE FROM retention_waits WHERE rule_id = ?`, id),
-			store.Build(tx).Add(`UPDATE retention_rules SET removed_at = ?, updated_at = ?, changed_by_id = ?, next_run_at = NULL, version = version + 1 WHERE id = ?`,
-				tx.Now(), tx.Now(), nullID(a.UserRef()), id),
-		} {
-			if _, err := stmt.Exec(ctx, tx); err != nil {
-				return fmt.Errorf("removing a rule: %w", err)
-			}
-		}
-		return s.auditRule(ctx, tx, a, "RULE_REMOVE", id, old, nil)
-	})
+	}
+	if _, err := stmt.Add(` WHERE id = ?`, id).Exec(ctx, tx); err != nil {
+		return gid.Nil, fmt.Errorf("changing a rule: %w", err)
+	}
+	return gid.Nil, s.auditRule(ctx, tx, a, "RULE_UPDATE", id, rule, &old, agreed)
 }
 
-// mayShorten is where somebody else has to agree before records are kept for less
-// time: rule is what the rule would say, nil when it would go. The change is in
-// the log by its fields in any case.
-func (s *Service) mayShorten(_ context.Context, _ *store.Tx, _ *actor.Actor, _ gid.ID, _ RetentionRule, _ *RetentionRule) error {
-	return nil
+// RemoveRetentionRule takes a rule out of force for good. One that keeps goes once others
+// have agreed, where rules want that; their request is answered then.
+func (s *Service) RemoveRetentionRule(ctx context.Context, id gid.ID, version int) (request gid.ID, err error) {
+	err = s.inHold(ctx, "RULE_REMOVE", []gid.ID{id}, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) (err error) {
+		request, err = s.removeRetentionRule(ctx, tx, a, id, version, nil)
+		return err
+	})
+	return request, err
+}
+
+func (s *Service) removeRetentionRule(ctx context.Context, tx *store.Tx, a *actor.Actor, id gid.ID, version int, agreed *ent.Approval) (gid.ID, error) {
+	row, err := s.lockRule(ctx, tx, a, id)
+	if err != nil {
+		return gid.Nil, err
+	}
+	if row.Version != version {
+		return gid.Nil, movedOn("rule is", row.Version, agreed)
+	}
+	old := ruleOf(row)
+	if old.locked(tx.Now()) {
+		return gid.Nil, old.lockedError("id")
+	}
+	if old.keeps() {
+		if request, err := s.askToShorten(ctx, tx, &Shortening{Rule: id, Version: version}, old.Reason, agreed); err != nil || !request.IsZero() {
+			return request, err
+		}
+	}
+	for _, stmt := range []*store.SQL{
+		store.Build(tx).Add(`DELETE FROM retention_waits WHERE rule_id = ?`, id),
+		store.Build(tx).Add(`UPDATE retention_rules SET removed_at = ?, updated_at = ?, changed_by_id = ?, next_run_at = NULL, version = version + 1 WHERE id = ?`,
+			tx.Now(), tx.Now(), nullID(a.UserRef()), id),
+	} {
+		if _, err := stmt.Exec(ctx, tx); err != nil {
+			return gid.Nil, fmt.Errorf("removing a rule: %w", err)
+		}
+	}
+	return gid.Nil, s.auditRule(ctx, tx, a, "RULE_REMOVE", id, old, nil, agreed)
+}
+
+func (r RetentionRule) keeps() bool  { return r.Enabled && r.Action == lifecycle.KeepAction }
+func (r RetentionRule) purges() bool { return r.Enabled && r.Action == lifecycle.PurgeAction }
+
+// shortens reports whether records would be kept for less time by another rule instead: because it keeps less, or purges
+// what the bin would have kept.
+func (r RetentionRule) shortens(to RetentionRule) bool {
+	return r.keeps() && len(r.weakened(to)) > 0 || to.purges() && !isPlain(r.changes(to))
 }
 
 // mayRule refuses who may not change retention rules.
@@ -233,7 +283,7 @@ func (r RetentionRule) firstRun(now time.Time) *time.Time {
 
 // auditRule writes down what became of a rule. Names, reasons and filters may hold
 // personal data, for which the log has no seal here: they are named, not told.
-func (s *Service) auditRule(ctx context.Context, tx *store.Tx, a *actor.Actor, action string, id gid.ID, rule RetentionRule, old *RetentionRule) error {
+func (s *Service) auditRule(ctx context.Context, tx *store.Tx, a *actor.Actor, action string, id gid.ID, rule RetentionRule, old *RetentionRule, agreed *ent.Approval) error {
 	detail := map[string]any{
 		"rule": id.String(), "type": rule.Type, "action": rule.Action, "basis": rule.Basis, "length": rule.Term.Length, "unit": rule.Term.Unit, "enabled": rule.Enabled,
 		"comparisons": rule.Comparisons, "approval": rule.Approval,
@@ -241,10 +291,13 @@ func (s *Service) auditRule(ctx context.Context, tx *store.Tx, a *actor.Actor, a
 	if rule.LockedUntil != nil {
 		detail["lockedUntil"] = rule.LockedUntil
 	}
+	if agreed != nil {
+		detail["approval"] = agreed.ID.String()
+	}
 	if old != nil {
 		detail["changed"] = old.changes(rule)
 		detail["was"] = map[string]any{"action": old.Action, "basis": old.Basis, "length": old.Term.Length, "unit": old.Term.Unit, "enabled": old.Enabled}
-		if shorter := old.weakened(rule); old.Action == lifecycle.KeepAction && len(shorter) > 0 {
+		if shorter := old.weakened(rule); old.keeps() && len(shorter) > 0 {
 			detail["shortens"] = shorter
 		}
 	}
@@ -253,6 +306,10 @@ func (s *Service) auditRule(ctx context.Context, tx *store.Tx, a *actor.Actor, a
 
 // plainFields are those that change neither whom a rule is about, nor what it does.
 var plainFields = []string{"name", "reason", "everyHours", "lockedUntil"}
+
+func isPlain(changes []string) bool {
+	return !slices.ContainsFunc(changes, func(field string) bool { return !slices.Contains(plainFields, field) })
+}
 
 // changes are the names of the fields in which another rule differs.
 func (r RetentionRule) changes(to RetentionRule) []string {

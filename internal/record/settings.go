@@ -8,9 +8,11 @@ import (
 	"entgo.io/ent/dialect"
 
 	"github.com/lethe-crm/lethe/authz"
+	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/store"
 )
@@ -87,31 +89,31 @@ func (s *Service) settingsOf(ctx context.Context, q store.Querier, a *actor.Acto
 
 // UpdateSettings changes settings of the actor's tenant, by name, that he saw at a
 // version. A longer bin keeps what is in it longer, too; a shorter one is for what
-// is deleted from then on. To set what is set already changes nothing.
-func (s *Service) UpdateSettings(ctx context.Context, version int, values map[string]*int) (*Settings, error) {
+// is deleted from then on. To set what is set already changes nothing. What keeps records for a shorter time waits for
+// others to agree, where rules want that: then nothing changes yet, and their request is answered.
+func (s *Service) UpdateSettings(ctx context.Context, version int, values map[string]*int) (out *Settings, request gid.ID, err error) {
 	a := actor.From(ctx)
 	if a == nil {
-		return nil, errors.New("record: settings by nobody")
+		return nil, gid.Nil, errors.New("record: settings by nobody")
 	}
 	for _, setting := range TenantSettings {
 		if v, given := values[setting.Name]; given {
 			if err := setting.check(v); err != nil {
-				return nil, err
+				return nil, gid.Nil, err
 			}
 		}
 	}
-	var out *Settings
-	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
+	err = s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
 		ctx, err = s.judgedBy(ctx, a, s.control.Repin)
 		if err == nil {
-			out, err = s.updateSettings(ctx, tx, a, version, values)
+			out, request, err = s.updateSettings(ctx, tx, a, version, values, nil)
 		}
 		if refused, ok := errors.AsType[*Error](err); ok {
 			s.logRefusal(ctx, tx, audit.Event{Action: "SETTINGS_UPDATE", Code: refused.Code})
 		}
 		return err
 	})
-	return out, err
+	return out, request, err
 }
 
 func (setting Setting) check(v *int) error {
@@ -124,28 +126,26 @@ func (setting Setting) check(v *int) error {
 	return nil
 }
 
-func (s *Service) updateSettings(ctx context.Context, tx *store.Tx, a *actor.Actor, version int, values map[string]*int) (*Settings, error) {
+func (s *Service) updateSettings(ctx context.Context, tx *store.Tx, a *actor.Actor, version int, values map[string]*int, agreed *ent.Approval) (*Settings, gid.ID, error) {
 	if err := s.maySet(ctx, a); err != nil {
-		return nil, err
+		return nil, gid.Nil, err
 	}
 	// Who deletes by the old settings has done so by now, or will read the new ones.
 	if err := fenceOff(ctx, tx, a.Tenant); err != nil {
-		return nil, err
+		return nil, gid.Nil, err
 	}
 	if _, err := store.Build(tx).Add(`SELECT id FROM tenants WHERE id = ?`, a.Tenant).ForNoKeyUpdate().Exec(ctx, tx); err != nil {
-		return nil, fmt.Errorf("locking the tenant's settings: %w", err)
+		return nil, gid.Nil, fmt.Errorf("locking the tenant's settings: %w", err)
 	}
 	old, err := s.settingsOf(ctx, tx, a)
 	if err != nil {
-		return nil, err
+		return nil, gid.Nil, err
 	}
 	if old.Version != version {
-		return nil, &Error{
-			Code: lifecycle.Conflict, Message: "the settings are not at this version any more", Fields: []string{"version"},
-			Extensions: map[string]any{"version": old.Version},
-		}
+		return nil, gid.Nil, movedOn("settings are", old.Version, agreed)
 	}
 	stmt, changes := store.Build(tx).Add(`UPDATE tenants SET settings_version = settings_version + 1`), map[string]any{}
+	asked := &Shortening{Settings: map[string]*int{}, Was: map[string]*int{}, Version: version}
 	for _, setting := range TenantSettings {
 		v, given := values[setting.Name]
 		before := old.values[setting.Name]
@@ -154,26 +154,34 @@ func (s *Service) updateSettings(ctx context.Context, tx *store.Tx, a *actor.Act
 		}
 		stmt.Add(`, `+setting.column+` = ?`, nullInt(v))
 		changes[setting.Name] = map[string]any{"old": nullInt(before), "new": nullInt(v)}
+		asked.Settings[setting.Name], asked.Was[setting.Name] = v, before
 	}
 	if len(changes) == 0 {
-		return old, nil
+		return old, gid.Nil, nil
 	}
 	detail := map[string]any{"settings": changes}
 	if shorter := Shortens(old, values); len(shorter) > 0 {
-		detail["shortens"] = shorter // whose approval would be asked for here, before anything is written
+		detail["shortens"] = shorter
+		if request, err := s.askToShorten(ctx, tx, asked, "", agreed); err != nil || !request.IsZero() {
+			return old, request, err
+		}
+	}
+	if agreed != nil {
+		detail["approval"] = agreed.ID.String()
 	}
 	if _, err := stmt.Add(` WHERE id = ?`, a.Tenant).Exec(ctx, tx); err != nil {
-		return nil, fmt.Errorf("changing the tenant's settings: %w", err)
+		return nil, gid.Nil, fmt.Errorf("changing the tenant's settings: %w", err)
 	}
 	if v, given := values["binDays"]; given && *v > *old.values["binDays"] {
 		if err := s.lengthenBin(ctx, tx, a, *v); err != nil {
-			return nil, err
+			return nil, gid.Nil, err
 		}
 	}
 	if err := s.audit.Append(ctx, tx, audit.Event{Action: "SETTINGS_UPDATE", PolicyVersion: s.control.Version(ctx, a.Tenant), Detail: detail}); err != nil {
-		return nil, err
+		return nil, gid.Nil, err
 	}
-	return s.settingsOf(ctx, tx, a)
+	out, err := s.settingsOf(ctx, tx, a)
+	return out, gid.Nil, err
 }
 
 // Shortens names the settings that would keep records for a shorter time.

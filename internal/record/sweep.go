@@ -59,7 +59,7 @@ func (s *Service) sweepTenant(ctx context.Context, tenant gid.ID, now time.Time)
 	if err != nil {
 		return 0, err
 	}
-	keep, err := s.keepingOf(ctx, tenant)
+	keep, err := s.keepingOf(ctx, s.db, tenant)
 	if err != nil {
 		return 0, err
 	}
