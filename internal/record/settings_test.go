@@ -27,7 +27,7 @@ func TestALongerBinKeepsWhatIsInItAndAShorterOneWhatComes(t *testing.T) {
 		day := 24 * time.Hour
 		deleted := func(id gid.ID) time.Time { at, _ := w.get(id).Column("state_changed_at").(time.Time); return at.UTC() }
 		set := func(version, days int) *record.Settings {
-			s, err := w.svc.UpdateSettings(w.as("admin"), version, map[string]*int{"binDays": &days})
+			s, _, err := w.svc.UpdateSettings(w.as("admin"), version, map[string]*int{"binDays": &days})
 			require.NoError(w.t, err)
 			return s
 		}
@@ -54,23 +54,23 @@ func TestSettingsAreChangedByWhoMayAndSawThem(t *testing.T) {
 	each(t, func(w *world) {
 		_, err := w.svc.Settings(w.as("agent"))
 		require.Equal(w.t, lifecycle.Forbidden, code(err))
-		_, err = w.svc.UpdateSettings(w.as("agent"), 1, map[string]*int{"purgeDay": nil})
+		_, _, err = w.svc.UpdateSettings(w.as("agent"), 1, map[string]*int{"purgeDay": nil})
 		require.Equal(w.t, lifecycle.Forbidden, code(err))
 		require.Equal(w.t, []string{"FORBIDDEN"}, w.rows(`SELECT code FROM audit_events WHERE action = 'SETTINGS_UPDATE'`))
 		for name, v := range map[string]*int{"binDays": nil, "holdReleaseDays": new(-1), "brakePercent": new(101), "purgeDay": new(-1)} {
-			_, err = w.svc.UpdateSettings(w.as("admin"), 1, map[string]*int{name: v})
+			_, _, err = w.svc.UpdateSettings(w.as("admin"), 1, map[string]*int{name: v})
 			require.Equal(w.t, lifecycle.BadUserInput, code(err), name)
 		}
-		_, err = w.svc.UpdateSettings(w.as("admin"), 2, map[string]*int{"purgeDay": nil})
+		_, _, err = w.svc.UpdateSettings(w.as("admin"), 2, map[string]*int{"purgeDay": nil})
 		require.Equal(w.t, lifecycle.Conflict, code(err))
-		s, err := w.svc.UpdateSettings(w.as("admin"), 1, map[string]*int{"purgeDay": nil, "brakeDay": new(7), "holdReleaseDays": new(3), "brakeHour": new(2_000)})
+		s, _, err := w.svc.UpdateSettings(w.as("admin"), 1, map[string]*int{"purgeDay": nil, "brakeDay": new(7), "holdReleaseDays": new(3), "brakeHour": new(2_000)})
 		require.NoError(w.t, err)
 		require.Nil(w.t, s.Value("purgeDay"))
 		require.Equal(w.t, 7, *s.Value("brakeDay"))
 		detail := w.rows(`SELECT CAST(detail AS text) FROM audit_events WHERE action = 'SETTINGS_UPDATE' AND outcome = 'SUCCEEDED'`)
 		require.Len(w.t, detail, 1)
 		require.JSONEq(w.t, `{"settings": {"purgeDay": {"old": 50000, "new": null}, "brakeDay": {"old": 5000, "new": 7}, "holdReleaseDays": {"old": 30, "new": 3}}, "shortens": ["holdReleaseDays"]}`, detail[0])
-		again, err := w.svc.UpdateSettings(w.as("admin"), 2, map[string]*int{"brakeDay": new(7)})
+		again, _, err := w.svc.UpdateSettings(w.as("admin"), 2, map[string]*int{"brakeDay": new(7)})
 		require.NoError(w.t, err)
 		require.Equal(w.t, 2, again.Version, "what changes nothing leaves no trace")
 		read, err := w.svc.Settings(w.as("admin"))
