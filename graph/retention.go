@@ -293,11 +293,7 @@ func (r *Resolver) voidCandidates(ctx context.Context, rule gid.ID, after *ent.C
 
 // candidateRecord is the record of a candidate: with one statement for all that are shown together.
 func (r *Resolver) candidateRecord(ctx context.Context, c *record.Candidate) (ent.Record, error) {
-	rec, err := r.besideCandidates(ctx, c, func(c *record.Candidate) *gid.ID { return &c.Record })
-	if err == nil && rec == nil { // it went since the candidates were found
-		err = record.Refuse(lifecycle.NotFound, "there is no such record any more")
-	}
-	return rec, err
+	return r.besideCandidates(ctx, c, func(c *record.Candidate) *gid.ID { return &c.Record })
 }
 
 // duplicateOf is the record that a candidate repeats.

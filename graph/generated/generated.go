@@ -19516,8 +19516,8 @@ type RetentionRuleDate {
 
 """A record that a rule would void."""
 type VoidCandidate {
-  """The record."""
-  record: Record!
+  """The record. Null where it went since the page was read."""
+  record: Record
   """What it was found as. Null for a filter and age."""
   kind: RetentionCandidates
   """The older record that it repeats."""
@@ -52334,10 +52334,10 @@ func (ec *executionContext) _VoidCandidate_record(ctx context.Context, field gra
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v ent.Record) graphql.Marshaler {
-			return ec.marshalNRecord2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecord(ctx, selections, v)
+			return ec.marshalORecord2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecord(ctx, selections, v)
 		},
 		true,
-		true,
+		false,
 	)
 }
 func (ec *executionContext) fieldContext_VoidCandidate_record(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
@@ -76460,7 +76460,7 @@ func (ec *executionContext) _VoidCandidate(ctx context.Context, sel ast.Selectio
 			out.Values[i] = graphql.MarshalString("VoidCandidate")
 		case "record":
 			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
-				true, true,
+				true, false,
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._VoidCandidate_record(ctx, field, obj)
 				})

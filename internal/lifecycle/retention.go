@@ -145,6 +145,9 @@ type Clause struct {
 	Action      RetentionAction
 	Comparisons int       // of its filter
 	At          time.Time // when it ends to keep, or acts
+	// Proposes says that somebody has to apply it: so it decides on nothing, and
+	// stands in the way of no other.
+	Proposes bool
 }
 
 // explicit reports whether somebody asked for these very records to be deleted.
@@ -184,7 +187,7 @@ func (s Standing) Rule(now time.Time) Ruling {
 	var keep, act *Clause
 	for _, c := range slices.Clone(s.Clauses) {
 		switch {
-		case !c.Action.About(s.State):
+		case c.Proposes || !c.Action.About(s.State):
 		case c.Action == KeepAction:
 			if keep == nil || longer(c, *keep) < 0 {
 				keep = &c

@@ -337,8 +337,11 @@ func (r *run) checkSize(context.Context) error {
 
 // most is how many records the transaction takes.
 func (r *run) most() int {
-	if r.batch != nil {
+	switch {
+	case r.batch != nil:
 		return r.batch.most
+	case r.byItself() && len(r.items) == 1: // nobody waits for it, and a tree goes as a whole or never
+		return r.sizes.tree
 	}
 	return r.sizes.rows
 }

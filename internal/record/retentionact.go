@@ -20,6 +20,10 @@ import (
 // ruleBatch is how many records a rule acts on in one operation.
 const ruleBatch = 500
 
+// turnTime is after how long a rule's turn is taken again that did not come to its end: because its process was killed, or
+// the quota of purges used up.
+const turnTime = time.Hour
+
 // cycle is one time that a rule acts, or finds out what it would do.
 type cycle struct {
 	*Service
@@ -72,9 +76,10 @@ func (s *Service) ApplyRules(ctx context.Context) (int, error) {
 // runCycle takes a rule's turn, unless another process was quicker or somebody
 // changed it.
 func (s *Service) runCycle(ctx context.Context, tenant gid.ID, r *rule, rules []*rule, now time.Time) (int, error) {
-	next := now.Add(time.Duration(r.EveryHours) * time.Hour)
+	every := time.Duration(r.EveryHours) * time.Hour
+	next, again := now.Add(every), now.Add(min(every, turnTime))
 	n, err := store.Build(s.db).Add(`UPDATE retention_rules SET next_run_at = ? WHERE id = ? AND version = ? AND next_run_at = ? AND removed_at IS NULL`,
-		next, r.ID, r.Version, *r.NextRunAt).Exec(ctx, s.db)
+		again, r.ID, r.Version, *r.NextRunAt).Exec(ctx, s.db)
 	if err != nil || n == 0 {
 		return 0, err
 	}
@@ -87,11 +92,15 @@ func (s *Service) runCycle(ctx context.Context, tenant gid.ID, r *rule, rules []
 		return 0, err
 	}
 	_, done, err := c.act(ctx, 0)
+	if errors.Is(err, errQuota) {
+		return done, nil
+	}
 	if err == nil {
 		_, err = store.Build(s.db).Add(`DELETE FROM retention_waits WHERE rule_id = ? AND until <= ?`, r.ID, now).Exec(ctx, s.db) // not even tried again
 	}
 	if err == nil {
-		_, err = store.Build(s.db).Add(`UPDATE retention_rules SET last_run_at = ? WHERE id = ?`, now, r.ID).Exec(ctx, s.db)
+		_, err = store.Build(s.db).Add(`UPDATE retention_rules SET last_run_at = ?, next_run_at = ? WHERE id = ? AND version = ? AND next_run_at = ?`,
+			now, next, r.ID, r.Version, again).Exec(ctx, s.db)
 	}
 	return done, err
 }
@@ -185,11 +194,11 @@ func (c *cycle) decided(ctx context.Context, rows []ent.Record) ([]candidate, er
 	}
 	var out []candidate
 	for _, row := range rows {
-		ruling := standing[row.RecordID()].Rule(c.now)
-		if ruling.By != c.rule.ID.String() || ruling.At == nil || ruling.At.After(c.now) {
+		at, ok := c.since(standing[row.RecordID()])
+		if !ok {
 			continue
 		}
-		found := candidate{row: row, at: *ruling.At}
+		found := candidate{row: row, at: at}
 		if c.rule.looksFor(lifecycle.Duplicates) {
 			t := c.twins[row.RecordID()]
 			found.of, found.by = t.of, t.field
@@ -197,6 +206,22 @@ func (c *cycle) decided(ctx context.Context, rows []ent.Record) ([]candidate, er
 		out = append(out, found)
 	}
 	return out, nil
+}
+
+// since is when the time of a record came on which the rule decides, or for which it proposes something.
+func (c *cycle) since(st lifecycle.Standing) (time.Time, bool) {
+	if c.rule.Approval {
+		i := slices.IndexFunc(st.Clauses, func(o lifecycle.Clause) bool { return o.Key == c.rule.ID.String() })
+		if i < 0 || st.Held || st.Clauses[i].At.After(c.now) {
+			return time.Time{}, false
+		}
+		return st.Clauses[i].At, true
+	}
+	ruling := st.Rule(c.now)
+	if ruling.By != c.rule.ID.String() || ruling.At == nil || ruling.At.After(c.now) {
+		return time.Time{}, false
+	}
+	return *ruling.At, true
 }
 
 // standing is what is known of records of one type when it is decided what becomes
@@ -222,7 +247,7 @@ func (s *Service) standing(ctx context.Context, q store.Querier, tenant gid.ID, 
 			if _, twin := twins[id]; !ok || r.looksFor(lifecycle.Duplicates) && !twin {
 				continue
 			}
-			st.Clauses = append(st.Clauses, lifecycle.Clause{Key: r.ID.String(), Action: r.Action, Comparisons: r.Comparisons, At: at})
+			st.Clauses = append(st.Clauses, lifecycle.Clause{Key: r.ID.String(), Action: r.Action, Comparisons: r.Comparisons, At: at, Proposes: r.Approval})
 		}
 		out[id] = st
 	}
@@ -256,6 +281,9 @@ func (c *cycle) act(ctx context.Context, most int) (ops []*ent.Operation, change
 			done, err := c.batch(ctx, ids, of)
 			for _, op := range done {
 				ops, changed = append(ops, op), changed+op.Changed
+			}
+			if errors.Is(err, errQuota) { // no more may be purged now, of whatever rule
+				return ops, changed, errors.Join(append(errs, err)...)
 			}
 			errs = append(errs, err)
 		}
@@ -318,6 +346,8 @@ func (c *cycle) batch(ctx context.Context, ids []gid.ID, of gid.ID) ([]*ent.Oper
 		return []*ent.Operation{op}, err
 	case !ok || !lasting(refused.Code) || ctx.Err() != nil:
 		return nil, err
+	case len(ids) == 1 && refused.Extensions["cap"] == purgeDay:
+		return nil, errQuota
 	case len(ids) == 1 || refused.Code != lifecycle.Limit:
 		codes := map[gid.ID]lifecycle.Code{}
 		for _, id := range ids {
@@ -326,6 +356,9 @@ func (c *cycle) batch(ctx context.Context, ids []gid.ID, of gid.ID) ([]*ent.Oper
 		return nil, c.waitFor(ctx, codes)
 	}
 	first, err := c.batch(ctx, ids[:len(ids)/2], of)
+	if errors.Is(err, errQuota) {
+		return first, err
+	}
 	second, otherErr := c.batch(ctx, ids[len(ids)/2:], of)
 	return append(first, second...), errors.Join(err, otherErr)
 }

@@ -191,6 +191,9 @@ func (c *cycle) plan(ctx context.Context, ids []gid.ID, of gid.ID, types map[*en
 	if err = r.check(); err == nil {
 		err = r.prepare(ctx)
 	}
+	if errors.Is(err, errLarge) {
+		err = r.tooMany()
+	}
 	refused, ok := errors.AsType[*Error](err)
 	switch {
 	case ok && refused.Code == lifecycle.Limit && len(ids) > 1:
@@ -275,7 +278,11 @@ func (s *Service) RunRule(ctx context.Context, id gid.ID) (ops []*ent.Operation,
 		if err != nil {
 			return err
 		}
-		if ops, _, err = c.act(actor.With(ctx, actor.ForSystem(a.Tenant)), MaxRows); err != nil {
+		ops, _, err = c.act(actor.With(ctx, actor.ForSystem(a.Tenant)), MaxRows)
+		switch {
+		case errors.Is(err, errQuota) && len(ops) == 0:
+			return &Error{Code: lifecycle.Limit, Message: brakes[purgeDay], Extensions: map[string]any{"cap": purgeDay}}
+		case err != nil && !errors.Is(err, errQuota):
 			return err
 		}
 		if _, err := store.Build(tx).Add(`UPDATE retention_rules SET last_run_at = ? WHERE id = ?`, tx.Now(), id).Exec(ctx, tx); err != nil {
