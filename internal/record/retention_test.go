@@ -1,6 +1,7 @@
 package record_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/store"
 )
 
 const day = 24 * time.Hour
@@ -592,27 +594,47 @@ func TestCandidatesWithOpenDealsWaitForApprovalAndConfirmation(t *testing.T) {
 	})
 }
 
-func TestAPurgeDoesNotPassARuleThatIsBeingMade(t *testing.T) {
+// TestARuleThatKeepsWaitsForAPurgeUnderWay makes, changes and brings a rule into force while a purge is done and not
+// committed: what it keeps must not go after that.
+func TestARuleThatKeepsWaitsForAPurgeUnderWay(t *testing.T) {
 	each(t, func(w *world) {
-		w.quota(nil)
-		for round := range 6 {
-			ids := w.notes("agent", w.customer("agent", fmt.Sprint("c", round)), 8)
-			w.delete("agent", ids...)
-			var both sync.WaitGroup
-			for _, id := range ids {
-				both.Go(func() {
-					_, err := w.svc.Run(w.as("purger"), record.Request{Verb: lifecycle.Purge, Mode: record.BestEffort, Select: record.Selection{IDs: []gid.ID{id}}})
-					require.NoError(w.t, err)
+		c := w.customer("agent", "c")
+		keep := record.RetentionRule{Type: "Note", Term: term(10), Action: lifecycle.KeepAction}
+		off := w.ruling(keep, "")
+		off.Enabled = false
+		id, _, err := w.svc.CreateRetentionRule(w.as("admin"), off)
+		require.NoError(w.t, err)
+		for name, make := range map[string]func() error{
+			"made": func() error {
+				_, _, err := w.svc.CreateRetentionRule(w.as("admin"), w.ruling(keep, `{"body":"another"}`))
+				return err
+			},
+			"brought into force": func() error {
+				_, err := w.svc.UpdateRetentionRule(w.as("admin"), id, 1, func(r *record.RetentionRule) error {
+					r.Enabled, r.Filter, r.Comparisons, r.All = true, `{"body":"another"}`, 1, false
+					return nil
 				})
-			}
-			var left []gid.ID
-			both.Go(func() {
-				w.ruleBy("admin", record.RetentionRule{Type: "Note", Term: term(10), Action: lifecycle.KeepAction}, "")
-				left = w.living(ids)
-			})
-			both.Wait()
-			require.Equal(w.t, left, w.living(ids), "what the rule found is still there")
-			w.exec(`UPDATE retention_rules SET removed_at = ?`, w.db.Now())
+				return err
+			},
+		} {
+			gone := w.note("agent", c)
+			w.delete("agent", gone)
+			made := time.Time{}
+			done := sync.WaitGroup{}
+			require.NoError(w.t, w.db.InTx(w.as("purger"), func(ctx context.Context, _ *store.Tx) error {
+				if _, err := w.svc.Run(ctx, record.Request{Verb: lifecycle.Purge, Select: record.Selection{IDs: []gid.ID{gone}}}); err != nil {
+					return err
+				}
+				done.Go(func() {
+					require.NoError(w.t, make())
+					made = time.Now()
+				})
+				time.Sleep(300 * time.Millisecond)
+				return nil
+			}))
+			committed := time.Now()
+			done.Wait()
+			require.Less(w.t, committed.Sub(made), 100*time.Millisecond, "a rule was %s over the head of a purge", name)
 		}
 	})
 }
