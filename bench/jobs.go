@@ -20,8 +20,9 @@ const (
 	// jobChunk is how many records the limit takes in a transaction: as many as a
 	// batch of a job.
 	jobChunk = 500
-	// jobEvery is how often a job is asked how far it is, and jobWithin how long it may take.
-	jobEvery, jobWithin = 50 * time.Millisecond, 2 * time.Hour
+	// jobEvery is how often a job is asked how far it is, which is still more often than a client would, and jobWithin how
+	// long it may take.
+	jobEvery, jobWithin = 200 * time.Millisecond, 2 * time.Hour
 )
 
 const (

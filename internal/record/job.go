@@ -349,7 +349,11 @@ func (r *run) linkBefore(ctx context.Context) error {
 	var ids []gid.ID
 	for _, n := range r.nodes {
 		for _, e := range n.row.RecordType().Edges {
-			if id := refOf(n.row, e.Column); e.Class != lifecycle.Weak && id != nil && r.nodes[*id] == nil {
+			id := refOf(n.row, e.Column)
+			if e.Class == lifecycle.Weak || id == nil || r.nodes[*id] != nil {
+				continue
+			}
+			if slices.Contains(r.kept.Progress.Types, ent.RecordTypeOf(*id).Name) { // of another type none went before
 				below[*id] = append(below[*id], n)
 				ids = append(ids, *id)
 			}
@@ -465,6 +469,11 @@ func (r *run) writeBatch(ctx context.Context) (*ent.Operation, error) {
 	}
 	t.processed = len(all)
 	p := &r.kept.Progress
+	for _, it := range all {
+		if it.outcome == changed && !slices.Contains(p.Types, it.typ.Name) {
+			p.Types = append(p.Types, it.typ.Name)
+		}
+	}
 	for _, pick := range r.batch.picks {
 		if pick.place > 0 {
 			p.Place = max(p.Place, pick.place)

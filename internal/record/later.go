@@ -48,6 +48,7 @@ type later struct {
 // progress is what a job that has begun keeps.
 type progress struct {
 	Taken   map[string]int `json:"taken,omitempty"` // live records changed, by type
+	Types   []string       `json:"types,omitempty"` // of which any record was changed
 	Place   int            `json:"place,omitempty"` // in the line up to which nothing waits any more: what was done is not looked through again
 	Refused []string       `json:"refused,omitempty"`
 	Code    lifecycle.Code `json:"code,omitempty"` // of the first that was refused
