@@ -340,6 +340,17 @@ func (r *Resolver) decideRequest(ctx context.Context, id gid.ID, approve bool, t
 	return &model.ApprovalPayload{Approval: ap}, err
 }
 
+func (r *Resolver) cancelRequest(ctx context.Context, id gid.ID) (*model.ApprovalPayload, error) {
+	if err := checkID(id, "id", gid.Approval); err != nil {
+		return nil, err
+	}
+	if _, err := r.Records.CancelRequest(ctx, id); err != nil {
+		return nil, err
+	}
+	ap, err := r.requested(ctx, id)
+	return &model.ApprovalPayload{Approval: ap}, err
+}
+
 // requested reads a request for who has just made it, or decided on it. There is none where nobody had to be asked.
 func (r *Resolver) requested(ctx context.Context, id gid.ID) (*ent.Approval, error) {
 	if id.IsZero() {

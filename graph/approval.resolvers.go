@@ -72,6 +72,10 @@ func (r *mutationResolver) RejectRequest(ctx context.Context, input model.Reject
 	return r.decideRequest(ctx, input.ID, false, input.Reason)
 }
 
+func (r *mutationResolver) CancelRequest(ctx context.Context, input model.CancelRequestInput) (*model.ApprovalPayload, error) {
+	return r.cancelRequest(ctx, input.ID)
+}
+
 func (r *operationResolver) Approvals(ctx context.Context, obj *ent.Operation) ([]*ent.Approval, error) {
 	return r.operationApprovals(ctx, obj)
 }

@@ -251,6 +251,16 @@ func TestARequestToKeepForLessTimeIsShownToWhoDecides(t *testing.T) {
 		get[object](w, "admin", `mutation($id: ID!) { approveRequest(input: {id: $id}) { approval { status } } }`, vars{"id": at(got, "updateRetentionRule", "approval", "id")})
 		w.EqualValues(30, at(get[object](w, "compliance", `query($id: ID!) { retentionRule(id: $id) { length } }`, vars{"id": keep}), "retentionRule", "length"))
 
+		cancel := `mutation($id: ID!) { cancelRequest(input: {id: $id}) { approval { status } } }`
+		off := vars{"id": at(purge, "approval", "id")}
+		w.Equal("FORBIDDEN", w.ask("admin", cancel, off).code())
+		w.Equal("NOT_FOUND", w.ask("manager", cancel, off).code())
+		for range 2 {
+			w.Equal("CANCELLED", at(get[object](w, "compliance", cancel, off), "cancelRequest", "approval", "status"))
+		}
+		w.Equal("ILLEGAL_TRANSITION", w.ask("admin", `mutation($id: ID!) { approveRequest(input: {id: $id}) { approval { status } } }`, off).code())
+		w.Equal("ILLEGAL_TRANSITION", w.ask("compliance", cancel, vars{"id": at(got, "updateRetentionRule", "approval", "id")}).code())
+		w.Equal(1, w.count(`SELECT COUNT(*) FROM audit_events WHERE action = 'CANCEL' AND code IS NULL`))
 		settings := get[object](w, "admin", `mutation { updateSettings(input: {version: 1, binDays: 7, purgeDay: null}) { settings { binDays version } approval { `+fields+` } } }`)
 		w.Equal(object{"binDays": 30.0, "version": 1.0}, at(settings, "updateSettings", "settings"))
 		request := vars{"id": at(got, "updateRetentionRule", "approval", "id")}

@@ -644,6 +644,7 @@ type ComplexityRoot struct {
 		ApproveRequest      func(childComplexity int, input model.ApproveRequestInput) int
 		ArchiveRecords      func(childComplexity int, input model.ArchiveRecordsInput) int
 		CancelOperation     func(childComplexity int, input model.CancelOperationInput) int
+		CancelRequest       func(childComplexity int, input model.CancelRequestInput) int
 		ConfirmOperation    func(childComplexity int, input model.ConfirmOperationInput) int
 		CreateAttachment    func(childComplexity int, input model.CreateAttachmentInput) int
 		CreateCall          func(childComplexity int, input model.CreateCallInput) int
@@ -1390,6 +1391,7 @@ type MutationResolver interface {
 	ConfirmOperation(ctx context.Context, input model.ConfirmOperationInput) (*model.OperationPayload, error)
 	ApproveRequest(ctx context.Context, input model.ApproveRequestInput) (*model.ApprovalPayload, error)
 	RejectRequest(ctx context.Context, input model.RejectRequestInput) (*model.ApprovalPayload, error)
+	CancelRequest(ctx context.Context, input model.CancelRequestInput) (*model.ApprovalPayload, error)
 	UpdateSettings(ctx context.Context, input model.UpdateSettingsInput) (*model.SettingsPayload, error)
 	CreateRetentionRule(ctx context.Context, input model.CreateRetentionRuleInput) (*model.RetentionRulePayload, error)
 	UpdateRetentionRule(ctx context.Context, input model.UpdateRetentionRuleInput) (*model.RetentionRulePayload, error)
@@ -4186,6 +4188,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.CancelOperation(childComplexity, args["input"].(model.CancelOperationInput)), true
+	case "Mutation.cancelRequest":
+		if e.ComplexityRoot.Mutation.CancelRequest == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_cancelRequest_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CancelRequest(childComplexity, args["input"].(model.CancelRequestInput)), true
 	case "Mutation.confirmOperation":
 		if e.ComplexityRoot.Mutation.ConfirmOperation == nil {
 			break
@@ -7436,6 +7449,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("CallOrder", ec.unmarshalInputCallOrder),
 			graphql.NewInputUnmarshaler("CallWhereInput", ec.unmarshalInputCallWhereInput),
 			graphql.NewInputUnmarshaler("CancelOperationInput", ec.unmarshalInputCancelOperationInput),
+			graphql.NewInputUnmarshaler("CancelRequestInput", ec.unmarshalInputCancelRequestInput),
 			graphql.NewInputUnmarshaler("ConfirmOperationInput", ec.unmarshalInputConfirmOperationInput),
 			graphql.NewInputUnmarshaler("ContactOrder", ec.unmarshalInputContactOrder),
 			graphql.NewInputUnmarshaler("ContactWhereInput", ec.unmarshalInputContactWhereInput),
@@ -19213,6 +19227,12 @@ input RejectRequestInput {
   reason: String! = ""
 }
 
+"""A request to call off."""
+input CancelRequestInput {
+  """The request."""
+  id: ID!
+}
+
 """What a decision on a request answers."""
 type ApprovalPayload {
   """The request, with what became of it."""
@@ -19274,6 +19294,11 @@ extend type Mutation {
   rejectRequest(
     """Which request, and why."""
     input: RejectRequestInput!
+  ): ApprovalPayload! @public
+  """Call off what one asked for oneself: for an operation see cancelOperation."""
+  cancelRequest(
+    """Which request."""
+    input: CancelRequestInput!
   ): ApprovalPayload! @public
 }
 `, BuiltIn: false},
@@ -23619,6 +23644,20 @@ func (ec *executionContext) field_Mutation_cancelOperation_args(ctx context.Cont
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.CancelOperationInput, error) {
 			return ec.unmarshalNCancelOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCancelOperationInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_cancelRequest_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.CancelRequestInput, error) {
+			return ec.unmarshalNCancelRequestInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCancelRequestInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -40227,6 +40266,63 @@ func (ec *executionContext) fieldContext_Mutation_rejectRequest(ctx context.Cont
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_cancelRequest(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_cancelRequest(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().CancelRequest(ctx, fc.Args["input"].(model.CancelRequestInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				if ec.Directives.Public == nil {
+					var zeroVal *model.ApprovalPayload
+					return zeroVal, errors.New("directive public is not implemented")
+				}
+				return ec.Directives.Public(ctx, nil, directive0)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.ApprovalPayload) graphql.Marshaler {
+			return ec.marshalNApprovalPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐApprovalPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_cancelRequest(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ApprovalPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_cancelRequest_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_updateSettings(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -56610,6 +56706,48 @@ func UnmarshalCancelOperationInput(ctx context.Context, raw any) (model.CancelOp
 	return out, err
 }
 
+func (ec *executionContext) unmarshalInputCancelRequestInput(ctx context.Context, obj any) (model.CancelRequestInput, error) {
+	var it model.CancelRequestInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"id"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalCancelRequestInput unmarshals raw into the CancelRequestInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalCancelRequestInput(ctx context.Context, raw any) (model.CancelRequestInput, error) {
+	var out model.CancelRequestInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "CancelRequestInput", raw, &out)
+	return out, err
+}
+
 func (ec *executionContext) unmarshalInputConfirmOperationInput(ctx context.Context, obj any) (model.ConfirmOperationInput, error) {
 	var it model.ConfirmOperationInput
 	if obj == nil {
@@ -72241,6 +72379,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "cancelRequest":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_cancelRequest(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "updateSettings":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_updateSettings(ctx, field)
@@ -77733,6 +77878,11 @@ func (ec *executionContext) unmarshalNCallWhereInput2ᚖgithubᚗcomᚋletheᚑc
 
 func (ec *executionContext) unmarshalNCancelOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCancelOperationInput(ctx context.Context, v any) (model.CancelOperationInput, error) {
 	res, err := ec.unmarshalInputCancelOperationInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNCancelRequestInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCancelRequestInput(ctx context.Context, v any) (model.CancelRequestInput, error) {
+	res, err := ec.unmarshalInputCancelRequestInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 

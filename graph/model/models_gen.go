@@ -257,6 +257,12 @@ type CancelOperationInput struct {
 	ID gid.ID `json:"id"`
 }
 
+// A request to call off.
+type CancelRequestInput struct {
+	// The request.
+	ID gid.ID `json:"id"`
+}
+
 // A page of messages, calls and notes.
 type CommunicationConnection struct {
 	// The page, with cursors.

@@ -52,10 +52,6 @@ func (s *Service) DecideRequest(ctx context.Context, id gid.ID, approve bool, co
 }
 
 func (s *Service) decide(ctx context.Context, operation, request gid.ID, approve bool, comment string) (*ballot, error) {
-	a := actor.From(ctx)
-	if a == nil {
-		return nil, errors.New("record: a decision by nobody")
-	}
 	field := "comment"
 	if !approve {
 		field = "reason"
@@ -63,7 +59,40 @@ func (s *Service) decide(ctx context.Context, operation, request gid.ID, approve
 	if err := mixin.Characters(mixin.MaxReason)(comment); err != nil || !storable(comment) {
 		return nil, Refuse(lifecycle.BadUserInput, fmt.Sprintf("is longer than %d characters, or cannot be stored", mixin.MaxReason), field)
 	}
-	var b *ballot
+	return s.onRequest(ctx, operation, request, verdict(approve), func(ctx context.Context, b *ballot) error { return b.cast(ctx, approve, comment) })
+}
+
+// CancelRequest calls off what somebody asked for himself, and which is no operation. Called off again nothing changes.
+func (s *Service) CancelRequest(ctx context.Context, id gid.ID) (*ent.Approval, error) {
+	b, err := s.onRequest(ctx, gid.Nil, id, "CANCEL", func(ctx context.Context, b *ballot) error {
+		switch {
+		case b.ap.RequestedByID == nil || *b.ap.RequestedByID != b.a.User:
+			return Refuse(lifecycle.Forbidden, "only who asked for it calls it off", "id")
+		case b.op != nil:
+			return Refuse(lifecycle.BadUserInput, "it is about an operation: cancelOperation", "id")
+		case b.ap.Status == approval.StatusCANCELLED:
+			return nil
+		case b.ap.Status != approval.StatusPENDING:
+			return b.illegal("this was decided already", string(b.ap.Status))
+		}
+		if err := b.end(ctx, b.ap.ID, approval.StatusCANCELLED, ""); err != nil {
+			return err
+		}
+		return errors.Join(b.log(ctx, "CANCEL"), b.reread(ctx))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b.ap, nil
+}
+
+// onRequest does something about a request in the transaction of the context, or in one of its own, which is tried again
+// when it lost a deadlock, and logs a refusal.
+func (s *Service) onRequest(ctx context.Context, operation, request gid.ID, action string, do func(context.Context, *ballot) error) (b *ballot, err error) {
+	a := actor.From(ctx)
+	if a == nil {
+		return nil, errors.New("record: a decision by nobody")
+	}
 	for try := 1; ; try++ {
 		err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
 			b = &ballot{run: &run{Service: s, a: a, q: tx, tx: tx, id: operation}}
@@ -72,7 +101,7 @@ func (s *Service) decide(ctx context.Context, operation, request gid.ID, approve
 			}
 			defer func() {
 				if refused, ok := errors.AsType[*Error](err); ok && refused.Code != lifecycle.NotFound {
-					e := audit.Event{Action: verdict(approve), Code: refused.Code}
+					e := audit.Event{Action: action, Code: refused.Code}
 					if b.op != nil {
 						e.Operation = &b.op.ID
 					}
@@ -85,7 +114,7 @@ func (s *Service) decide(ctx context.Context, operation, request gid.ID, approve
 			if err := b.find(ctx, request); err != nil {
 				return err
 			}
-			return b.cast(ctx, approve, comment)
+			return do(ctx, b)
 		})
 		if err == nil || try == tries || store.TxFrom(ctx) != nil || !store.Busy(err) || store.Pause(ctx, try) != nil {
 			return b, err
