@@ -203,26 +203,24 @@ func (s Standing) Rule(now time.Time) Ruling {
 	if s.Held {
 		return Ruling{Action: out.Action, Stays: Hold}
 	}
-	wait := func(until time.Time, by string) {
+	wait := func(until time.Time, by string, delays bool) {
 		if !now.Before(until) { // it keeps nothing any more
 			return
 		}
 		if out.Until == nil || out.Until.Before(until) {
 			out.Stays, out.Until = Retained, &until
-			if out.Action == "" || out.Action.Loses() && out.At.Before(until) {
+			if out.Action == "" {
 				out.By = by
 			}
 		}
-		if out.Action.Loses() && out.At.Before(until) {
+		if delays && out.Action.Loses() && out.At.Before(until) {
 			out.At, out.By = &until, by
 		}
 	}
 	if keep != nil {
-		wait(keep.At, keep.Key)
+		wait(keep.At, keep.Key, true)
 	}
-	if out.Action != DeleteAction { // the bin's clock waits by itself
-		wait(s.Released, "")
-	}
+	wait(s.Released, "", out.Action != DeleteAction) // the bin's clock waits by itself
 	return out
 }
 

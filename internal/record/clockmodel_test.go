@@ -20,6 +20,7 @@ type timed struct {
 	kept  []*timedRetention
 	// shortening says that others must agree before records are kept for less time.
 	shortening bool
+	met        map[string]int // how often what timers do was met
 }
 
 // timedRow is a record. stack is what it goes back to, last in first out.
@@ -381,8 +382,18 @@ func (m *timed) sweep(now time.Time) {
 	}
 	m.applyRules(now)
 	for i, r := range m.rows {
-		if r.state == "DELETED" && !r.purge.After(now) && m.stops(i, lifecycle.Purge, now) == "" {
+		if r.state != "DELETED" || r.purge.After(now) {
+			continue
+		}
+		_, until := m.keeper(i)
+		switch {
+		case m.stops(i, lifecycle.Purge, now) == "":
 			m.change(i, &timedOp{verb: lifecycle.Purge}, -1, now)
+			m.met["swept"]++
+		case now.Before(until):
+			m.met["kept by a rule"]++
+		default:
+			m.met["kept by a hold"]++
 		}
 	}
 }

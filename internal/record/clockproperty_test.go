@@ -28,7 +28,7 @@ func (c *clock) peek() time.Time {
 // states, versions, codes, statuses and purge times with a plain model.
 func TestPropertyClocksHoldsAndApprovals(t *testing.T) {
 	property(t, func(p *play) int {
-		s := &timedPlay{play: p, m: &timed{}}
+		s := &timedPlay{play: p, m: &timed{met: p.met}}
 		defer func() { p.exec(`DELETE FROM tenants WHERE id = ?`, p.tenant) }() // clocks of other cases need not look at it
 		var rules []casbin.Rule
 		for _, name := range []string{"admin2", "admin3"} {

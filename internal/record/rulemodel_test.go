@@ -215,12 +215,12 @@ func (m *timed) acts(t *timedRetention, now time.Time) (out []int) {
 }
 
 // act has a rule act now.
-func (m *timed) act(t *timedRetention, now time.Time) int {
+func (m *timed) act(t *timedRetention, now time.Time) {
 	list := m.acts(t, now)
 	for _, i := range list {
 		m.change(i, &timedOp{verb: lifecycle.Verb(t.action)}, -1, now)
 	}
-	return len(list)
+	m.met["rule "+t.action] += len(list)
 }
 
 // dryRun has a rule find out what it would do.
@@ -243,7 +243,7 @@ func (m *timed) dryRun(t *timedRetention, now time.Time) {
 }
 
 // applyRules gives each rule its turn, the oldest first.
-func (m *timed) applyRules(now time.Time) (changed int) {
+func (m *timed) applyRules(now time.Time) {
 	for _, t := range m.kept {
 		if !t.inForce() || t.next.IsZero() || t.next.After(now) {
 			continue
@@ -252,10 +252,9 @@ func (m *timed) applyRules(now time.Time) (changed int) {
 		if !t.tried || t.approval {
 			m.dryRun(t, now)
 		} else {
-			changed += m.act(t, now)
+			m.act(t, now)
 		}
 	}
-	return changed
 }
 
 // put puts a rule in the place of an older version of itself.

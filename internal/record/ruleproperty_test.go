@@ -242,7 +242,7 @@ func (s *timedPlay) byHand() {
 		return
 	}
 	require.NoError(s.T, err)
-	s.met["by hand "+t.action] += s.m.act(t, now)
+	s.m.act(t, now)
 }
 
 // talk has a communication with a customer take place.
