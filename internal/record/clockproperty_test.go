@@ -60,7 +60,11 @@ func TestPropertyClocksHoldsAndApprovals(t *testing.T) {
 				s.addRule()
 			}
 		}
-		steps := rapid.IntRange(1, 18).Draw(p.T, "steps")
+		least := 1
+		if s.retains {
+			least = 6 // rules take time
+		}
+		steps := rapid.IntRange(least, 20).Draw(p.T, "steps")
 		for range steps {
 			s.step()
 			s.compare()
@@ -103,7 +107,7 @@ func (s *timedPlay) setShortening() {
 func (s *timedPlay) step() {
 	steps := []string{"verb", "verb", "verb", "verb", "later", "undo", "hold", "release", "pass", "pass", "pass", "vote", "vote", "reject", "cancel", "confirm", "edit"}
 	if s.retains {
-		steps = append(steps, "rule", "change rule", "change rule", "remove rule", "by hand", "talk", "edit", "pass", "pass", "pass")
+		steps = append([]string{"pass", "pass", "pass", "pass", "pass", "rule", "change rule", "change rule", "by hand", "talk", "edit", "remove rule"}, steps...)
 	}
 	switch oneOf(s.play, "step", steps...) {
 	case "verb":
@@ -221,7 +225,11 @@ func (s *timedPlay) release() {
 
 // pass lets time go by, and has the clocks looked at.
 func (s *timedPlay) pass() {
-	hours := oneOf(s.play, "hours", 1, 1, 10, 30, 80, 24*8, 24*20, 24*31)
+	list := []int{1, 1, 10, 30, 80, 24 * 8, 24 * 20, 24 * 31}
+	if s.retains {
+		list = append([]int{24 * 31, 24 * 8, 24 * 20, 30, 24 * 2}, list...)
+	}
+	hours := oneOf(s.play, "hours", list...)
 	s.clock.add(time.Duration(hours) * time.Hour)
 	now := s.clock.peek()
 	s.Logf("%d hours pass", hours)

@@ -47,7 +47,7 @@ func (s *timedPlay) says(t *timedRetention) record.RetentionRule {
 }
 
 func (s *timedPlay) drawAction(t *timedRetention) {
-	t.action = oneOf(s.play, "action", "KEEP", "KEEP", "DELETE", "DELETE", "VOID", "ARCHIVE", "PURGE", "PURGE")
+	t.action = oneOf(s.play, "action", "DELETE", "KEEP", "PURGE", "KEEP", "DELETE", "VOID", "ARCHIVE", "PURGE")
 	t.approval = t.action == "VOID" && s.chance(4, "approval")
 }
 
@@ -58,9 +58,9 @@ func (s *timedPlay) drawFilter(t *timedRetention) {
 
 func (s *timedPlay) drawTerm(t *timedRetention) {
 	if t.months = s.chance(3, "months"); t.months {
-		t.length = oneOf(s.play, "months", 1, 1, 2)
+		t.length = oneOf(s.play, "months", 1, 2)
 	} else {
-		t.length = oneOf(s.play, "days", 1, 3, 10, 30, 40)
+		t.length = oneOf(s.play, "days", 10, 40, 3, 1, 30)
 	}
 }
 
