@@ -107,7 +107,7 @@ func (s *timedPlay) setShortening() {
 func (s *timedPlay) step() {
 	steps := []string{"verb", "verb", "verb", "verb", "later", "undo", "hold", "release", "pass", "pass", "pass", "vote", "vote", "reject", "cancel", "confirm", "edit"}
 	if s.retains {
-		steps = append([]string{"pass", "pass", "pass", "pass", "pass", "rule", "change rule", "change rule", "by hand", "talk", "edit", "remove rule"}, steps...)
+		steps = append([]string{"pass", "pass", "pass", "pass", "pass", "rule", "change rule", "change rule", "by hand", "apply", "talk", "edit", "remove rule"}, steps...)
 	}
 	switch oneOf(s.play, "step", steps...) {
 	case "verb":
@@ -136,6 +136,8 @@ func (s *timedPlay) step() {
 		s.removeRule()
 	case "by hand":
 		s.byHand()
+	case "apply":
+		s.apply()
 	case "talk":
 		s.talk()
 	}
@@ -246,6 +248,7 @@ func (s *timedPlay) pass() {
 		require.NoError(s.T, err)
 	}
 	s.m.sweep(now)
+	s.newOperations()
 }
 
 // steer decides on, confirms or cancels something that waits.

@@ -214,13 +214,21 @@ func (m *timed) acts(t *timedRetention, now time.Time) (out []int) {
 	return out
 }
 
-// act has a rule act now.
+// act has a rule act now: an ordinary operation, if there is something to do.
 func (m *timed) act(t *timedRetention, now time.Time) {
-	list := m.acts(t, now)
-	for _, i := range list {
-		m.change(i, &timedOp{verb: lifecycle.Verb(t.action)}, -1, now)
+	op := &timedOp{verb: lifecycle.Verb(t.action), by: "system", picks: m.acts(t, now)}
+	if len(op.picks) > 0 {
+		m.ops = append(m.ops, op)
+		m.run(op, now)
 	}
-	m.met["rule "+t.action] += len(list)
+	m.met["rule "+t.action] += op.changed
+}
+
+// candidates are what a rule would void for all that somebody knows who is told of no hold.
+func (m *timed) candidates(t *timedRetention, now time.Time) []int {
+	others := *m
+	others.holds = nil
+	return others.acts(t, now)
 }
 
 // dryRun has a rule find out what it would do.

@@ -1,6 +1,7 @@
 package record_test
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/ent/approval"
 	"github.com/lethe-crm/lethe/ent/customer"
+	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -121,22 +123,30 @@ func (s *timedPlay) consent(request gid.ID) bool {
 	return yes
 }
 
-// someRule draws a rule that is not removed; -1 if there is none.
-func (s *timedPlay) someRule() int {
-	var list []int
+// someRule draws a rule that is not removed, mostly one of those wanted; -1 if there is none.
+func (s *timedPlay) someRule(wanted func(*timedRetention) bool) int {
+	var list, best []int
 	for i, t := range s.m.kept {
 		if !t.removed {
 			list = append(list, i)
+			if wanted(t) {
+				best = append(best, i)
+			}
 		}
 	}
 	if len(list) == 0 {
 		return -1
 	}
+	if len(best) > 0 && !s.chance(5, "any rule") {
+		list = best
+	}
 	return rapid.SampledFrom(list).Draw(s.T, "rule")
 }
 
+func anyRule(*timedRetention) bool { return true }
+
 func (s *timedPlay) changeRule() {
-	n := s.someRule()
+	n := s.someRule(anyRule)
 	if n < 0 {
 		return
 	}
@@ -189,7 +199,7 @@ func (s *timedPlay) changeRule() {
 }
 
 func (s *timedPlay) removeRule() {
-	n := s.someRule()
+	n := s.someRule(anyRule)
 	if n < 0 {
 		return
 	}
@@ -216,7 +226,7 @@ func (s *timedPlay) removeRule() {
 
 // byHand has somebody let a rule act, or find out what it would do.
 func (s *timedPlay) byHand() {
-	n := s.someRule()
+	n := s.someRule(func(t *timedRetention) bool { return t.enabled && t.action != "KEEP" && !t.approval })
 	if n < 0 {
 		return
 	}
@@ -235,14 +245,66 @@ func (s *timedPlay) byHand() {
 		return
 	}
 	s.Logf("run of rule %d", n)
-	_, err := s.svc.RunRule(s.as("admin"), s.ids.rules[n])
+	ops, err := s.svc.RunRule(s.as("admin"), s.ids.rules[n])
 	s.met["run "+string(code(err))]++
 	if t.action == "KEEP" || !t.enabled || t.approval || !t.tried {
 		require.Equal(s.T, lifecycle.BadUserInput, code(err), "%v", err)
 		return
 	}
 	require.NoError(s.T, err)
+	for _, op := range ops {
+		s.ids.ops = append(s.ids.ops, op.ID)
+	}
 	s.m.act(t, now)
+	require.Len(s.T, s.ids.ops, len(s.m.ops), "operations")
+}
+
+// newOperations are those that rules asked for since: they alone are nobody's and have a reason.
+func (s *timedPlay) newOperations() {
+	ops, err := s.svc.Client(s.ctx).Operation.Query().Where(operation.ActorIDIsNil(), operation.ReasonNotNil()).Order(operation.ByID()).All(s.ctx)
+	require.NoError(s.T, err)
+	for _, op := range ops {
+		if !slices.Contains(s.ids.ops, op.ID) {
+			s.ids.ops = append(s.ids.ops, op.ID)
+		}
+	}
+	require.Len(s.T, s.ids.ops, len(s.m.ops), "operations")
+}
+
+// apply has somebody void what a rule would void.
+func (s *timedPlay) apply() {
+	n := s.someRule(func(t *timedRetention) bool { return t.enabled && t.action == "VOID" })
+	if n < 0 {
+		return
+	}
+	t, id, now := s.m.kept[n], s.ids.rules[n], s.clock.peek()
+	s.Logf("candidates of rule %d", n)
+	found, err := s.svc.VoidCandidates(s.as("admin"), id)
+	s.met["candidates "+string(code(err))]++
+	switch {
+	case !t.enabled:
+		require.Equal(s.T, lifecycle.NotFound, code(err), "%v", err)
+		return
+	case t.action != "VOID":
+		require.Equal(s.T, lifecycle.BadUserInput, code(err), "%v", err)
+		return
+	}
+	require.NoError(s.T, err)
+	op := &timedOp{verb: lifecycle.Void, by: "admin"}
+	for _, c := range found {
+		op.picks = append(op.picks, slices.Index(s.ids.rows, c.Record))
+	}
+	require.ElementsMatch(s.T, s.m.candidates(t, now), op.picks)
+	if len(found) == 0 {
+		return
+	}
+	expected := len(found)
+	ops, err := s.svc.ApplyRule(s.as("admin"), record.Apply{RetentionRule: id, Expected: &expected})
+	require.NoError(s.T, err)
+	require.Len(s.T, ops, 1)
+	s.ids.ops = append(s.ids.ops, ops[0].ID)
+	s.m.request(op, now)
+	s.met["apply "+op.status]++
 }
 
 // talk has a communication with a customer take place.
