@@ -17,6 +17,10 @@ type timed struct {
 	ops   []*timedOp
 	rule  *timedRule
 	asked int // requests so far
+	kept  []*timedRetention
+	// shortening says that others must agree before records are kept for less time.
+	shortening bool
+	met        map[string]int // how often what timers do was met
 }
 
 // timedRow is a record. stack is what it goes back to, last in first out.
@@ -27,12 +31,15 @@ type timedRow struct {
 	purge   time.Time // when its clock runs out; zero for none
 	until   time.Time
 	then    string
+	// What retention rules count from and filter by.
+	created, changed, active time.Time
+	name, status             string
 }
 
 type frame struct {
-	state lifecycle.State
-	purge time.Time
-	op    int // that put it away; -1 for a timer
+	state          lifecycle.State
+	purge, changed time.Time
+	op             int // that put it away; -1 for a timer
 }
 
 type timedHold struct {
@@ -52,6 +59,7 @@ type timedRule struct {
 // timedOp is an operation. It ends at once unless it waits.
 type timedOp struct {
 	verb     lifecycle.Verb
+	by       string
 	picks    []int
 	versions []int // as others are asked to agree to them; nil for whatever they are
 	until    time.Time
@@ -96,17 +104,16 @@ func (r *timedRow) move(verb lifecycle.Verb) (to lifecycle.State, code lifecycle
 	return "", lifecycle.IllegalTransition
 }
 
-// kept says as what a verb is refused on a record for a hold: HOLD, or RETAINED after the last one was released.
-func (m *timed) kept(i int, verb lifecycle.Verb, now time.Time) lifecycle.Code {
-	held, blocks, freezes, after := false, false, false, false
+// stops says as what a verb is refused on a record for a hold: HOLD, or RETAINED after the last one was released, as it
+// is where a rule keeps it.
+func (m *timed) stops(i int, verb lifecycle.Verb, now time.Time) lifecycle.Code {
+	held, blocks, freezes := false, false, false
 	for _, h := range m.holds {
 		if !slices.Contains(h.rows, i) {
 			continue
 		}
 		if h.released.IsZero() {
 			held, blocks, freezes = true, blocks || h.blockDelete, freezes || h.freeze
-		} else if now.Before(h.released.Add(releaseFor)) {
-			after = true
 		}
 	}
 	switch verb {
@@ -114,7 +121,7 @@ func (m *timed) kept(i int, verb lifecycle.Verb, now time.Time) lifecycle.Code {
 		if held {
 			return lifecycle.Hold
 		}
-		if after {
+		if _, until := m.keeper(i); now.Before(until) || now.Before(m.released(i)) {
 			return lifecycle.Retained
 		}
 		return ""
@@ -147,8 +154,8 @@ func (m *timed) judge(op *timedOp, n int, now time.Time) string {
 	case code != "":
 		return "FAILED " + string(code)
 	}
-	if code := m.kept(i, verb, now); code != "" {
-		if verb == lifecycle.Purge { // the purger may not know of holds
+	if code := m.stops(i, verb, now); code != "" {
+		if op.by == "purger" { // who may not know of holds
 			code = lifecycle.Retained
 		}
 		return "FAILED " + string(code)
@@ -245,8 +252,8 @@ func (m *timed) change(i int, op *timedOp, by int, now time.Time) {
 			return
 		}
 	}
-	r.stack = append(r.stack, frame{r.state, r.purge, by})
-	r.state, r.purge = to, time.Time{}
+	r.stack = append(r.stack, frame{r.state, r.purge, r.changed, by})
+	r.state, r.purge, r.changed = to, time.Time{}, now
 	if to == "DELETED" {
 		r.purge = now.Add(binFor)
 	}
@@ -256,7 +263,10 @@ func (m *timed) change(i int, op *timedOp, by int, now time.Time) {
 func (r *timedRow) pop(now time.Time) {
 	top := r.stack[len(r.stack)-1]
 	r.stack = r.stack[:len(r.stack)-1]
-	r.state, r.purge = top.state, top.purge
+	r.state, r.purge, r.changed = top.state, top.purge, top.changed
+	if r.state == "ACTIVE" {
+		r.changed = now
+	}
 	if r.state == "SUSPENDED" && !r.until.After(now) {
 		r.pop(now)
 	}
@@ -277,7 +287,7 @@ func (m *timed) undo(of int, now time.Time) *timedOp {
 			op.outcomes[i] = "UNCHANGED GONE"
 		case len(r.stack) == 0 || r.stack[len(r.stack)-1].op != of:
 			op.outcomes[i] = "UNCHANGED"
-		case m.kept(i, lifecycle.Restore, now) != "":
+		case m.stops(i, lifecycle.Restore, now) != "":
 			op.outcomes[i] = "FAILED HOLD"
 			failed++
 		default:
@@ -337,7 +347,8 @@ func (op *timedOp) late(now time.Time) bool {
 	return true
 }
 
-// sweep does what is due: what is scheduled, what was agreed to, what nobody agreed to, suspensions, the bin.
+// sweep does what is due: what is scheduled, what was agreed to, what nobody agreed to, suspensions, retention
+// rules, the bin.
 func (m *timed) sweep(now time.Time) {
 	inOrder := slices.Clone(m.ops) // of their time
 	slices.SortStableFunc(inOrder, func(a, b *timedOp) int { return a.runAt.Compare(b.runAt) })
@@ -360,18 +371,29 @@ func (m *timed) sweep(now time.Time) {
 		}
 	}
 	for i, r := range m.rows {
-		if r.state != "SUSPENDED" || r.until.After(now) || m.kept(i, lifecycle.Restore, now) != "" {
+		if r.state != "SUSPENDED" || r.until.After(now) || m.stops(i, lifecycle.Restore, now) != "" {
 			continue
 		}
 		timer := &timedOp{verb: lifecycle.Restore}
-		if r.then == "DELETE" && m.kept(i, lifecycle.Delete, now) == "" {
+		if r.then == "DELETE" && m.stops(i, lifecycle.Delete, now) == "" {
 			timer.verb = lifecycle.Delete
 		}
 		m.change(i, timer, -1, now)
 	}
+	m.applyRules(now)
 	for i, r := range m.rows {
-		if r.state == "DELETED" && !r.purge.After(now) && m.kept(i, lifecycle.Purge, now) == "" {
+		if r.state != "DELETED" || r.purge.After(now) {
+			continue
+		}
+		_, until := m.keeper(i)
+		switch {
+		case m.stops(i, lifecycle.Purge, now) == "":
 			m.change(i, &timedOp{verb: lifecycle.Purge}, -1, now)
+			m.met["swept"]++
+		case now.Before(until):
+			m.met["kept by a rule"]++
+		default:
+			m.met["kept by a hold"]++
 		}
 	}
 }
@@ -380,5 +402,5 @@ func (r *timedRow) String() string {
 	return fmt.Sprint(r.state, " v", r.version)
 }
 
-// timedIDs are the records and operations of the system, by their place in the model.
-type timedIDs struct{ rows, ops, holds []gid.ID }
+// timedIDs are the records, operations, holds and rules of the system, by their place in the model.
+type timedIDs struct{ rows, ops, holds, rules []gid.ID }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lethe-crm/lethe/authz/casbin"
 	"github.com/lethe-crm/lethe/ent/approval"
+	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -23,28 +24,47 @@ func (c *clock) peek() time.Time {
 }
 
 // TestPropertyClocksHoldsAndApprovals drives records that have nothing to do with each other through every verb, at once,
-// later, and after others agreed; with holds placed and released, time passing and the clocks looked at; and compares
+// later, and after others agreed; with holds placed and released, retention rules made and changed, time passing and the clocks looked at; and compares
 // states, versions, codes, statuses and purge times with a plain model.
 func TestPropertyClocksHoldsAndApprovals(t *testing.T) {
 	property(t, func(p *play) int {
-		s := &timedPlay{play: p, m: &timed{}}
+		s := &timedPlay{play: p, m: &timed{met: p.met}}
 		defer func() { p.exec(`DELETE FROM tenants WHERE id = ?`, p.tenant) }() // clocks of other cases need not look at it
 		var rules []casbin.Rule
 		for _, name := range []string{"admin2", "admin3"} {
 			p.users[name] = p.insertUser(p.tenant, name, p.sales)
 			rules = append(rules, casbin.Grant(casbin.UserSubject(p.users[name].String()), casbin.RoleSubject("admin"), p.tenant.String()))
 		}
+		p.users["counsel"] = p.insertUser(p.tenant, "counsel", p.sales) // who purges, and may know of holds
+		for _, role := range []string{"purger", "compliance"} {
+			rules = append(rules, casbin.Grant(casbin.UserSubject(p.users["counsel"].String()), casbin.RoleSubject(role), p.tenant.String()))
+		}
 		p.policy.mu.Lock()
 		p.policy.rules[p.tenant.String()] = append(slices.Clone(p.policy.rules[p.tenant.String()]), rules...)
 		p.policy.mu.Unlock()
+		p.svc.ActingAs(p.actAs())
 		for range rapid.IntRange(1, 5).Draw(p.T, "records") {
-			s.ids.rows = append(s.ids.rows, p.world.create("admin", "Customer", record.Values{"name": "n"}).RecordID())
-			s.m.rows = append(s.m.rows, &timedRow{state: "ACTIVE", version: 1})
+			now := p.clock.peek()
+			r := &timedRow{state: "ACTIVE", version: 1, created: now, changed: now, name: "n", status: oneOf(p, "status", "LEAD", "CUSTOMER")}
+			s.ids.rows = append(s.ids.rows, p.world.create("admin", "Customer", record.Values{"name": r.name, "status": customer.Status(r.status)}).RecordID())
+			s.m.rows = append(s.m.rows, r)
 		}
 		if !p.chance(4, "no rule") {
 			s.setRule()
 		}
-		steps := rapid.IntRange(1, 14).Draw(p.T, "steps")
+		if s.retains = !p.chance(4, "no retention rules"); s.retains {
+			if s.m.shortening = p.chance(3, "others agree to shortening"); s.m.shortening {
+				s.setShortening()
+			}
+			for range rapid.IntRange(0, 3).Draw(p.T, "retention rules") {
+				s.addRule()
+			}
+		}
+		least := 1
+		if s.retains {
+			least = 6 // rules take time
+		}
+		steps := rapid.IntRange(least, 20).Draw(p.T, "steps")
 		for range steps {
 			s.step()
 			s.compare()
@@ -57,8 +77,10 @@ func TestPropertyClocksHoldsAndApprovals(t *testing.T) {
 type timedPlay struct {
 	*play
 
-	m   *timed
-	ids timedIDs
+	m       *timed
+	ids     timedIDs
+	retains bool // there are retention rules
+	looks   int
 }
 
 func (s *timedPlay) setRule() {
@@ -75,9 +97,19 @@ func (s *timedPlay) setRule() {
 	s.Logf("rule %+v", *r)
 }
 
+func (s *timedPlay) setShortening() {
+	require.NoError(s.T, s.svc.SetRule(s.as("admin"), record.Rule{
+		Name: "shortening", Subject: approval.SubjectSHORTEN_RETENTION, Approvals: 1, Role: "admin", RequestHours: 72, UseHours: 24, Execution: approval.ExecutionAUTOMATIC, Enabled: true,
+	}))
+}
+
 // step does one thing, in the system and in the model.
 func (s *timedPlay) step() {
-	switch oneOf(s.play, "step", "verb", "verb", "verb", "verb", "later", "undo", "hold", "release", "pass", "pass", "pass", "vote", "vote", "reject", "cancel", "confirm", "edit") {
+	steps := []string{"verb", "verb", "verb", "verb", "later", "undo", "hold", "release", "pass", "pass", "pass", "vote", "vote", "reject", "cancel", "confirm", "edit"}
+	if s.retains {
+		steps = append([]string{"pass", "pass", "pass", "pass", "pass", "rule", "change rule", "change rule", "by hand", "apply", "talk", "edit", "remove rule"}, steps...)
+	}
+	switch oneOf(s.play, "step", steps...) {
 	case "verb":
 		s.ask(false)
 	case "later":
@@ -94,20 +126,34 @@ func (s *timedPlay) step() {
 		s.steer()
 	case "edit":
 		s.edit()
+	case "rule":
+		if len(s.m.kept) < 6 {
+			s.addRule()
+		}
+	case "change rule":
+		s.changeRule()
+	case "remove rule":
+		s.removeRule()
+	case "by hand":
+		s.byHand()
+	case "apply":
+		s.apply()
+	case "talk":
+		s.talk()
 	}
 }
 
-// who may do a verb.
-func who(verb lifecycle.Verb) string {
-	if verb == lifecycle.Purge {
-		return "purger"
+// who does a verb: purges are often somebody's who may not know of holds.
+func (s *timedPlay) who(verb lifecycle.Verb) string {
+	if verb != lifecycle.Purge {
+		return "admin"
 	}
-	return "admin"
+	return oneOf(s.play, "purges", "purger", "purger", "counsel")
 }
 
 func (s *timedPlay) ask(later bool) {
 	verb := oneOf(s.play, "verb", lifecycle.Delete, lifecycle.Delete, lifecycle.Void, lifecycle.Archive, lifecycle.Suspend, lifecycle.Suspend, lifecycle.Restore, lifecycle.Purge)
-	op := &timedOp{verb: verb, picks: rapid.SliceOfNDistinct(rapid.IntRange(0, len(s.m.rows)-1), 1, len(s.m.rows), func(i int) int { return i }).Draw(s.T, "picks")}
+	op := &timedOp{verb: verb, by: s.who(verb), picks: rapid.SliceOfNDistinct(rapid.IntRange(0, len(s.m.rows)-1), 1, len(s.m.rows), func(i int) int { return i }).Draw(s.T, "picks")}
 	req := record.Request{Verb: verb, Mode: record.BestEffort, Reason: "because"}
 	for _, i := range op.picks {
 		req.Select.IDs = append(req.Select.IDs, s.ids.rows[i])
@@ -123,7 +169,7 @@ func (s *timedPlay) ask(later bool) {
 		req.Until, req.Then = &op.until, op.then
 	}
 	s.Logf("%s of %v at %v", verb, op.picks, op.runAt)
-	got, err := s.svc.Run(s.as(who(verb)), req)
+	got, err := s.svc.Run(s.as(op.by), req)
 	require.NoError(s.T, err)
 	s.ids.ops = append(s.ids.ops, got.ID)
 	s.m.request(op, now)
@@ -181,7 +227,11 @@ func (s *timedPlay) release() {
 
 // pass lets time go by, and has the clocks looked at.
 func (s *timedPlay) pass() {
-	hours := oneOf(s.play, "hours", 1, 1, 10, 30, 80, 24*8, 24*20, 24*31)
+	list := []int{1, 1, 10, 30, 80, 24 * 8, 24 * 20, 24 * 31}
+	if s.retains {
+		list = append([]int{24 * 31, 24 * 8, 24 * 20, 30, 24 * 2}, list...)
+	}
+	hours := oneOf(s.play, "hours", list...)
 	s.clock.add(time.Duration(hours) * time.Hour)
 	now := s.clock.peek()
 	s.Logf("%d hours pass", hours)
@@ -191,12 +241,14 @@ func (s *timedPlay) pass() {
 		func() (int, error) { return s.svc.RunApproved(ctx, s.actAs()) },
 		func() (int, error) { return s.svc.ExpireApprovals(ctx) },
 		func() (int, error) { return s.svc.Wake(ctx) },
+		func() (int, error) { return s.svc.ApplyRules(ctx) },
 		func() (int, error) { return s.svc.Sweep(ctx) },
 	} {
 		_, err := look()
 		require.NoError(s.T, err)
 	}
 	s.m.sweep(now)
+	s.newOperations()
 }
 
 // steer decides on, confirms or cancels something that waits.
@@ -231,7 +283,7 @@ func (s *timedPlay) steer() {
 			want = lifecycle.NotFound // other people's operations
 		case op.status == "SCHEDULED":
 			want = lifecycle.IllegalTransition
-		case voter == who(op.verb):
+		case voter == op.by:
 			want = lifecycle.SelfApproval
 		case voter == "purger":
 			want = lifecycle.Forbidden // who sees all operations, and decides on none
@@ -244,14 +296,14 @@ func (s *timedPlay) steer() {
 			op.end("REJECTED")
 		}
 	case "confirm":
-		_, err = s.svc.Confirm(s.as(who(op.verb)), id)
+		_, err = s.svc.Confirm(s.as(op.by), id)
 		if op.status != "APPROVED" || !s.m.rule.confirm || !now.Before(op.useUntil) {
 			want = lifecycle.IllegalTransition
 		} else {
 			op.confirm = false
 		}
 	case "cancel":
-		_, err = s.svc.Cancel(s.as(who(op.verb)), id)
+		_, err = s.svc.Cancel(s.as(op.by), id)
 		op.end("CANCELLED")
 	}
 	require.Equal(s.T, want, code(err), "%v", err)
@@ -265,14 +317,16 @@ func (s *timedPlay) edit() {
 	if r.state != "ACTIVE" && r.state != "SUSPENDED" {
 		return
 	}
-	s.Logf("edit of %d", i)
-	_, err := s.svc.Update(s.as("admin"), s.ids.rows[i], r.version, record.Values{"name": "again"})
-	if s.m.kept(i, lifecycle.Suspend, s.clock.peek()) != "" {
+	name, status := oneOf(s.play, "name", "again", "again", "n"), oneOf(s.play, "status", "LEAD", "CUSTOMER")
+	s.Logf("edit of %d: %s, %s", i, name, status)
+	_, err := s.svc.Update(s.as("admin"), s.ids.rows[i], r.version, record.Values{"name": name, "status": customer.Status(status)})
+	if s.m.stops(i, lifecycle.Suspend, s.clock.peek()) != "" {
 		require.Equal(s.T, lifecycle.Hold, code(err))
 		return
 	}
 	require.NoError(s.T, err)
 	r.version++
+	r.name, r.status = name, status
 }
 
 // compare compares everything.
@@ -293,6 +347,7 @@ func (s *timedPlay) compare() {
 			require.WithinDuration(s.T, want.until, until, time.Millisecond, "record %d", i)
 		}
 	}
+	s.compareRules()
 	for n, want := range s.m.ops {
 		got := s.operation(s.ids.ops[n])
 		require.Equal(s.T, want.status, string(got.Status), "operation %d", n)
