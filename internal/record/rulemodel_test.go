@@ -138,7 +138,7 @@ func (m *timed) actor(i int, others ...*timedRetention) *timedRetention {
 	r := m.rows[i]
 	var list []*timedRetention
 	for _, t := range m.kept {
-		if (t.inForce() || slices.Contains(others, t)) && t.isAbout(r) && t.leads(r) != "" {
+		if (t.inForce() || slices.Contains(others, t)) && !t.approval && t.isAbout(r) && t.leads(r) != "" { // what is only proposed decides nothing
 			list = append(list, t)
 		}
 	}
@@ -205,6 +205,12 @@ func (m *timed) fate(i int, now time.Time, others ...*timedRetention) (f fate) {
 func (m *timed) acts(t *timedRetention, now time.Time) (out []int) {
 	for i, r := range m.rows {
 		if r.state == "" {
+			continue
+		}
+		if t.approval {
+			if to := t.leads(r); t.isAbout(r) && to != "" && to != r.state && !m.held(i) && !t.end(r).After(now) {
+				out = append(out, i)
+			}
 			continue
 		}
 		if f := m.fate(i, now, t); f.by == t && f.action == t.action && !f.at.After(now) {
