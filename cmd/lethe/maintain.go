@@ -95,8 +95,12 @@ func (cmd *sweepCmd) Run(ctx context.Context, c *console) error {
 		if err != nil {
 			return err
 		}
-		did, err := a.sweep(ctx, a.records(control))
-		if err != nil {
+		records := a.records(control)
+		did, err := a.applyRules(ctx, records)
+		rest, otherErr := a.sweep(ctx, records)
+		rest.Ruled = did.Ruled
+		did = rest
+		if err = errors.Join(err, otherErr); err != nil {
 			return fmt.Errorf("sweeping, after %s: %w", did, err)
 		}
 		return c.print(cmd.JSON, did.String(), did)
@@ -119,16 +123,21 @@ func (s swept) String() string {
 
 // sweep does what is due. What fails holds up nothing else.
 func (a *app) sweep(ctx context.Context, records *record.Service) (did swept, err error) {
-	var errs [7]error
+	var errs [6]error
 	did.Expired, errs[0] = records.ExpireApprovals(ctx)
 	did.Ran, errs[1] = records.RunScheduled(ctx, a.actAs)
 	approved, err := records.RunApproved(ctx, a.actAs)
 	did.Ran, errs[2] = did.Ran+approved, err
 	did.Jobs, errs[3] = records.TakeUp(ctx, a.actAs, false)
 	did.Woken, errs[4] = records.Wake(ctx)
-	did.Ruled, errs[5] = records.ApplyRules(ctx)
-	did.Purged, errs[6] = records.Sweep(ctx)
+	did.Purged, errs[5] = records.Sweep(ctx)
 	return did, errors.Join(errs[:]...)
+}
+
+// applyRules lets retention rules act whose time has come: apart from what is due by the clock, which must not wait for it.
+func (a *app) applyRules(ctx context.Context, records *record.Service) (did swept, err error) {
+	did.Ruled, err = records.ApplyRules(ctx)
+	return did, err
 }
 
 // actAs answers a user as he is now.

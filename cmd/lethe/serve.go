@@ -187,17 +187,21 @@ func (a *app) jobs(ctx context.Context, records *record.Service) (*jobs.Runner, 
 		DB: a.db, Log: a.log, Every: sweepEvery,
 		Work:   func(ctx context.Context, tenant, op gid.ID) error { return records.Work(ctx, a.actAs, tenant, op) },
 		GiveUp: records.Stop,
-		Sweep: func(ctx context.Context) {
-			did, err := a.sweep(ctx, records)
-			switch {
-			case ctx.Err() != nil:
-			case err != nil:
-				a.log.ErrorContext(ctx, "sweeping failed", "error", err, "did", did)
-			case did != (swept{}):
-				a.log.InfoContext(ctx, "did what was due", "did", did)
-			}
-		},
+		Sweep:  func(ctx context.Context) { a.does(ctx, records, a.sweep) },
+		Rules:  func(ctx context.Context) { a.does(ctx, records, a.applyRules) },
 	})
+}
+
+// does what the clock brings about, and says what that was.
+func (a *app) does(ctx context.Context, records *record.Service, what func(context.Context, *record.Service) (swept, error)) {
+	did, err := what(ctx, records)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		a.log.ErrorContext(ctx, "sweeping failed", "error", err, "did", did)
+	case did != (swept{}):
+		a.log.InfoContext(ctx, "did what was due", "did", did)
+	}
 }
 
 // optimize keeps the database's statistics, until the context ends.

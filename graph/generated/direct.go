@@ -4790,7 +4790,7 @@ func (ec *executionContext) writeRetentionRuleDate(w io.Writer, fields []directF
 		case 1:
 			ec.writeRetentionRule(w, f.below, obj.Rule)
 		case 2:
-			writeTime(w, obj.At)
+			writeOptional(w, obj.At, writeTime)
 		case 3:
 			writeBool(w, obj.Decides)
 		}

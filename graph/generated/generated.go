@@ -19533,8 +19533,8 @@ type RetentionExplanation {
 type RetentionRuleDate {
   """The rule."""
   rule: RetentionRule!
-  """When it ends to keep the record, or could act on it."""
-  at: Time!
+  """When it ends to keep the record, or could act on it. Null where the age of the record has not begun."""
+  at: Time
   """Whether it decides."""
   decides: Boolean!
 }
@@ -49335,11 +49335,11 @@ func (ec *executionContext) _RetentionRuleDate_at(ctx context.Context, field gra
 			return obj.At, nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
-			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
 		},
 		true,
-		true,
+		false,
 	)
 }
 func (ec *executionContext) fieldContext_RetentionRuleDate_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
@@ -75117,8 +75117,8 @@ func (ec *executionContext) _RetentionRuleDate(ctx context.Context, sel ast.Sele
 				out.Invalids++
 			}
 		case "at":
-			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.At)
-			if out.Values[i] == graphql.Null {
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.At)
+			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		case "decides":

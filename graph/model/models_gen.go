@@ -1137,8 +1137,8 @@ type RetentionFilter struct {
 type RetentionRuleDate struct {
 	// The rule.
 	Rule *ent.RetentionRule `json:"rule"`
-	// When it ends to keep the record, or could act on it.
-	At time.Time `json:"at"`
+	// When it ends to keep the record, or could act on it. Null where the age of the record has not begun.
+	At *time.Time `json:"at,omitempty"`
 	// Whether it decides.
 	Decides bool `json:"decides"`
 }

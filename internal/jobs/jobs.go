@@ -17,6 +17,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/riverdriver/riversqlite"
+	"github.com/riverqueue/river/rivertype"
 
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/store"
@@ -31,7 +32,9 @@ const (
 	// stopWithin is how long what has begun may take to come to its next resting place.
 	stopWithin = 8 * time.Second
 
-	sweeps = "sweeps" // the queue of the clock, so that no operation keeps it waiting
+	// The queues of the clock, so that no operation keeps it waiting, and of retention
+	// rules, which may have much to do.
+	sweeps, rules = "sweeps", "rules"
 )
 
 // Config says what to do.
@@ -44,6 +47,8 @@ type Config struct {
 	GiveUp func(ctx context.Context, tenant, operation gid.ID) error
 	// Sweep does what is due; one process does it at a time, every so often.
 	Sweep func(ctx context.Context)
+	// Rules lets retention rules act whose time has come, as often, beside that.
+	Rules func(ctx context.Context)
 	Every time.Duration
 }
 
@@ -76,6 +81,12 @@ type sweep struct{}
 
 // Kind implements river.JobArgs.
 func (sweep) Kind() string { return "sweep" }
+
+// retention is a job.
+type retention struct{}
+
+// Kind implements river.JobArgs.
+func (retention) Kind() string { return "retention" }
 
 // New makes a queue whose workers begin with Run.
 func New(ctx context.Context, c Config) (*Runner, error) {
@@ -126,17 +137,22 @@ func addTo[T, R any](ctx context.Context, tx *store.Tx, args river.JobArgs, into
 func (c Config) config() *river.Config {
 	all := river.NewWorkers()
 	river.AddWorker(all, river.WorkFunc(c.work))
-	river.AddWorker(all, river.WorkFunc(c.sweep))
+	river.AddWorker(all, river.WorkFunc(func(ctx context.Context, job *river.Job[sweep]) error { return c.clock(ctx, job.JobRow, c.Sweep) }))
+	river.AddWorker(all, river.WorkFunc(func(ctx context.Context, job *river.Job[retention]) error { return c.clock(ctx, job.JobRow, c.Rules) }))
 	return &river.Config{
-		Logger:      slog.New(warnings{c.Log.Handler()}),
-		JobTimeout:  -1, // an operation takes as long as it takes
-		MaxAttempts: attempts,
-		Queues:      map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: workers}, sweeps: {MaxWorkers: 1}},
-		Workers:     all,
-		PeriodicJobs: []*river.PeriodicJob{river.NewPeriodicJob(river.PeriodicInterval(c.Every), func() (river.JobArgs, *river.InsertOpts) {
-			return sweep{}, &river.InsertOpts{Queue: sweeps, MaxAttempts: 1}
-		}, &river.PeriodicJobOpts{RunOnStart: true})},
+		Logger:       slog.New(warnings{c.Log.Handler()}),
+		JobTimeout:   -1, // an operation takes as long as it takes
+		MaxAttempts:  attempts,
+		Queues:       map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: workers}, sweeps: {MaxWorkers: 1}, rules: {MaxWorkers: 1}},
+		Workers:      all,
+		PeriodicJobs: []*river.PeriodicJob{c.periodic(sweep{}, sweeps), c.periodic(retention{}, rules)},
 	}
+}
+
+func (c Config) periodic(args river.JobArgs, queue string) *river.PeriodicJob {
+	return river.NewPeriodicJob(river.PeriodicInterval(c.Every), func() (river.JobArgs, *river.InsertOpts) {
+		return args, &river.InsertOpts{Queue: queue, MaxAttempts: 1}
+	}, &river.PeriodicJobOpts{RunOnStart: true})
 }
 
 func (c Config) work(ctx context.Context, job *river.Job[operation]) error {
@@ -151,11 +167,11 @@ func (c Config) work(ctx context.Context, job *river.Job[operation]) error {
 	return err
 }
 
-func (c Config) sweep(ctx context.Context, job *river.Job[sweep]) error {
+func (c Config) clock(ctx context.Context, job *rivertype.JobRow, do func(context.Context)) error {
 	if job.AttemptedAt != nil && job.AttemptedAt.Sub(job.ScheduledAt) > c.Every {
 		return nil // the one before took longer than the time between them: the next one is waiting already
 	}
-	c.Sweep(ctx)
+	do(ctx)
 	return nil
 }
 

@@ -37,6 +37,7 @@ func running(t *testing.T, c jobs.Config) *jobs.Runner {
 	if c.Every == 0 {
 		c.Every = time.Hour
 	}
+	c.Rules = func(context.Context) {}
 	if c.Sweep == nil {
 		c.Sweep = func(context.Context) {}
 	}

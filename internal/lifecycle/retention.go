@@ -139,6 +139,17 @@ func (t Term) AtLeast(other Term) bool {
 	return t.Length*28 >= other.Length
 }
 
+// Never is when a rule ends to keep a record whose age has not begun.
+var Never = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+
+// known is a time, and nil for one that is not.
+func known(at *time.Time) *time.Time {
+	if at == nil || !at.Before(Never) {
+		return nil
+	}
+	return at
+}
+
 // Clause is one rule as it is about one record.
 type Clause struct {
 	Key         string // tells rules apart
@@ -171,7 +182,8 @@ type Ruling struct {
 	By string
 	// Action is what is done to it, at At; empty when nothing is.
 	Action RetentionAction
-	// At is when, as far as is known: null while a hold keeps it.
+	// At is when, as far as is known: null while a hold keeps it, or a rule for which
+	// its age has not begun.
 	At *time.Time
 	// Stays is HOLD or RETAINED while something keeps the record from being purged,
 	// until Until, if that is known.
@@ -224,6 +236,7 @@ func (s Standing) Rule(now time.Time) Ruling {
 		wait(keep.At, keep.Key, out.Action.Loses())
 	}
 	wait(s.Released, "", out.Action == PurgeAction) // of what is deleted the bin's clock waits by itself
+	out.At, out.Until = known(out.At), known(out.Until)
 	return out
 }
 

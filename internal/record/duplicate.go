@@ -4,14 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
-
-	"entgo.io/ent/dialect/sql"
+	"strings"
 
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/ent/mixin"
-	"github.com/lethe-crm/lethe/internal/store"
-
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/store"
 )
 
 // phoneColumn is the column of a main phone number, in the form it was written in.
@@ -25,7 +23,8 @@ type twin struct {
 
 // twins finds the live records of a type that share an e-mail address, a phone
 // number or a domain with an older live one, which is none itself. Values are
-// compared folded, numbers as E.164: a national number is nobody's twin.
+// compared folded, numbers as E.164: a national number is nobody's twin. The
+// database finds what is there more than once, so that nothing else is read.
 func (s *Service) twins(ctx context.Context, q store.Querier, tenant gid.ID, typ *ent.RecordType) (map[gid.ID]twin, error) {
 	columns, fields := []string{}, []string{}
 	for _, u := range typ.Uniques {
@@ -34,17 +33,21 @@ func (s *Service) twins(ctx context.Context, q store.Querier, tenant gid.ID, typ
 	if slices.Contains(typ.Columns, phoneColumn) {
 		columns, fields = append(columns, phoneColumn), append(fields, phoneColumn)
 	}
-	t := sql.Dialect(q.Dialect()).Table(typ.Table)
-	sel := sql.Dialect(q.Dialect()).Select(t.C("id")).From(t)
-	var some []*sql.Predicate
-	for _, c := range columns {
-		sel.AppendSelect(t.C(c))
-		some = append(some, sql.NotNull(t.C(c)))
+	live := typ.Table + ` WHERE tenant_id = ? AND retired_at IS NULL`
+	stmt := store.Build(q).Add(`SELECT id, `+strings.Join(columns, ", ")+` FROM `+live+` AND (`, tenant)
+	for i, c := range columns {
+		if i > 0 {
+			stmt.Add(` OR `)
+		}
+		key := c
+		if c == phoneColumn {
+			key = dialled
+		}
+		stmt.Add(key+` IN (SELECT `+key+` FROM `+live+` AND `+c+` IS NOT NULL GROUP BY `+key+` HAVING COUNT(*) > 1)`, tenant)
 	}
-	sel.Where(sql.And(sql.EQ(t.C("tenant_id"), tenant), sql.IsNull(t.C("retired_at")), sql.Or(some...))).OrderBy(t.C("created_at"), t.C("id"))
 	out := map[gid.ID]twin{}
 	oldest := map[[2]string]gid.ID{}
-	err := store.Select(ctx, q, sel, func(row store.Row) error {
+	err := stmt.Add(`) ORDER BY created_at, id`).Query(ctx, q, func(row store.Row) error {
 		var id gid.ID
 		values := make([]*string, len(columns))
 		dest := []any{&id}
@@ -83,3 +86,13 @@ func (s *Service) twins(ctx context.Context, q store.Querier, tenant gid.ID, typ
 	}
 	return out, nil
 }
+
+// dialled is an expression for a phone number as mixin.Phone has it, whether or not
+// it is one.
+var dialled = func() string {
+	digits := phoneColumn
+	for _, mark := range mixin.PhoneMarks() {
+		digits = `REPLACE(` + digits + `, '` + mark + `', '')`
+	}
+	return `CASE WHEN ` + digits + ` LIKE '00%' THEN '+' || substr(` + digits + `, 3) ELSE ` + digits + ` END`
+}()

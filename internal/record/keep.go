@@ -80,8 +80,11 @@ func (r *run) keepByRules(ctx context.Context) error {
 				until = *b.Until
 			}
 		}
-		until = until.UTC()
-		n.blockers = []Blocker{{Code: lifecycle.Retained, Type: n.row.RecordType().Name, Count: 1, Until: &until}}
+		b := Blocker{Code: lifecycle.Retained, Type: n.row.RecordType().Name, Count: 1}
+		if until = until.UTC(); until.Before(lifecycle.Never) {
+			b.Until = &until
+		}
+		n.blockers = []Blocker{b}
 	}
 	return nil
 }

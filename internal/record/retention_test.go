@@ -203,6 +203,30 @@ func TestWhatARuleKeepsIsNotPurgedByAnybody(t *testing.T) {
 	})
 }
 
+func TestWhatHasNotEndedIsKeptByARuleThatCountsFromTheEnd(t *testing.T) {
+	each(t, func(w *world) {
+		w.quota(nil)
+		going, ended := w.customer("agent", "going"), w.create("agent", "Customer", record.Values{"name": "ended", "endedAt": w.db.Now()}).RecordID()
+		id := w.ruleBy("compliance", record.RetentionRule{Type: "Customer", Basis: lifecycle.EndedAt, Term: term(100), Action: lifecycle.KeepAction}, "")
+		require.NoError(w.t, w.svc.DryRunRule(w.as("compliance"), id))
+		require.Equal(w.t, 2, w.dryRunOf(id).Matching)
+		w.delete("agent", going, ended)
+		w.clock.add(50 * day)
+		require.Zero(w.t, w.sweep())
+		e, err := w.svc.Explain(w.as("compliance"), going)
+		require.NoError(w.t, err)
+		require.Equal(w.t, lifecycle.Ruling{By: id.String(), Action: lifecycle.PurgeAction, Stays: lifecycle.Retained}, e.Ruling)
+		require.Nil(w.t, e.Rules[0].At)
+		w.also(map[string]string{"admin": "purger"})
+		outcome, blockers := w.tried("admin", record.Request{Verb: lifecycle.Purge, Mode: record.BestEffort, Select: record.Selection{IDs: []gid.ID{going}}}, going)
+		require.Equal(w.t, "FAILED RETAINED", outcome)
+		require.Nil(w.t, blockers[0].Until)
+		w.clock.add(60 * day)
+		require.Equal(w.t, 1, w.sweep())
+		require.Equal(w.t, []gid.ID{going}, w.living([]gid.ID{going, ended}))
+	})
+}
+
 func TestALockedRuleIsOnlyEverExtended(t *testing.T) {
 	each(t, func(w *world) {
 		until := w.db.Now().Add(100 * day)

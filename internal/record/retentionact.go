@@ -1,10 +1,12 @@
 package record
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -33,6 +35,7 @@ type cycle struct {
 	release time.Duration
 	now     time.Time
 	twins   map[gid.ID]twin // of the type, where a rule looks for duplicates
+	repeats []gid.ID        // those that have one, in order
 	// person says that somebody asks in his own name. What a hold keeps the pipeline
 	// says then: what is not listed would tell that it is held.
 	person bool
@@ -119,13 +122,20 @@ func (s *Service) newCycle(ctx context.Context, tenant gid.ID, r *rule, rules []
 	c.release = holds.release
 	if slices.ContainsFunc(c.rules, func(o *rule) bool { return o.looksFor(lifecycle.Duplicates) }) {
 		c.twins, err = s.twins(ctx, s.querier(ctx), tenant, r.typ)
+		c.repeats = slices.SortedFunc(maps.Keys(c.twins), func(a, b gid.ID) int { return bytes.Compare(a[:], b[:]) })
 	}
 	return c, err
 }
 
 // page reads the next records, by id, that the rule is about and that are old
-// enough, whatever else there is to say of them.
-func (c *cycle) page(ctx context.Context, after gid.ID, waiting bool) ([]ent.Record, error) {
+// enough, whatever else there is to say of them. It moves place to where the next
+// page begins, and to gid.Nil behind the last one.
+func (c *cycle) page(ctx context.Context, place *gid.ID, waiting bool) ([]ent.Record, error) {
+	after, some := *place, c.next(*place)
+	if c.rule.looksFor(lifecycle.Duplicates) && len(some) == 0 {
+		*place = gid.Nil
+		return nil, nil
+	}
 	columns := []string{"id", "tenant_id", "owner_id", "team_id", "state", "version", "created_at", "updated_at", "state_changed_at", "purge_after", "suspended_until"}
 	for _, o := range c.rules {
 		for _, name := range o.ages() {
@@ -137,6 +147,9 @@ func (c *cycle) page(ctx context.Context, after gid.ID, waiting bool) ([]ent.Rec
 	rows, err := c.Client(ctx).CollectRecords(ctx, c.rule.typ.Name, nil, columns, func(s *sql.Selector) {
 		c.narrow(s)
 		s.Where(sql.GT(s.C("id"), after)).OrderBy(s.C("id")).Limit(ruleBatch)
+		if some != nil {
+			s.Where(inIDs(s.C("id"), some))
+		}
 		if !waiting {
 			w := sql.Dialect(s.Dialect()).Table("retention_waits").As("waits")
 			s.Where(sql.NotExists(sql.Dialect(s.Dialect()).Select(w.C("id")).From(w).Where(sql.And(
@@ -145,6 +158,13 @@ func (c *cycle) page(ctx context.Context, after gid.ID, waiting bool) ([]ent.Rec
 	})
 	if err != nil {
 		return nil, fmt.Errorf("looking for %s: %w", c.rule.typ.Table, err)
+	}
+	*place = gid.Nil
+	switch {
+	case len(some) == ruleBatch:
+		*place = some[len(some)-1]
+	case some == nil && len(rows) == ruleBatch:
+		*place = rows[len(rows)-1].RecordID()
 	}
 	return rows, nil
 }
@@ -166,13 +186,18 @@ func (c *cycle) narrow(s *sql.Selector) {
 		s.Where(sql.IsNull(s.C("retired_at")))
 	}
 	s.Where(sql.In(s.C("state"), states...))
-	if c.rule.looksFor(lifecycle.Duplicates) {
-		ids := make([]gid.ID, 0, len(c.twins))
-		for id := range c.twins {
-			ids = append(ids, id)
-		}
-		s.Where(inIDs(s.C("id"), ids))
+}
+
+// next are the duplicates after one of them that a page looks at; nil where the rule looks for something else.
+func (c *cycle) next(after gid.ID) []gid.ID {
+	if !c.rule.looksFor(lifecycle.Duplicates) {
+		return nil
 	}
+	i, found := slices.BinarySearchFunc(c.repeats, after, func(a, b gid.ID) int { return bytes.Compare(a[:], b[:]) })
+	if found {
+		i++
+	}
+	return c.repeats[i:min(i+ruleBatch, len(c.repeats))]
 }
 
 // decided are those of the records on which the rule decides, and whose time has come.
@@ -261,14 +286,13 @@ func (c *cycle) act(ctx context.Context, most int) (ops []*ent.Operation, change
 	if err != nil {
 		return nil, 0, err
 	}
-	var last gid.ID
+	var place gid.ID
 	var errs []error
 	for tried := 0; ; {
-		rows, err := c.page(read, last, false)
-		if err != nil || len(rows) == 0 {
+		rows, err := c.page(read, &place, false)
+		if err != nil {
 			return ops, changed, errors.Join(append(errs, err)...)
 		}
-		last = rows[len(rows)-1].RecordID()
 		found, err := c.decided(ctx, rows)
 		if err != nil {
 			return ops, changed, errors.Join(append(errs, err)...)
@@ -287,7 +311,7 @@ func (c *cycle) act(ctx context.Context, most int) (ops []*ent.Operation, change
 			}
 			errs = append(errs, err)
 		}
-		if len(rows) < ruleBatch || ctx.Err() != nil || most > 0 && tried >= most {
+		if place.IsZero() || ctx.Err() != nil || most > 0 && tried >= most {
 			return ops, changed, errors.Join(errs...)
 		}
 	}

@@ -85,13 +85,12 @@ func (s *Service) VoidCandidates(ctx context.Context, id gid.ID) ([]Candidate, e
 
 func (c *cycle) candidates(ctx context.Context, most int) ([]Candidate, error) {
 	var out []Candidate
-	var last gid.ID
+	var place gid.ID
 	for {
-		rows, err := c.page(ctx, last, true)
-		if err != nil || len(rows) == 0 {
+		rows, err := c.page(ctx, &place, true)
+		if err != nil {
 			return out, err
 		}
-		last = rows[len(rows)-1].RecordID()
 		found, err := c.decided(ctx, rows)
 		if err != nil {
 			return nil, err
@@ -115,7 +114,7 @@ func (c *cycle) candidates(ctx context.Context, most int) ([]Candidate, error) {
 				return out, nil
 			}
 		}
-		if len(rows) < ruleBatch {
+		if place.IsZero() {
 			return out, nil
 		}
 	}
@@ -241,7 +240,7 @@ type Explanation struct {
 // RuleAt is a rule that is about a record, and when it ends to keep it, or acts.
 type RuleAt struct {
 	RetentionRule *ent.RetentionRule
-	At            time.Time
+	At            *time.Time // nil where the age of the record has not begun
 	Decides       bool
 }
 
@@ -314,13 +313,18 @@ func (s *Service) Explain(ctx context.Context, id gid.ID) (*Explanation, error) 
 }
 
 func (e *Explanation) tellRules(st lifecycle.Standing, rules []*rule) {
+	slices.SortStableFunc(st.Clauses, func(a, b lifecycle.Clause) int { return a.At.Compare(b.At) })
 	for _, c := range st.Clauses {
 		i := slices.IndexFunc(rules, func(r *rule) bool { return r.ID.String() == c.Key })
 		decides := c.Key == e.Ruling.By
 		if decides {
 			e.By = rules[i].RetentionRule
 		}
-		e.Rules = append(e.Rules, RuleAt{rules[i].RetentionRule, c.At.UTC(), decides})
+		told := RuleAt{RetentionRule: rules[i].RetentionRule, Decides: decides}
+		if c.At.Before(lifecycle.Never) {
+			at := c.At.UTC()
+			told.At = &at
+		}
+		e.Rules = append(e.Rules, told)
 	}
-	slices.SortStableFunc(e.Rules, func(a, b RuleAt) int { return a.At.Compare(b.At) })
 }

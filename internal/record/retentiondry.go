@@ -134,22 +134,40 @@ func (c *cycle) countKept(ctx context.Context, d *DryRun) (err error) {
 	return nil
 }
 
-// tryOut plans the operations that the rule would ask for.
-func (c *cycle) tryOut(ctx context.Context, d *DryRun) (err error) {
-	if d.Matching, err = c.count(ctx, c.narrow); err != nil {
-		return err
+// countOld counts what the rule is about and is old enough.
+func (c *cycle) countOld(ctx context.Context, d *DryRun) error {
+	chunks := [][]gid.ID{nil}
+	if c.rule.looksFor(lifecycle.Duplicates) {
+		chunks = slices.Collect(slices.Chunk(c.repeats, dryExamined))
 	}
-	types, refused := map[*ent.RecordType]int{}, map[lifecycle.Code]int{}
-	var last gid.ID
-	for d.Examined < dryExamined {
-		rows, err := c.page(ctx, last, true)
+	for _, ids := range chunks {
+		n, err := c.count(ctx, func(s *sql.Selector) {
+			c.narrow(s)
+			if ids != nil {
+				s.Where(inIDs(s.C("id"), ids))
+			}
+		})
 		if err != nil {
 			return err
 		}
-		if len(rows) == 0 {
-			break
+		d.Matching += n
+	}
+	return nil
+}
+
+// tryOut plans the operations that the rule would ask for.
+func (c *cycle) tryOut(ctx context.Context, d *DryRun) error {
+	if err := c.countOld(ctx, d); err != nil {
+		return err
+	}
+	types, refused := map[*ent.RecordType]int{}, map[lifecycle.Code]int{}
+	var place gid.ID
+	for d.Examined < dryExamined {
+		rows, err := c.page(ctx, &place, true)
+		if err != nil {
+			return err
 		}
-		last, d.Examined = rows[len(rows)-1].RecordID(), d.Examined+len(rows)
+		d.Examined += len(rows)
 		found, err := c.decided(ctx, rows)
 		if err != nil {
 			return err
@@ -165,7 +183,7 @@ func (c *cycle) tryOut(ctx context.Context, d *DryRun) (err error) {
 				return err
 			}
 		}
-		if len(rows) < ruleBatch {
+		if place.IsZero() {
 			break
 		}
 	}

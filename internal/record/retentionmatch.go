@@ -93,17 +93,21 @@ func (r *rule) begins(row ent.Record) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// ends is when the rule ends to keep a record, or acts on it.
+// ends is when the rule ends to keep a record, or acts on it. What has no age yet is
+// kept, and never acted on.
 func (r *rule) ends(row ent.Record) (time.Time, bool) {
 	at, ok := r.begins(row)
-	return r.term().After(at), ok
+	if !ok {
+		return lifecycle.Never, r.Action == lifecycle.KeepAction
+	}
+	return r.term().After(at), true
 }
 
 // narrow lets through the records that the rule is about, of any age. Duplicates
 // are found by the rows beside them, and not here.
 func (r *rule) narrow(s *sql.Selector) {
 	r.where(s)
-	if r.Basis == lifecycle.EndedAt {
+	if r.Basis == lifecycle.EndedAt && r.Action != lifecycle.KeepAction {
 		s.Where(sql.NotNull(s.C(endedColumn)))
 	}
 }
@@ -116,7 +120,11 @@ func (r *rule) aged(s *sql.Selector, op sql.Op, now time.Time) {
 	columns := r.ages()
 	s.Where(sql.P(func(b *sql.Builder) {
 		if len(columns) == 1 {
-			b.Ident(s.C(columns[0])).WriteOp(op).Arg(r.term().Before(now))
+			b.WriteByte('(').Ident(s.C(columns[0])).WriteOp(op).Arg(r.term().Before(now))
+			if op == sql.OpGT && r.Basis == lifecycle.EndedAt { // its age has not begun
+				b.WriteString(" OR ").Ident(s.C(columns[0])).WriteOp(sql.OpIsNull)
+			}
+			b.WriteByte(')')
 			return
 		}
 		b.WriteString("COALESCE(").IdentComma(s.C(columns[0]), s.C(columns[1])).WriteString(")").WriteOp(op).Arg(r.term().Before(now))
