@@ -1471,6 +1471,9 @@ var (
 				Name:    "operationitem_operation_id_came_with",
 				Unique:  false,
 				Columns: []*schema.Column{OperationItemsColumns[18], OperationItemsColumns[5]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "came_with IS NOT NULL",
+				},
 			},
 			{
 				Name:    "operationitem_record_id_operation_id",

@@ -139,7 +139,7 @@ func (OperationItem) Edges() []ent.Edge {
 func (OperationItem) Indexes() []ent.Index {
 	return []ent.Index{
 		index.Fields("operation_id", "id"),
-		index.Fields("operation_id", "came_with"),
+		index.Fields("operation_id", "came_with").Annotations(entsql.IndexWhere("came_with IS NOT NULL")),
 		index.Fields("record_id", "operation_id"),
 		index.Fields("operation_id", "pending").Annotations(entsql.IndexWhere("pending IS NOT NULL")), // what a worker does next
 	}

@@ -19519,7 +19519,7 @@ type RetentionExplanation {
   stays: Code
   """Until when it is kept, for who may know of holds."""
   until: Time
-  """All rules that are about it, for who may change rules; the first to end or act first."""
+  """All rules that are about it, or keep what came with it into the bin, for who may change rules; the first to end or act first."""
   rules: [RetentionRuleDate!]!
   """The clock of the bin."""
   purgeAfter: Time

@@ -1103,7 +1103,7 @@ type RetentionExplanation struct {
 	Stays *lifecycle.Code `json:"stays,omitempty"`
 	// Until when it is kept, for who may know of holds.
 	Until *time.Time `json:"until,omitempty"`
-	// All rules that are about it, for who may change rules; the first to end or act first.
+	// All rules that are about it, or keep what came with it into the bin, for who may change rules; the first to end or act first.
 	Rules []*RetentionRuleDate `json:"rules"`
 	// The clock of the bin.
 	PurgeAfter *time.Time `json:"purgeAfter,omitempty"`

@@ -192,9 +192,9 @@ var inOperation = func() string {
 
 // rootsOf answers, for some records and all that came with them and would have to go along, which of the records these
 // are below: themselves included.
-func (s *Service) rootsOf(ctx context.Context, tenant gid.ID, ids []gid.ID) (map[gid.ID][]gid.ID, error) {
+func (s *Service) rootsOf(ctx context.Context, q store.Querier, tenant gid.ID, ids []gid.ID) (map[gid.ID][]gid.ID, error) {
 	roots := map[gid.ID][]gid.ID{}
-	stmt := store.Build(s.db).Add(`WITH RECURSIVE tree(root, id, operation_id) AS (SELECT * FROM (`)
+	stmt := store.Build(q).Add(`WITH RECURSIVE tree(root, id, operation_id) AS (SELECT * FROM (`)
 	for i, t := range typeOrder {
 		if i > 0 {
 			stmt.Add(` UNION ALL `)
@@ -202,7 +202,7 @@ func (s *Service) rootsOf(ctx context.Context, tenant gid.ID, ids []gid.ID) (map
 		stmt.Add(`SELECT id AS root, id, operation_id FROM `+t.Table+` WHERE tenant_id = ? AND `, tenant).IDs("id", ids)
 	}
 	err := stmt.Add(`) picked UNION SELECT tree.root, i.record_id, i.operation_id FROM tree JOIN operation_items i ON i.operation_id = tree.operation_id AND i.came_with = tree.id WHERE i.outcome = ?)
-		SELECT DISTINCT tree.root, tree.id FROM tree WHERE tree.root = tree.id OR `+inOperation, changed).Query(ctx, s.db, func(row store.Row) error {
+		SELECT DISTINCT tree.root, tree.id FROM tree WHERE tree.root = tree.id OR `+inOperation, changed).Query(ctx, q, func(row store.Row) error {
 		var root, id gid.ID
 		if err := row.Scan(&root, &id); err != nil {
 			return err
@@ -220,7 +220,7 @@ func (s *Service) rootsOf(ctx context.Context, tenant gid.ID, ids []gid.ID) (map
 // with them and would have to go along: so that timers do not try, and fail, and
 // write that down, again and again.
 func (s *Service) holdsUp(ctx context.Context, tenant gid.ID, ids []gid.ID, since time.Time, stops func(kept) bool) (map[gid.ID]bool, error) {
-	roots, err := s.rootsOf(ctx, tenant, ids)
+	roots, err := s.rootsOf(ctx, s.db, tenant, ids)
 	if err != nil {
 		return nil, err
 	}

@@ -93,7 +93,7 @@ func (r *run) keepByRules(ctx context.Context) error {
 // what came with them and would have to go along: so that the sweeper does not
 // try, and fail, again and again.
 func (s *Service) keptByRules(ctx context.Context, tenant gid.ID, keep []*rule, ids []gid.ID, now time.Time) (map[gid.ID]bool, error) {
-	roots, err := s.rootsOf(ctx, tenant, ids)
+	roots, err := s.rootsOf(ctx, s.db, tenant, ids)
 	if err != nil {
 		return nil, err
 	}

@@ -160,30 +160,37 @@ func (r *run) attachTree(ctx context.Context, level []*node, attach func(*node, 
 		isRoot[id] = true
 	}
 	type link struct{ with, operation gid.ID }
+	type came struct {
+		item, id gid.ID
+		link
+		state string
+	}
+	var items []came
 	links := map[gid.ID][]link{}
 	ids := map[string][]gid.ID{}
 	// The items of the roots themselves say what these go back to.
 	const columns = `SELECT id, record_id, came_with, operation_id, prior_state FROM operation_items WHERE outcome = '` + changed + `' AND `
 	err := store.Build(r.q).Add(columns).IDs("operation_id", operations).Add(` AND `).IDs("came_with", roots).
-		Add(` UNION ALL `+columns).IDs("operation_id", operations).Add(` AND `).IDs("record_id", roots).Add(` ORDER BY 1`).
+		Add(` UNION ALL `+columns).IDs("operation_id", operations).Add(` AND `).IDs("record_id", roots).
 		Query(ctx, r.q, func(row store.Row) error {
-			var item, id gid.ID
-			var l link
-			var state string
-			if err := row.Scan(&item, &id, &l.with, &l.operation, &state); err != nil {
-				return err
-			}
-			r.keepPrior(stackTop{id, l.operation}, state)
-			if t := ent.RecordTypeOf(id); t != nil && isRoot[l.with] {
-				if links[id] == nil {
-					ids[t.Name] = append(ids[t.Name], id)
-				}
-				links[id] = append(links[id], l)
-			}
-			return nil
+			var c came
+			err := row.Scan(&c.item, &c.id, &c.with, &c.operation, &c.state)
+			items = append(items, c)
+			return err
 		})
 	if err != nil {
 		return fmt.Errorf("reading what came along: %w", err)
+	}
+	// In their order: not by the statement, for which SQLite would walk through all items there are.
+	slices.SortFunc(items, func(a, b came) int { return bytes.Compare(a.item[:], b.item[:]) })
+	for _, c := range items {
+		r.keepPrior(stackTop{c.id, c.operation}, c.state)
+		if t := ent.RecordTypeOf(c.id); t != nil && isRoot[c.with] {
+			if links[c.id] == nil {
+				ids[t.Name] = append(ids[t.Name], c.id)
+			}
+			links[c.id] = append(links[c.id], c.link)
+		}
 	}
 	var found []ent.Record
 	for _, t := range typeOrder {

@@ -31,7 +31,8 @@ type cycle struct {
 	*Service
 	tenant  gid.ID
 	rule    *rule
-	rules   []*rule // all of the tenant's that are about records of the type
+	rules   []*rule // those of the tenant that are about records of the type
+	all     []*rule
 	release time.Duration
 	now     time.Time
 	twins   map[gid.ID]twin // of the type, where a rule looks for duplicates
@@ -109,7 +110,7 @@ func (s *Service) runCycle(ctx context.Context, tenant gid.ID, r *rule, rules []
 }
 
 func (s *Service) newCycle(ctx context.Context, tenant gid.ID, r *rule, rules []*rule, now time.Time) (*cycle, error) {
-	c := &cycle{Service: s, tenant: tenant, rule: r, now: now}
+	c := &cycle{Service: s, tenant: tenant, rule: r, all: rules, now: now}
 	for _, other := range rules {
 		if other.typ == r.typ {
 			c.rules = append(c.rules, other)
@@ -203,6 +204,7 @@ func (c *cycle) next(after gid.ID) []gid.ID {
 // decided are those of the records on which the rule decides, and whose time has come.
 func (c *cycle) decided(ctx context.Context, rows []ent.Record) ([]candidate, error) {
 	var keeps map[gid.ID]kept
+	var trees map[gid.ID]*along
 	if !c.person {
 		ids := make([]gid.ID, len(rows))
 		for i, row := range rows {
@@ -212,8 +214,11 @@ func (c *cycle) decided(ctx context.Context, rows []ent.Record) ([]candidate, er
 		if keeps, _, err = c.keptAmong(ctx, c.querier(ctx), c.tenant, ids, c.now.Add(-c.release)); err != nil {
 			return nil, err
 		}
+		if trees, err = c.keptAlong(ctx, c.querier(ctx), c.tenant, c.all, rows, c.release, c.now); err != nil {
+			return nil, err
+		}
 	}
-	standing, err := c.standing(ctx, c.querier(ctx), c.tenant, c.rules, c.twins, rows, keeps, c.release)
+	standing, err := c.standing(ctx, c.querier(ctx), c.tenant, c.rules, c.twins, rows, keeps, trees, c.release)
 	if err != nil {
 		return nil, err
 	}
@@ -250,8 +255,11 @@ func (c *cycle) since(st lifecycle.Standing) (time.Time, bool) {
 }
 
 // standing is what is known of records of one type when it is decided what becomes
-// of them: which rules are about them, and what holds keep of them.
-func (s *Service) standing(ctx context.Context, q store.Querier, tenant gid.ID, rules []*rule, twins map[gid.ID]twin, rows []ent.Record, keeps map[gid.ID]kept, release time.Duration) (map[gid.ID]lifecycle.Standing, error) {
+// of them: which rules are about them, and what holds keep of them, and what keeps
+// what came with them.
+func (s *Service) standing(ctx context.Context, q store.Querier, tenant gid.ID, rules []*rule, twins map[gid.ID]twin, rows []ent.Record, keeps map[gid.ID]kept,
+	trees map[gid.ID]*along, release time.Duration,
+) (map[gid.ID]lifecycle.Standing, error) {
 	ids := make([]gid.ID, len(rows))
 	for i, row := range rows {
 		ids[i] = row.RecordID()
@@ -264,8 +272,15 @@ func (s *Service) standing(ctx context.Context, q store.Querier, tenant gid.ID, 
 	for _, row := range rows {
 		id := row.RecordID()
 		st := lifecycle.Standing{State: row.RecordState(), PurgeAfter: timeOf(row, "purge_after"), Held: keeps[id].held}
-		if at := keeps[id].released; !at.IsZero() {
-			st.Released = at.Add(release)
+		released := keeps[id].released
+		if tree := trees[id]; tree != nil {
+			st.Held, st.Clauses = st.Held || tree.held, append(st.Clauses, tree.clauses...)
+			if tree.released.After(released) {
+				released = tree.released
+			}
+		}
+		if !released.IsZero() {
+			st.Released = released.Add(release)
 		}
 		for _, r := range matching[id] {
 			at, ok := r.ends(row)

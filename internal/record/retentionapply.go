@@ -286,16 +286,21 @@ func (s *Service) Explain(ctx context.Context, id gid.ID) (*Explanation, error) 
 			return nil, err
 		}
 	}
-	keeps, _, err := s.keptAmong(ctx, q, a.Tenant, []gid.ID{id}, q.Now().Add(-holds.release))
+	now := q.Now()
+	keeps, _, err := s.keptAmong(ctx, q, a.Tenant, []gid.ID{id}, now.Add(-holds.release))
 	if err != nil {
 		return nil, err
 	}
-	standing, err := s.standing(ctx, q, a.Tenant, rules, twins, rows, keeps, holds.release)
+	trees, err := s.keptAlong(ctx, q, a.Tenant, rules, rows, holds.release, now)
+	if err != nil {
+		return nil, err
+	}
+	standing, err := s.standing(ctx, q, a.Tenant, rules, twins, rows, keeps, trees, holds.release)
 	if err != nil {
 		return nil, err
 	}
 	st := standing[id]
-	out := &Explanation{Ruling: st.Rule(q.Now()), PurgeAfter: st.PurgeAfter}
+	out := &Explanation{Ruling: st.Rule(now), PurgeAfter: st.PurgeAfter}
 	if st.State == lifecycle.Suspended {
 		out.SuspendedUntil = timeOf(row, "suspended_until")
 		out.SuspendedThen = ThenRestore
@@ -303,7 +308,7 @@ func (s *Service) Explain(ctx context.Context, id gid.ID) (*Explanation, error) 
 			out.SuspendedThen = fmt.Sprint(then)
 		}
 	}
-	if out.Stays != "" && !s.control.May(ctx, a, access.Of(authz.HoldRead, row)) {
+	if out.Stays != "" && !s.mayKnowWhy(ctx, a, row, trees[id]) {
 		out.Stays, out.Until, out.At, out.Ruling.By = lifecycle.Retained, nil, nil, ""
 	}
 	if s.mayRule(ctx, a) == nil {
@@ -312,6 +317,20 @@ func (s *Service) Explain(ctx context.Context, id gid.ID) (*Explanation, error) 
 	return out, nil
 }
 
+// mayKnowWhy reports whether the actor may know of holds on a record, and on what is
+// kept of what came with it.
+func (s *Service) mayKnowWhy(ctx context.Context, a *actor.Actor, row ent.Record, tree *along) bool {
+	questions := []access.Question{access.Of(authz.HoldRead, row)}
+	if tree != nil {
+		for _, below := range tree.rows {
+			questions = append(questions, access.Of(authz.HoldRead, below))
+		}
+	}
+	return !slices.ContainsFunc(s.control.Decide(ctx, a, questions), func(d access.Decision) bool { return !d.Permit })
+}
+
+// tellRules tells the rules about the record, and those that keep it for what came
+// with it: each once, with the last time.
 func (e *Explanation) tellRules(st lifecycle.Standing, rules []*rule) {
 	slices.SortStableFunc(st.Clauses, func(a, b lifecycle.Clause) int { return a.At.Compare(b.At) })
 	for _, c := range st.Clauses {
@@ -321,6 +340,7 @@ func (e *Explanation) tellRules(st lifecycle.Standing, rules []*rule) {
 			e.By = rules[i].RetentionRule
 		}
 		told := RuleAt{RetentionRule: rules[i].RetentionRule, Decides: decides}
+		e.Rules = slices.DeleteFunc(e.Rules, func(r RuleAt) bool { return r.RetentionRule == told.RetentionRule })
 		if c.At.Before(lifecycle.Never) {
 			at := c.At.UTC()
 			told.At = &at
