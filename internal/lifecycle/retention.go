@@ -130,10 +130,10 @@ func (t Term) Before(now time.Time) time.Time {
 
 // AtLeast reports whether the term is as long as another, whenever it begins.
 func (t Term) AtLeast(other Term) bool {
-	switch {
-	case t.Unit == other.Unit:
+	if t.Unit == other.Unit {
 		return t.Length >= other.Length
-	case t.Unit == Days: // no month has more days
+	}
+	if t.Unit == Days { // no month has more days
 		return t.Length >= 31*other.Length
 	}
 	return t.Length*28 >= other.Length

@@ -164,7 +164,7 @@ func TestRulingsHoldTogether(t *testing.T) {
 
 		shuffled := s
 		shuffled.Clauses = append([]lifecycle.Clause{}, s.Clauses...)
-		rand.New(rand.NewSource(rapid.Int64().Draw(t, "seed"))).Shuffle(len(shuffled.Clauses), func(i, j int) { //nolint:gosec // no secret
+		rand.New(rand.NewSource(rapid.Int64().Draw(t, "seed"))).Shuffle(len(shuffled.Clauses), func(i, j int) {
 			shuffled.Clauses[i], shuffled.Clauses[j] = shuffled.Clauses[j], shuffled.Clauses[i]
 		})
 		require.Equal(t, told(r), told(shuffled.Rule(now)), "the order of rules is of no account")
@@ -339,7 +339,7 @@ func TestATermAtLeastAsLongNeverEndsEarlier(t *testing.T) {
 				a = lifecycle.Term{Length: b.Length * rapid.SampledFrom([]int{28, 30, 31}).Draw(t, "of"), Unit: lifecycle.Days}
 			}
 		}
-		require.True(t, a.AtLeast(a)) //nolint:gocritic // of itself
+		require.True(t, a.AtLeast(a))
 		if a.AtLeast(b) {
 			require.False(t, a.After(begin).Before(b.After(begin)), "%v from %s ends before %v", a, begin, b)
 		} else if a.Unit == b.Unit {

@@ -79,8 +79,8 @@ type run struct {
 
 	// due restricts what a timer does to records whose clock ran out by then.
 	due *time.Time
-	// ruled says that a retention rule asks.
-	ruled bool
+	// by is the retention rule that asks.
+	by *rule
 
 	plan
 }
@@ -154,12 +154,15 @@ func (s *Service) start(ctx context.Context, r *run) (op *ent.Operation, err err
 const tries = 5
 
 // byItself reports whether a timer or a retention rule asks, and no person.
-func (r *run) byItself() bool { return r.due != nil || r.ruled }
+func (r *run) byItself() bool { return r.due != nil || r.by != nil }
 
 func (r *run) once(ctx context.Context) (op *ent.Operation, err error) {
 	err = r.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		r.q, r.tx, r.plan = tx, tx, plan{}
 		if err := r.takeRoom(ctx); err != nil {
+			return err
+		}
+		if err := r.stillSaid(ctx); err != nil {
 			return err
 		}
 		op, err = r.do(ctx)
@@ -392,7 +395,7 @@ func (r *run) check() error {
 	} else if req.States != nil {
 		return Refuse(lifecycle.BadUserInput, "states narrow a filter only", "states")
 	}
-	if (req.Select.Filter != nil || req.Select.Bin != nil) && req.ExpectedCount == nil && req.PreviewToken == "" && r.tx != nil && !r.ruled {
+	if (req.Select.Filter != nil || req.Select.Bin != nil) && req.ExpectedCount == nil && req.PreviewToken == "" && r.tx != nil && r.by == nil {
 		return Refuse(lifecycle.BadUserInput, "what a filter selects needs expectedCount or previewToken", "expectedCount")
 	}
 	if r.stored == nil && (len(req.Select.IDs) > MaxRows || len(req.Select.Versions) > MaxRows) {

@@ -226,7 +226,7 @@ func (w *world) precedence(name string, state lifecycle.State, hold, rules strin
 	if verb := map[lifecycle.State]lifecycle.Verb{lifecycle.Deleted: lifecycle.Delete, lifecycle.Voided: lifecycle.Void, lifecycle.Archived: lifecycle.Archive}[state]; verb != "" {
 		w.run("manager", record.Request{Verb: verb, Reason: "day 0", Select: record.Selection{IDs: []gid.ID{id}}})
 	}
-	for _, says := range strings.Split(rules, ", ") {
+	for says := range strings.SplitSeq(rules, ", ") {
 		if says != "" {
 			w.retains(says, "Customer")
 		}
@@ -274,7 +274,7 @@ func (w *world) precedence(name string, state lifecycle.State, hold, rules strin
 	require.Equal(w.t, told.Stays, code)
 	require.Nil(w.t, until)
 	if e.Until != nil { // not a moment longer than that
-		require.Equal(w.t, e.Stays, lifecycle.Retained)
+		require.Equal(w.t, lifecycle.Retained, e.Stays)
 		defer func(at time.Time) {
 			if w.state(id) != "" {
 				w.turnTo(later(at, w.clock.now()).Add(time.Second))
@@ -432,7 +432,7 @@ func TestPrecedenceCountsWhatCameAlong(t *testing.T) {
 				w.turnTo(e.At.Add(-time.Minute))
 				w.tick()
 				require.Equal(w.t, lifecycle.Deleted, w.state(id), name) // the contact may go alone, before that
-				w.turnTo(e.At.Add(time.Hour + time.Minute)) // a rule acts when it is its turn again
+				w.turnTo(e.At.Add(time.Hour + time.Minute))              // a rule acts when it is its turn again
 				w.tick()
 				require.Empty(w.t, w.living([]gid.ID{id, person}), name)
 			}

@@ -238,12 +238,12 @@ func (s *Service) removeRetentionRule(ctx context.Context, tx *store.Tx, a *acto
 	return gid.Nil, s.auditRule(ctx, tx, a, "RULE_REMOVE", id, old, nil, agreed)
 }
 
-func (r RetentionRule) keeps() bool  { return r.Enabled && r.Action == lifecycle.KeepAction }
-func (r RetentionRule) purges() bool { return r.Enabled && r.Action == lifecycle.PurgeAction }
+func (r *RetentionRule) keeps() bool  { return r.Enabled && r.Action == lifecycle.KeepAction }
+func (r *RetentionRule) purges() bool { return r.Enabled && r.Action == lifecycle.PurgeAction }
 
 // shortens reports whether records would be kept for less time by another rule instead: because it keeps less, or purges
 // what the bin would have kept.
-func (r RetentionRule) shortens(to RetentionRule) bool {
+func (r *RetentionRule) shortens(to RetentionRule) bool {
 	return r.keeps() && len(r.weakened(to)) > 0 || to.purges() && !isPlain(r.changes(to))
 }
 
@@ -274,7 +274,7 @@ func (s *Service) lockRule(ctx context.Context, tx *store.Tx, a *actor.Actor, id
 }
 
 // firstRun is when a rule first finds out what it would do.
-func (r RetentionRule) firstRun(now time.Time) *time.Time {
+func (r *RetentionRule) firstRun(now time.Time) *time.Time {
 	if !r.Enabled || r.Action == lifecycle.KeepAction {
 		return nil
 	}
@@ -286,7 +286,7 @@ func (r RetentionRule) firstRun(now time.Time) *time.Time {
 func (s *Service) auditRule(ctx context.Context, tx *store.Tx, a *actor.Actor, action string, id gid.ID, rule RetentionRule, old *RetentionRule, agreed *ent.Approval) error {
 	detail := map[string]any{
 		"rule": id.String(), "type": rule.Type, "action": rule.Action, "basis": rule.Basis, "length": rule.Term.Length, "unit": rule.Term.Unit, "enabled": rule.Enabled,
-		"comparisons": rule.Comparisons, "approval": rule.Approval,
+		"comparisons": rule.Comparisons, "proposes": rule.Approval,
 	}
 	if rule.LockedUntil != nil {
 		detail["lockedUntil"] = rule.LockedUntil
@@ -312,7 +312,7 @@ func isPlain(changes []string) bool {
 }
 
 // changes are the names of the fields in which another rule differs.
-func (r RetentionRule) changes(to RetentionRule) []string {
+func (r *RetentionRule) changes(to RetentionRule) []string {
 	var out []string
 	for _, c := range []struct {
 		field   string
@@ -331,7 +331,7 @@ func (r RetentionRule) changes(to RetentionRule) []string {
 
 // weakened are the names of the fields by which another rule would be less than
 // this one: for fewer records, for less time, or less often.
-func (r RetentionRule) weakened(to RetentionRule) []string {
+func (r *RetentionRule) weakened(to RetentionRule) []string {
 	var out []string
 	for _, c := range []struct {
 		field string
@@ -351,11 +351,11 @@ func sameTime(a, b *time.Time) bool {
 	return a == nil && b == nil || a != nil && b != nil && a.Equal(*b)
 }
 
-func (r RetentionRule) locked(now time.Time) bool {
+func (r *RetentionRule) locked(now time.Time) bool {
 	return r.LockedUntil != nil && now.Before(*r.LockedUntil)
 }
 
-func (r RetentionRule) lockedError(fields ...string) *Error {
+func (r *RetentionRule) lockedError(fields ...string) *Error {
 	return &Error{
 		Code: lifecycle.Retained, Message: "the rule is locked until then: it can only be extended", Fields: fields,
 		Extensions: map[string]any{"until": r.LockedUntil.UTC()},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -658,5 +659,90 @@ func TestARuleThatKeepsWaitsForAPurgeUnderWay(t *testing.T) {
 			}))
 			require.NoError(w.t, <-made)
 		}
+	})
+}
+
+// onOperation has something else happen with the first operation that is written down.
+func (w *world) onOperation(do string) {
+	w.t.Helper()
+	if w.db.Dialect() == "postgres" {
+		w.exec(`CREATE FUNCTION meanwhile() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ` + do + `; RETURN NEW; END $$`)
+		w.exec(`CREATE TRIGGER meanwhile AFTER INSERT ON operations FOR EACH ROW EXECUTE FUNCTION meanwhile()`)
+		return
+	}
+	w.exec(`CREATE TRIGGER meanwhile AFTER INSERT ON operations BEGIN ` + do + `; END`)
+}
+
+// pairs are customers of which each repeats the one before it, in pairs.
+func (w *world) pairs(n int) []gid.ID {
+	w.t.Helper()
+	var ids []gid.ID
+	for i := range 2 * n {
+		ids = append(ids, w.create("agent", "Customer", record.Values{"name": fmt.Sprint("c", i), "phone": fmt.Sprint("+49 30 10000", i/2)}).RecordID())
+	}
+	return ids
+}
+
+func TestDuplicatesAreDeletedAndArchivedAsWell(t *testing.T) {
+	each(t, func(w *world) {
+		for action, state := range map[lifecycle.RetentionAction]lifecycle.State{lifecycle.DeleteAction: lifecycle.Deleted, lifecycle.ArchiveAction: lifecycle.Archived} {
+			ids := w.pairs(2)
+			id := w.ruleBy("admin", record.RetentionRule{Type: "Customer", Candidates: lifecycle.Duplicates, Term: term(0), Action: action}, "")
+			w.ruled(0)
+			require.Equal(w.t, 2, w.dryRunOf(id).Deciding)
+			w.clock.add(day + time.Minute)
+			w.ruled(2)
+			require.Equal(w.t, []lifecycle.State{"ACTIVE", state, "ACTIVE", state}, w.states(ids...))
+			w.exec(`UPDATE retention_rules SET removed_at = ?`, w.db.Now())
+			w.delete("agent", ids...)
+		}
+	})
+}
+
+func TestARuleThatIsChangedEndsItsTurn(t *testing.T) {
+	each(t, func(w *world) {
+		ids := w.pairs(3)
+		w.ruleBy("admin", record.RetentionRule{Type: "Customer", Candidates: lifecycle.Duplicates, Term: term(0), Action: lifecycle.VoidAction}, "")
+		w.ruled(0)
+		w.clock.add(day + time.Minute)
+		w.onOperation(`UPDATE retention_rules SET version = version + 1`)
+		w.ruled(1)
+		require.Len(w.t, w.rows(`SELECT id FROM customers WHERE state = 'VOIDED'`), 1)
+		require.Len(w.t, ids, 6)
+	})
+}
+
+func TestWhatRepeatsNothingAnyMoreIsLeftAlone(t *testing.T) {
+	each(t, func(w *world) {
+		ids := w.pairs(2)
+		w.ruleBy("admin", record.RetentionRule{Type: "Customer", Candidates: lifecycle.Duplicates, Term: term(0), Action: lifecycle.VoidAction}, "")
+		w.ruled(0)
+		w.clock.add(day + time.Minute)
+		// With the first one that goes all others are edited: in one pair the older, in the other the younger.
+		w.onOperation(`UPDATE customers SET phone = NULL, updated_at = '2999-01-01 00:00:00+00:00'`)
+		w.ruled(1)
+		require.Len(w.t, w.rows(`SELECT id FROM customers WHERE state = 'VOIDED'`), 1)
+		require.Len(w.t, ids, 4)
+	})
+}
+
+func TestATreeLargerThanTheQuotaHoldsUpNothing(t *testing.T) {
+	each(t, func(w *world) {
+		big := w.customer("agent", "big")
+		w.notes("agent", big, 3)
+		small := w.customer("agent", "small")
+		w.delete("agent", big, small)
+		w.ruleBy("admin", record.RetentionRule{Type: "Customer", Basis: lifecycle.StateChangedAt, Term: term(1), Action: lifecycle.PurgeAction}, "")
+		w.quota(2)
+		w.clock.add(2 * day)
+		w.ruled(0)
+		w.clock.add(day)
+		w.ruled(1)
+		require.Equal(w.t, []gid.ID{big}, w.living([]gid.ID{big, small}))
+		require.Equal(w.t, []string{"LIMIT"}, w.rows(`SELECT code FROM retention_waits`))
+		w.quota(0)
+		w.clock.add(3 * day)
+		w.ruled(0)
+		require.Len(w.t, w.rows(`SELECT code FROM retention_waits`), 1, "with no quota at all nothing is tried")
 	})
 }

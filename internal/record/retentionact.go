@@ -92,11 +92,10 @@ func (s *Service) runCycle(ctx context.Context, tenant gid.ID, r *rule, rules []
 		return 0, err
 	}
 	if r.DryRunAt == nil || r.Approval {
-		_, err := c.dryRun(ctx, next)
-		return 0, err
+		return 0, c.dryRun(ctx, next)
 	}
 	_, done, err := c.act(ctx, 0)
-	if errors.Is(err, errQuota) {
+	if errors.Is(err, errQuota) || errors.Is(err, errMoved) {
 		return done, nil
 	}
 	if err == nil {
@@ -121,7 +120,7 @@ func (s *Service) newCycle(ctx context.Context, tenant gid.ID, r *rule, rules []
 		return nil, err
 	}
 	c.release = holds.release
-	if slices.ContainsFunc(c.rules, func(o *rule) bool { return o.looksFor(lifecycle.Duplicates) }) {
+	if slices.ContainsFunc(c.rules, func(o *rule) bool { return o.seeksDuplicates() }) {
 		c.twins, err = s.twins(ctx, s.querier(ctx), tenant, r.typ)
 		c.repeats = slices.SortedFunc(maps.Keys(c.twins), func(a, b gid.ID) int { return bytes.Compare(a[:], b[:]) })
 	}
@@ -133,7 +132,7 @@ func (s *Service) newCycle(ctx context.Context, tenant gid.ID, r *rule, rules []
 // page begins, and to gid.Nil behind the last one.
 func (c *cycle) page(ctx context.Context, place *gid.ID, waiting bool) ([]ent.Record, error) {
 	after, some := *place, c.next(*place)
-	if c.rule.looksFor(lifecycle.Duplicates) && len(some) == 0 {
+	if c.rule.seeksDuplicates() && len(some) == 0 {
 		*place = gid.Nil
 		return nil, nil
 	}
@@ -191,7 +190,7 @@ func (c *cycle) narrow(s *sql.Selector) {
 
 // next are the duplicates after one of them that a page looks at; nil where the rule looks for something else.
 func (c *cycle) next(after gid.ID) []gid.ID {
-	if !c.rule.looksFor(lifecycle.Duplicates) {
+	if !c.rule.seeksDuplicates() {
 		return nil
 	}
 	i, found := slices.BinarySearchFunc(c.repeats, after, func(a, b gid.ID) int { return bytes.Compare(a[:], b[:]) })
@@ -229,7 +228,7 @@ func (c *cycle) decided(ctx context.Context, rows []ent.Record) ([]candidate, er
 			continue
 		}
 		found := candidate{row: row, at: at}
-		if c.rule.looksFor(lifecycle.Duplicates) {
+		if c.rule.seeksDuplicates() {
 			t := c.twins[row.RecordID()]
 			found.of, found.by = t.of, t.field
 		}
@@ -284,7 +283,7 @@ func (s *Service) standing(ctx context.Context, q store.Querier, tenant gid.ID, 
 		}
 		for _, r := range matching[id] {
 			at, ok := r.ends(row)
-			if _, twin := twins[id]; !ok || r.looksFor(lifecycle.Duplicates) && !twin {
+			if _, twin := twins[id]; !ok || r.seeksDuplicates() && !twin {
 				continue
 			}
 			st.Clauses = append(st.Clauses, lifecycle.Clause{Key: r.ID.String(), Action: r.Action, Comparisons: r.Comparisons, At: at, Proposes: r.Approval})
@@ -321,7 +320,7 @@ func (c *cycle) act(ctx context.Context, most int) (ops []*ent.Operation, change
 			for _, op := range done {
 				ops, changed = append(ops, op), changed+op.Changed
 			}
-			if errors.Is(err, errQuota) { // no more may be purged now, of whatever rule
+			if errors.Is(err, errQuota) || errors.Is(err, errMoved) {
 				return ops, changed, errors.Join(append(errs, err)...)
 			}
 			errs = append(errs, err)
@@ -354,11 +353,36 @@ func (c *cycle) request(ids []gid.ID, of gid.ID) (Request, error) {
 		s.Where(inIDs(s.C("id"), ids))
 		c.narrow(s)
 	}}
+	if !of.IsZero() { // both are as they were when one was found to repeat the other
+		req.Select.Filter.Where = func(s *sql.Selector) {
+			s.Where(inIDs(s.C("id"), ids))
+			c.narrow(s)
+			older := sql.Dialect(s.Dialect()).Table(c.rule.typ.Table).As("older")
+			s.Where(sql.LTE(s.C("updated_at"), c.now)).Where(sql.Exists(sql.Dialect(s.Dialect()).Select(older.C("id")).From(older).
+				Where(sql.And(sql.EQ(older.C("id"), of), sql.IsNull(older.C("retired_at")), sql.LTE(older.C("updated_at"), c.now)))))
+		}
+	}
 	req.States = slices.DeleteFunc(lifecycle.States(), func(state lifecycle.State) bool { return !c.rule.Action.About(state) })
-	if !of.IsZero() {
+	if !of.IsZero() && req.Verb == lifecycle.Void {
 		req.DuplicateOf = &of
 	}
 	return req, nil
+}
+
+// errMoved ends a turn: the rule was changed or removed in the meantime.
+var errMoved = errors.New("record: the rule has changed")
+
+// stillSaid holds the rule that asks as it is until the operation is done.
+func (r *run) stillSaid(ctx context.Context) error {
+	if r.by == nil {
+		return nil
+	}
+	found, err := store.Build(r.tx).Add(`SELECT id FROM retention_rules WHERE id = ? AND version = ? AND removed_at IS NULL`, r.by.ID, r.by.Version).ForShare().
+		One(ctx, r.tx, new(gid.ID))
+	if err == nil && !found {
+		err = errMoved
+	}
+	return err
 }
 
 // batch runs one operation. One that is refused, because more comes along than an
@@ -368,7 +392,7 @@ func (c *cycle) batch(ctx context.Context, ids []gid.ID, of gid.ID) ([]*ent.Oper
 	if err != nil {
 		return nil, err
 	}
-	r := &run{req: req, ruled: true}
+	r := &run{req: req, by: c.rule}
 	op, err := c.start(ctx, r)
 	switch refused, ok := errors.AsType[*Error](err); {
 	case err == nil:
@@ -385,8 +409,8 @@ func (c *cycle) batch(ctx context.Context, ids []gid.ID, of gid.ID) ([]*ent.Oper
 		return []*ent.Operation{op}, err
 	case !ok || !lasting(refused.Code) || ctx.Err() != nil:
 		return nil, err
-	case len(ids) == 1 && refused.Extensions["cap"] == purgeDay:
-		return nil, errQuota
+	case len(ids) == 1 && refused.Extensions["cap"] == purgeDay && (*r.settings.purgeDay == 0 || r.changes() <= *r.settings.purgeDay):
+		return nil, errQuota // of which there is room for it another day
 	case len(ids) == 1 || refused.Code != lifecycle.Limit:
 		codes := map[gid.ID]lifecycle.Code{}
 		for _, id := range ids {
@@ -395,7 +419,7 @@ func (c *cycle) batch(ctx context.Context, ids []gid.ID, of gid.ID) ([]*ent.Oper
 		return nil, c.waitFor(ctx, codes)
 	}
 	first, err := c.batch(ctx, ids[:len(ids)/2], of)
-	if errors.Is(err, errQuota) {
+	if errors.Is(err, errQuota) || errors.Is(err, errMoved) {
 		return first, err
 	}
 	second, otherErr := c.batch(ctx, ids[len(ids)/2:], of)
@@ -417,6 +441,10 @@ func (c *cycle) waitFor(ctx context.Context, codes map[gid.ID]lifecycle.Code) er
 		ids := make([]gid.ID, 0, len(codes))
 		for id := range codes {
 			ids = append(ids, id)
+		}
+		// As who changes the rule does: otherwise they would wait for each other crosswise.
+		if _, err := store.Build(tx).Add(`SELECT id FROM retention_rules WHERE id = ?`, c.rule.ID).ForUpdate().Exec(ctx, tx); err != nil {
+			return fmt.Errorf("locking a rule: %w", err)
 		}
 		tries := map[gid.ID]int{}
 		err := store.Build(tx).Add(`SELECT record_id, tries FROM retention_waits WHERE rule_id = ? AND `, c.rule.ID).IDs("record_id", ids).Query(ctx, tx, func(row store.Row) error {

@@ -149,6 +149,9 @@ type Apply struct {
 // ApplyRule voids candidates of a rule in the name of the caller: an ordinary
 // operation, or one for each record that others repeat.
 func (s *Service) ApplyRule(ctx context.Context, in Apply) (ops []*ent.Operation, err error) {
+	if err := fewEnough(in.Records, "records"); err != nil {
+		return nil, err
+	}
 	err = s.inHold(ctx, "RULE_APPLY", append([]gid.ID{in.RetentionRule}, in.Records...), s.control.Pin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
 		ops = nil
 		c, err := s.voiding(ctx, in.RetentionRule)
@@ -205,8 +208,9 @@ func (in Apply) choose(all []Candidate) ([]Candidate, error) {
 			}
 		}
 	} else {
-		chosen := slices.DeleteFunc(slices.Clone(all), func(c Candidate) bool { return !slices.Contains(in.Records, c.Record) })
-		if len(chosen) < len(distinctIDs(in.Records)) {
+		named := distinctIDs(in.Records)
+		chosen := slices.DeleteFunc(slices.Clone(all), func(c Candidate) bool { return !named[c.Record] })
+		if len(chosen) < len(named) {
 			return nil, Refuse(lifecycle.BadUserInput, "not all of them are candidates of the rule", "records")
 		}
 		all = chosen
@@ -281,7 +285,7 @@ func (s *Service) Explain(ctx context.Context, id gid.ID) (*Explanation, error) 
 		return nil, err
 	}
 	var twins map[gid.ID]twin
-	if slices.ContainsFunc(rules, func(r *rule) bool { return r.typ == t && r.looksFor(lifecycle.Duplicates) }) {
+	if slices.ContainsFunc(rules, func(r *rule) bool { return r.typ == t && r.seeksDuplicates() }) {
 		if twins, err = s.twins(ctx, q, a.Tenant, t); err != nil {
 			return nil, err
 		}

@@ -72,10 +72,10 @@ func DryRunOf(r *ent.RetentionRule) (*DryRun, error) {
 
 // dryRun finds out what the rule would do now, and writes that down. If it is to
 // act it does so at next.
-func (c *cycle) dryRun(ctx context.Context, next time.Time) (*DryRun, error) {
+func (c *cycle) dryRun(ctx context.Context, next time.Time) error {
 	read, err := c.judgedBy(ctx, actor.From(ctx), c.control.Pin)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	d := &DryRun{}
 	if c.rule.Action == lifecycle.KeepAction {
@@ -84,7 +84,7 @@ func (c *cycle) dryRun(ctx context.Context, next time.Time) (*DryRun, error) {
 		err = c.tryOut(read, d)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	acts := c.rule.Enabled && c.rule.Action != lifecycle.KeepAction
 	if acts {
@@ -92,14 +92,14 @@ func (c *cycle) dryRun(ctx context.Context, next time.Time) (*DryRun, error) {
 	}
 	encoded, err := json.Marshal(d)
 	if err != nil {
-		return nil, fmt.Errorf("encoding a dry run: %w", err)
+		return fmt.Errorf("encoding a dry run: %w", err)
 	}
 	stmt := store.Build(c.querier(ctx)).Add(`UPDATE retention_rules SET dry_run = ?, dry_run_at = ?, next_run_at = ? WHERE id = ? AND version = ?`,
 		encoded, c.now, nullTime(d.ActsAt), c.rule.ID, c.rule.Version)
 	if _, err := stmt.Exec(ctx, c.querier(ctx)); err != nil {
-		return nil, fmt.Errorf("writing a dry run: %w", err)
+		return fmt.Errorf("writing a dry run: %w", err)
 	}
-	return d, nil
+	return nil
 }
 
 // count counts what a predicate lets through.
@@ -137,7 +137,7 @@ func (c *cycle) countKept(ctx context.Context, d *DryRun) (err error) {
 // countOld counts what the rule is about and is old enough.
 func (c *cycle) countOld(ctx context.Context, d *DryRun) error {
 	chunks := [][]gid.ID{nil}
-	if c.rule.looksFor(lifecycle.Duplicates) {
+	if c.rule.seeksDuplicates() {
 		chunks = slices.Collect(slices.Chunk(c.repeats, dryExamined))
 	}
 	for _, ids := range chunks {
@@ -205,7 +205,7 @@ func (c *cycle) plan(ctx context.Context, ids []gid.ID, of gid.ID, types map[*en
 	if err != nil {
 		return err
 	}
-	r := &run{Service: c.Service, q: c.querier(ctx), a: actor.From(ctx), req: req, ruled: true}
+	r := &run{Service: c.Service, q: c.querier(ctx), a: actor.From(ctx), req: req, by: c.rule}
 	if err = r.check(); err == nil {
 		err = r.prepare(ctx)
 	}
@@ -269,7 +269,7 @@ func (s *Service) DryRunRule(ctx context.Context, id gid.ID) error {
 		if row.DryRunAt != nil && row.NextRunAt != nil { // it acts when it would have anyway
 			next = *row.NextRunAt
 		}
-		_, err = c.dryRun(actor.With(ctx, actor.ForSystem(a.Tenant)), next)
+		err = c.dryRun(actor.With(ctx, actor.ForSystem(a.Tenant)), next)
 		return err
 	})
 }

@@ -61,8 +61,8 @@ func (s *Service) retentionRulesOf(ctx context.Context, tenant gid.ID) ([]*rule,
 
 func (r *rule) term() lifecycle.Term { return lifecycle.Term{Length: r.Length, Unit: r.Unit} }
 
-func (r *rule) looksFor(c lifecycle.Candidates) bool {
-	return r.Candidates != nil && *r.Candidates == c
+func (r *rule) seeksDuplicates() bool {
+	return r.Candidates != nil && *r.Candidates == lifecycle.Duplicates
 }
 
 // ages are the columns from which the age of a record counts: the first that has a value.

@@ -24,8 +24,8 @@ type along struct {
 	rows    []ent.Record // that are kept
 }
 
-// keptAlong says of retired records what holds and those of the rules that keep keep
-// of what came with them.
+// keptAlong says of retired records what keeps what came with them: holds, and those
+// of the rules that do.
 func (s *Service) keptAlong(ctx context.Context, q store.Querier, tenant gid.ID, rules []*rule, rows []ent.Record, release time.Duration, now time.Time) (map[gid.ID]*along, error) {
 	var ids []gid.ID
 	for _, row := range rows {
