@@ -79,8 +79,9 @@ type run struct {
 
 	// due restricts what a timer does to records whose clock ran out by then.
 	due *time.Time
-	// ruled says that a retention rule asks.
+	// ruled says that a retention rule asks, and rule which one must still say what it said.
 	ruled bool
+	rule  *rule
 
 	plan
 }
@@ -159,6 +160,9 @@ func (r *run) byItself() bool { return r.due != nil || r.ruled }
 func (r *run) once(ctx context.Context) (op *ent.Operation, err error) {
 	err = r.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		r.q, r.tx, r.plan = tx, tx, plan{}
+		if err := r.stillRules(ctx); err != nil {
+			return err
+		}
 		if err := r.takeRoom(ctx); err != nil {
 			return err
 		}

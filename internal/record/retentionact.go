@@ -95,7 +95,7 @@ func (s *Service) runCycle(ctx context.Context, tenant gid.ID, r *rule, rules []
 		return 0, err
 	}
 	_, done, err := c.act(ctx, 0)
-	if errors.Is(err, errQuota) {
+	if errors.Is(err, errQuota) || errors.Is(err, errMoved) {
 		return done, nil
 	}
 	if err == nil {
@@ -306,7 +306,7 @@ func (c *cycle) act(ctx context.Context, most int) (ops []*ent.Operation, change
 			for _, op := range done {
 				ops, changed = append(ops, op), changed+op.Changed
 			}
-			if errors.Is(err, errQuota) { // no more may be purged now, of whatever rule
+			if errors.Is(err, errQuota) || errors.Is(err, errMoved) { // no more may be purged now, of whatever rule; or it is another rule
 				return ops, changed, errors.Join(append(errs, err)...)
 			}
 			errs = append(errs, err)
@@ -353,7 +353,7 @@ func (c *cycle) batch(ctx context.Context, ids []gid.ID, of gid.ID) ([]*ent.Oper
 	if err != nil {
 		return nil, err
 	}
-	r := &run{req: req, ruled: true}
+	r := &run{req: req, ruled: true, rule: c.rule}
 	op, err := c.start(ctx, r)
 	switch refused, ok := errors.AsType[*Error](err); {
 	case err == nil:
@@ -380,11 +380,32 @@ func (c *cycle) batch(ctx context.Context, ids []gid.ID, of gid.ID) ([]*ent.Oper
 		return nil, c.waitFor(ctx, codes)
 	}
 	first, err := c.batch(ctx, ids[:len(ids)/2], of)
-	if errors.Is(err, errQuota) {
+	if errors.Is(err, errQuota) || errors.Is(err, errMoved) {
 		return first, err
 	}
 	second, otherErr := c.batch(ctx, ids[len(ids)/2:], of)
 	return append(first, second...), errors.Join(err, otherErr)
+}
+
+// errMoved ends a cycle: the rule was changed or removed meanwhile.
+var errMoved = errors.New("record: the rule was changed")
+
+// stillRules keeps the rule that asks from being changed until its operation has ended. One that was changed before,
+// disabled or removed, does no more of what it said.
+func (r *run) stillRules(ctx context.Context) error {
+	if r.rule == nil {
+		return nil
+	}
+	var id gid.ID
+	found, err := store.Build(r.tx).Add(`SELECT id FROM retention_rules WHERE id = ? AND version = ? AND removed_at IS NULL`, r.rule.ID, r.rule.Version).
+		ForShare().One(ctx, r.tx, &id)
+	switch {
+	case err != nil:
+		return fmt.Errorf("locking a rule: %w", err)
+	case !found:
+		return errMoved
+	}
+	return nil
 }
 
 // longestWait is for how many times that a rule acts a record is left alone at
@@ -404,7 +425,12 @@ func (c *cycle) waitFor(ctx context.Context, codes map[gid.ID]lifecycle.Code) er
 			ids = append(ids, id)
 		}
 		tries := map[gid.ID]int{}
-		err := store.Build(tx).Add(`SELECT record_id, tries FROM retention_waits WHERE rule_id = ? AND `, c.rule.ID).IDs("record_id", ids).Query(ctx, tx, func(row store.Row) error {
+		// Somebody may let the rule act while its own turn is not over: one at a time writes down what waits.
+		_, err := store.Build(tx).Add(`SELECT id FROM retention_rules WHERE id = ?`, c.rule.ID).ForUpdate().Exec(ctx, tx)
+		if err != nil {
+			return fmt.Errorf("locking a rule: %w", err)
+		}
+		err = store.Build(tx).Add(`SELECT record_id, tries FROM retention_waits WHERE rule_id = ? AND `, c.rule.ID).IDs("record_id", ids).Query(ctx, tx, func(row store.Row) error {
 			var id gid.ID
 			var n int
 			err := row.Scan(&id, &n)
