@@ -43,12 +43,12 @@ func (w *world) manyCustomers(as string, n int) []gid.ID {
 	return w.many(as, "Customer", n, func(i int) record.Values { return record.Values{"name": fmt.Sprintf("bulk %04d", i)} })
 }
 
-// large is each for a test with thousands of records that does one thing after another: the race detector, which CI runs
-// with -short, has nothing to find there and would take minutes.
+// large is each for a test with thousands of records or steps that does one thing after another: the race detector, which
+// CI runs with -short, has nothing to find there and would take minutes.
 func large(t *testing.T, test func(w *world)) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("it has thousands of records, one thing after another, and runs without -short")
+		t.Skip("it has thousands of records or steps, one after another, and runs without -short")
 	}
 	each(t, test)
 }

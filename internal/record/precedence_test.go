@@ -203,7 +203,7 @@ func TestPrecedenceOfHoldsKeepRulesAndDeleteRules(t *testing.T) {
 		{bin, none, "PURGE some 10, PURGE few 20", 2, "PURGE 20 by PURGE few 20", ""},
 		{voided, none, "VOID some 1, PURGE all 20", 2, "nothing", ""},
 	}
-	each(t, func(w *world) {
+	large(t, func(w *world) {
 		w.caps(nil, nil, nil, nil)
 		w.exec(`UPDATE tenants SET hold_release_days = 10 WHERE id = ?`, w.tenant)
 		w.also(map[string]string{"manager": "purger", "admin": "purger"}) // of whom the one may know of holds
@@ -372,7 +372,7 @@ func (w *world) untilDay(code lifecycle.Code, until *time.Time, begin time.Time)
 // TestPrecedenceCountsWhatCameAlong is the same for a customer in the bin whose contact came with it: what keeps the
 // contact keeps both.
 func TestPrecedenceCountsWhatCameAlong(t *testing.T) {
-	each(t, func(w *world) {
+	large(t, func(w *world) {
 		w.caps(nil, nil, nil, nil)
 		w.exec(`UPDATE tenants SET hold_release_days = 10 WHERE id = ?`, w.tenant)
 		w.also(map[string]string{"manager": "purger", "admin": "purger"})
