@@ -48,11 +48,7 @@ func (r *Resolver) setApprovalRule(ctx context.Context, in *model.SetApprovalRul
 		Role: deref(in.Role.Value()), RequestHours: int(in.RequestHours), UseHours: int(in.UseHours), Execution: in.Execution, Enabled: in.Enabled,
 	}
 	if kind := in.Type.Value(); kind != nil {
-		for _, t := range ent.RecordTypes {
-			if t.Kind() == *kind {
-				rule.Type = t.Name
-			}
-		}
+		rule.Type = typeOfKind(*kind)
 	}
 	if err := r.Records.SetRule(ctx, rule); err != nil {
 		return nil, err
@@ -293,10 +289,7 @@ func (r *Resolver) operationApprovals(ctx context.Context, op *ent.Operation) ([
 
 // requestsOf are the ids of the requests of operations, in order, with whose each is.
 func (r *Resolver) requestsOf(ctx context.Context, operations []gid.ID) (of map[gid.ID]gid.ID, order []gid.ID, err error) {
-	var q store.Querier = r.DB
-	if tx := store.TxFrom(ctx); tx != nil {
-		q = tx
-	}
+	q := r.querier(ctx)
 	of = map[gid.ID]gid.ID{}
 	err = store.Build(q).Add(`SELECT id, operation_id FROM approvals WHERE `).IDs("operation_id", operations).Add(` ORDER BY id`).Query(ctx, q, func(row store.Row) error {
 		var id, operation gid.ID

@@ -26,7 +26,7 @@ func (s *Service) AddToHold(ctx context.Context, id gid.ID, records []gid.ID) er
 		return Refuse(lifecycle.BadUserInput, "names no record", "records")
 	}
 	records = distinct(slices.Clone(records))
-	return s.inHold(ctx, "HOLD_PLACE", records, s.control.Pin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
+	return s.attempt(ctx, "HOLD_PLACE", records, s.control.Pin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
 		rows, err := s.toHold(ctx, tx, a, records, share) // records first, as an operation does
 		if err != nil {
 			return err

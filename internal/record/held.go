@@ -102,10 +102,7 @@ func (s *Service) keptAmong(ctx context.Context, q store.Querier, tenant gid.ID,
 // Held says which of the records a legal hold keeps. Whether the caller may know
 // is for the caller to ask.
 func (s *Service) Held(ctx context.Context, ids []gid.ID) (map[gid.ID]bool, error) {
-	var q store.Querier = s.db
-	if tx := store.TxFrom(ctx); tx != nil {
-		q = tx
-	}
+	q := s.querier(ctx)
 	keeps, _, err := s.keptAmong(ctx, q, actor.From(ctx).Tenant, ids, q.Now())
 	if err != nil {
 		return nil, err

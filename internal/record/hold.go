@@ -47,7 +47,7 @@ func (s *Service) PlaceHold(ctx context.Context, h Hold) (gid.ID, error) {
 		return gid.Nil, err
 	}
 	id := gid.New(gid.LegalHold)
-	err := s.inHold(ctx, "HOLD_PLACE", slices.Concat(h.Records, h.Persons), s.control.Pin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
+	err := s.attempt(ctx, "HOLD_PLACE", slices.Concat(h.Records, h.Persons), s.control.Pin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
 		l := share
 		if h.wide() {
 			l = none
@@ -75,21 +75,21 @@ func (s *Service) ReleaseHold(ctx context.Context, id gid.ID, reason string) (re
 		return gid.Nil, err
 	}
 	// What was kept can be lost from now on: that is judged by the policy as it is now.
-	err = s.inHold(ctx, "HOLD_RELEASE", []gid.ID{id}, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) (err error) {
+	err = s.attempt(ctx, "HOLD_RELEASE", []gid.ID{id}, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) (err error) {
 		request, err = s.releaseHold(ctx, tx, a, id, reason, nil)
 		return err
 	})
 	return request, err
 }
 
-// inHold runs do in the transaction of the context, or in one of its own, which is
+// attempt runs do in the transaction of the context, or in one of its own, which is
 // tried again when it lost a deadlock, and logs a refusal.
-func (s *Service) inHold(ctx context.Context, action string, ids []gid.ID, pin func(context.Context, gid.ID) (context.Context, error),
+func (s *Service) attempt(ctx context.Context, action string, ids []gid.ID, pin func(context.Context, gid.ID) (context.Context, error),
 	do func(context.Context, *store.Tx, *actor.Actor) error,
 ) error {
 	a := actor.From(ctx)
 	if a == nil {
-		return errors.New("record: a hold by nobody")
+		return fmt.Errorf("record: %s by nobody", action)
 	}
 	for try := 1; ; try++ {
 		err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {

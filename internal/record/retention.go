@@ -74,7 +74,7 @@ func ruleOf(r *ent.RetentionRule) RetentionRule {
 // force once others have agreed, where rules want that; their request is answered then.
 func (s *Service) CreateRetentionRule(ctx context.Context, rule RetentionRule) (id, request gid.ID, err error) {
 	id = gid.New(gid.RetentionRule)
-	err = s.inHold(ctx, "RULE_CREATE", nil, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) (err error) {
+	err = s.attempt(ctx, "RULE_CREATE", nil, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) (err error) {
 		request, err = s.createRetentionRule(ctx, tx, a, id, rule)
 		return err
 	})
@@ -146,7 +146,7 @@ func (s *Service) fenceRule(ctx context.Context, tx *store.Tx, a *actor.Actor, r
 // less time waits for others to agree, where rules want that: then nothing changes yet, and
 // their request is answered.
 func (s *Service) UpdateRetentionRule(ctx context.Context, id gid.ID, version int, change func(*RetentionRule) error) (request gid.ID, err error) {
-	err = s.inHold(ctx, "RULE_UPDATE", []gid.ID{id}, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) (err error) {
+	err = s.attempt(ctx, "RULE_UPDATE", []gid.ID{id}, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) (err error) {
 		request, err = s.updateRetentionRule(ctx, tx, a, id, version, change, nil)
 		return err
 	})
@@ -206,7 +206,7 @@ func (s *Service) updateRetentionRule(ctx context.Context, tx *store.Tx, a *acto
 // RemoveRetentionRule takes a rule out of force for good. One that keeps goes once others
 // have agreed, where rules want that; their request is answered then.
 func (s *Service) RemoveRetentionRule(ctx context.Context, id gid.ID, version int) (request gid.ID, err error) {
-	err = s.inHold(ctx, "RULE_REMOVE", []gid.ID{id}, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) (err error) {
+	err = s.attempt(ctx, "RULE_REMOVE", []gid.ID{id}, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) (err error) {
 		request, err = s.removeRetentionRule(ctx, tx, a, id, version, nil)
 		return err
 	})

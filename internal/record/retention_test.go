@@ -534,7 +534,7 @@ func TestInactiveEndedAndRepeatedCustomersAreCandidatesToVoid(t *testing.T) {
 		byPhone := w.create("agent", "Customer", record.Values{"name": "Acme Moscow", "phone": "007 (495) 1234567"}).RecordID()
 		national := w.create("agent", "Customer", record.Values{"name": "Acme again", "phone": "495 1234567"}).RecordID()
 		ended := w.create("agent", "Customer", record.Values{"name": "Gone", "status": customer.StatusFORMER, "endedAt": w.db.Now()}).RecordID()
-		hidden := w.create("admin", "Customer", record.Values{"name": "Hidden", "ownerID": w.users["admin"], "teamID": w.support, "phone": "+49 30 1234"}).RecordID()
+		w.create("admin", "Customer", record.Values{"name": "Hidden", "ownerID": w.users["admin"], "teamID": w.support, "phone": "+49 30 1234"})
 		twinOfHidden := w.create("agent", "Customer", record.Values{"name": "Hidden too", "phone": "+49301234"}).RecordID()
 		rules := map[lifecycle.Candidates]gid.ID{}
 		for kind, n := range map[lifecycle.Candidates]int{lifecycle.Duplicates: 0, lifecycle.Inactive: 180, lifecycle.Ended: 365} {
@@ -583,7 +583,6 @@ func TestInactiveEndedAndRepeatedCustomersAreCandidatesToVoid(t *testing.T) {
 		require.Empty(w.t, candidates("manager", lifecycle.Duplicates))
 		w.clock.add(200 * day)
 		require.Contains(w.t, candidates("manager", lifecycle.Ended), ended)
-		_ = hidden
 		w.eventsMatchChanges()
 	})
 }
@@ -701,20 +700,19 @@ func TestDuplicatesAreDeletedAndArchivedAsWell(t *testing.T) {
 
 func TestARuleThatIsChangedEndsItsTurn(t *testing.T) {
 	each(t, func(w *world) {
-		ids := w.pairs(3)
+		w.pairs(3)
 		w.ruleBy("admin", record.RetentionRule{Type: "Customer", Candidates: lifecycle.Duplicates, Term: term(0), Action: lifecycle.VoidAction}, "")
 		w.ruled(0)
 		w.clock.add(day + time.Minute)
 		w.onOperation(`UPDATE retention_rules SET version = version + 1`)
 		w.ruled(1)
 		require.Len(w.t, w.rows(`SELECT id FROM customers WHERE state = 'VOIDED'`), 1)
-		require.Len(w.t, ids, 6)
 	})
 }
 
 func TestWhatRepeatsNothingAnyMoreIsLeftAlone(t *testing.T) {
 	each(t, func(w *world) {
-		ids := w.pairs(2)
+		w.pairs(2)
 		w.ruleBy("admin", record.RetentionRule{Type: "Customer", Candidates: lifecycle.Duplicates, Term: term(0), Action: lifecycle.VoidAction}, "")
 		w.ruled(0)
 		w.clock.add(day + time.Minute)
@@ -722,7 +720,6 @@ func TestWhatRepeatsNothingAnyMoreIsLeftAlone(t *testing.T) {
 		w.onOperation(`UPDATE customers SET phone = NULL, updated_at = '2999-01-01 00:00:00+00:00'`)
 		w.ruled(1)
 		require.Len(w.t, w.rows(`SELECT id FROM customers WHERE state = 'VOIDED'`), 1)
-		require.Len(w.t, ids, 4)
 	})
 }
 

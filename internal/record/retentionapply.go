@@ -152,7 +152,7 @@ func (s *Service) ApplyRule(ctx context.Context, in Apply) (ops []*ent.Operation
 	if err := fewEnough(in.Records, "records"); err != nil {
 		return nil, err
 	}
-	err = s.inHold(ctx, "RULE_APPLY", append([]gid.ID{in.RetentionRule}, in.Records...), s.control.Pin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
+	err = s.attempt(ctx, "RULE_APPLY", append([]gid.ID{in.RetentionRule}, in.Records...), s.control.Pin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
 		ops = nil
 		c, err := s.voiding(ctx, in.RetentionRule)
 		if err != nil {

@@ -256,7 +256,7 @@ func (s *Service) byHand(ctx context.Context, a *actor.Actor, row *ent.Retention
 
 // DryRunRule finds out now what a rule would do.
 func (s *Service) DryRunRule(ctx context.Context, id gid.ID) error {
-	return s.inHold(ctx, "RULE_DRY_RUN", []gid.ID{id}, s.control.Pin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
+	return s.attempt(ctx, "RULE_DRY_RUN", []gid.ID{id}, s.control.Pin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
 		row, err := s.lockRule(ctx, tx, a, id)
 		if err != nil {
 			return err
@@ -277,7 +277,7 @@ func (s *Service) DryRunRule(ctx context.Context, id gid.ID) error {
 // RunRule lets a rule act now, on 1,000 records at most, and answers the operations
 // that changed something. It does what it found out before that it would do.
 func (s *Service) RunRule(ctx context.Context, id gid.ID) (ops []*ent.Operation, err error) {
-	err = s.inHold(ctx, "RULE_RUN", []gid.ID{id}, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
+	err = s.attempt(ctx, "RULE_RUN", []gid.ID{id}, s.control.Repin, func(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
 		row, err := s.lockRule(ctx, tx, a, id)
 		if err != nil {
 			return err

@@ -177,10 +177,7 @@ func (r *Rule) counts(a *actor.Actor, action authz.Action, row ent.Record) bool 
 
 // Rules lists the rules of the actor's tenant by name, those that are switched off included.
 func (s *Service) Rules(ctx context.Context) ([]Rule, error) {
-	var q store.Querier = s.db
-	if tx := store.TxFrom(ctx); tx != nil {
-		q = tx
-	}
+	q := s.querier(ctx)
 	var rules []Rule
 	err := store.Build(q).Add(`SELECT `+strings.Join(ruleColumns, ", ")+` FROM approval_rules WHERE tenant_id = ? ORDER BY name`, actor.From(ctx).Tenant).
 		Query(ctx, q, func(row store.Row) error {

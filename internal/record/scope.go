@@ -23,10 +23,7 @@ type Scope struct {
 // ScopeOf reads it. Whether the caller may know of the hold is for the caller to
 // ask.
 func (s *Service) ScopeOf(ctx context.Context, hold gid.ID) (*Scope, error) {
-	var q store.Querier = s.db
-	if tx := store.TxFrom(ctx); tx != nil {
-		q = tx
-	}
+	q := s.querier(ctx)
 	var wide *bool
 	var typ, text *string
 	_, err := store.Build(q).Add(`SELECT wide, filter_type, filter FROM legal_holds WHERE tenant_id = ? AND id = ?`, actor.From(ctx).Tenant, hold).

@@ -55,10 +55,7 @@ func (s *Service) Settings(ctx context.Context) (*Settings, error) {
 	if err := s.maySet(ctx, a); err != nil {
 		return nil, err
 	}
-	var q store.Querier = s.db
-	if tx := store.TxFrom(ctx); tx != nil {
-		q = tx
-	}
+	q := s.querier(ctx)
 	return s.settingsOf(ctx, q, a)
 }
 

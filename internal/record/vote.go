@@ -384,10 +384,7 @@ type Vote struct {
 
 // Votes lists what was said to some requests, in order.
 func (s *Service) Votes(ctx context.Context, ids []gid.ID) (map[gid.ID][]Vote, error) {
-	var q store.Querier = s.db
-	if tx := store.TxFrom(ctx); tx != nil {
-		q = tx
-	}
+	q := s.querier(ctx)
 	out := map[gid.ID][]Vote{}
 	err := store.Build(q).Add(`SELECT v.approval_id, v.user_id, v.approve, v.comment, v.at, u.active FROM approval_votes v JOIN users u ON u.id = v.user_id WHERE `).
 		IDs("v.approval_id", ids).Add(` ORDER BY v.id`).Query(ctx, q, func(row store.Row) error {
