@@ -107,7 +107,7 @@ func (s *timedPlay) setShortening() {
 func (s *timedPlay) step() {
 	steps := []string{"verb", "verb", "verb", "verb", "later", "undo", "hold", "release", "pass", "pass", "pass", "vote", "vote", "reject", "cancel", "confirm", "edit"}
 	if s.retains {
-		steps = append([]string{"pass", "pass", "pass", "pass", "pass", "rule", "change rule", "change rule", "by hand", "apply", "talk", "edit", "remove rule"}, steps...)
+		steps = append([]string{"pass", "pass", "pass", "pass", "pass", "rule", "change rule", "change rule", "by hand", "apply", "talk", "edit", "remove rule", "purge kept"}, steps...)
 	}
 	switch oneOf(s.play, "step", steps...) {
 	case "verb":
@@ -140,6 +140,8 @@ func (s *timedPlay) step() {
 		s.apply()
 	case "talk":
 		s.talk()
+	case "purge kept":
+		s.purgeKept()
 	}
 }
 
@@ -168,12 +170,40 @@ func (s *timedPlay) ask(later bool) {
 		op.then = oneOf(s.play, "then", "RESTORE", "DELETE")
 		req.Until, req.Then = &op.until, op.then
 	}
-	s.Logf("%s of %v at %v", verb, op.picks, op.runAt)
+	s.request(op, req, now)
+}
+
+// purgeKept asks for a purge of what rules keep in the bin, or of all that is there.
+func (s *timedPlay) purgeKept() {
+	now := s.clock.peek()
+	op := &timedOp{verb: lifecycle.Purge, by: s.who(lifecycle.Purge)}
+	for _, keptOnly := range []bool{true, false} {
+		for i, r := range s.m.rows {
+			if _, until := s.m.keeper(i); (r.state == "VOIDED" || r.state == "DELETED") && (now.Before(until) || !keptOnly) && len(op.picks) < 2 {
+				op.picks = append(op.picks, i)
+			}
+		}
+		if len(op.picks) > 0 {
+			break
+		}
+	}
+	if len(op.picks) == 0 {
+		return
+	}
+	req := record.Request{Verb: op.verb, Mode: record.BestEffort, Reason: "because"}
+	for _, i := range op.picks {
+		req.Select.IDs = append(req.Select.IDs, s.ids.rows[i])
+	}
+	s.request(op, req, now)
+}
+
+func (s *timedPlay) request(op *timedOp, req record.Request, now time.Time) {
+	s.Logf("%s of %v at %v", op.verb, op.picks, op.runAt)
 	got, err := s.svc.Run(s.as(op.by), req)
 	require.NoError(s.T, err)
 	s.ids.ops = append(s.ids.ops, got.ID)
 	s.m.request(op, now)
-	s.met[string(verb)+" "+op.status]++
+	s.met[string(op.verb)+" "+op.status]++
 }
 
 func (s *timedPlay) undo() {

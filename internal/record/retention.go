@@ -2,6 +2,7 @@ package record
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -154,6 +155,9 @@ func (s *Service) UpdateRetentionRule(ctx context.Context, id gid.ID, version in
 
 func (s *Service) updateRetentionRule(ctx context.Context, tx *store.Tx, a *actor.Actor, id gid.ID, version int, change func(*RetentionRule) error, agreed *ent.Approval) (gid.ID, error) {
 	row, err := s.lockRule(ctx, tx, a, id)
+	if agreed != nil && isCode(err, lifecycle.NotFound) {
+		return gid.Nil, Refuse(lifecycle.Stale, "the rule was removed", "id")
+	}
 	if err != nil {
 		return gid.Nil, err
 	}
@@ -211,6 +215,9 @@ func (s *Service) RemoveRetentionRule(ctx context.Context, id gid.ID, version in
 
 func (s *Service) removeRetentionRule(ctx context.Context, tx *store.Tx, a *actor.Actor, id gid.ID, version int, agreed *ent.Approval) (gid.ID, error) {
 	row, err := s.lockRule(ctx, tx, a, id)
+	if agreed != nil && isCode(err, lifecycle.NotFound) {
+		return gid.Nil, Refuse(lifecycle.Stale, "the rule was removed", "id")
+	}
 	if err != nil {
 		return gid.Nil, err
 	}
@@ -271,6 +278,11 @@ func (s *Service) lockRule(ctx context.Context, tx *store.Tx, a *actor.Actor, id
 		return nil, fmt.Errorf("reading a rule: %w", err)
 	}
 	return row, nil
+}
+
+func isCode(err error, code lifecycle.Code) bool {
+	refused, ok := errors.AsType[*Error](err)
+	return ok && refused.Code == code
 }
 
 // firstRun is when a rule first finds out what it would do.

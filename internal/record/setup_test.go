@@ -48,12 +48,29 @@ func (c *clock) add(d time.Duration) {
 type statements struct {
 	mu   sync.Mutex
 	list []string
+	// before is called once, before the next statement that contains its text is sent.
+	before func()
+	text   string
 }
 
 func (s *statements) add(q string) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.list = append(s.list, q)
+	var do func()
+	if s.before != nil && strings.Contains(q, s.text) {
+		do, s.before = s.before, nil
+	}
+	s.mu.Unlock()
+	if do != nil {
+		do()
+	}
+}
+
+// onceBefore does something before the next statement that contains a text.
+func (s *statements) onceBefore(text string, do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text, s.before = text, do
 }
 
 func (s *statements) reset() {
