@@ -22,11 +22,11 @@ const (
 	// maxToken is how many bytes of a token count: what is longer is no word.
 	maxToken = 64
 	// MaxTokens is how many different tokens of a text count.
-	MaxTokens = 10_000
+	MaxTokens = 5_000
 )
 
-// named are names that end in signs, which tell them from others: C++, C#.
-var named = regexp.MustCompile(`[\p{L}\p{N}]+(?:\+\+|#)`)
+// signed are names that end in signs, which tell them from others: C++, C#.
+var signed = regexp.MustCompile(`[\p{L}\p{N}]+(?:\+\+|#)`)
 
 // Tokens takes a text apart: case and form of characters do not matter, nor do
 // the endings of English and Russian words. Of Chinese, Japanese and Korean
@@ -44,7 +44,7 @@ func Tokens(text string) []string {
 			seen[token] = true
 		}
 	}
-	for _, name := range named.FindAllString(text, -1) {
+	for _, name := range signed.FindAllString(text, -1) {
 		add(name)
 	}
 	stream := pairs.Filter(words.NewUnicodeTokenizer().Tokenize([]byte(text)))
