@@ -115,15 +115,16 @@ type swept struct {
 	Woken   int `json:"woken"`   // suspensions that ended
 	Ruled   int `json:"ruled"`   // records that retention rules changed
 	Purged  int `json:"purged"`  // records
+	Bytes   int `json:"bytes"`   // attachments and exports whose bytes went
 }
 
 func (s swept) String() string {
-	return fmt.Sprintf("%d run, %d expired, %d taken up, %d woken, %d by rules, %d purged", s.Ran, s.Expired, s.Jobs, s.Woken, s.Ruled, s.Purged)
+	return fmt.Sprintf("%d run, %d expired, %d taken up, %d woken, %d by rules, %d purged, bytes of %d removed", s.Ran, s.Expired, s.Jobs, s.Woken, s.Ruled, s.Purged, s.Bytes)
 }
 
 // sweep does what is due. What fails holds up nothing else.
 func (a *app) sweep(ctx context.Context, records *record.Service) (did swept, err error) {
-	var errs [6]error
+	var errs [7]error
 	did.Expired, errs[0] = records.ExpireApprovals(ctx)
 	did.Ran, errs[1] = records.RunScheduled(ctx, a.actAs)
 	approved, err := records.RunApproved(ctx, a.actAs)
@@ -131,6 +132,7 @@ func (a *app) sweep(ctx context.Context, records *record.Service) (did swept, er
 	did.Jobs, errs[3] = records.TakeUp(ctx, a.actAs, false)
 	did.Woken, errs[4] = records.Wake(ctx)
 	did.Purged, errs[5] = records.Sweep(ctx)
+	did.Bytes, errs[6] = a.blobs.Sweep(ctx, a.db)
 	return did, errors.Join(errs[:]...)
 }
 

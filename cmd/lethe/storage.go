@@ -7,11 +7,13 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/authz/casbin"
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/blob"
 	"github.com/lethe-crm/lethe/internal/config"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
@@ -25,6 +27,7 @@ type storage struct {
 	Data     string `default:"./lethe-data" placeholder:"FOLDER" help:"The data folder (${default})."`
 	Database string `placeholder:"URL" help:"The database: postgres://... or sqlite:PATH. Default is SQLite in the data folder."`
 	KeyFile  string `placeholder:"PATH" help:"A file with the key, 32 bytes in base64; LETHE_KEY holds the key itself. Default with SQLite is lethe.key in the data folder."`
+	Blobs    string `placeholder:"URL" help:"Where attachments and exports are kept: file:///FOLDER, s3://BUCKET?region=..., azblob://CONTAINER. Default is the folder blobs in the data folder."`
 	Authz    string `placeholder:"FILE" help:"What decides on access, in order: a list of plugins in JSON. Default is the policy in the database alone."`
 }
 
@@ -62,6 +65,7 @@ type app struct {
 	db       *store.DB
 	audit    *audit.Log
 	identity *identity.Service
+	blobs    *blob.Bucket
 	log      *slog.Logger
 	members  []authz.Config // of the chain; none for the policy alone
 	// loaded is told of policies that were read, where somebody wants to know.
@@ -116,13 +120,29 @@ func (s storage) open(ctx context.Context, log *slog.Logger, o opening) (a *app,
 	if err := policy.Adopt(ctx, db); err != nil {
 		return nil, err
 	}
+	bucket, err := s.bucket(ctx)
+	if err != nil {
+		return nil, err
+	}
 	events := audit.New(keys)
 	return &app{
-		db: db, audit: events, identity: identity.New(db, events, log).WithVocabulary(vocabulary), log: log, members: members, vocabulary: vocabulary,
+		db: db, audit: events, identity: identity.New(db, events, log).WithVocabulary(vocabulary), blobs: bucket, log: log, members: members, vocabulary: vocabulary,
 	}, nil
 }
 
-func (a *app) close() error { return a.db.Close() }
+// bucket opens where bytes are kept.
+func (s storage) bucket(ctx context.Context) (*blob.Bucket, error) {
+	address := s.Blobs
+	if address == "" {
+		var err error
+		if address, err = blob.Folder(filepath.Join(s.Data, "blobs")); err != nil {
+			return nil, err
+		}
+	}
+	return blob.Open(ctx, address)
+}
+
+func (a *app) close() error { return errors.Join(a.blobs.Close(), a.db.Close()) }
 
 // control is who may do what.
 func (a *app) control() (*access.Control, error) {

@@ -54,8 +54,10 @@ var layers = []layer{
 	{"ent/schema", concat(leaves, "ent/mixin"), "a schema is declarations; rules are in internal/record"},
 	{"ent", concat(entities, "authz"), "generated code; what is imported here is dragged into everything"},
 
+	{"internal/blob", []string{"internal/gid", "internal/store"}, "it keeps bytes for whoever refers to them"},
+	{"internal/search", []string{"internal/gid", "internal/store"}, "it finds words; whose words they are is the caller's"},
 	{"internal/audit", concat(entities, "internal/store", others), "the log is written in the transaction it speaks of"},
-	{"internal/record", concat(concat(entities, policy...), "internal/store", "internal/audit", others),
+	{"internal/record", concat(concat(entities, policy...), "internal/blob", "internal/search", "internal/store", "internal/audit", others),
 		"the pipeline serves every caller and knows none"},
 	{"internal/policy", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", others),
 		"what a policy may become is decided before anybody is let in by it"},
@@ -70,7 +72,7 @@ var layers = []layer{
 	{"internal/pdp", concat(concat(entities, policy...), "internal/store", "internal/audit", others),
 		"it asks the chain for other applications, about users and records as they are; it changes nothing"},
 	{"internal/transport", []string{"internal/lifecycle"}, "it carries any schema; of ours it knows the codes"},
-	{"graph", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/transport", others),
+	{"graph", concat(concat(entities, policy...), "internal/blob", "internal/search", "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/transport", others),
 		"resolvers hand on; a document's transaction begins and ends here"},
 
 	{"internal/server", []string{anything}, "it ties together what is served"},

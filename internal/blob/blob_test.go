@@ -1,0 +1,85 @@
+package blob_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lethe-crm/lethe/internal/blob"
+	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/store/storetest"
+)
+
+func TestMain(m *testing.M) { storetest.Main(m) }
+
+func TestBytesWithoutAnOwnerGo(t *testing.T) {
+	t.Parallel()
+	for name, open := range map[string]func(testing.TB, ...store.Option) *store.DB{"sqlite": storetest.SQLite, "postgres": storetest.Postgres} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := open(t)
+			address, err := blob.Folder(filepath.Join(t.TempDir(), "a folder", "blobs"))
+			require.NoError(t, err)
+			bucket, err := blob.Open(t.Context(), address)
+			require.NoError(t, err)
+			defer func() { require.NoError(t, bucket.Close()) }()
+			in := func(do func(context.Context, *store.Tx) error) error { return db.InTx(t.Context(), do) }
+			spare := func(until time.Time, keys ...string) {
+				require.NoError(t, in(func(ctx context.Context, tx *store.Tx) error { return blob.Spare(ctx, tx, until, keys...) }))
+			}
+			write := func(key string, from io.Reader) error {
+				_, err := bucket.Write(t.Context(), key, from)
+				return err
+			}
+			keys := func() (all []string) {
+				require.NoError(t, bucket.Keys(t.Context(), func(key string) error { all = append(all, key); return nil }))
+				return all
+			}
+			sweep := func() int {
+				n, err := bucket.Sweep(t.Context(), db)
+				require.NoError(t, err)
+				return n
+			}
+			take := func(key string) error {
+				return in(func(ctx context.Context, tx *store.Tx) error { return blob.Take(ctx, tx, key) })
+			}
+
+			now := db.Now()
+			spare(now.Add(time.Hour), "t/taken", "t/waiting", "t/failed")
+			spare(now.Add(-time.Second), "t/late", "t/never")
+			for _, key := range []string{"t/taken", "t/waiting", "t/late"} {
+				require.NoError(t, write(key, strings.NewReader("bytes of "+key)))
+			}
+			torn := errors.New("torn")
+			require.ErrorIs(t, write("t/failed", io.MultiReader(strings.NewReader("some"), iotest.ErrReader(torn))), torn)
+			require.Equal(t, []string{"t/late", "t/taken", "t/waiting"}, keys(), "of what failed nothing is kept")
+
+			require.NoError(t, take("t/taken"))
+			require.ErrorIs(t, in(func(ctx context.Context, tx *store.Tx) error {
+				return errors.Join(blob.Take(ctx, tx, "t/waiting"), torn)
+			}), torn)
+			require.Equal(t, 2, sweep())
+			require.Equal(t, []string{"t/taken", "t/waiting"}, keys())
+			require.ErrorIs(t, take("t/late"), blob.ErrExpired)
+			require.Zero(t, sweep())
+
+			spare(now.Add(-time.Second), "t/taken")
+			require.Equal(t, 1, sweep())
+			_, err = bucket.Open(t.Context(), "t/taken")
+			require.ErrorIs(t, err, blob.ErrNotFound)
+			r, err := bucket.Open(t.Context(), "t/waiting")
+			require.NoError(t, err)
+			text, err := io.ReadAll(r)
+			require.NoError(t, err)
+			require.NoError(t, r.Close())
+			require.Equal(t, "bytes of t/waiting", string(text))
+		})
+	}
+}
