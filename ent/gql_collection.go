@@ -523,6 +523,9 @@ func newAttachmentPaginateArgs(rv map[string]any, err error) (*attachmentPaginat
 	if v, ok := rv[statesField].([]lifecycle.State); ok {
 		args.opts = append(args.opts, WithAttachmentStates(v))
 	}
+	if v, ok := rv[searchField].(string); ok {
+		args.opts = append(args.opts, WithAttachmentSearch(&v))
+	}
 	return args, nil
 }
 
@@ -1083,6 +1086,9 @@ func newCallPaginateArgs(rv map[string]any, err error) (*callPaginateArgs, error
 	if v, ok := rv[statesField].([]lifecycle.State); ok {
 		args.opts = append(args.opts, WithCallStates(v))
 	}
+	if v, ok := rv[searchField].(string); ok {
+		args.opts = append(args.opts, WithCallSearch(&v))
+	}
 	return args, nil
 }
 
@@ -1577,6 +1583,9 @@ func newContactPaginateArgs(rv map[string]any, err error) (*contactPaginateArgs,
 	}
 	if v, ok := rv[statesField].([]lifecycle.State); ok {
 		args.opts = append(args.opts, WithContactStates(v))
+	}
+	if v, ok := rv[searchField].(string); ok {
+		args.opts = append(args.opts, WithContactSearch(&v))
 	}
 	return args, nil
 }
@@ -2388,6 +2397,9 @@ func newCustomerPaginateArgs(rv map[string]any, err error) (*customerPaginateArg
 	if v, ok := rv[statesField].([]lifecycle.State); ok {
 		args.opts = append(args.opts, WithCustomerStates(v))
 	}
+	if v, ok := rv[searchField].(string); ok {
+		args.opts = append(args.opts, WithCustomerSearch(&v))
+	}
 	return args, nil
 }
 
@@ -3074,6 +3086,9 @@ func newDealPaginateArgs(rv map[string]any, err error) (*dealPaginateArgs, error
 	if v, ok := rv[statesField].([]lifecycle.State); ok {
 		args.opts = append(args.opts, WithDealStates(v))
 	}
+	if v, ok := rv[searchField].(string); ok {
+		args.opts = append(args.opts, WithDealSearch(&v))
+	}
 	return args, nil
 }
 
@@ -3684,6 +3699,9 @@ func newMessagePaginateArgs(rv map[string]any, err error) (*messagePaginateArgs,
 	if v, ok := rv[statesField].([]lifecycle.State); ok {
 		args.opts = append(args.opts, WithMessageStates(v))
 	}
+	if v, ok := rv[searchField].(string); ok {
+		args.opts = append(args.opts, WithMessageSearch(&v))
+	}
 	return args, nil
 }
 
@@ -4073,6 +4091,9 @@ func newNotePaginateArgs(rv map[string]any, err error) (*notePaginateArgs, error
 	}
 	if v, ok := rv[statesField].([]lifecycle.State); ok {
 		args.opts = append(args.opts, WithNoteStates(v))
+	}
+	if v, ok := rv[searchField].(string); ok {
+		args.opts = append(args.opts, WithNoteSearch(&v))
 	}
 	return args, nil
 }
@@ -5180,6 +5201,9 @@ func newTaskPaginateArgs(rv map[string]any, err error) (*taskPaginateArgs, error
 	if v, ok := rv[statesField].([]lifecycle.State); ok {
 		args.opts = append(args.opts, WithTaskStates(v))
 	}
+	if v, ok := rv[searchField].(string); ok {
+		args.opts = append(args.opts, WithTaskSearch(&v))
+	}
 	return args, nil
 }
 
@@ -5417,6 +5441,7 @@ const (
 	fieldField     = "field"
 	whereField     = "where"
 	statesField    = "states"
+	searchField    = "search"
 )
 
 // fieldArgs reads the arguments of a field that is collected before it is resolved.

@@ -207,12 +207,13 @@ func (_m *Call) TaskRef(ctx context.Context) (*RecordRef, error) {
 }
 
 func (_m *Call) Attachments(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *AttachmentOrder, where *AttachmentWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *AttachmentOrder, where *AttachmentWhereInput, states []lifecycle.State, search *string,
 ) (*AttachmentConnection, error) {
 	opts := []AttachmentPaginateOption{
 		WithAttachmentOrder(orderBy),
 		WithAttachmentFilter(where.Filter),
 		WithAttachmentStates(states),
+		WithAttachmentSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[8][alias]
@@ -270,12 +271,13 @@ func (_m *Contact) Customer(ctx context.Context) (*Customer, error) {
 }
 
 func (_m *Contact) Messages(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *MessageOrder, where *MessageWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *MessageOrder, where *MessageWhereInput, states []lifecycle.State, search *string,
 ) (*MessageConnection, error) {
 	opts := []MessagePaginateOption{
 		WithMessageOrder(orderBy),
 		WithMessageFilter(where.Filter),
 		WithMessageStates(states),
+		WithMessageSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[5][alias]
@@ -293,12 +295,13 @@ func (_m *Contact) Messages(
 }
 
 func (_m *Contact) Calls(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *CallOrder, where *CallWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *CallOrder, where *CallWhereInput, states []lifecycle.State, search *string,
 ) (*CallConnection, error) {
 	opts := []CallPaginateOption{
 		WithCallOrder(orderBy),
 		WithCallFilter(where.Filter),
 		WithCallStates(states),
+		WithCallSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[6][alias]
@@ -316,12 +319,13 @@ func (_m *Contact) Calls(
 }
 
 func (_m *Contact) Notes(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *NoteOrder, where *NoteWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *NoteOrder, where *NoteWhereInput, states []lifecycle.State, search *string,
 ) (*NoteConnection, error) {
 	opts := []NotePaginateOption{
 		WithNoteOrder(orderBy),
 		WithNoteFilter(where.Filter),
 		WithNoteStates(states),
+		WithNoteSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[7][alias]
@@ -371,12 +375,13 @@ func (_m *Customer) Operation(ctx context.Context) (*Operation, error) {
 }
 
 func (_m *Customer) Contacts(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *ContactOrder, where *ContactWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *ContactOrder, where *ContactWhereInput, states []lifecycle.State, search *string,
 ) (*ContactConnection, error) {
 	opts := []ContactPaginateOption{
 		WithContactOrder(orderBy),
 		WithContactFilter(where.Filter),
 		WithContactStates(states),
+		WithContactSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[4][alias]
@@ -394,12 +399,13 @@ func (_m *Customer) Contacts(
 }
 
 func (_m *Customer) Deals(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *DealOrder, where *DealWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *DealOrder, where *DealWhereInput, states []lifecycle.State, search *string,
 ) (*DealConnection, error) {
 	opts := []DealPaginateOption{
 		WithDealOrder(orderBy),
 		WithDealFilter(where.Filter),
 		WithDealStates(states),
+		WithDealSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[5][alias]
@@ -417,12 +423,13 @@ func (_m *Customer) Deals(
 }
 
 func (_m *Customer) Messages(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *MessageOrder, where *MessageWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *MessageOrder, where *MessageWhereInput, states []lifecycle.State, search *string,
 ) (*MessageConnection, error) {
 	opts := []MessagePaginateOption{
 		WithMessageOrder(orderBy),
 		WithMessageFilter(where.Filter),
 		WithMessageStates(states),
+		WithMessageSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[6][alias]
@@ -440,12 +447,13 @@ func (_m *Customer) Messages(
 }
 
 func (_m *Customer) Calls(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *CallOrder, where *CallWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *CallOrder, where *CallWhereInput, states []lifecycle.State, search *string,
 ) (*CallConnection, error) {
 	opts := []CallPaginateOption{
 		WithCallOrder(orderBy),
 		WithCallFilter(where.Filter),
 		WithCallStates(states),
+		WithCallSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[7][alias]
@@ -463,12 +471,13 @@ func (_m *Customer) Calls(
 }
 
 func (_m *Customer) Tasks(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *TaskOrder, where *TaskWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *TaskOrder, where *TaskWhereInput, states []lifecycle.State, search *string,
 ) (*TaskConnection, error) {
 	opts := []TaskPaginateOption{
 		WithTaskOrder(orderBy),
 		WithTaskFilter(where.Filter),
 		WithTaskStates(states),
+		WithTaskSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[8][alias]
@@ -486,12 +495,13 @@ func (_m *Customer) Tasks(
 }
 
 func (_m *Customer) Notes(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *NoteOrder, where *NoteWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *NoteOrder, where *NoteWhereInput, states []lifecycle.State, search *string,
 ) (*NoteConnection, error) {
 	opts := []NotePaginateOption{
 		WithNoteOrder(orderBy),
 		WithNoteFilter(where.Filter),
 		WithNoteStates(states),
+		WithNoteSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[9][alias]
@@ -509,12 +519,13 @@ func (_m *Customer) Notes(
 }
 
 func (_m *Customer) Attachments(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *AttachmentOrder, where *AttachmentWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *AttachmentOrder, where *AttachmentWhereInput, states []lifecycle.State, search *string,
 ) (*AttachmentConnection, error) {
 	opts := []AttachmentPaginateOption{
 		WithAttachmentOrder(orderBy),
 		WithAttachmentFilter(where.Filter),
 		WithAttachmentStates(states),
+		WithAttachmentSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[10][alias]
@@ -595,12 +606,13 @@ func (_m *Deal) PrimaryContactRef(ctx context.Context) (*RecordRef, error) {
 }
 
 func (_m *Deal) Messages(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *MessageOrder, where *MessageWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *MessageOrder, where *MessageWhereInput, states []lifecycle.State, search *string,
 ) (*MessageConnection, error) {
 	opts := []MessagePaginateOption{
 		WithMessageOrder(orderBy),
 		WithMessageFilter(where.Filter),
 		WithMessageStates(states),
+		WithMessageSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[6][alias]
@@ -618,12 +630,13 @@ func (_m *Deal) Messages(
 }
 
 func (_m *Deal) Calls(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *CallOrder, where *CallWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *CallOrder, where *CallWhereInput, states []lifecycle.State, search *string,
 ) (*CallConnection, error) {
 	opts := []CallPaginateOption{
 		WithCallOrder(orderBy),
 		WithCallFilter(where.Filter),
 		WithCallStates(states),
+		WithCallSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[7][alias]
@@ -641,12 +654,13 @@ func (_m *Deal) Calls(
 }
 
 func (_m *Deal) Tasks(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *TaskOrder, where *TaskWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *TaskOrder, where *TaskWhereInput, states []lifecycle.State, search *string,
 ) (*TaskConnection, error) {
 	opts := []TaskPaginateOption{
 		WithTaskOrder(orderBy),
 		WithTaskFilter(where.Filter),
 		WithTaskStates(states),
+		WithTaskSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[8][alias]
@@ -664,12 +678,13 @@ func (_m *Deal) Tasks(
 }
 
 func (_m *Deal) Notes(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *NoteOrder, where *NoteWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *NoteOrder, where *NoteWhereInput, states []lifecycle.State, search *string,
 ) (*NoteConnection, error) {
 	opts := []NotePaginateOption{
 		WithNoteOrder(orderBy),
 		WithNoteFilter(where.Filter),
 		WithNoteStates(states),
+		WithNoteSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[9][alias]
@@ -687,12 +702,13 @@ func (_m *Deal) Notes(
 }
 
 func (_m *Deal) Attachments(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *AttachmentOrder, where *AttachmentWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *AttachmentOrder, where *AttachmentWhereInput, states []lifecycle.State, search *string,
 ) (*AttachmentConnection, error) {
 	opts := []AttachmentPaginateOption{
 		WithAttachmentOrder(orderBy),
 		WithAttachmentFilter(where.Filter),
 		WithAttachmentStates(states),
+		WithAttachmentSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[10][alias]
@@ -835,12 +851,13 @@ func (_m *Message) InReplyToRef(ctx context.Context) (*RecordRef, error) {
 }
 
 func (_m *Message) Attachments(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *AttachmentOrder, where *AttachmentWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *AttachmentOrder, where *AttachmentWhereInput, states []lifecycle.State, search *string,
 ) (*AttachmentConnection, error) {
 	opts := []AttachmentPaginateOption{
 		WithAttachmentOrder(orderBy),
 		WithAttachmentFilter(where.Filter),
 		WithAttachmentStates(states),
+		WithAttachmentSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[8][alias]
@@ -956,12 +973,13 @@ func (_m *Note) DealRef(ctx context.Context) (*RecordRef, error) {
 }
 
 func (_m *Note) Attachments(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *AttachmentOrder, where *AttachmentWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *AttachmentOrder, where *AttachmentWhereInput, states []lifecycle.State, search *string,
 ) (*AttachmentConnection, error) {
 	opts := []AttachmentPaginateOption{
 		WithAttachmentOrder(orderBy),
 		WithAttachmentFilter(where.Filter),
 		WithAttachmentStates(states),
+		WithAttachmentSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[7][alias]
@@ -1109,12 +1127,13 @@ func (_m *Task) Assignee(ctx context.Context) (*User, error) {
 }
 
 func (_m *Task) Calls(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *CallOrder, where *CallWhereInput, states []lifecycle.State,
+	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy *CallOrder, where *CallWhereInput, states []lifecycle.State, search *string,
 ) (*CallConnection, error) {
 	opts := []CallPaginateOption{
 		WithCallOrder(orderBy),
 		WithCallFilter(where.Filter),
 		WithCallStates(states),
+		WithCallSearch(search),
 	}
 	alias := graphql.GetFieldContext(ctx).Field.Alias
 	totalCount, hasTotalCount := _m.Edges.totalCount[7][alias]

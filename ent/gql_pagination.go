@@ -553,8 +553,25 @@ func WithAttachmentStates(states []lifecycle.State) AttachmentPaginateOption {
 	}
 }
 
+// WithAttachmentSearch narrows the page to records in which a text is found, and lists the newest first unless another
+// order is asked for.
+func WithAttachmentSearch(text *string) AttachmentPaginateOption {
+	return func(pager *attachmentPager) error {
+		if text == nil {
+			return nil
+		}
+		found, err := searched(TypeAttachment, *text)
+		if err != nil {
+			return badInput(searchField, err)
+		}
+		pager.found = found
+		return nil
+	}
+}
+
 type attachmentPager struct {
 	states  []lifecycle.State
+	found   func(*sql.Selector)
 	reverse bool
 	order   *AttachmentOrder
 	filter  func(*AttachmentQuery) (*AttachmentQuery, error)
@@ -569,6 +586,9 @@ func newAttachmentPager(opts []AttachmentPaginateOption, reverse bool) (*attachm
 	}
 	if pager.order == nil {
 		pager.order = DefaultAttachmentOrder
+	}
+	if pager.found != nil && pager.order.Field == DefaultAttachmentOrder.Field {
+		pager.order = &AttachmentOrder{Direction: entgql.OrderDirectionDesc, Field: AttachmentOrderFieldCreatedAt}
 	}
 	return pager, nil
 }
@@ -585,6 +605,9 @@ func (p *attachmentPager) applyFilter(query *AttachmentQuery) (*AttachmentQuery,
 	}
 	if !slices.ContainsFunc(states, lifecycle.State.Retired) {
 		query = query.Where(attachment.RetiredAtIsNil())
+	}
+	if p.found != nil {
+		query = query.Where(p.found)
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
@@ -1209,8 +1232,25 @@ func WithCallStates(states []lifecycle.State) CallPaginateOption {
 	}
 }
 
+// WithCallSearch narrows the page to records in which a text is found, and lists the newest first unless another
+// order is asked for.
+func WithCallSearch(text *string) CallPaginateOption {
+	return func(pager *callPager) error {
+		if text == nil {
+			return nil
+		}
+		found, err := searched(TypeCall, *text)
+		if err != nil {
+			return badInput(searchField, err)
+		}
+		pager.found = found
+		return nil
+	}
+}
+
 type callPager struct {
 	states  []lifecycle.State
+	found   func(*sql.Selector)
 	reverse bool
 	order   *CallOrder
 	filter  func(*CallQuery) (*CallQuery, error)
@@ -1225,6 +1265,9 @@ func newCallPager(opts []CallPaginateOption, reverse bool) (*callPager, error) {
 	}
 	if pager.order == nil {
 		pager.order = DefaultCallOrder
+	}
+	if pager.found != nil && pager.order.Field == DefaultCallOrder.Field {
+		pager.order = &CallOrder{Direction: entgql.OrderDirectionDesc, Field: CallOrderFieldStartedAt}
 	}
 	return pager, nil
 }
@@ -1241,6 +1284,9 @@ func (p *callPager) applyFilter(query *CallQuery) (*CallQuery, error) {
 	}
 	if !slices.ContainsFunc(states, lifecycle.State.Retired) {
 		query = query.Where(call.RetiredAtIsNil())
+	}
+	if p.found != nil {
+		query = query.Where(p.found)
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
@@ -1598,8 +1644,25 @@ func WithContactStates(states []lifecycle.State) ContactPaginateOption {
 	}
 }
 
+// WithContactSearch narrows the page to records in which a text is found, and lists the newest first unless another
+// order is asked for.
+func WithContactSearch(text *string) ContactPaginateOption {
+	return func(pager *contactPager) error {
+		if text == nil {
+			return nil
+		}
+		found, err := searched(TypeContact, *text)
+		if err != nil {
+			return badInput(searchField, err)
+		}
+		pager.found = found
+		return nil
+	}
+}
+
 type contactPager struct {
 	states  []lifecycle.State
+	found   func(*sql.Selector)
 	reverse bool
 	order   *ContactOrder
 	filter  func(*ContactQuery) (*ContactQuery, error)
@@ -1614,6 +1677,9 @@ func newContactPager(opts []ContactPaginateOption, reverse bool) (*contactPager,
 	}
 	if pager.order == nil {
 		pager.order = DefaultContactOrder
+	}
+	if pager.found != nil && pager.order.Field == DefaultContactOrder.Field {
+		pager.order = &ContactOrder{Direction: entgql.OrderDirectionDesc, Field: ContactOrderFieldCreatedAt}
 	}
 	return pager, nil
 }
@@ -1630,6 +1696,9 @@ func (p *contactPager) applyFilter(query *ContactQuery) (*ContactQuery, error) {
 	}
 	if !slices.ContainsFunc(states, lifecycle.State.Retired) {
 		query = query.Where(contact.RetiredAtIsNil())
+	}
+	if p.found != nil {
+		query = query.Where(p.found)
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
@@ -1987,8 +2056,25 @@ func WithCustomerStates(states []lifecycle.State) CustomerPaginateOption {
 	}
 }
 
+// WithCustomerSearch narrows the page to records in which a text is found, and lists the newest first unless another
+// order is asked for.
+func WithCustomerSearch(text *string) CustomerPaginateOption {
+	return func(pager *customerPager) error {
+		if text == nil {
+			return nil
+		}
+		found, err := searched(TypeCustomer, *text)
+		if err != nil {
+			return badInput(searchField, err)
+		}
+		pager.found = found
+		return nil
+	}
+}
+
 type customerPager struct {
 	states  []lifecycle.State
+	found   func(*sql.Selector)
 	reverse bool
 	order   *CustomerOrder
 	filter  func(*CustomerQuery) (*CustomerQuery, error)
@@ -2003,6 +2089,9 @@ func newCustomerPager(opts []CustomerPaginateOption, reverse bool) (*customerPag
 	}
 	if pager.order == nil {
 		pager.order = DefaultCustomerOrder
+	}
+	if pager.found != nil && pager.order.Field == DefaultCustomerOrder.Field {
+		pager.order = &CustomerOrder{Direction: entgql.OrderDirectionDesc, Field: CustomerOrderFieldCreatedAt}
 	}
 	return pager, nil
 }
@@ -2019,6 +2108,9 @@ func (p *customerPager) applyFilter(query *CustomerQuery) (*CustomerQuery, error
 	}
 	if !slices.ContainsFunc(states, lifecycle.State.Retired) {
 		query = query.Where(customer.RetiredAtIsNil())
+	}
+	if p.found != nil {
+		query = query.Where(p.found)
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
@@ -2394,8 +2486,25 @@ func WithDealStates(states []lifecycle.State) DealPaginateOption {
 	}
 }
 
+// WithDealSearch narrows the page to records in which a text is found, and lists the newest first unless another
+// order is asked for.
+func WithDealSearch(text *string) DealPaginateOption {
+	return func(pager *dealPager) error {
+		if text == nil {
+			return nil
+		}
+		found, err := searched(TypeDeal, *text)
+		if err != nil {
+			return badInput(searchField, err)
+		}
+		pager.found = found
+		return nil
+	}
+}
+
 type dealPager struct {
 	states  []lifecycle.State
+	found   func(*sql.Selector)
 	reverse bool
 	order   *DealOrder
 	filter  func(*DealQuery) (*DealQuery, error)
@@ -2410,6 +2519,9 @@ func newDealPager(opts []DealPaginateOption, reverse bool) (*dealPager, error) {
 	}
 	if pager.order == nil {
 		pager.order = DefaultDealOrder
+	}
+	if pager.found != nil && pager.order.Field == DefaultDealOrder.Field {
+		pager.order = &DealOrder{Direction: entgql.OrderDirectionDesc, Field: DealOrderFieldCreatedAt}
 	}
 	return pager, nil
 }
@@ -2426,6 +2538,9 @@ func (p *dealPager) applyFilter(query *DealQuery) (*DealQuery, error) {
 	}
 	if !slices.ContainsFunc(states, lifecycle.State.Retired) {
 		query = query.Where(deal.RetiredAtIsNil())
+	}
+	if p.found != nil {
+		query = query.Where(p.found)
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
@@ -3068,8 +3183,25 @@ func WithMessageStates(states []lifecycle.State) MessagePaginateOption {
 	}
 }
 
+// WithMessageSearch narrows the page to records in which a text is found, and lists the newest first unless another
+// order is asked for.
+func WithMessageSearch(text *string) MessagePaginateOption {
+	return func(pager *messagePager) error {
+		if text == nil {
+			return nil
+		}
+		found, err := searched(TypeMessage, *text)
+		if err != nil {
+			return badInput(searchField, err)
+		}
+		pager.found = found
+		return nil
+	}
+}
+
 type messagePager struct {
 	states  []lifecycle.State
+	found   func(*sql.Selector)
 	reverse bool
 	order   *MessageOrder
 	filter  func(*MessageQuery) (*MessageQuery, error)
@@ -3084,6 +3216,9 @@ func newMessagePager(opts []MessagePaginateOption, reverse bool) (*messagePager,
 	}
 	if pager.order == nil {
 		pager.order = DefaultMessageOrder
+	}
+	if pager.found != nil && pager.order.Field == DefaultMessageOrder.Field {
+		pager.order = &MessageOrder{Direction: entgql.OrderDirectionDesc, Field: MessageOrderFieldSentAt}
 	}
 	return pager, nil
 }
@@ -3100,6 +3235,9 @@ func (p *messagePager) applyFilter(query *MessageQuery) (*MessageQuery, error) {
 	}
 	if !slices.ContainsFunc(states, lifecycle.State.Retired) {
 		query = query.Where(message.RetiredAtIsNil())
+	}
+	if p.found != nil {
+		query = query.Where(p.found)
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
@@ -3457,8 +3595,25 @@ func WithNoteStates(states []lifecycle.State) NotePaginateOption {
 	}
 }
 
+// WithNoteSearch narrows the page to records in which a text is found, and lists the newest first unless another
+// order is asked for.
+func WithNoteSearch(text *string) NotePaginateOption {
+	return func(pager *notePager) error {
+		if text == nil {
+			return nil
+		}
+		found, err := searched(TypeNote, *text)
+		if err != nil {
+			return badInput(searchField, err)
+		}
+		pager.found = found
+		return nil
+	}
+}
+
 type notePager struct {
 	states  []lifecycle.State
+	found   func(*sql.Selector)
 	reverse bool
 	order   *NoteOrder
 	filter  func(*NoteQuery) (*NoteQuery, error)
@@ -3473,6 +3628,9 @@ func newNotePager(opts []NotePaginateOption, reverse bool) (*notePager, error) {
 	}
 	if pager.order == nil {
 		pager.order = DefaultNoteOrder
+	}
+	if pager.found != nil && pager.order.Field == DefaultNoteOrder.Field {
+		pager.order = &NoteOrder{Direction: entgql.OrderDirectionDesc, Field: NoteOrderFieldHappenedAt}
 	}
 	return pager, nil
 }
@@ -3489,6 +3647,9 @@ func (p *notePager) applyFilter(query *NoteQuery) (*NoteQuery, error) {
 	}
 	if !slices.ContainsFunc(states, lifecycle.State.Retired) {
 		query = query.Where(note.RetiredAtIsNil())
+	}
+	if p.found != nil {
+		query = query.Where(p.found)
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
@@ -5181,8 +5342,25 @@ func WithTaskStates(states []lifecycle.State) TaskPaginateOption {
 	}
 }
 
+// WithTaskSearch narrows the page to records in which a text is found, and lists the newest first unless another
+// order is asked for.
+func WithTaskSearch(text *string) TaskPaginateOption {
+	return func(pager *taskPager) error {
+		if text == nil {
+			return nil
+		}
+		found, err := searched(TypeTask, *text)
+		if err != nil {
+			return badInput(searchField, err)
+		}
+		pager.found = found
+		return nil
+	}
+}
+
 type taskPager struct {
 	states  []lifecycle.State
+	found   func(*sql.Selector)
 	reverse bool
 	order   *TaskOrder
 	filter  func(*TaskQuery) (*TaskQuery, error)
@@ -5197,6 +5375,9 @@ func newTaskPager(opts []TaskPaginateOption, reverse bool) (*taskPager, error) {
 	}
 	if pager.order == nil {
 		pager.order = DefaultTaskOrder
+	}
+	if pager.found != nil && pager.order.Field == DefaultTaskOrder.Field {
+		pager.order = &TaskOrder{Direction: entgql.OrderDirectionDesc, Field: TaskOrderFieldCreatedAt}
 	}
 	return pager, nil
 }
@@ -5213,6 +5394,9 @@ func (p *taskPager) applyFilter(query *TaskQuery) (*TaskQuery, error) {
 	}
 	if !slices.ContainsFunc(states, lifecycle.State.Retired) {
 		query = query.Where(task.RetiredAtIsNil())
+	}
+	if p.found != nil {
+		query = query.Where(p.found)
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)

@@ -35,12 +35,33 @@ func folded(fold lifecycle.Fold, values []string) []string {
 	return out
 }
 
+// addressed narrows a query to records one of whose parts, rows of a table that refer to them in a column, has one of
+// some addresses.
+func addressed(table, column string, addresses ...string) func(*sql.Selector) {
+	return func(s *sql.Selector) {
+		reader := visible.ReaderOf(s.Context())
+		if reader == nil {
+			s.Where(sql.False())
+			return
+		}
+		keys := make([]any, len(addresses))
+		for i, address := range folded(lifecycle.FoldEmail, addresses) {
+			keys[i] = address
+		}
+		parts := sql.Dialect(s.Dialect()).Table(table)
+		s.Where(sql.In(s.C("id"), sql.Dialect(s.Dialect()).Select(parts.C(column)).From(parts).
+			Where(sql.And(sql.EQ(parts.C("tenant_id"), reader.TenantID()), sql.In(parts.C("address_key"), keys...)))))
+	}
+}
+
 // AttachmentWhereInput represents a where input for filtering Attachment queries.
 type AttachmentWhereInput struct {
 	Predicates []predicate.Attachment  `json:"-"`
 	Not        *AttachmentWhereInput   `json:"not,omitempty"`
 	Or         []*AttachmentWhereInput `json:"or,omitempty"`
 	And        []*AttachmentWhereInput `json:"and,omitempty"`
+	// Words that are looked for.
+	Search *string `json:"search,omitempty"`
 
 	// "id" field predicates.
 	ID      *gid.ID  `json:"id,omitempty"`
@@ -340,6 +361,13 @@ func (i *AttachmentWhereInput) P() (predicate.Attachment, error) {
 		predicates = append(predicates, attachment.And(and...))
 	}
 	predicates = append(predicates, i.Predicates...)
+	if i.Search != nil {
+		p, err := searched(TypeAttachment, *i.Search)
+		if err != nil {
+			return nil, fmt.Errorf("field 'search': %w", err)
+		}
+		predicates = append(predicates, p)
+	}
 	if i.ID != nil {
 		predicates = append(predicates, attachment.IDEQ(*i.ID))
 	}
@@ -1619,6 +1647,8 @@ type CallWhereInput struct {
 	Not        *CallWhereInput   `json:"not,omitempty"`
 	Or         []*CallWhereInput `json:"or,omitempty"`
 	And        []*CallWhereInput `json:"and,omitempty"`
+	// Words that are looked for.
+	Search *string `json:"search,omitempty"`
 
 	// "id" field predicates.
 	ID      *gid.ID  `json:"id,omitempty"`
@@ -1927,6 +1957,13 @@ func (i *CallWhereInput) P() (predicate.Call, error) {
 		predicates = append(predicates, call.And(and...))
 	}
 	predicates = append(predicates, i.Predicates...)
+	if i.Search != nil {
+		p, err := searched(TypeCall, *i.Search)
+		if err != nil {
+			return nil, fmt.Errorf("field 'search': %w", err)
+		}
+		predicates = append(predicates, p)
+	}
 	if i.ID != nil {
 		predicates = append(predicates, call.IDEQ(*i.ID))
 	}
@@ -2684,6 +2721,8 @@ type ContactWhereInput struct {
 	Not        *ContactWhereInput   `json:"not,omitempty"`
 	Or         []*ContactWhereInput `json:"or,omitempty"`
 	And        []*ContactWhereInput `json:"and,omitempty"`
+	// Words that are looked for.
+	Search *string `json:"search,omitempty"`
 
 	// "id" field predicates.
 	ID      *gid.ID  `json:"id,omitempty"`
@@ -2920,6 +2959,13 @@ func (i *ContactWhereInput) P() (predicate.Contact, error) {
 		predicates = append(predicates, contact.And(and...))
 	}
 	predicates = append(predicates, i.Predicates...)
+	if i.Search != nil {
+		p, err := searched(TypeContact, *i.Search)
+		if err != nil {
+			return nil, fmt.Errorf("field 'search': %w", err)
+		}
+		predicates = append(predicates, p)
+	}
 	if i.ID != nil {
 		predicates = append(predicates, contact.IDEQ(*i.ID))
 	}
@@ -3458,6 +3504,8 @@ type CustomerWhereInput struct {
 	Not        *CustomerWhereInput   `json:"not,omitempty"`
 	Or         []*CustomerWhereInput `json:"or,omitempty"`
 	And        []*CustomerWhereInput `json:"and,omitempty"`
+	// Words that are looked for.
+	Search *string `json:"search,omitempty"`
 
 	// "id" field predicates.
 	ID      *gid.ID  `json:"id,omitempty"`
@@ -3740,6 +3788,13 @@ func (i *CustomerWhereInput) P() (predicate.Customer, error) {
 		predicates = append(predicates, customer.And(and...))
 	}
 	predicates = append(predicates, i.Predicates...)
+	if i.Search != nil {
+		p, err := searched(TypeCustomer, *i.Search)
+		if err != nil {
+			return nil, fmt.Errorf("field 'search': %w", err)
+		}
+		predicates = append(predicates, p)
+	}
 	if i.ID != nil {
 		predicates = append(predicates, customer.IDEQ(*i.ID))
 	}
@@ -4405,6 +4460,8 @@ type DealWhereInput struct {
 	Not        *DealWhereInput   `json:"not,omitempty"`
 	Or         []*DealWhereInput `json:"or,omitempty"`
 	And        []*DealWhereInput `json:"and,omitempty"`
+	// Words that are looked for.
+	Search *string `json:"search,omitempty"`
 
 	// "id" field predicates.
 	ID      *gid.ID  `json:"id,omitempty"`
@@ -4681,6 +4738,13 @@ func (i *DealWhereInput) P() (predicate.Deal, error) {
 		predicates = append(predicates, deal.And(and...))
 	}
 	predicates = append(predicates, i.Predicates...)
+	if i.Search != nil {
+		p, err := searched(TypeDeal, *i.Search)
+		if err != nil {
+			return nil, fmt.Errorf("field 'search': %w", err)
+		}
+		predicates = append(predicates, p)
+	}
 	if i.ID != nil {
 		predicates = append(predicates, deal.IDEQ(*i.ID))
 	}
@@ -5344,6 +5408,11 @@ type MessageWhereInput struct {
 	Not        *MessageWhereInput   `json:"not,omitempty"`
 	Or         []*MessageWhereInput `json:"or,omitempty"`
 	And        []*MessageWhereInput `json:"and,omitempty"`
+	// Words that are looked for.
+	Search *string `json:"search,omitempty"`
+	// Addresses of recipients.
+	Recipients   *string  `json:"recipients,omitempty"`
+	RecipientsIn []string `json:"recipientsIn,omitempty"`
 
 	// "id" field predicates.
 	ID      *gid.ID  `json:"id,omitempty"`
@@ -5699,6 +5768,19 @@ func (i *MessageWhereInput) P() (predicate.Message, error) {
 		predicates = append(predicates, message.And(and...))
 	}
 	predicates = append(predicates, i.Predicates...)
+	if i.Search != nil {
+		p, err := searched(TypeMessage, *i.Search)
+		if err != nil {
+			return nil, fmt.Errorf("field 'search': %w", err)
+		}
+		predicates = append(predicates, p)
+	}
+	if i.Recipients != nil {
+		predicates = append(predicates, addressed(recipient.Table, recipient.FieldMessageID, *i.Recipients))
+	}
+	if i.RecipientsIn != nil {
+		predicates = append(predicates, addressed(recipient.Table, recipient.FieldMessageID, i.RecipientsIn...))
+	}
 	if i.ID != nil {
 		predicates = append(predicates, message.IDEQ(*i.ID))
 	}
@@ -6606,6 +6688,8 @@ type NoteWhereInput struct {
 	Not        *NoteWhereInput   `json:"not,omitempty"`
 	Or         []*NoteWhereInput `json:"or,omitempty"`
 	And        []*NoteWhereInput `json:"and,omitempty"`
+	// Words that are looked for.
+	Search *string `json:"search,omitempty"`
 
 	// "id" field predicates.
 	ID      *gid.ID  `json:"id,omitempty"`
@@ -6841,6 +6925,13 @@ func (i *NoteWhereInput) P() (predicate.Note, error) {
 		predicates = append(predicates, note.And(and...))
 	}
 	predicates = append(predicates, i.Predicates...)
+	if i.Search != nil {
+		p, err := searched(TypeNote, *i.Search)
+		if err != nil {
+			return nil, fmt.Errorf("field 'search': %w", err)
+		}
+		predicates = append(predicates, p)
+	}
 	if i.ID != nil {
 		predicates = append(predicates, note.IDEQ(*i.ID))
 	}
@@ -7647,6 +7738,8 @@ type TaskWhereInput struct {
 	Not        *TaskWhereInput   `json:"not,omitempty"`
 	Or         []*TaskWhereInput `json:"or,omitempty"`
 	And        []*TaskWhereInput `json:"and,omitempty"`
+	// Words that are looked for.
+	Search *string `json:"search,omitempty"`
 
 	// "id" field predicates.
 	ID      *gid.ID  `json:"id,omitempty"`
@@ -7895,6 +7988,13 @@ func (i *TaskWhereInput) P() (predicate.Task, error) {
 		predicates = append(predicates, task.And(and...))
 	}
 	predicates = append(predicates, i.Predicates...)
+	if i.Search != nil {
+		p, err := searched(TypeTask, *i.Search)
+		if err != nil {
+			return nil, fmt.Errorf("field 'search': %w", err)
+		}
+		predicates = append(predicates, p)
+	}
 	if i.ID != nil {
 		predicates = append(predicates, task.IDEQ(*i.ID))
 	}

@@ -32,6 +32,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/user"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/search"
+	"github.com/lethe-crm/lethe/internal/visible"
 )
 
 // Record is implemented by every record type.
@@ -69,6 +71,7 @@ type RecordType struct {
 	Edges    []RecordReference
 	Parts    []RecordPart
 	Uniques  []RecordUnique
+	Searched []RecordText
 	Filter   func() any // a new where-input of the type
 }
 
@@ -104,6 +107,15 @@ type RecordPart struct {
 	Table   string
 	Column  string
 	Columns []string
+}
+
+// RecordText is a field, or a part, by whose words records are found.
+type RecordText struct {
+	As      byte     // what tells it from others in the index of words
+	GraphQL string   // of the field in the API
+	Column  string   // of a field, empty for a part
+	Part    string   // the name of a part
+	Texts   []string // the columns of the part that are words
 }
 
 // RecordUnique is a field no two live records share.
@@ -142,6 +154,9 @@ var RecordTypes = []*RecordType{
 			{Name: "call", Column: "call_id", GraphQL: "callID", Target: TypeCall, Class: lifecycle.Class("OWNED")},
 			{Name: "note", Column: "note_id", GraphQL: "noteID", Target: TypeNote, Class: lifecycle.Class("OWNED")},
 		},
+		Searched: []RecordText{
+			{As: 'f', GraphQL: "filename", Column: "filename"},
+		},
 	},
 	{
 		Name: TypeCall, Type: 5, Table: call.Table, Labels: []string{"from_number", "to_number"}, Numbered: false,
@@ -171,6 +186,10 @@ var RecordTypes = []*RecordType{
 			{Name: "deal", Column: "deal_id", GraphQL: "dealID", Target: TypeDeal, Class: lifecycle.Class("WEAK")},
 			{Name: "task", Column: "task_id", GraphQL: "taskID", Target: TypeTask, Class: lifecycle.Class("WEAK")},
 		},
+		Searched: []RecordText{
+			{As: 'f', GraphQL: "fromNumber", Column: "from_number"},
+			{As: 't', GraphQL: "toNumber", Column: "to_number"},
+		},
 		Uniques: []RecordUnique{
 			{Field: "external_id", GraphQL: "externalID", Key: "external_id_key", Fold: lifecycle.Fold("none"), Within: ""},
 		},
@@ -193,6 +212,12 @@ var RecordTypes = []*RecordType{
 		},
 		Edges: []RecordReference{
 			{Name: "customer", Column: "customer_id", GraphQL: "customerID", Target: TypeCustomer, Class: lifecycle.Class("OWNED")},
+		},
+		Searched: []RecordText{
+			{As: 'n', GraphQL: "name", Column: "name"},
+			{As: 'e', GraphQL: "email", Column: "email"},
+			{As: 'p', GraphQL: "phone", Column: "phone"},
+			{As: 't', GraphQL: "title", Column: "title"},
 		},
 		Uniques: []RecordUnique{
 			{Field: "email", GraphQL: "email", Key: "email_key", Fold: lifecycle.Fold("email"), Within: "customer_id"},
@@ -220,6 +245,13 @@ var RecordTypes = []*RecordType{
 			{Name: "ended_at", GraphQL: "endedAt", Kind: "time"},
 		},
 		Edges: []RecordReference{},
+		Searched: []RecordText{
+			{As: 'u', GraphQL: "number", Column: "number"},
+			{As: 'n', GraphQL: "name", Column: "name"},
+			{As: 'e', GraphQL: "email", Column: "email"},
+			{As: 'p', GraphQL: "phone", Column: "phone"},
+			{As: 'd', GraphQL: "domain", Column: "domain"},
+		},
 		Uniques: []RecordUnique{
 			{Field: "email", GraphQL: "email", Key: "email_key", Fold: lifecycle.Fold("email"), Within: ""},
 			{Field: "domain", GraphQL: "domain", Key: "domain_key", Fold: lifecycle.Fold("domain"), Within: ""},
@@ -246,6 +278,10 @@ var RecordTypes = []*RecordType{
 		Edges: []RecordReference{
 			{Name: "customer", Column: "customer_id", GraphQL: "customerID", Target: TypeCustomer, Class: lifecycle.Class("BLOCKING")},
 			{Name: "primary_contact", Column: "primary_contact_id", GraphQL: "primaryContactID", Target: TypeContact, Class: lifecycle.Class("WEAK")},
+		},
+		Searched: []RecordText{
+			{As: 'u', GraphQL: "number", Column: "number"},
+			{As: 'n', GraphQL: "name", Column: "name"},
 		},
 	},
 	{
@@ -283,6 +319,13 @@ var RecordTypes = []*RecordType{
 		Parts: []RecordPart{
 			{Name: "recipients", GraphQL: "recipients", Table: "recipients", Column: "message_id", Columns: []string{"id", "tenant_id", "message_id", "kind", "address", "address_key", "name"}},
 		},
+		Searched: []RecordText{
+			{As: 'f', GraphQL: "sender", Column: "sender"},
+			{As: 'n', GraphQL: "senderName", Column: "sender_name"},
+			{As: 's', GraphQL: "subject", Column: "subject"},
+			{As: 'b', GraphQL: "body", Column: "body"},
+			{As: 'r', GraphQL: "recipients", Part: "recipients", Texts: []string{"tenant_id", "message_id", "address", "name"}},
+		},
 		Uniques: []RecordUnique{
 			{Field: "message_id", GraphQL: "messageID", Key: "message_id_key", Fold: lifecycle.Fold("none"), Within: ""},
 		},
@@ -308,6 +351,9 @@ var RecordTypes = []*RecordType{
 			{Name: "contact", Column: "contact_id", GraphQL: "contactID", Target: TypeContact, Class: lifecycle.Class("WEAK")},
 			{Name: "deal", Column: "deal_id", GraphQL: "dealID", Target: TypeDeal, Class: lifecycle.Class("WEAK")},
 		},
+		Searched: []RecordText{
+			{As: 'b', GraphQL: "body", Column: "body"},
+		},
 	},
 	{
 		Name: TypeTask, Type: 6, Table: task.Table, Labels: []string{"title"}, Numbered: false,
@@ -330,8 +376,39 @@ var RecordTypes = []*RecordType{
 			{Name: "customer", Column: "customer_id", GraphQL: "customerID", Target: TypeCustomer, Class: lifecycle.Class("OWNED")},
 			{Name: "deal", Column: "deal_id", GraphQL: "dealID", Target: TypeDeal, Class: lifecycle.Class("WEAK")},
 		},
+		Searched: []RecordText{
+			{As: 't', GraphQL: "title", Column: "title"},
+			{As: 'b', GraphQL: "body", Column: "body"},
+		},
 	},
 }
+
+// searched narrows a query over records of a type to those in which its reader finds a text: by what he sees of all
+// records, as a filter would, or what is found would tell of what is hidden.
+func searched(typ, text string) (func(*sql.Selector), error) {
+	query, err := search.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	return func(s *sql.Selector) {
+		reader := visible.ReaderOf(s.Context())
+		if reader == nil {
+			s.Where(sql.False())
+			return
+		}
+		var fields []byte
+		for _, t := range recordTypesByName[typ].Searched {
+			if reader.Filterable(typ, t.GraphQL) {
+				fields = append(fields, t.As)
+			}
+		}
+		tenant, _ := reader.TenantID().(gid.ID)
+		query.Where(s, tenant, fields)
+	}, nil
+}
+
+// Search narrows a query over records of the type, as a search does in its list.
+func (t *RecordType) Search(text string) (func(*sql.Selector), error) { return searched(t.Name, text) }
 
 var (
 	recordTypesByName = map[string]*RecordType{}

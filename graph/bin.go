@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"entgo.io/ent/dialect/sql"
+
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -31,6 +33,7 @@ func binOf(kinds []ent.RecordKind, deletedBy *gid.ID) (*record.Bin, error) {
 type binFilter struct {
 	deletedFrom, deletedBefore, purgeBefore *time.Time
 	owner, operation                        *gid.ID
+	search                                  *string
 }
 
 func (r *Resolver) bin(ctx context.Context, kinds []ent.RecordKind, deletedBy *gid.ID, f binFilter, after *ent.Cursor, first *int, before *ent.Cursor, last *int) (*model.RecordConnection, error) {
@@ -52,10 +55,26 @@ func (r *Resolver) bin(ctx context.Context, kinds []ent.RecordKind, deletedBy *g
 	list := mixed{}
 	for _, t := range ent.RecordTypes {
 		if in.Has(t) {
-			list = append(list, branch{t, "state_changed_at", in.Where})
+			found, err := finds(t, f.search)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, branch{t, "state_changed_at", func(s *sql.Selector) { in.Where(s); found(s) }})
 		}
 	}
 	return r.recordPage(ctx, list, after, first, before, last)
+}
+
+// finds narrows a list to records of a type in which a text is found; nil is any.
+func finds(t *ent.RecordType, text *string) (func(*sql.Selector), error) {
+	if text == nil {
+		return func(*sql.Selector) {}, nil
+	}
+	found, err := t.Search(*text)
+	if err != nil {
+		return nil, badInput(err.Error(), "search")
+	}
+	return found, nil
 }
 
 // recordPage is a page of a mixed list as the API shows it.

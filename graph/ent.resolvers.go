@@ -23,9 +23,9 @@ func (r *queryResolver) Nodes(ctx context.Context, ids []gid.ID) ([]ent.Noder, e
 	return r.nodes(ctx, ids)
 }
 
-func (r *queryResolver) Attachments(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) (*ent.AttachmentConnection, error) {
+func (r *queryResolver) Attachments(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State, search *string) (*ent.AttachmentConnection, error) {
 	return r.client(ctx).Attachment.Query().Paginate(ctx, after, number(first), before, number(last),
-		ent.WithAttachmentOrder(orderBy), ent.WithAttachmentFilter(where.Filter), ent.WithAttachmentStates(states))
+		ent.WithAttachmentOrder(orderBy), ent.WithAttachmentFilter(where.Filter), ent.WithAttachmentStates(states), ent.WithAttachmentSearch(search))
 }
 
 func (r *queryResolver) AuditEvents(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, where *ent.AuditEventWhereInput) (*ent.AuditEventConnection, error) {
@@ -33,43 +33,43 @@ func (r *queryResolver) AuditEvents(ctx context.Context, after *entgql.Cursor[gi
 		Paginate(ctx, after, number(first), before, number(last), ent.WithAuditEventFilter(where.Filter))
 }
 
-func (r *queryResolver) Calls(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State) (*ent.CallConnection, error) {
+func (r *queryResolver) Calls(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State, search *string) (*ent.CallConnection, error) {
 	return r.client(ctx).Call.Query().Paginate(ctx, after, number(first), before, number(last),
-		ent.WithCallOrder(orderBy), ent.WithCallFilter(where.Filter), ent.WithCallStates(states))
+		ent.WithCallOrder(orderBy), ent.WithCallFilter(where.Filter), ent.WithCallStates(states), ent.WithCallSearch(search))
 }
 
-func (r *queryResolver) Contacts(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State) (*ent.ContactConnection, error) {
+func (r *queryResolver) Contacts(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State, search *string) (*ent.ContactConnection, error) {
 	return r.client(ctx).Contact.Query().Paginate(ctx, after, number(first), before, number(last),
-		ent.WithContactOrder(orderBy), ent.WithContactFilter(where.Filter), ent.WithContactStates(states))
+		ent.WithContactOrder(orderBy), ent.WithContactFilter(where.Filter), ent.WithContactStates(states), ent.WithContactSearch(search))
 }
 
-func (r *queryResolver) Customers(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CustomerOrder, where *ent.CustomerWhereInput, states []lifecycle.State) (*ent.CustomerConnection, error) {
+func (r *queryResolver) Customers(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CustomerOrder, where *ent.CustomerWhereInput, states []lifecycle.State, search *string) (*ent.CustomerConnection, error) {
 	return r.client(ctx).Customer.Query().Paginate(ctx, after, number(first), before, number(last),
-		ent.WithCustomerOrder(orderBy), ent.WithCustomerFilter(where.Filter), ent.WithCustomerStates(states))
+		ent.WithCustomerOrder(orderBy), ent.WithCustomerFilter(where.Filter), ent.WithCustomerStates(states), ent.WithCustomerSearch(search))
 }
 
-func (r *queryResolver) Deals(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.DealOrder, where *ent.DealWhereInput, states []lifecycle.State) (*ent.DealConnection, error) {
+func (r *queryResolver) Deals(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.DealOrder, where *ent.DealWhereInput, states []lifecycle.State, search *string) (*ent.DealConnection, error) {
 	return r.client(ctx).Deal.Query().Paginate(ctx, after, number(first), before, number(last),
-		ent.WithDealOrder(orderBy), ent.WithDealFilter(where.Filter), ent.WithDealStates(states))
+		ent.WithDealOrder(orderBy), ent.WithDealFilter(where.Filter), ent.WithDealStates(states), ent.WithDealSearch(search))
 }
 
-func (r *queryResolver) Messages(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State) (*ent.MessageConnection, error) {
+func (r *queryResolver) Messages(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State, search *string) (*ent.MessageConnection, error) {
 	return r.client(ctx).Message.Query().Paginate(ctx, after, number(first), before, number(last),
-		ent.WithMessageOrder(orderBy), ent.WithMessageFilter(where.Filter), ent.WithMessageStates(states))
+		ent.WithMessageOrder(orderBy), ent.WithMessageFilter(where.Filter), ent.WithMessageStates(states), ent.WithMessageSearch(search))
 }
 
-func (r *queryResolver) Notes(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State) (*ent.NoteConnection, error) {
+func (r *queryResolver) Notes(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State, search *string) (*ent.NoteConnection, error) {
 	return r.client(ctx).Note.Query().Paginate(ctx, after, number(first), before, number(last),
-		ent.WithNoteOrder(orderBy), ent.WithNoteFilter(where.Filter), ent.WithNoteStates(states))
+		ent.WithNoteOrder(orderBy), ent.WithNoteFilter(where.Filter), ent.WithNoteStates(states), ent.WithNoteSearch(search))
 }
 
 func (r *queryResolver) Operations(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.OperationConnection, error) {
 	return r.client(ctx).Operation.Query().Paginate(ctx, after, number(first), before, number(last))
 }
 
-func (r *queryResolver) Tasks(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) (*ent.TaskConnection, error) {
+func (r *queryResolver) Tasks(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State, search *string) (*ent.TaskConnection, error) {
 	return r.client(ctx).Task.Query().Paginate(ctx, after, number(first), before, number(last),
-		ent.WithTaskOrder(orderBy), ent.WithTaskFilter(where.Filter), ent.WithTaskStates(states))
+		ent.WithTaskOrder(orderBy), ent.WithTaskFilter(where.Filter), ent.WithTaskStates(states), ent.WithTaskSearch(search))
 }
 
 func (r *Resolver) Approval() generated.ApprovalResolver { return &approvalResolver{r} }

@@ -143,12 +143,12 @@ func (r *queryResolver) Operation(ctx context.Context, id gid.ID) (*ent.Operatio
 	return r.operation(ctx, id)
 }
 
-func (r *queryResolver) Bin(ctx context.Context, types []ent.RecordKind, deletedBy *gid.ID, deletedFrom *time.Time, deletedBefore *time.Time, purgeBefore *time.Time, owner *gid.ID, operation *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error) {
-	return r.bin(ctx, types, deletedBy, binFilter{deletedFrom, deletedBefore, purgeBefore, owner, operation}, after, number(first), before, number(last))
+func (r *queryResolver) Bin(ctx context.Context, types []ent.RecordKind, deletedBy *gid.ID, deletedFrom *time.Time, deletedBefore *time.Time, purgeBefore *time.Time, owner *gid.ID, operation *gid.ID, search *string, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error) {
+	return r.bin(ctx, types, deletedBy, binFilter{deletedFrom, deletedBefore, purgeBefore, owner, operation, search}, after, number(first), before, number(last))
 }
 
-func (r *queryResolver) Timeline(ctx context.Context, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.CommunicationConnection, error) {
-	return r.timeline(ctx, customer, timelineFilter{types, from, to, states}, after, number(first), before, number(last))
+func (r *queryResolver) Timeline(ctx context.Context, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, search *string, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.CommunicationConnection, error) {
+	return r.timeline(ctx, customer, timelineFilter{types, from, to, states, search}, after, number(first), before, number(last))
 }
 
 func (r *queryResolver) Preview(ctx context.Context, input model.PreviewInput) (*record.Preview, error) {

@@ -141,6 +141,12 @@ func TestStatementsOfVerbs(t *testing.T) {
 				"delete": 11, "restore": 9, "void": 11, "delete what is void": 12, "restore to void": 9, "restore to live": 9,
 				"delete by filter": 13, "undo": 14, "purge": 14, "empty the bin": 15,
 			}
+			words := 2 // the words of records and their places
+			if w.db.Dialect() == "postgres" {
+				words = 1
+			}
+			want["purge"] += words
+			want["empty the bin"] += words
 			if w.db.Dialect() == "postgres" { // the brake's lock, and the sums once it is held: where a tenant has caps
 				for _, name := range []string{"delete", "void", "delete what is void", "delete by filter", "purge", "empty the bin"} {
 					want[name] += 2
@@ -155,6 +161,10 @@ func TestStatementsOfWrites(t *testing.T) {
 	each(t, func(w *world) {
 		c := w.customer("agent", "c")
 		variables := vars{"c": c.String()}
+		words := 2 // the words of a record and their place
+		if w.db.Dialect() == "postgres" {
+			words = 1
+		}
 		for name, test := range map[string]struct {
 			document   string
 			statements int
@@ -171,7 +181,7 @@ func TestStatementsOfWrites(t *testing.T) {
 			get[object](w, "agent", test.document, variables) // numbers are taken in blocks
 			w.sql.take()
 			get[object](w, "agent", test.document, variables)
-			w.Equal(test.statements, len(w.sql.take()), name) //nolint:testifylint // the statements themselves are long
+			w.Equal(test.statements+words, len(w.sql.take()), name) //nolint:testifylint // the statements themselves are long
 		}
 		for name, test := range map[string]struct {
 			id         gid.ID
@@ -189,6 +199,13 @@ func TestStatementsOfWrites(t *testing.T) {
 		} {
 			w.sql.take()
 			get[object](w, "agent", `mutation($id: ID!) { update`+name+`(input: {id: $id, version: 1, `+test.set+`}) { `+strings.ToLower(name)+` { version } } }`, vars{"id": test.id.String()})
+			switch name {
+			case "Message": // the recipients are read again
+				test.statements += words + 1
+			case "Call": // nothing by whose words it is found
+			default:
+				test.statements += words
+			}
 			w.Equal(test.statements, len(w.sql.take()), name) //nolint:testifylint // as above
 		}
 	})

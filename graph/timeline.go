@@ -19,6 +19,7 @@ type timelineFilter struct {
 	types    []ent.RecordKind
 	from, to *time.Time
 	states   []lifecycle.State
+	search   *string
 }
 
 func (r *Resolver) timeline(ctx context.Context, customer gid.ID, f timelineFilter, after *ent.Cursor, first *int, before *ent.Cursor, last *int) (*model.CommunicationConnection, error) {
@@ -36,7 +37,11 @@ func (r *Resolver) timeline(ctx context.Context, customer gid.ID, f timelineFilt
 	list := mixed{}
 	for _, t := range ent.RecordTypes {
 		if t.Activity != "" && (f.types == nil || slices.Contains(f.types, t.Kind())) {
-			list = append(list, branch{t, t.Activity, func(s *sql.Selector) { f.where(s, customer, t.Activity) }})
+			found, err := finds(t, f.search)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, branch{t, t.Activity, func(s *sql.Selector) { f.where(s, customer, t.Activity); found(s) }})
 		}
 	}
 	p, err := r.mixedPage(ctx, list, after, first, before, last)

@@ -112,6 +112,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 		log.ErrorContext(ctx, "taking up what was under way failed", "error", err)
 	}
 	working.Go(func() { optimize(background, a.db, log) })
+	working.Go(func() { a.reindex(background, records) })
 	working.Go(func() { cmd.reload(background, hangups, control, metrics, log) })
 
 	decisions := pdp.NewHandler(pdp.Config{DB: a.db, Control: control, Records: records, Audit: a.audit, Log: log, PublicURL: public})
@@ -201,6 +202,18 @@ func (a *app) does(ctx context.Context, records *record.Service, what func(conte
 		a.log.ErrorContext(ctx, "sweeping failed", "error", err, "did", did)
 	case did != (swept{}):
 		a.log.InfoContext(ctx, "did what was due", "did", did)
+	}
+}
+
+// reindex has records found that were written before there was an index of words, or by another version of it.
+func (a *app) reindex(ctx context.Context, records *record.Service) {
+	n, err := records.Reindex(ctx)
+	switch {
+	case ctx.Err() != nil: // the next start goes on
+	case err != nil:
+		a.log.ErrorContext(ctx, "not all records can be found by their words", "error", err)
+	case n > 0:
+		a.log.InfoContext(ctx, "records can be found by their words", "records", n)
 	}
 }
 

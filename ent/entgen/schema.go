@@ -51,6 +51,7 @@ func Schema(g *gen.Graph, s *ast.Schema) error {
 		}
 		recordFields(n, def)
 		inputs(s, n)
+		searches(s, n)
 	}
 	s.Types["RecordType"], s.Types["RecordSelector"], s.Types["Communication"] = kinds, selector, communication
 	// These are written by hand in schema.graphql, with what they mean.
@@ -105,6 +106,9 @@ func connections(g *gen.Graph, def *ast.Definition) {
 			Name: "states", Type: list("RecordState"),
 			DefaultValue: &ast.Value{Kind: ast.ListValue, Children: ast.ChildValueList{{Value: &ast.Value{Kind: ast.EnumValue, Raw: string(lifecycle.Active)}}}},
 			Description:  "The states to list. Retired records show to those who may read them only.",
+		}, &ast.ArgumentDefinition{
+			Name: "search", Type: ast.NamedType("String", nil),
+			Description: "Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.",
 		})
 	}
 }
@@ -141,6 +145,24 @@ func recordFields(n *gen.Type, def *ast.Definition) {
 				field.Type.NonNull = false
 			}
 		}
+	}
+}
+
+// searches adds to the filter of a record type what is no comparison of a field.
+func searches(s *ast.Schema, n *gen.Type) {
+	where := s.Types[n.Name+"WhereInput"]
+	where.Fields = append(where.Fields, &ast.FieldDefinition{
+		Name: "search", Type: ast.NamedType("String", nil),
+		Description: "It has all of these words, in any order, case and form, in fields the caller may see.",
+	})
+	for _, e := range n.Edges {
+		if e.Annotations["LethePart"] == nil || e.Annotations["LetheSearched"] == nil {
+			continue
+		}
+		where.Fields = append(where.Fields,
+			&ast.FieldDefinition{Name: camel(e.Name), Type: ast.NamedType("String", nil), Description: "One of its " + e.Name + " has this address; upper or lower case and the form of a domain make no difference."},
+			&ast.FieldDefinition{Name: camel(e.Name) + "In", Type: list("String"), Description: "One of its " + e.Name + " has one of these addresses."},
+		)
 	}
 }
 

@@ -238,7 +238,7 @@ func (r Record) Fields() []ent.Field {
 	}
 	if r.Numbered {
 		fields = append(fields, field.String("number").Immutable().Validate(Characters(64)).
-			Annotations(entgql.OrderField("NUMBER")).
+			Annotations(lifecycle.Searched{As: "u"}, entgql.OrderField("NUMBER")).
 			Comment("The number people know the record by. Never reused, not even after a purge."))
 	}
 	return append(fields,

@@ -36,7 +36,7 @@ func (Attachment) Mixin() []ent.Mixin {
 func (Attachment) Fields() []ent.Field {
 	fields := []ent.Field{
 		field.String("filename").NotEmpty().Validate(mixin.Characters(mixin.MaxName)).
-			Annotations(lifecycle.Sensitive{}, entgql.OrderField("FILENAME")).Comment("The file's name."),
+			Annotations(lifecycle.Searched{As: "f"}, lifecycle.Sensitive{}, entgql.OrderField("FILENAME")).Comment("The file's name."),
 		field.String("media_type").Default("application/octet-stream").NotEmpty().Validate(mixin.Characters(mixin.MaxName)).
 			Comment("What kind of file it is, as RFC 6838 names it."),
 		field.Int("size").Default(0).Range(0, math.MaxInt32).Comment("How long the file is, in bytes."),

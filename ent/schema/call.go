@@ -31,9 +31,9 @@ func (Call) Fields() []ent.Field {
 		field.Enum("direction").Values("INBOUND", "OUTBOUND").Default("INBOUND").
 			Comment("Whether the call came in or went out."),
 		field.String("from_number").Optional().Nillable().Validate(mixin.E164).
-			Annotations(lifecycle.Sensitive{}).Comment("The number that called, in E.164 such as +74951234567. Null when it was withheld."),
+			Annotations(lifecycle.Searched{As: "f"}, lifecycle.Sensitive{}).Comment("The number that called, in E.164 such as +74951234567. Null when it was withheld."),
 		field.String("to_number").Optional().Nillable().Validate(mixin.E164).
-			Annotations(lifecycle.Sensitive{}).Comment("The number that was called, in E.164."),
+			Annotations(lifecycle.Searched{As: "t"}, lifecycle.Sensitive{}).Comment("The number that was called, in E.164."),
 		field.Time("started_at").SchemaType(mixin.TimeSchema()).Annotations(entgql.OrderField("STARTED_AT")).
 			Comment("When the call began."),
 		field.Int("duration_seconds").Default(0).NonNegative().Comment("How long it lasted, in seconds."),

@@ -27,13 +27,13 @@ func (Contact) Mixin() []ent.Mixin {
 func (Contact) Fields() []ent.Field {
 	return []ent.Field{
 		field.String("name").NotEmpty().Validate(mixin.Characters(mixin.MaxName)).
-			Annotations(lifecycle.Sensitive{}, entgql.OrderField("NAME")).Comment("The person's name."),
+			Annotations(lifecycle.Searched{As: "n"}, lifecycle.Sensitive{}, entgql.OrderField("NAME")).Comment("The person's name."),
 		field.String("email").Optional().Nillable().Validate(mixin.Characters(mixin.MaxName)).
-			Annotations(lifecycle.Sensitive{}).Comment("E-mail address; unique among the live contacts of a customer."),
+			Annotations(lifecycle.Searched{As: "e"}, lifecycle.Sensitive{}).Comment("E-mail address; unique among the live contacts of a customer."),
 		field.String("phone").Optional().Nillable().Validate(mixin.Characters(mixin.MaxName)).
-			Annotations(lifecycle.Sensitive{}).Comment("Phone number."),
+			Annotations(lifecycle.Searched{As: "p"}, lifecycle.Sensitive{}).Comment("Phone number."),
 		field.String("title").Optional().Nillable().Validate(mixin.Characters(mixin.MaxName)).
-			Annotations(lifecycle.Sensitive{}).Comment("What the person does at the customer."),
+			Annotations(lifecycle.Searched{As: "t"}, lifecycle.Sensitive{}).Comment("What the person does at the customer."),
 		mixin.Ref("customer_id").Annotations(entgql.Skip(entgql.SkipType), lifecycle.Named{}),
 	}
 }

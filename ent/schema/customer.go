@@ -28,14 +28,14 @@ func (Customer) Mixin() []ent.Mixin {
 func (Customer) Fields() []ent.Field {
 	return []ent.Field{
 		field.String("name").NotEmpty().Validate(mixin.Characters(mixin.MaxName)).
-			Annotations(lifecycle.Sensitive{}, entgql.OrderField("NAME")).Comment("The name the customer goes by."),
+			Annotations(lifecycle.Searched{As: "n"}, lifecycle.Sensitive{}, entgql.OrderField("NAME")).Comment("The name the customer goes by."),
 		field.Enum("kind").Values("COMPANY", "PERSON").Default("COMPANY").Comment("Company or person."),
 		field.String("email").Optional().Nillable().Validate(mixin.Characters(mixin.MaxName)).
-			Annotations(lifecycle.Sensitive{}).Comment("Main e-mail address; unique among live customers."),
+			Annotations(lifecycle.Searched{As: "e"}, lifecycle.Sensitive{}).Comment("Main e-mail address; unique among live customers."),
 		field.String("phone").Optional().Nillable().Validate(mixin.Characters(mixin.MaxName)).
-			Annotations(lifecycle.Sensitive{}).Comment("Main phone number."),
+			Annotations(lifecycle.Searched{As: "p"}, lifecycle.Sensitive{}).Comment("Main phone number."),
 		field.String("domain").Optional().Nillable().Validate(mixin.Characters(mixin.MaxName)).
-			Annotations(lifecycle.Sensitive{}).Comment("Internet domain; unique among live customers."),
+			Annotations(lifecycle.Searched{As: "d"}, lifecycle.Sensitive{}).Comment("Internet domain; unique among live customers."),
 		field.Enum("status").Values("LEAD", "PROSPECT", "CUSTOMER", "FORMER").Default("CUSTOMER").
 			Comment("Where the customer is in the business relation."),
 		field.Time("last_activity_at").Optional().Nillable().SchemaType(mixin.TimeSchema()).

@@ -27,7 +27,7 @@ func (Deal) Mixin() []ent.Mixin {
 func (Deal) Fields() []ent.Field {
 	return []ent.Field{
 		field.String("name").NotEmpty().Validate(mixin.Characters(mixin.MaxName)).
-			Annotations(lifecycle.Sensitive{}, entgql.OrderField("NAME")).Comment("What the deal is about."),
+			Annotations(lifecycle.Searched{As: "n"}, lifecycle.Sensitive{}, entgql.OrderField("NAME")).Comment("What the deal is about."),
 		field.Float("amount").Optional().Nillable().
 			SchemaType(map[string]string{dialect.Postgres: "numeric(19,4)", dialect.SQLite: "real"}).
 			Annotations(lifecycle.Sensitive{}).Comment("Value of the deal, in units of its currency."),

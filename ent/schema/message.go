@@ -35,15 +35,15 @@ func (Message) Fields() []ent.Field {
 		field.Enum("direction").Values("INBOUND", "OUTBOUND").Default("INBOUND").
 			Comment("Whether the message came in or went out."),
 		field.String("sender").Optional().Nillable().Validate(mixin.Characters(mixin.MaxName)).
-			Annotations(lifecycle.Sensitive{}).Comment("Address of the sender, if there is one."),
+			Annotations(lifecycle.Searched{As: "f"}, lifecycle.Sensitive{}).Comment("Address of the sender, if there is one."),
 		field.String("sender_name").Optional().Nillable().Validate(mixin.Characters(mixin.MaxName)).
-			Annotations(lifecycle.Sensitive{}).Comment("Name of the sender as the message gives it."),
+			Annotations(lifecycle.Searched{As: "n"}, lifecycle.Sensitive{}).Comment("Name of the sender as the message gives it."),
 		field.String("sender_folded").Optional().Nillable().
 			Annotations(mixin.Hidden(), lifecycle.ReadOnly{}),
 		field.Text("subject").Optional().Nillable().Validate(mixin.Characters(mixin.MaxSubject)).
-			Annotations(lifecycle.Sensitive{}).Comment("Subject line."),
+			Annotations(lifecycle.Searched{As: "s"}, lifecycle.Sensitive{}).Comment("Subject line."),
 		field.Text("body").Optional().Nillable().Validate(mixin.Bytes(mixin.MaxBody)).
-			Annotations(lifecycle.Sensitive{}).Comment("Text of the message."),
+			Annotations(lifecycle.Searched{As: "b"}, lifecycle.Sensitive{}).Comment("Text of the message."),
 		field.Time("sent_at").SchemaType(mixin.TimeSchema()).Annotations(entgql.OrderField("SENT_AT")).
 			Comment("When the message was sent."),
 		field.String("message_id").Optional().Nillable().Validate(mixin.Bytes(mixin.MaxKey)).
@@ -77,7 +77,7 @@ func (Message) Edges() []ent.Edge {
 		edge.From("attachments", Attachment.Type).Ref("message").
 			Annotations(entgql.RelayConnection()).Comment("Files that belong to the message."),
 		edge.From("recipients", Recipient.Type).Ref("message").
-			Annotations(lifecycle.Part{}, lifecycle.Sensitive{}, entgql.Skip(entgql.SkipWhereInput)).
+			Annotations(lifecycle.Searched{As: "r"}, lifecycle.Part{}, lifecycle.Sensitive{}, entgql.Skip(entgql.SkipWhereInput)).
 			Comment("To whom the message went."),
 	}
 }

@@ -29,7 +29,7 @@ func (Note) Fields() []ent.Field {
 	return []ent.Field{
 		field.Enum("kind").Values("NOTE", "MEETING", "VISIT", "OTHER").Default("NOTE").Comment("What kind of note it is."),
 		field.Text("body").NotEmpty().Validate(mixin.Bytes(mixin.MaxBody)).
-			Annotations(lifecycle.Sensitive{}).Comment("The text."),
+			Annotations(lifecycle.Searched{As: "b"}, lifecycle.Sensitive{}).Comment("The text."),
 		field.Time("happened_at").SchemaType(mixin.TimeSchema()).Annotations(entgql.OrderField("HAPPENED_AT")).
 			Comment("When what it speaks of took place."),
 		mixin.Ref("customer_id").Annotations(entgql.Skip(entgql.SkipType)),

@@ -27,9 +27,9 @@ func (Task) Mixin() []ent.Mixin {
 func (Task) Fields() []ent.Field {
 	return []ent.Field{
 		field.String("title").NotEmpty().Validate(mixin.Characters(mixin.MaxName)).
-			Annotations(lifecycle.Sensitive{}, entgql.OrderField("TITLE")).Comment("What is to be done."),
+			Annotations(lifecycle.Searched{As: "t"}, lifecycle.Sensitive{}, entgql.OrderField("TITLE")).Comment("What is to be done."),
 		field.Text("body").Optional().Nillable().Validate(mixin.Bytes(mixin.MaxBody)).
-			Annotations(lifecycle.Sensitive{}).Comment("What there is to know about it."),
+			Annotations(lifecycle.Searched{As: "b"}, lifecycle.Sensitive{}).Comment("What there is to know about it."),
 		field.Time("due_at").Optional().Nillable().SchemaType(mixin.TimeSchema()).Comment("By when it is to be done."),
 		field.Bool("done").Default(false).Comment("Whether it is done."),
 		mixin.Ref("customer_id").Annotations(entgql.Skip(entgql.SkipType)),

@@ -297,7 +297,7 @@ type ComplexityRoot struct {
 	}
 
 	Call struct {
-		Attachments     func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) int
+		Attachments     func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State, search *string) int
 		Contact         func(childComplexity int) int
 		ContactRef      func(childComplexity int) int
 		CreatedAt       func(childComplexity int) int
@@ -362,7 +362,7 @@ type ComplexityRoot struct {
 	}
 
 	Contact struct {
-		Calls          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State) int
+		Calls          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State, search *string) int
 		CreatedAt      func(childComplexity int) int
 		Customer       func(childComplexity int) int
 		Email          func(childComplexity int) int
@@ -370,9 +370,9 @@ type ComplexityRoot struct {
 		History        func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int) int
 		ID             func(childComplexity int) int
 		Label          func(childComplexity int) int
-		Messages       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State) int
+		Messages       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State, search *string) int
 		Name           func(childComplexity int) int
-		Notes          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State) int
+		Notes          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State, search *string) int
 		Operation      func(childComplexity int) int
 		OrphanedAt     func(childComplexity int) int
 		Owner          func(childComplexity int) int
@@ -420,11 +420,11 @@ type ComplexityRoot struct {
 	}
 
 	Customer struct {
-		Attachments    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) int
-		Calls          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State) int
-		Contacts       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State) int
+		Attachments    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State, search *string) int
+		Calls          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State, search *string) int
+		Contacts       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State, search *string) int
 		CreatedAt      func(childComplexity int) int
-		Deals          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.DealOrder, where *ent.DealWhereInput, states []lifecycle.State) int
+		Deals          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.DealOrder, where *ent.DealWhereInput, states []lifecycle.State, search *string) int
 		Domain         func(childComplexity int) int
 		Email          func(childComplexity int) int
 		EndedAt        func(childComplexity int) int
@@ -434,9 +434,9 @@ type ComplexityRoot struct {
 		Kind           func(childComplexity int) int
 		Label          func(childComplexity int) int
 		LastActivityAt func(childComplexity int) int
-		Messages       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State) int
+		Messages       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State, search *string) int
 		Name           func(childComplexity int) int
-		Notes          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State) int
+		Notes          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State, search *string) int
 		Number         func(childComplexity int) int
 		Operation      func(childComplexity int) int
 		OrphanedAt     func(childComplexity int) int
@@ -449,7 +449,7 @@ type ComplexityRoot struct {
 		StateReason    func(childComplexity int) int
 		Status         func(childComplexity int) int
 		SuspendedUntil func(childComplexity int) int
-		Tasks          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) int
+		Tasks          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State, search *string) int
 		Team           func(childComplexity int) int
 		Type           func(childComplexity int) int
 		UpdatedAt      func(childComplexity int) int
@@ -475,8 +475,8 @@ type ComplexityRoot struct {
 
 	Deal struct {
 		Amount            func(childComplexity int) int
-		Attachments       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) int
-		Calls             func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State) int
+		Attachments       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State, search *string) int
+		Calls             func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State, search *string) int
 		ClosesAt          func(childComplexity int) int
 		CreatedAt         func(childComplexity int) int
 		Currency          func(childComplexity int) int
@@ -485,9 +485,9 @@ type ComplexityRoot struct {
 		History           func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int) int
 		ID                func(childComplexity int) int
 		Label             func(childComplexity int) int
-		Messages          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State) int
+		Messages          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State, search *string) int
 		Name              func(childComplexity int) int
-		Notes             func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State) int
+		Notes             func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State, search *string) int
 		Number            func(childComplexity int) int
 		Operation         func(childComplexity int) int
 		OrphanedAt        func(childComplexity int) int
@@ -501,7 +501,7 @@ type ComplexityRoot struct {
 		StateChangedBy    func(childComplexity int) int
 		StateReason       func(childComplexity int) int
 		SuspendedUntil    func(childComplexity int) int
-		Tasks             func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) int
+		Tasks             func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State, search *string) int
 		Team              func(childComplexity int) int
 		Type              func(childComplexity int) int
 		UpdatedAt         func(childComplexity int) int
@@ -579,7 +579,7 @@ type ComplexityRoot struct {
 	}
 
 	Message struct {
-		Attachments    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) int
+		Attachments    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State, search *string) int
 		Body           func(childComplexity int) int
 		Category       func(childComplexity int) int
 		Channel        func(childComplexity int) int
@@ -699,7 +699,7 @@ type ComplexityRoot struct {
 	}
 
 	Note struct {
-		Attachments    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) int
+		Attachments    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State, search *string) int
 		Body           func(childComplexity int) int
 		Contact        func(childComplexity int) int
 		ContactRef     func(childComplexity int) int
@@ -937,21 +937,21 @@ type ComplexityRoot struct {
 		AccessReview   func(childComplexity int) int
 		ApprovalRules  func(childComplexity int) int
 		Approvals      func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, status *approval.Status, part *model.ApprovalPart) int
-		Attachments    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) int
+		Attachments    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State, search *string) int
 		AuditEvents    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, where *ent.AuditEventWhereInput) int
-		Bin            func(childComplexity int, types []ent.RecordKind, deletedBy *gid.ID, deletedFrom *time.Time, deletedBefore *time.Time, purgeBefore *time.Time, owner *gid.ID, operation *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
-		Calls          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State) int
-		Contacts       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State) int
-		Customers      func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CustomerOrder, where *ent.CustomerWhereInput, states []lifecycle.State) int
-		Deals          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.DealOrder, where *ent.DealWhereInput, states []lifecycle.State) int
+		Bin            func(childComplexity int, types []ent.RecordKind, deletedBy *gid.ID, deletedFrom *time.Time, deletedBefore *time.Time, purgeBefore *time.Time, owner *gid.ID, operation *gid.ID, search *string, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		Calls          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State, search *string) int
+		Contacts       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State, search *string) int
+		Customers      func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CustomerOrder, where *ent.CustomerWhereInput, states []lifecycle.State, search *string) int
+		Deals          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.DealOrder, where *ent.DealWhereInput, states []lifecycle.State, search *string) int
 		Explain        func(childComplexity int, record gid.ID) int
 		ExplainAccess  func(childComplexity int, user *gid.ID, role *string, action *authz.Action, record *gid.ID, object *string, field *string, decisionID *gid.ID) int
 		LegalHold      func(childComplexity int, id gid.ID) int
 		LegalHolds     func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, status *model.LegalHoldStatus) int
-		Messages       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State) int
+		Messages       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State, search *string) int
 		Node           func(childComplexity int, id gid.ID) int
 		Nodes          func(childComplexity int, ids []gid.ID) int
-		Notes          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State) int
+		Notes          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State, search *string) int
 		Operation      func(childComplexity int, id gid.ID) int
 		Operations     func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
 		Policy         func(childComplexity int) int
@@ -962,9 +962,9 @@ type ComplexityRoot struct {
 		RetentionRule  func(childComplexity int, id gid.ID) int
 		RetentionRules func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
 		Settings       func(childComplexity int) int
-		Tasks          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) int
+		Tasks          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State, search *string) int
 		Teams          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TeamOrder, where *ent.TeamWhereInput) int
-		Timeline       func(childComplexity int, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		Timeline       func(childComplexity int, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, search *string, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
 		User           func(childComplexity int, id gid.ID) int
 		Users          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.UserOrder, where *ent.UserWhereInput, role *string) int
 		ValidatePolicy func(childComplexity int, draft model.PolicyDraftInput) int
@@ -1146,7 +1146,7 @@ type ComplexityRoot struct {
 	Task struct {
 		Assignee       func(childComplexity int) int
 		Body           func(childComplexity int) int
-		Calls          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State) int
+		Calls          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State, search *string) int
 		CreatedAt      func(childComplexity int) int
 		Customer       func(childComplexity int) int
 		Deal           func(childComplexity int) int
@@ -1430,20 +1430,20 @@ type PreviewResolver interface {
 type QueryResolver interface {
 	Node(ctx context.Context, id gid.ID) (ent.Noder, error)
 	Nodes(ctx context.Context, ids []gid.ID) ([]ent.Noder, error)
-	Attachments(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) (*ent.AttachmentConnection, error)
+	Attachments(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State, search *string) (*ent.AttachmentConnection, error)
 	AuditEvents(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, where *ent.AuditEventWhereInput) (*ent.AuditEventConnection, error)
-	Calls(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State) (*ent.CallConnection, error)
-	Contacts(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State) (*ent.ContactConnection, error)
-	Customers(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CustomerOrder, where *ent.CustomerWhereInput, states []lifecycle.State) (*ent.CustomerConnection, error)
-	Deals(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.DealOrder, where *ent.DealWhereInput, states []lifecycle.State) (*ent.DealConnection, error)
-	Messages(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State) (*ent.MessageConnection, error)
-	Notes(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State) (*ent.NoteConnection, error)
+	Calls(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State, search *string) (*ent.CallConnection, error)
+	Contacts(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State, search *string) (*ent.ContactConnection, error)
+	Customers(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CustomerOrder, where *ent.CustomerWhereInput, states []lifecycle.State, search *string) (*ent.CustomerConnection, error)
+	Deals(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.DealOrder, where *ent.DealWhereInput, states []lifecycle.State, search *string) (*ent.DealConnection, error)
+	Messages(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State, search *string) (*ent.MessageConnection, error)
+	Notes(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State, search *string) (*ent.NoteConnection, error)
 	Operations(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.OperationConnection, error)
-	Tasks(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) (*ent.TaskConnection, error)
+	Tasks(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State, search *string) (*ent.TaskConnection, error)
 	Viewer(ctx context.Context) (*model.Viewer, error)
 	Operation(ctx context.Context, id gid.ID) (*ent.Operation, error)
-	Bin(ctx context.Context, types []ent.RecordKind, deletedBy *gid.ID, deletedFrom *time.Time, deletedBefore *time.Time, purgeBefore *time.Time, owner *gid.ID, operation *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error)
-	Timeline(ctx context.Context, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.CommunicationConnection, error)
+	Bin(ctx context.Context, types []ent.RecordKind, deletedBy *gid.ID, deletedFrom *time.Time, deletedBefore *time.Time, purgeBefore *time.Time, owner *gid.ID, operation *gid.ID, search *string, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error)
+	Timeline(ctx context.Context, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, search *string, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.CommunicationConnection, error)
 	Preview(ctx context.Context, input model.PreviewInput) (*record.Preview, error)
 	WhyNot(ctx context.Context, id gid.ID, action authz.Action) ([]*record.Reason, error)
 	Policy(ctx context.Context) (*policy.Policy, error)
@@ -2483,7 +2483,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Call.Attachments(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.AttachmentOrder), args["where"].(*ent.AttachmentWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Call.Attachments(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.AttachmentOrder), args["where"].(*ent.AttachmentWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Call.contact":
 		if e.ComplexityRoot.Call.Contact == nil {
 			break
@@ -2781,7 +2781,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Contact.Calls(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.CallOrder), args["where"].(*ent.CallWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Contact.Calls(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.CallOrder), args["where"].(*ent.CallWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Contact.createdAt":
 		if e.ComplexityRoot.Contact.CreatedAt == nil {
 			break
@@ -2839,7 +2839,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Contact.Messages(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.MessageOrder), args["where"].(*ent.MessageWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Contact.Messages(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.MessageOrder), args["where"].(*ent.MessageWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Contact.name":
 		if e.ComplexityRoot.Contact.Name == nil {
 			break
@@ -2856,7 +2856,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Contact.Notes(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.NoteOrder), args["where"].(*ent.NoteWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Contact.Notes(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.NoteOrder), args["where"].(*ent.NoteWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Contact.operation":
 		if e.ComplexityRoot.Contact.Operation == nil {
 			break
@@ -3047,7 +3047,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Customer.Attachments(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.AttachmentOrder), args["where"].(*ent.AttachmentWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Customer.Attachments(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.AttachmentOrder), args["where"].(*ent.AttachmentWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Customer.calls":
 		if e.ComplexityRoot.Customer.Calls == nil {
 			break
@@ -3058,7 +3058,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Customer.Calls(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.CallOrder), args["where"].(*ent.CallWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Customer.Calls(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.CallOrder), args["where"].(*ent.CallWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Customer.contacts":
 		if e.ComplexityRoot.Customer.Contacts == nil {
 			break
@@ -3069,7 +3069,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Customer.Contacts(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.ContactOrder), args["where"].(*ent.ContactWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Customer.Contacts(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.ContactOrder), args["where"].(*ent.ContactWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Customer.createdAt":
 		if e.ComplexityRoot.Customer.CreatedAt == nil {
 			break
@@ -3086,7 +3086,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Customer.Deals(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.DealOrder), args["where"].(*ent.DealWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Customer.Deals(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.DealOrder), args["where"].(*ent.DealWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Customer.domain":
 		if e.ComplexityRoot.Customer.Domain == nil {
 			break
@@ -3156,7 +3156,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Customer.Messages(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.MessageOrder), args["where"].(*ent.MessageWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Customer.Messages(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.MessageOrder), args["where"].(*ent.MessageWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Customer.name":
 		if e.ComplexityRoot.Customer.Name == nil {
 			break
@@ -3173,7 +3173,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Customer.Notes(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.NoteOrder), args["where"].(*ent.NoteWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Customer.Notes(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.NoteOrder), args["where"].(*ent.NoteWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Customer.number":
 		if e.ComplexityRoot.Customer.Number == nil {
 			break
@@ -3256,7 +3256,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Customer.Tasks(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.TaskOrder), args["where"].(*ent.TaskWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Customer.Tasks(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.TaskOrder), args["where"].(*ent.TaskWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Customer.team":
 		if e.ComplexityRoot.Customer.Team == nil {
 			break
@@ -3349,7 +3349,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Deal.Attachments(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.AttachmentOrder), args["where"].(*ent.AttachmentWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Deal.Attachments(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.AttachmentOrder), args["where"].(*ent.AttachmentWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Deal.calls":
 		if e.ComplexityRoot.Deal.Calls == nil {
 			break
@@ -3360,7 +3360,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Deal.Calls(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.CallOrder), args["where"].(*ent.CallWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Deal.Calls(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.CallOrder), args["where"].(*ent.CallWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Deal.closesAt":
 		if e.ComplexityRoot.Deal.ClosesAt == nil {
 			break
@@ -3424,7 +3424,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Deal.Messages(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.MessageOrder), args["where"].(*ent.MessageWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Deal.Messages(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.MessageOrder), args["where"].(*ent.MessageWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Deal.name":
 		if e.ComplexityRoot.Deal.Name == nil {
 			break
@@ -3441,7 +3441,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Deal.Notes(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.NoteOrder), args["where"].(*ent.NoteWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Deal.Notes(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.NoteOrder), args["where"].(*ent.NoteWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Deal.number":
 		if e.ComplexityRoot.Deal.Number == nil {
 			break
@@ -3530,7 +3530,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Deal.Tasks(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.TaskOrder), args["where"].(*ent.TaskWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Deal.Tasks(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.TaskOrder), args["where"].(*ent.TaskWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Deal.team":
 		if e.ComplexityRoot.Deal.Team == nil {
 			break
@@ -3826,7 +3826,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Message.Attachments(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.AttachmentOrder), args["where"].(*ent.AttachmentWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Message.Attachments(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.AttachmentOrder), args["where"].(*ent.AttachmentWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Message.body":
 		if e.ComplexityRoot.Message.Body == nil {
 			break
@@ -4771,7 +4771,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Note.Attachments(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.AttachmentOrder), args["where"].(*ent.AttachmentWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Note.Attachments(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.AttachmentOrder), args["where"].(*ent.AttachmentWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Note.body":
 		if e.ComplexityRoot.Note.Body == nil {
 			break
@@ -5782,7 +5782,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Attachments(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.AttachmentOrder), args["where"].(*ent.AttachmentWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Query.Attachments(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.AttachmentOrder), args["where"].(*ent.AttachmentWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Query.auditEvents":
 		if e.ComplexityRoot.Query.AuditEvents == nil {
 			break
@@ -5804,7 +5804,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Bin(childComplexity, args["types"].([]ent.RecordKind), args["deletedBy"].(*gid.ID), args["deletedFrom"].(*time.Time), args["deletedBefore"].(*time.Time), args["purgeBefore"].(*time.Time), args["owner"].(*gid.ID), args["operation"].(*gid.ID), args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
+		return e.ComplexityRoot.Query.Bin(childComplexity, args["types"].([]ent.RecordKind), args["deletedBy"].(*gid.ID), args["deletedFrom"].(*time.Time), args["deletedBefore"].(*time.Time), args["purgeBefore"].(*time.Time), args["owner"].(*gid.ID), args["operation"].(*gid.ID), args["search"].(*string), args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
 	case "Query.calls":
 		if e.ComplexityRoot.Query.Calls == nil {
 			break
@@ -5815,7 +5815,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Calls(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.CallOrder), args["where"].(*ent.CallWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Query.Calls(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.CallOrder), args["where"].(*ent.CallWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Query.contacts":
 		if e.ComplexityRoot.Query.Contacts == nil {
 			break
@@ -5826,7 +5826,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Contacts(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.ContactOrder), args["where"].(*ent.ContactWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Query.Contacts(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.ContactOrder), args["where"].(*ent.ContactWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Query.customers":
 		if e.ComplexityRoot.Query.Customers == nil {
 			break
@@ -5837,7 +5837,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Customers(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.CustomerOrder), args["where"].(*ent.CustomerWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Query.Customers(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.CustomerOrder), args["where"].(*ent.CustomerWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Query.deals":
 		if e.ComplexityRoot.Query.Deals == nil {
 			break
@@ -5848,7 +5848,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Deals(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.DealOrder), args["where"].(*ent.DealWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Query.Deals(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.DealOrder), args["where"].(*ent.DealWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Query.explain":
 		if e.ComplexityRoot.Query.Explain == nil {
 			break
@@ -5904,7 +5904,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Messages(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.MessageOrder), args["where"].(*ent.MessageWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Query.Messages(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.MessageOrder), args["where"].(*ent.MessageWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Query.node":
 		if e.ComplexityRoot.Query.Node == nil {
 			break
@@ -5937,7 +5937,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Notes(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.NoteOrder), args["where"].(*ent.NoteWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Query.Notes(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.NoteOrder), args["where"].(*ent.NoteWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Query.operation":
 		if e.ComplexityRoot.Query.Operation == nil {
 			break
@@ -6048,7 +6048,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Tasks(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.TaskOrder), args["where"].(*ent.TaskWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Query.Tasks(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["orderBy"].(*ent.TaskOrder), args["where"].(*ent.TaskWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Query.teams":
 		if e.ComplexityRoot.Query.Teams == nil {
 			break
@@ -6070,7 +6070,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Timeline(childComplexity, args["customer"].(gid.ID), args["types"].([]ent.RecordKind), args["from"].(*time.Time), args["to"].(*time.Time), args["states"].([]lifecycle.State), args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
+		return e.ComplexityRoot.Query.Timeline(childComplexity, args["customer"].(gid.ID), args["types"].([]ent.RecordKind), args["from"].(*time.Time), args["to"].(*time.Time), args["states"].([]lifecycle.State), args["search"].(*string), args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
 	case "Query.user":
 		if e.ComplexityRoot.Query.User == nil {
 			break
@@ -6806,7 +6806,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Task.Calls(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.CallOrder), args["where"].(*ent.CallWhereInput), args["states"].([]lifecycle.State)), true
+		return e.ComplexityRoot.Task.Calls(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int), args["orderBy"].(*ent.CallOrder), args["where"].(*ent.CallWhereInput), args["states"].([]lifecycle.State), args["search"].(*string)), true
 	case "Task.createdAt":
 		if e.ComplexityRoot.Task.CreatedAt == nil {
 			break
@@ -8286,6 +8286,8 @@ extend type Query {
     owner: ID
     """Only what this operation deleted."""
     operation: ID
+    """Only records with all of these words, in fields the caller may see."""
+    search: String
     """Records after this one."""
     after: Cursor
     """The first n records, 1 to 100."""
@@ -8307,6 +8309,8 @@ extend type Query {
     to: Time
     """The states to list. Retired records show to those who may read them only."""
     states: [RecordState!] = [ACTIVE]
+    """Only communications with all of these words, in fields the caller may see."""
+    search: String
     """Communications after this one."""
     after: Cursor
     """The first n communications, 1 to 100."""
@@ -9227,6 +9231,10 @@ input AttachmentWhereInput {
   Whether one of its note is live, to be seen, and matches one of these filters.
   """
   hasNoteWith: [NoteWhereInput!]
+  """
+  It has all of these words, in any order, case and form, in fields the caller may see.
+  """
+  search: String
 }
 """
 Something that happened, or was refused.
@@ -9788,6 +9796,11 @@ type Call implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): AttachmentConnection!
   """
   The record's type.
@@ -10474,6 +10487,10 @@ input CallWhereInput {
   Whether one of its attachments is live, to be seen, and matches one of these filters.
   """
   hasAttachmentsWith: [AttachmentWhereInput!]
+  """
+  It has all of these words, in any order, case and form, in fields the caller may see.
+  """
+  search: String
 }
 """
 What was exchanged with a customer. All of them are records.
@@ -10597,6 +10614,11 @@ type Contact implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): MessageConnection!
   """
   Calls with the person.
@@ -10636,6 +10658,11 @@ type Contact implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): CallConnection!
   """
   What was written down about the person.
@@ -10675,6 +10702,11 @@ type Contact implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): NoteConnection!
   """
   The record's type.
@@ -11227,6 +11259,10 @@ input ContactWhereInput {
   Whether one of its notes is live, to be seen, and matches one of these filters.
   """
   hasNotesWith: [NoteWhereInput!]
+  """
+  It has all of these words, in any order, case and form, in fields the caller may see.
+  """
+  search: String
 }
 """
 What a new Attachment is made of.
@@ -11747,6 +11783,11 @@ type Customer implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): ContactConnection!
   """
   Business under way or done with the customer.
@@ -11786,6 +11827,11 @@ type Customer implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): DealConnection!
   """
   Messages exchanged with the customer.
@@ -11825,6 +11871,11 @@ type Customer implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): MessageConnection!
   """
   Calls with the customer.
@@ -11864,6 +11915,11 @@ type Customer implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): CallConnection!
   """
   What is to be done for the customer.
@@ -11903,6 +11959,11 @@ type Customer implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): TaskConnection!
   """
   What was written down about the customer.
@@ -11942,6 +12003,11 @@ type Customer implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): NoteConnection!
   """
   Files that belong to the customer itself.
@@ -11981,6 +12047,11 @@ type Customer implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): AttachmentConnection!
   """
   The record's type.
@@ -12743,6 +12814,10 @@ input CustomerWhereInput {
   Whether one of its attachments is live, to be seen, and matches one of these filters.
   """
   hasAttachmentsWith: [AttachmentWhereInput!]
+  """
+  It has all of these words, in any order, case and form, in fields the caller may see.
+  """
+  search: String
 }
 """
 Business under way or done with a customer.
@@ -12874,6 +12949,11 @@ type Deal implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): MessageConnection!
   """
   Calls about the deal.
@@ -12913,6 +12993,11 @@ type Deal implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): CallConnection!
   """
   What is to be done about the deal.
@@ -12952,6 +13037,11 @@ type Deal implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): TaskConnection!
   """
   What was written down about the deal.
@@ -12991,6 +13081,11 @@ type Deal implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): NoteConnection!
   """
   Files that belong to the deal.
@@ -13030,6 +13125,11 @@ type Deal implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): AttachmentConnection!
   """
   The record's type.
@@ -13683,6 +13783,10 @@ input DealWhereInput {
   Whether one of its attachments is live, to be seen, and matches one of these filters.
   """
   hasAttachmentsWith: [AttachmentWhereInput!]
+  """
+  It has all of these words, in any order, case and form, in fields the caller may see.
+  """
+  search: String
 }
 """
 ItemOutcome is enum for the field outcome
@@ -13946,6 +14050,11 @@ type Message implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): AttachmentConnection!
   """
   To whom the message went.
@@ -14793,6 +14902,18 @@ input MessageWhereInput {
   Whether one of its attachments is live, to be seen, and matches one of these filters.
   """
   hasAttachmentsWith: [AttachmentWhereInput!]
+  """
+  It has all of these words, in any order, case and form, in fields the caller may see.
+  """
+  search: String
+  """
+  One of its recipients has this address; upper or lower case and the form of a domain make no difference.
+  """
+  recipients: String
+  """
+  One of its recipients has one of these addresses.
+  """
+  recipientsIn: [String!]
 }
 """
 An object with an ID.
@@ -14926,6 +15047,11 @@ type Note implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): AttachmentConnection!
   """
   The record's type.
@@ -15415,6 +15541,10 @@ input NoteWhereInput {
   Whether one of its attachments is live, to be seen, and matches one of these filters.
   """
   hasAttachmentsWith: [AttachmentWhereInput!]
+  """
+  It has all of these words, in any order, case and form, in fields the caller may see.
+  """
+  search: String
 }
 """
 One use of a verb over any number of records; it is what one undoes and follows.
@@ -15834,6 +15964,11 @@ type Query {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): AttachmentConnection! @authz(object: "Attachment", action: READ)
   """
   A page of audit events.
@@ -15902,6 +16037,11 @@ type Query {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): CallConnection! @authz(object: "Call", action: READ)
   """
   A page of contacts.
@@ -15941,6 +16081,11 @@ type Query {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): ContactConnection! @authz(object: "Contact", action: READ)
   """
   A page of customers.
@@ -15980,6 +16125,11 @@ type Query {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): CustomerConnection! @authz(object: "Customer", action: READ)
   """
   A page of deals.
@@ -16019,6 +16169,11 @@ type Query {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): DealConnection! @authz(object: "Deal", action: READ)
   """
   A page of messages.
@@ -16058,6 +16213,11 @@ type Query {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): MessageConnection! @authz(object: "Message", action: READ)
   """
   A page of notes.
@@ -16097,6 +16257,11 @@ type Query {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): NoteConnection! @authz(object: "Note", action: READ)
   """
   A page of operations.
@@ -16160,6 +16325,11 @@ type Query {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): TaskConnection! @authz(object: "Task", action: READ)
 }
 """
@@ -16718,6 +16888,11 @@ type Task implements Node & Record {
     The states to list. Retired records show to those who may read them only.
     """
     states: [RecordState!] = [ACTIVE]
+
+    """
+    Only records with all of these words, in any order, case and form, in fields the caller may see. Without an order the newest come first.
+    """
+    search: String
   ): CallConnection!
   """
   The record's type.
@@ -17258,6 +17433,10 @@ input TaskWhereInput {
   Whether one of its calls is live, to be seen, and matches one of these filters.
   """
   hasCallsWith: [CallWhereInput!]
+  """
+  It has all of these words, in any order, case and form, in fields the caller may see.
+  """
+  search: String
 }
 """
 A group of users who share records.
@@ -22279,6 +22458,14 @@ func (ec *executionContext) field_Call_attachments_args(ctx context.Context, raw
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -22379,6 +22566,14 @@ func (ec *executionContext) field_Contact_calls_args(ctx context.Context, rawArg
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -22479,6 +22674,14 @@ func (ec *executionContext) field_Contact_messages_args(ctx context.Context, raw
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -22541,6 +22744,14 @@ func (ec *executionContext) field_Contact_notes_args(ctx context.Context, rawArg
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -22603,6 +22814,14 @@ func (ec *executionContext) field_Customer_attachments_args(ctx context.Context,
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -22665,6 +22884,14 @@ func (ec *executionContext) field_Customer_calls_args(ctx context.Context, rawAr
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -22727,6 +22954,14 @@ func (ec *executionContext) field_Customer_contacts_args(ctx context.Context, ra
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -22789,6 +23024,14 @@ func (ec *executionContext) field_Customer_deals_args(ctx context.Context, rawAr
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -22889,6 +23132,14 @@ func (ec *executionContext) field_Customer_messages_args(ctx context.Context, ra
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -22951,6 +23202,14 @@ func (ec *executionContext) field_Customer_notes_args(ctx context.Context, rawAr
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -23013,6 +23272,14 @@ func (ec *executionContext) field_Customer_tasks_args(ctx context.Context, rawAr
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -23075,6 +23342,14 @@ func (ec *executionContext) field_Deal_attachments_args(ctx context.Context, raw
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -23137,6 +23412,14 @@ func (ec *executionContext) field_Deal_calls_args(ctx context.Context, rawArgs m
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -23237,6 +23520,14 @@ func (ec *executionContext) field_Deal_messages_args(ctx context.Context, rawArg
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -23299,6 +23590,14 @@ func (ec *executionContext) field_Deal_notes_args(ctx context.Context, rawArgs m
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -23361,6 +23660,14 @@ func (ec *executionContext) field_Deal_tasks_args(ctx context.Context, rawArgs m
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -23499,6 +23806,14 @@ func (ec *executionContext) field_Message_attachments_args(ctx context.Context, 
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -24447,6 +24762,14 @@ func (ec *executionContext) field_Note_attachments_args(ctx context.Context, raw
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -24691,6 +25014,14 @@ func (ec *executionContext) field_Query_attachments_args(ctx context.Context, ra
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -24799,38 +25130,46 @@ func (ec *executionContext) field_Query_bin_args(ctx context.Context, rawArgs ma
 		return nil, err
 	}
 	args["operation"] = arg6
-	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
+	arg8, err := graphql.ProcessArgField(ctx, rawArgs, "after",
 		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
 			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["after"] = arg7
-	arg8, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+	args["after"] = arg8
+	arg9, err := graphql.ProcessArgField(ctx, rawArgs, "first",
 		func(ctx context.Context, v any) (*int32, error) {
 			return ec.unmarshalOInt2ᚖint32(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["first"] = arg8
-	arg9, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+	args["first"] = arg9
+	arg10, err := graphql.ProcessArgField(ctx, rawArgs, "before",
 		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
 			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["before"] = arg9
-	arg10, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+	args["before"] = arg10
+	arg11, err := graphql.ProcessArgField(ctx, rawArgs, "last",
 		func(ctx context.Context, v any) (*int32, error) {
 			return ec.unmarshalOInt2ᚖint32(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["last"] = arg10
+	args["last"] = arg11
 	return args, nil
 }
 
@@ -24893,6 +25232,14 @@ func (ec *executionContext) field_Query_calls_args(ctx context.Context, rawArgs 
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -24955,6 +25302,14 @@ func (ec *executionContext) field_Query_contacts_args(ctx context.Context, rawAr
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -25017,6 +25372,14 @@ func (ec *executionContext) field_Query_customers_args(ctx context.Context, rawA
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -25079,6 +25442,14 @@ func (ec *executionContext) field_Query_deals_args(ctx context.Context, rawArgs 
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -25277,6 +25648,14 @@ func (ec *executionContext) field_Query_messages_args(ctx context.Context, rawAr
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -25367,6 +25746,14 @@ func (ec *executionContext) field_Query_notes_args(ctx context.Context, rawArgs 
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -25629,6 +26016,14 @@ func (ec *executionContext) field_Query_tasks_args(ctx context.Context, rawArgs 
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -25729,38 +26124,46 @@ func (ec *executionContext) field_Query_timeline_args(ctx context.Context, rawAr
 		return nil, err
 	}
 	args["states"] = arg4
-	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg5
+	arg6, err := graphql.ProcessArgField(ctx, rawArgs, "after",
 		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
 			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["after"] = arg5
-	arg6, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+	args["after"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "first",
 		func(ctx context.Context, v any) (*int32, error) {
 			return ec.unmarshalOInt2ᚖint32(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["first"] = arg6
-	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+	args["first"] = arg7
+	arg8, err := graphql.ProcessArgField(ctx, rawArgs, "before",
 		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
 			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["before"] = arg7
-	arg8, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+	args["before"] = arg8
+	arg9, err := graphql.ProcessArgField(ctx, rawArgs, "last",
 		func(ctx context.Context, v any) (*int32, error) {
 			return ec.unmarshalOInt2ᚖint32(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["last"] = arg8
+	args["last"] = arg9
 	return args, nil
 }
 
@@ -26003,6 +26406,14 @@ func (ec *executionContext) field_Task_calls_args(ctx context.Context, rawArgs m
 		return nil, err
 	}
 	args["states"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "search",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["search"] = arg7
 	return args, nil
 }
 
@@ -30721,7 +31132,7 @@ func (ec *executionContext) _Call_attachments(ctx context.Context, field graphql
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Attachments(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.AttachmentOrder), fc.Args["where"].(*ent.AttachmentWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Attachments(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.AttachmentOrder), fc.Args["where"].(*ent.AttachmentWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.AttachmentConnection) graphql.Marshaler {
@@ -31841,7 +32252,7 @@ func (ec *executionContext) _Contact_messages(ctx context.Context, field graphql
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Messages(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.MessageOrder), fc.Args["where"].(*ent.MessageWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Messages(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.MessageOrder), fc.Args["where"].(*ent.MessageWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.MessageConnection) graphql.Marshaler {
@@ -31885,7 +32296,7 @@ func (ec *executionContext) _Contact_calls(ctx context.Context, field graphql.Co
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Calls(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.CallOrder), fc.Args["where"].(*ent.CallWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Calls(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.CallOrder), fc.Args["where"].(*ent.CallWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.CallConnection) graphql.Marshaler {
@@ -31929,7 +32340,7 @@ func (ec *executionContext) _Contact_notes(ctx context.Context, field graphql.Co
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Notes(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.NoteOrder), fc.Args["where"].(*ent.NoteWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Notes(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.NoteOrder), fc.Args["where"].(*ent.NoteWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.NoteConnection) graphql.Marshaler {
@@ -33018,7 +33429,7 @@ func (ec *executionContext) _Customer_contacts(ctx context.Context, field graphq
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Contacts(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.ContactOrder), fc.Args["where"].(*ent.ContactWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Contacts(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.ContactOrder), fc.Args["where"].(*ent.ContactWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.ContactConnection) graphql.Marshaler {
@@ -33062,7 +33473,7 @@ func (ec *executionContext) _Customer_deals(ctx context.Context, field graphql.C
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Deals(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.DealOrder), fc.Args["where"].(*ent.DealWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Deals(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.DealOrder), fc.Args["where"].(*ent.DealWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.DealConnection) graphql.Marshaler {
@@ -33106,7 +33517,7 @@ func (ec *executionContext) _Customer_messages(ctx context.Context, field graphq
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Messages(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.MessageOrder), fc.Args["where"].(*ent.MessageWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Messages(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.MessageOrder), fc.Args["where"].(*ent.MessageWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.MessageConnection) graphql.Marshaler {
@@ -33150,7 +33561,7 @@ func (ec *executionContext) _Customer_calls(ctx context.Context, field graphql.C
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Calls(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.CallOrder), fc.Args["where"].(*ent.CallWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Calls(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.CallOrder), fc.Args["where"].(*ent.CallWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.CallConnection) graphql.Marshaler {
@@ -33194,7 +33605,7 @@ func (ec *executionContext) _Customer_tasks(ctx context.Context, field graphql.C
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Tasks(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.TaskOrder), fc.Args["where"].(*ent.TaskWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Tasks(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.TaskOrder), fc.Args["where"].(*ent.TaskWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.TaskConnection) graphql.Marshaler {
@@ -33238,7 +33649,7 @@ func (ec *executionContext) _Customer_notes(ctx context.Context, field graphql.C
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Notes(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.NoteOrder), fc.Args["where"].(*ent.NoteWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Notes(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.NoteOrder), fc.Args["where"].(*ent.NoteWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.NoteConnection) graphql.Marshaler {
@@ -33282,7 +33693,7 @@ func (ec *executionContext) _Customer_attachments(ctx context.Context, field gra
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Attachments(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.AttachmentOrder), fc.Args["where"].(*ent.AttachmentWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Attachments(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.AttachmentOrder), fc.Args["where"].(*ent.AttachmentWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.AttachmentConnection) graphql.Marshaler {
@@ -34228,7 +34639,7 @@ func (ec *executionContext) _Deal_messages(ctx context.Context, field graphql.Co
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Messages(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.MessageOrder), fc.Args["where"].(*ent.MessageWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Messages(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.MessageOrder), fc.Args["where"].(*ent.MessageWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.MessageConnection) graphql.Marshaler {
@@ -34272,7 +34683,7 @@ func (ec *executionContext) _Deal_calls(ctx context.Context, field graphql.Colle
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Calls(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.CallOrder), fc.Args["where"].(*ent.CallWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Calls(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.CallOrder), fc.Args["where"].(*ent.CallWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.CallConnection) graphql.Marshaler {
@@ -34316,7 +34727,7 @@ func (ec *executionContext) _Deal_tasks(ctx context.Context, field graphql.Colle
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Tasks(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.TaskOrder), fc.Args["where"].(*ent.TaskWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Tasks(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.TaskOrder), fc.Args["where"].(*ent.TaskWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.TaskConnection) graphql.Marshaler {
@@ -34360,7 +34771,7 @@ func (ec *executionContext) _Deal_notes(ctx context.Context, field graphql.Colle
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Notes(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.NoteOrder), fc.Args["where"].(*ent.NoteWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Notes(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.NoteOrder), fc.Args["where"].(*ent.NoteWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.NoteConnection) graphql.Marshaler {
@@ -34404,7 +34815,7 @@ func (ec *executionContext) _Deal_attachments(ctx context.Context, field graphql
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Attachments(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.AttachmentOrder), fc.Args["where"].(*ent.AttachmentWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Attachments(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.AttachmentOrder), fc.Args["where"].(*ent.AttachmentWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.AttachmentConnection) graphql.Marshaler {
@@ -36388,7 +36799,7 @@ func (ec *executionContext) _Message_attachments(ctx context.Context, field grap
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Attachments(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.AttachmentOrder), fc.Args["where"].(*ent.AttachmentWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Attachments(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.AttachmentOrder), fc.Args["where"].(*ent.AttachmentWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.AttachmentConnection) graphql.Marshaler {
@@ -41320,7 +41731,7 @@ func (ec *executionContext) _Note_attachments(ctx context.Context, field graphql
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Attachments(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.AttachmentOrder), fc.Args["where"].(*ent.AttachmentWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Attachments(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.AttachmentOrder), fc.Args["where"].(*ent.AttachmentWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.AttachmentConnection) graphql.Marshaler {
@@ -45088,7 +45499,7 @@ func (ec *executionContext) _Query_attachments(ctx context.Context, field graphq
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Attachments(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["orderBy"].(*ent.AttachmentOrder), fc.Args["where"].(*ent.AttachmentWhereInput), fc.Args["states"].([]lifecycle.State))
+			return ec.Resolvers.Query().Attachments(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["orderBy"].(*ent.AttachmentOrder), fc.Args["where"].(*ent.AttachmentWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
 			directive0 := next
@@ -45222,7 +45633,7 @@ func (ec *executionContext) _Query_calls(ctx context.Context, field graphql.Coll
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Calls(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["orderBy"].(*ent.CallOrder), fc.Args["where"].(*ent.CallWhereInput), fc.Args["states"].([]lifecycle.State))
+			return ec.Resolvers.Query().Calls(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["orderBy"].(*ent.CallOrder), fc.Args["where"].(*ent.CallWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
 			directive0 := next
@@ -45289,7 +45700,7 @@ func (ec *executionContext) _Query_contacts(ctx context.Context, field graphql.C
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Contacts(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["orderBy"].(*ent.ContactOrder), fc.Args["where"].(*ent.ContactWhereInput), fc.Args["states"].([]lifecycle.State))
+			return ec.Resolvers.Query().Contacts(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["orderBy"].(*ent.ContactOrder), fc.Args["where"].(*ent.ContactWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
 			directive0 := next
@@ -45356,7 +45767,7 @@ func (ec *executionContext) _Query_customers(ctx context.Context, field graphql.
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Customers(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["orderBy"].(*ent.CustomerOrder), fc.Args["where"].(*ent.CustomerWhereInput), fc.Args["states"].([]lifecycle.State))
+			return ec.Resolvers.Query().Customers(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["orderBy"].(*ent.CustomerOrder), fc.Args["where"].(*ent.CustomerWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
 			directive0 := next
@@ -45423,7 +45834,7 @@ func (ec *executionContext) _Query_deals(ctx context.Context, field graphql.Coll
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Deals(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["orderBy"].(*ent.DealOrder), fc.Args["where"].(*ent.DealWhereInput), fc.Args["states"].([]lifecycle.State))
+			return ec.Resolvers.Query().Deals(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["orderBy"].(*ent.DealOrder), fc.Args["where"].(*ent.DealWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
 			directive0 := next
@@ -45490,7 +45901,7 @@ func (ec *executionContext) _Query_messages(ctx context.Context, field graphql.C
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Messages(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["orderBy"].(*ent.MessageOrder), fc.Args["where"].(*ent.MessageWhereInput), fc.Args["states"].([]lifecycle.State))
+			return ec.Resolvers.Query().Messages(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["orderBy"].(*ent.MessageOrder), fc.Args["where"].(*ent.MessageWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
 			directive0 := next
@@ -45557,7 +45968,7 @@ func (ec *executionContext) _Query_notes(ctx context.Context, field graphql.Coll
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Notes(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["orderBy"].(*ent.NoteOrder), fc.Args["where"].(*ent.NoteWhereInput), fc.Args["states"].([]lifecycle.State))
+			return ec.Resolvers.Query().Notes(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["orderBy"].(*ent.NoteOrder), fc.Args["where"].(*ent.NoteWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
 			directive0 := next
@@ -45686,7 +46097,7 @@ func (ec *executionContext) _Query_tasks(ctx context.Context, field graphql.Coll
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Tasks(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["orderBy"].(*ent.TaskOrder), fc.Args["where"].(*ent.TaskWhereInput), fc.Args["states"].([]lifecycle.State))
+			return ec.Resolvers.Query().Tasks(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["orderBy"].(*ent.TaskOrder), fc.Args["where"].(*ent.TaskWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
 			directive0 := next
@@ -45860,7 +46271,7 @@ func (ec *executionContext) _Query_bin(ctx context.Context, field graphql.Collec
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Bin(ctx, fc.Args["types"].([]ent.RecordKind), fc.Args["deletedBy"].(*gid.ID), fc.Args["deletedFrom"].(*time.Time), fc.Args["deletedBefore"].(*time.Time), fc.Args["purgeBefore"].(*time.Time), fc.Args["owner"].(*gid.ID), fc.Args["operation"].(*gid.ID), fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
+			return ec.Resolvers.Query().Bin(ctx, fc.Args["types"].([]ent.RecordKind), fc.Args["deletedBy"].(*gid.ID), fc.Args["deletedFrom"].(*time.Time), fc.Args["deletedBefore"].(*time.Time), fc.Args["purgeBefore"].(*time.Time), fc.Args["owner"].(*gid.ID), fc.Args["operation"].(*gid.ID), fc.Args["search"].(*string), fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
 		},
 		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
 			directive0 := next
@@ -45922,7 +46333,7 @@ func (ec *executionContext) _Query_timeline(ctx context.Context, field graphql.C
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Timeline(ctx, fc.Args["customer"].(gid.ID), fc.Args["types"].([]ent.RecordKind), fc.Args["from"].(*time.Time), fc.Args["to"].(*time.Time), fc.Args["states"].([]lifecycle.State), fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
+			return ec.Resolvers.Query().Timeline(ctx, fc.Args["customer"].(gid.ID), fc.Args["types"].([]ent.RecordKind), fc.Args["from"].(*time.Time), fc.Args["to"].(*time.Time), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string), fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
 		},
 		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
 			directive0 := next
@@ -50655,7 +51066,7 @@ func (ec *executionContext) _Task_calls(ctx context.Context, field graphql.Colle
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return obj.Calls(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.CallOrder), fc.Args["where"].(*ent.CallWhereInput), fc.Args["states"].([]lifecycle.State))
+			return obj.Calls(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int), fc.Args["orderBy"].(*ent.CallOrder), fc.Args["where"].(*ent.CallWhereInput), fc.Args["states"].([]lifecycle.State), fc.Args["search"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *ent.CallConnection) graphql.Marshaler {
@@ -54312,7 +54723,7 @@ func (ec *executionContext) unmarshalInputAttachmentWhereInput(ctx context.Conte
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "filename", "filenameNEQ", "filenameIn", "filenameNotIn", "filenameGT", "filenameGTE", "filenameLT", "filenameLTE", "filenameContains", "filenameHasPrefix", "filenameHasSuffix", "mediaType", "mediaTypeNEQ", "mediaTypeIn", "mediaTypeNotIn", "mediaTypeGT", "mediaTypeGTE", "mediaTypeLT", "mediaTypeLTE", "mediaTypeContains", "mediaTypeHasPrefix", "mediaTypeHasSuffix", "size", "sizeNEQ", "sizeIn", "sizeNotIn", "sizeGT", "sizeGTE", "sizeLT", "sizeLTE", "sha256", "sha256NEQ", "sha256In", "sha256NotIn", "sha256GT", "sha256GTE", "sha256LT", "sha256LTE", "sha256Contains", "sha256HasPrefix", "sha256HasSuffix", "sha256IsNil", "sha256NotNil", "customerID", "customerIDIn", "dealID", "dealIDIn", "messageID", "messageIDIn", "callID", "callIDIn", "noteID", "noteIDIn", "hasCustomer", "hasCustomerWith", "hasDeal", "hasDealWith", "hasMessage", "hasMessageWith", "hasCall", "hasCallWith", "hasNote", "hasNoteWith"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "filename", "filenameNEQ", "filenameIn", "filenameNotIn", "filenameGT", "filenameGTE", "filenameLT", "filenameLTE", "filenameContains", "filenameHasPrefix", "filenameHasSuffix", "mediaType", "mediaTypeNEQ", "mediaTypeIn", "mediaTypeNotIn", "mediaTypeGT", "mediaTypeGTE", "mediaTypeLT", "mediaTypeLTE", "mediaTypeContains", "mediaTypeHasPrefix", "mediaTypeHasSuffix", "size", "sizeNEQ", "sizeIn", "sizeNotIn", "sizeGT", "sizeGTE", "sizeLT", "sizeLTE", "sha256", "sha256NEQ", "sha256In", "sha256NotIn", "sha256GT", "sha256GTE", "sha256LT", "sha256LTE", "sha256Contains", "sha256HasPrefix", "sha256HasSuffix", "sha256IsNil", "sha256NotNil", "customerID", "customerIDIn", "dealID", "dealIDIn", "messageID", "messageIDIn", "callID", "callIDIn", "noteID", "noteIDIn", "hasCustomer", "hasCustomerWith", "hasDeal", "hasDealWith", "hasMessage", "hasMessageWith", "hasCall", "hasCallWith", "hasNote", "hasNoteWith", "search"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -55089,6 +55500,13 @@ func (ec *executionContext) unmarshalInputAttachmentWhereInput(ctx context.Conte
 				return it, err
 			}
 			it.HasNoteWith = data
+		case "search":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("search"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Search = data
 		}
 	}
 	return it, nil
@@ -55744,7 +56162,7 @@ func (ec *executionContext) unmarshalInputCallWhereInput(ctx context.Context, ob
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "direction", "directionNEQ", "directionIn", "directionNotIn", "fromNumber", "fromNumberNEQ", "fromNumberIn", "fromNumberNotIn", "fromNumberGT", "fromNumberGTE", "fromNumberLT", "fromNumberLTE", "fromNumberContains", "fromNumberHasPrefix", "fromNumberHasSuffix", "fromNumberIsNil", "fromNumberNotNil", "toNumber", "toNumberNEQ", "toNumberIn", "toNumberNotIn", "toNumberGT", "toNumberGTE", "toNumberLT", "toNumberLTE", "toNumberContains", "toNumberHasPrefix", "toNumberHasSuffix", "toNumberIsNil", "toNumberNotNil", "startedAt", "startedAtNEQ", "startedAtIn", "startedAtNotIn", "startedAtGT", "startedAtGTE", "startedAtLT", "startedAtLTE", "durationSeconds", "durationSecondsNEQ", "durationSecondsIn", "durationSecondsNotIn", "durationSecondsGT", "durationSecondsGTE", "durationSecondsLT", "durationSecondsLTE", "outcome", "outcomeNEQ", "outcomeIn", "outcomeNotIn", "externalID", "externalIDNEQ", "externalIDIn", "externalIDNotIn", "externalIDGT", "externalIDGTE", "externalIDLT", "externalIDLTE", "externalIDContains", "externalIDHasPrefix", "externalIDHasSuffix", "externalIDIsNil", "externalIDNotNil", "customerID", "customerIDIn", "contactID", "contactIDIn", "dealID", "dealIDIn", "taskID", "taskIDIn", "hasCustomer", "hasCustomerWith", "hasContact", "hasContactWith", "hasDeal", "hasDealWith", "hasTask", "hasTaskWith", "hasAttachments", "hasAttachmentsWith"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "direction", "directionNEQ", "directionIn", "directionNotIn", "fromNumber", "fromNumberNEQ", "fromNumberIn", "fromNumberNotIn", "fromNumberGT", "fromNumberGTE", "fromNumberLT", "fromNumberLTE", "fromNumberContains", "fromNumberHasPrefix", "fromNumberHasSuffix", "fromNumberIsNil", "fromNumberNotNil", "toNumber", "toNumberNEQ", "toNumberIn", "toNumberNotIn", "toNumberGT", "toNumberGTE", "toNumberLT", "toNumberLTE", "toNumberContains", "toNumberHasPrefix", "toNumberHasSuffix", "toNumberIsNil", "toNumberNotNil", "startedAt", "startedAtNEQ", "startedAtIn", "startedAtNotIn", "startedAtGT", "startedAtGTE", "startedAtLT", "startedAtLTE", "durationSeconds", "durationSecondsNEQ", "durationSecondsIn", "durationSecondsNotIn", "durationSecondsGT", "durationSecondsGTE", "durationSecondsLT", "durationSecondsLTE", "outcome", "outcomeNEQ", "outcomeIn", "outcomeNotIn", "externalID", "externalIDNEQ", "externalIDIn", "externalIDNotIn", "externalIDGT", "externalIDGTE", "externalIDLT", "externalIDLTE", "externalIDContains", "externalIDHasPrefix", "externalIDHasSuffix", "externalIDIsNil", "externalIDNotNil", "customerID", "customerIDIn", "contactID", "contactIDIn", "dealID", "dealIDIn", "taskID", "taskIDIn", "hasCustomer", "hasCustomerWith", "hasContact", "hasContactWith", "hasDeal", "hasDealWith", "hasTask", "hasTaskWith", "hasAttachments", "hasAttachmentsWith", "search"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -56647,6 +57065,13 @@ func (ec *executionContext) unmarshalInputCallWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.HasAttachmentsWith = data
+		case "search":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("search"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Search = data
 		}
 	}
 	return it, nil
@@ -56854,7 +57279,7 @@ func (ec *executionContext) unmarshalInputContactWhereInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "email", "emailNEQ", "emailIn", "emailNotIn", "emailGT", "emailGTE", "emailLT", "emailLTE", "emailContains", "emailHasPrefix", "emailHasSuffix", "emailIsNil", "emailNotNil", "phone", "phoneNEQ", "phoneIn", "phoneNotIn", "phoneGT", "phoneGTE", "phoneLT", "phoneLTE", "phoneContains", "phoneHasPrefix", "phoneHasSuffix", "phoneIsNil", "phoneNotNil", "title", "titleNEQ", "titleIn", "titleNotIn", "titleGT", "titleGTE", "titleLT", "titleLTE", "titleContains", "titleHasPrefix", "titleHasSuffix", "titleIsNil", "titleNotNil", "customerID", "customerIDIn", "hasCustomer", "hasCustomerWith", "hasMessages", "hasMessagesWith", "hasCalls", "hasCallsWith", "hasNotes", "hasNotesWith"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "email", "emailNEQ", "emailIn", "emailNotIn", "emailGT", "emailGTE", "emailLT", "emailLTE", "emailContains", "emailHasPrefix", "emailHasSuffix", "emailIsNil", "emailNotNil", "phone", "phoneNEQ", "phoneIn", "phoneNotIn", "phoneGT", "phoneGTE", "phoneLT", "phoneLTE", "phoneContains", "phoneHasPrefix", "phoneHasSuffix", "phoneIsNil", "phoneNotNil", "title", "titleNEQ", "titleIn", "titleNotIn", "titleGT", "titleGTE", "titleLT", "titleLTE", "titleContains", "titleHasPrefix", "titleHasSuffix", "titleIsNil", "titleNotNil", "customerID", "customerIDIn", "hasCustomer", "hasCustomerWith", "hasMessages", "hasMessagesWith", "hasCalls", "hasCallsWith", "hasNotes", "hasNotesWith", "search"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -57610,6 +58035,13 @@ func (ec *executionContext) unmarshalInputContactWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.HasNotesWith = data
+		case "search":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("search"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Search = data
 		}
 	}
 	return it, nil
@@ -58880,7 +59312,7 @@ func (ec *executionContext) unmarshalInputCustomerWhereInput(ctx context.Context
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "number", "numberNEQ", "numberIn", "numberNotIn", "numberGT", "numberGTE", "numberLT", "numberLTE", "numberContains", "numberHasPrefix", "numberHasSuffix", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "kind", "kindNEQ", "kindIn", "kindNotIn", "email", "emailNEQ", "emailIn", "emailNotIn", "emailGT", "emailGTE", "emailLT", "emailLTE", "emailContains", "emailHasPrefix", "emailHasSuffix", "emailIsNil", "emailNotNil", "phone", "phoneNEQ", "phoneIn", "phoneNotIn", "phoneGT", "phoneGTE", "phoneLT", "phoneLTE", "phoneContains", "phoneHasPrefix", "phoneHasSuffix", "phoneIsNil", "phoneNotNil", "domain", "domainNEQ", "domainIn", "domainNotIn", "domainGT", "domainGTE", "domainLT", "domainLTE", "domainContains", "domainHasPrefix", "domainHasSuffix", "domainIsNil", "domainNotNil", "status", "statusNEQ", "statusIn", "statusNotIn", "lastActivityAt", "lastActivityAtNEQ", "lastActivityAtIn", "lastActivityAtNotIn", "lastActivityAtGT", "lastActivityAtGTE", "lastActivityAtLT", "lastActivityAtLTE", "lastActivityAtIsNil", "lastActivityAtNotNil", "endedAt", "endedAtNEQ", "endedAtIn", "endedAtNotIn", "endedAtGT", "endedAtGTE", "endedAtLT", "endedAtLTE", "endedAtIsNil", "endedAtNotNil", "hasContacts", "hasContactsWith", "hasDeals", "hasDealsWith", "hasMessages", "hasMessagesWith", "hasCalls", "hasCallsWith", "hasTasks", "hasTasksWith", "hasNotes", "hasNotesWith", "hasAttachments", "hasAttachmentsWith"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "number", "numberNEQ", "numberIn", "numberNotIn", "numberGT", "numberGTE", "numberLT", "numberLTE", "numberContains", "numberHasPrefix", "numberHasSuffix", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "kind", "kindNEQ", "kindIn", "kindNotIn", "email", "emailNEQ", "emailIn", "emailNotIn", "emailGT", "emailGTE", "emailLT", "emailLTE", "emailContains", "emailHasPrefix", "emailHasSuffix", "emailIsNil", "emailNotNil", "phone", "phoneNEQ", "phoneIn", "phoneNotIn", "phoneGT", "phoneGTE", "phoneLT", "phoneLTE", "phoneContains", "phoneHasPrefix", "phoneHasSuffix", "phoneIsNil", "phoneNotNil", "domain", "domainNEQ", "domainIn", "domainNotIn", "domainGT", "domainGTE", "domainLT", "domainLTE", "domainContains", "domainHasPrefix", "domainHasSuffix", "domainIsNil", "domainNotNil", "status", "statusNEQ", "statusIn", "statusNotIn", "lastActivityAt", "lastActivityAtNEQ", "lastActivityAtIn", "lastActivityAtNotIn", "lastActivityAtGT", "lastActivityAtGTE", "lastActivityAtLT", "lastActivityAtLTE", "lastActivityAtIsNil", "lastActivityAtNotNil", "endedAt", "endedAtNEQ", "endedAtIn", "endedAtNotIn", "endedAtGT", "endedAtGTE", "endedAtLT", "endedAtLTE", "endedAtIsNil", "endedAtNotNil", "hasContacts", "hasContactsWith", "hasDeals", "hasDealsWith", "hasMessages", "hasMessagesWith", "hasCalls", "hasCallsWith", "hasTasks", "hasTasksWith", "hasNotes", "hasNotesWith", "hasAttachments", "hasAttachmentsWith", "search"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -59937,6 +60369,13 @@ func (ec *executionContext) unmarshalInputCustomerWhereInput(ctx context.Context
 				return it, err
 			}
 			it.HasAttachmentsWith = data
+		case "search":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("search"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Search = data
 		}
 	}
 	return it, nil
@@ -60018,7 +60457,7 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "number", "numberNEQ", "numberIn", "numberNotIn", "numberGT", "numberGTE", "numberLT", "numberLTE", "numberContains", "numberHasPrefix", "numberHasSuffix", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "amount", "amountNEQ", "amountIn", "amountNotIn", "amountGT", "amountGTE", "amountLT", "amountLTE", "amountIsNil", "amountNotNil", "currency", "currencyNEQ", "currencyIn", "currencyNotIn", "currencyGT", "currencyGTE", "currencyLT", "currencyLTE", "currencyContains", "currencyHasPrefix", "currencyHasSuffix", "currencyIsNil", "currencyNotNil", "stage", "stageNEQ", "stageIn", "stageNotIn", "closesAt", "closesAtNEQ", "closesAtIn", "closesAtNotIn", "closesAtGT", "closesAtGTE", "closesAtLT", "closesAtLTE", "closesAtIsNil", "closesAtNotNil", "customerID", "customerIDIn", "primaryContactID", "primaryContactIDIn", "hasCustomer", "hasCustomerWith", "hasPrimaryContact", "hasPrimaryContactWith", "hasMessages", "hasMessagesWith", "hasCalls", "hasCallsWith", "hasTasks", "hasTasksWith", "hasNotes", "hasNotesWith", "hasAttachments", "hasAttachmentsWith"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "number", "numberNEQ", "numberIn", "numberNotIn", "numberGT", "numberGTE", "numberLT", "numberLTE", "numberContains", "numberHasPrefix", "numberHasSuffix", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "amount", "amountNEQ", "amountIn", "amountNotIn", "amountGT", "amountGTE", "amountLT", "amountLTE", "amountIsNil", "amountNotNil", "currency", "currencyNEQ", "currencyIn", "currencyNotIn", "currencyGT", "currencyGTE", "currencyLT", "currencyLTE", "currencyContains", "currencyHasPrefix", "currencyHasSuffix", "currencyIsNil", "currencyNotNil", "stage", "stageNEQ", "stageIn", "stageNotIn", "closesAt", "closesAtNEQ", "closesAtIn", "closesAtNotIn", "closesAtGT", "closesAtGTE", "closesAtLT", "closesAtLTE", "closesAtIsNil", "closesAtNotNil", "customerID", "customerIDIn", "primaryContactID", "primaryContactIDIn", "hasCustomer", "hasCustomerWith", "hasPrimaryContact", "hasPrimaryContactWith", "hasMessages", "hasMessagesWith", "hasCalls", "hasCallsWith", "hasTasks", "hasTasksWith", "hasNotes", "hasNotesWith", "hasAttachments", "hasAttachmentsWith", "search"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -60893,6 +61332,13 @@ func (ec *executionContext) unmarshalInputDealWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.HasAttachmentsWith = data
+		case "search":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("search"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Search = data
 		}
 	}
 	return it, nil
@@ -61251,7 +61697,7 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "channel", "channelNEQ", "channelIn", "channelNotIn", "category", "categoryNEQ", "categoryIn", "categoryNotIn", "direction", "directionNEQ", "directionIn", "directionNotIn", "sender", "senderNEQ", "senderIn", "senderNotIn", "senderGT", "senderGTE", "senderLT", "senderLTE", "senderContains", "senderHasPrefix", "senderHasSuffix", "senderIsNil", "senderNotNil", "senderName", "senderNameNEQ", "senderNameIn", "senderNameNotIn", "senderNameGT", "senderNameGTE", "senderNameLT", "senderNameLTE", "senderNameContains", "senderNameHasPrefix", "senderNameHasSuffix", "senderNameIsNil", "senderNameNotNil", "subject", "subjectNEQ", "subjectIn", "subjectNotIn", "subjectGT", "subjectGTE", "subjectLT", "subjectLTE", "subjectContains", "subjectHasPrefix", "subjectHasSuffix", "subjectIsNil", "subjectNotNil", "body", "bodyNEQ", "bodyIn", "bodyNotIn", "bodyGT", "bodyGTE", "bodyLT", "bodyLTE", "bodyContains", "bodyHasPrefix", "bodyHasSuffix", "bodyIsNil", "bodyNotNil", "sentAt", "sentAtNEQ", "sentAtIn", "sentAtNotIn", "sentAtGT", "sentAtGTE", "sentAtLT", "sentAtLTE", "messageID", "messageIDNEQ", "messageIDIn", "messageIDNotIn", "messageIDGT", "messageIDGTE", "messageIDLT", "messageIDLTE", "messageIDContains", "messageIDHasPrefix", "messageIDHasSuffix", "messageIDIsNil", "messageIDNotNil", "threadKey", "threadKeyNEQ", "threadKeyIn", "threadKeyNotIn", "threadKeyGT", "threadKeyGTE", "threadKeyLT", "threadKeyLTE", "threadKeyContains", "threadKeyHasPrefix", "threadKeyHasSuffix", "threadKeyIsNil", "threadKeyNotNil", "customerID", "customerIDIn", "contactID", "contactIDIn", "dealID", "dealIDIn", "inReplyToID", "inReplyToIDIn", "hasCustomer", "hasCustomerWith", "hasContact", "hasContactWith", "hasDeal", "hasDealWith", "hasInReplyTo", "hasInReplyToWith", "hasAttachments", "hasAttachmentsWith"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "channel", "channelNEQ", "channelIn", "channelNotIn", "category", "categoryNEQ", "categoryIn", "categoryNotIn", "direction", "directionNEQ", "directionIn", "directionNotIn", "sender", "senderNEQ", "senderIn", "senderNotIn", "senderGT", "senderGTE", "senderLT", "senderLTE", "senderContains", "senderHasPrefix", "senderHasSuffix", "senderIsNil", "senderNotNil", "senderName", "senderNameNEQ", "senderNameIn", "senderNameNotIn", "senderNameGT", "senderNameGTE", "senderNameLT", "senderNameLTE", "senderNameContains", "senderNameHasPrefix", "senderNameHasSuffix", "senderNameIsNil", "senderNameNotNil", "subject", "subjectNEQ", "subjectIn", "subjectNotIn", "subjectGT", "subjectGTE", "subjectLT", "subjectLTE", "subjectContains", "subjectHasPrefix", "subjectHasSuffix", "subjectIsNil", "subjectNotNil", "body", "bodyNEQ", "bodyIn", "bodyNotIn", "bodyGT", "bodyGTE", "bodyLT", "bodyLTE", "bodyContains", "bodyHasPrefix", "bodyHasSuffix", "bodyIsNil", "bodyNotNil", "sentAt", "sentAtNEQ", "sentAtIn", "sentAtNotIn", "sentAtGT", "sentAtGTE", "sentAtLT", "sentAtLTE", "messageID", "messageIDNEQ", "messageIDIn", "messageIDNotIn", "messageIDGT", "messageIDGTE", "messageIDLT", "messageIDLTE", "messageIDContains", "messageIDHasPrefix", "messageIDHasSuffix", "messageIDIsNil", "messageIDNotNil", "threadKey", "threadKeyNEQ", "threadKeyIn", "threadKeyNotIn", "threadKeyGT", "threadKeyGTE", "threadKeyLT", "threadKeyLTE", "threadKeyContains", "threadKeyHasPrefix", "threadKeyHasSuffix", "threadKeyIsNil", "threadKeyNotNil", "customerID", "customerIDIn", "contactID", "contactIDIn", "dealID", "dealIDIn", "inReplyToID", "inReplyToIDIn", "hasCustomer", "hasCustomerWith", "hasContact", "hasContactWith", "hasDeal", "hasDealWith", "hasInReplyTo", "hasInReplyToWith", "hasAttachments", "hasAttachmentsWith", "search", "recipients", "recipientsIn"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -62399,6 +62845,27 @@ func (ec *executionContext) unmarshalInputMessageWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.HasAttachmentsWith = data
+		case "search":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("search"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Search = data
+		case "recipients":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("recipients"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Recipients = data
+		case "recipientsIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("recipientsIn"))
+			data, err := ec.unmarshalOString2ᚕstringᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.RecipientsIn = data
 		}
 	}
 	return it, nil
@@ -62480,7 +62947,7 @@ func (ec *executionContext) unmarshalInputNoteWhereInput(ctx context.Context, ob
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "kind", "kindNEQ", "kindIn", "kindNotIn", "body", "bodyNEQ", "bodyIn", "bodyNotIn", "bodyGT", "bodyGTE", "bodyLT", "bodyLTE", "bodyContains", "bodyHasPrefix", "bodyHasSuffix", "happenedAt", "happenedAtNEQ", "happenedAtIn", "happenedAtNotIn", "happenedAtGT", "happenedAtGTE", "happenedAtLT", "happenedAtLTE", "customerID", "customerIDIn", "contactID", "contactIDIn", "dealID", "dealIDIn", "hasCustomer", "hasCustomerWith", "hasContact", "hasContactWith", "hasDeal", "hasDealWith", "hasAttachments", "hasAttachmentsWith"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "kind", "kindNEQ", "kindIn", "kindNotIn", "body", "bodyNEQ", "bodyIn", "bodyNotIn", "bodyGT", "bodyGTE", "bodyLT", "bodyLTE", "bodyContains", "bodyHasPrefix", "bodyHasSuffix", "happenedAt", "happenedAtNEQ", "happenedAtIn", "happenedAtNotIn", "happenedAtGT", "happenedAtGTE", "happenedAtLT", "happenedAtLTE", "customerID", "customerIDIn", "contactID", "contactIDIn", "dealID", "dealIDIn", "hasCustomer", "hasCustomerWith", "hasContact", "hasContactWith", "hasDeal", "hasDealWith", "hasAttachments", "hasAttachmentsWith", "search"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -63075,6 +63542,13 @@ func (ec *executionContext) unmarshalInputNoteWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.HasAttachmentsWith = data
+		case "search":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("search"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Search = data
 		}
 	}
 	return it, nil
@@ -65151,7 +65625,7 @@ func (ec *executionContext) unmarshalInputTaskWhereInput(ctx context.Context, ob
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "title", "titleNEQ", "titleIn", "titleNotIn", "titleGT", "titleGTE", "titleLT", "titleLTE", "titleContains", "titleHasPrefix", "titleHasSuffix", "body", "bodyNEQ", "bodyIn", "bodyNotIn", "bodyGT", "bodyGTE", "bodyLT", "bodyLTE", "bodyContains", "bodyHasPrefix", "bodyHasSuffix", "bodyIsNil", "bodyNotNil", "dueAt", "dueAtNEQ", "dueAtIn", "dueAtNotIn", "dueAtGT", "dueAtGTE", "dueAtLT", "dueAtLTE", "dueAtIsNil", "dueAtNotNil", "done", "doneNEQ", "customerID", "customerIDIn", "dealID", "dealIDIn", "assigneeID", "assigneeIDNEQ", "assigneeIDIn", "assigneeIDNotIn", "assigneeIDGT", "assigneeIDGTE", "assigneeIDLT", "assigneeIDLTE", "assigneeIDIsNil", "assigneeIDNotNil", "hasCustomer", "hasCustomerWith", "hasDeal", "hasDealWith", "hasCalls", "hasCallsWith"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDIsNil", "ownerIDNotNil", "teamID", "teamIDNEQ", "teamIDIn", "teamIDNotIn", "teamIDGT", "teamIDGTE", "teamIDLT", "teamIDLTE", "teamIDIsNil", "teamIDNotNil", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "title", "titleNEQ", "titleIn", "titleNotIn", "titleGT", "titleGTE", "titleLT", "titleLTE", "titleContains", "titleHasPrefix", "titleHasSuffix", "body", "bodyNEQ", "bodyIn", "bodyNotIn", "bodyGT", "bodyGTE", "bodyLT", "bodyLTE", "bodyContains", "bodyHasPrefix", "bodyHasSuffix", "bodyIsNil", "bodyNotNil", "dueAt", "dueAtNEQ", "dueAtIn", "dueAtNotIn", "dueAtGT", "dueAtGTE", "dueAtLT", "dueAtLTE", "dueAtIsNil", "dueAtNotNil", "done", "doneNEQ", "customerID", "customerIDIn", "dealID", "dealIDIn", "assigneeID", "assigneeIDNEQ", "assigneeIDIn", "assigneeIDNotIn", "assigneeIDGT", "assigneeIDGTE", "assigneeIDLT", "assigneeIDLTE", "assigneeIDIsNil", "assigneeIDNotNil", "hasCustomer", "hasCustomerWith", "hasDeal", "hasDealWith", "hasCalls", "hasCallsWith", "search"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -65879,6 +66353,13 @@ func (ec *executionContext) unmarshalInputTaskWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.HasCallsWith = data
+		case "search":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("search"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Search = data
 		}
 	}
 	return it, nil

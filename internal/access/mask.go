@@ -47,7 +47,10 @@ type maskedField struct {
 	live, retired authz.Filter
 }
 
-var _ visible.Masker = (*Rows)(nil)
+var (
+	_ visible.Masker = (*Rows)(nil)
+	_ visible.Reader = (*Rows)(nil)
+)
 
 // Mask implements visible.Masker. Fields are planned as rows are, and the filter is then held against each row
 // that is shown: for the rows of a page there is nothing to ask.
@@ -200,6 +203,9 @@ func (m *mask) Hidden(column func(string) any) map[string]bool {
 	}
 	return hidden
 }
+
+// TenantID implements visible.Reader.
+func (r *Rows) TenantID() any { return r.actor.Tenant }
 
 // Filterable reports whether a reader may filter and order by a field: he must see it in every record of the type
 // that he may read, or what he is answered would tell of the values that are hidden from him.

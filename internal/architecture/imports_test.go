@@ -35,7 +35,7 @@ const (
 
 var (
 	leaves   = []string{"internal/gid", "internal/lifecycle", "internal/visible"}
-	entities = concat(leaves, "ent", "ent/schema", "ent/mixin")
+	entities = concat(leaves, "ent", "ent/schema", "ent/mixin", "internal/search")
 	policy   = []string{"authz", "authz/"}
 )
 
@@ -55,9 +55,10 @@ var layers = []layer{
 	{"ent", concat(entities, "authz"), "generated code; what is imported here is dragged into everything"},
 
 	{"internal/blob", []string{"internal/gid", "internal/store"}, "it keeps bytes for whoever refers to them"},
-	{"internal/search", []string{"internal/gid", "internal/store"}, "it finds words; whose words they are is the caller's"},
+	{"internal/search", []string{"internal/gid"}, "it takes texts apart; whose they are is the caller's"},
+	{"internal/search/index", []string{"internal/gid", "internal/search", "internal/store"}, "it keeps words; of which fields is the caller's affair"},
 	{"internal/audit", concat(entities, "internal/store", others), "the log is written in the transaction it speaks of"},
-	{"internal/record", concat(concat(entities, policy...), "internal/blob", "internal/search", "internal/store", "internal/audit", others),
+	{"internal/record", concat(concat(entities, policy...), "internal/blob", "internal/search/index", "internal/store", "internal/audit", others),
 		"the pipeline serves every caller and knows none"},
 	{"internal/policy", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", others),
 		"what a policy may become is decided before anybody is let in by it"},
@@ -72,7 +73,7 @@ var layers = []layer{
 	{"internal/pdp", concat(concat(entities, policy...), "internal/store", "internal/audit", others),
 		"it asks the chain for other applications, about users and records as they are; it changes nothing"},
 	{"internal/transport", []string{"internal/lifecycle"}, "it carries any schema; of ours it knows the codes"},
-	{"graph", concat(concat(entities, policy...), "internal/blob", "internal/search", "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/transport", others),
+	{"graph", concat(concat(entities, policy...), "internal/blob", "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/transport", others),
 		"resolvers hand on; a document's transaction begins and ends here"},
 
 	{"internal/server", []string{anything}, "it ties together what is served"},

@@ -65,6 +65,16 @@ type Sensitive struct{}
 // Name implements ent's schema.Annotation.
 func (Sensitive) Name() string { return "LetheSensitive" }
 
+// Searched marks a text field, or a part, by whose words records are found.
+type Searched struct {
+	// As is the letter, a to z, that tells the field from others of its type in the
+	// index of words. It is part of stored data: never change or reuse one.
+	As string
+}
+
+// Name implements ent's schema.Annotation.
+func (Searched) Name() string { return "LetheSearched" }
+
 // ReadOnly marks a field of a record type that no input sets.
 type ReadOnly struct{}
 

@@ -15,6 +15,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/search/index"
 	"github.com/lethe-crm/lethe/internal/store"
 	"github.com/lethe-crm/lethe/internal/visible"
 )
@@ -87,6 +88,7 @@ func (r *run) applyPurge(ctx context.Context) error {
 	if err := r.release(ctx); err != nil {
 		return err
 	}
+	var gone []gid.ID
 	for _, t := range slices.Backward(typeOrder) {
 		ids := r.changedIDs(t)
 		if len(ids) == 0 {
@@ -97,11 +99,12 @@ func (r *run) applyPurge(ctx context.Context) error {
 				return fmt.Errorf("removing %s: %w", p.Name, err)
 			}
 		}
+		gone = append(gone, ids...)
 		if err := r.exec(ctx, t, store.Build(r.tx).Add(`DELETE FROM `+t.Table), ids); err != nil {
 			return err
 		}
 	}
-	return nil
+	return index.Remove(ctx, r.tx, gone)
 }
 
 // release lets go of the records that point to what is purged. A weak reference

@@ -496,7 +496,7 @@ func (r *run) checkTwin(n *node, twins map[string]blocker, all claims) {
 // mend writes new values and the new owner, before the rows come back to life
 // and their indexes with them.
 func (r *run) mend(ctx context.Context, overrides map[gid.ID]map[string]string, parent ent.Record) (map[gid.ID][]audit.Change, error) {
-	changes := map[gid.ID][]audit.Change{}
+	changes, mended := map[gid.ID][]audit.Change{}, map[*ent.RecordType][]gid.ID{}
 	for id, values := range overrides {
 		n := r.nodes[id]
 		if !n.included || len(values) == 0 {
@@ -514,6 +514,10 @@ func (r *run) mend(ctx context.Context, overrides map[gid.ID]map[string]string, 
 		if err := r.exec(ctx, t, stmt, []gid.ID{id}); err != nil {
 			return nil, err
 		}
+		mended[t] = append(mended[t], id)
+	}
+	if err := r.refindMended(ctx, mended); err != nil {
+		return nil, err
 	}
 	if parent == nil {
 		return changes, nil

@@ -14,6 +14,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	words "github.com/lethe-crm/lethe/internal/search/index"
 	"github.com/lethe-crm/lethe/internal/store"
 	"github.com/lethe-crm/lethe/internal/visible"
 )
@@ -139,14 +140,20 @@ func (s *Service) insert(ctx context.Context, tx *store.Tx, a *actor.Actor, t *e
 	for i, r := range records {
 		out[index[i]] = r
 	}
+	parts := map[string]map[gid.ID][]part{}
 	for _, p := range t.Parts {
 		var rows [][]any
+		parts[p.Name] = map[gid.ID][]part{}
 		for i, r := range records {
+			parts[p.Name][r.RecordID()] = drafts[index[i]].parts[p.Name]
 			rows = append(rows, partRows(a, p, r.RecordID(), drafts[index[i]].parts[p.Name])...)
 		}
 		if err := tx.Insert(ctx, p.Table, p.Columns, rows); err != nil {
 			return fmt.Errorf("writing %s: %w", p.Name, err)
 		}
+	}
+	if err := words.Put(ctx, tx, a.Tenant, entries(t, records, parts)); err != nil {
+		return err
 	}
 	if !t.Numbered {
 		return nil
@@ -321,5 +328,8 @@ func (s *Service) save(ctx context.Context, tx *store.Tx, a *actor.Actor, t *ent
 	if err != nil {
 		return nil, mapWriteError(t, err)
 	}
-	return saved, nil
+	if d.saysOther(t) {
+		err = s.refind(ctx, tx, a.Tenant, t, []ent.Record{saved})
+	}
+	return saved, err
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/blevesearch/bleve/v2/analysis"
 	"github.com/blevesearch/bleve/v2/analysis/lang/cjk"
@@ -33,7 +34,13 @@ var signed = regexp.MustCompile(`[\p{L}\p{N}]+(?:\+\+|#)`)
 // characters each is a token and each two in a row. What is asked for is taken
 // apart the same way, and no sign in it means anything but itself. The tokens are
 // in order, each once.
-func Tokens(text string) []string {
+func Tokens(text string) []string { return tokens(text, false) }
+
+// needed is Tokens without characters that a pair of the text has in it: who has the
+// pair has them.
+func needed(text string) []string { return tokens(text, true) }
+
+func tokens(text string, narrow bool) []string {
 	text = strings.ReplaceAll(cases.Fold().String(norm.NFKC.String(strings.ToValidUTF8(text, " "))), "ё", "е")
 	seen := map[string]bool{}
 	add := func(token string) {
@@ -48,12 +55,25 @@ func Tokens(text string) []string {
 		add(name)
 	}
 	stream := pairs.Filter(words.NewUnicodeTokenizer().Tokenize([]byte(text)))
+	paired := map[rune]bool{}
 	for _, t := range stream {
+		if t.Type == analysis.Double {
+			for _, r := range string(t.Term) {
+				paired[r] = narrow
+			}
+		}
+	}
+	for _, t := range stream {
+		if r, size := utf8.DecodeRune(t.Term); size == len(t.Term) && paired[r] {
+			continue
+		}
 		if t.Type == analysis.Ideographic || t.Type == analysis.Single || t.Type == analysis.Double {
 			add(string(t.Term))
 			continue
 		}
-		for _, word := range strings.FieldsFunc(string(t.Term), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) && !isApostrophe(r) }) {
+		for _, word := range strings.FieldsFunc(string(t.Term), func(r rune) bool {
+			return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) && !isApostrophe(r)
+		}) {
 			add(stem(word))
 		}
 	}

@@ -15,6 +15,25 @@ type Rows interface {
 	Where(s *sql.Selector, typ string)
 }
 
+// Reader is what rows that belong to somebody of one tenant know of him.
+type Reader interface {
+	Rows
+	// TenantID is the tenant's id.
+	TenantID() any
+	// Filterable reports whether he may compare a field of a type, by its name in the
+	// API: whether he sees it in every record that he sees.
+	Filterable(typ, field string) bool
+}
+
+// ReaderOf is who reads, nil where that is nobody of one tenant.
+func ReaderOf(ctx context.Context) Reader {
+	if ctx == nil {
+		return nil
+	}
+	reader, _ := ctx.Value(key{}).(Reader)
+	return reader
+}
+
 type key struct{}
 
 // With returns a context whose reader sees rows.
@@ -75,3 +94,7 @@ func Tenant(id any) Rows { return tenant{id} }
 type tenant struct{ id any }
 
 func (t tenant) Where(s *sql.Selector, _ string) { s.Where(sql.EQ(s.C("tenant_id"), t.id)) }
+
+func (t tenant) TenantID() any { return t.id }
+
+func (tenant) Filterable(string, string) bool { return true }

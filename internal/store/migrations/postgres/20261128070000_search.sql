@@ -2,6 +2,9 @@
 -- the words by which records are found; written by internal/search alone
 CREATE TABLE "search_entries" ("record_id" uuid NOT NULL, "tenant_id" uuid NOT NULL, "words" tsvector NOT NULL, PRIMARY KEY ("record_id"));
 CREATE INDEX "search_entries_words" ON "search_entries" USING gin ("words");
+-- how far the records were taken apart that were there before
+CREATE TABLE "search_progress" ("record_type" text NOT NULL, "version" integer NOT NULL, "last" uuid NOT NULL, "done" boolean NOT NULL, PRIMARY KEY ("record_type"));
 
 -- +goose Down
 DROP TABLE "search_entries";
+DROP TABLE "search_progress";

@@ -1,0 +1,167 @@
+package record
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"entgo.io/ent/dialect/sql"
+
+	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/search"
+	"github.com/lethe-crm/lethe/internal/search/index"
+	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/visible"
+)
+
+// entries are what records of a type are found by. The parts are those of each, by
+// the part's name.
+func entries(t *ent.RecordType, records []ent.Record, parts map[string]map[gid.ID][]part) []index.Entry {
+	out := make([]index.Entry, len(records))
+	for i, r := range records {
+		out[i].Record = r.RecordID()
+		for _, text := range t.Searched {
+			words := textOf(deref(r.Column(text.Column)))
+			if text.Part != "" {
+				words = wordsOf(text, parts[text.Part][r.RecordID()])
+			}
+			if words != "" {
+				out[i].Texts = append(out[i].Texts, search.Text{Field: text.As, Text: words})
+			}
+		}
+	}
+	return out
+}
+
+func textOf(value any) string {
+	text, _ := value.(string)
+	return text
+}
+
+func wordsOf(text ent.RecordText, rows []part) string {
+	var words []string
+	for _, row := range rows {
+		for _, column := range text.Texts {
+			if word := textOf(deref(row[column])); word != "" {
+				words = append(words, word)
+			}
+		}
+	}
+	return strings.Join(words, "\n")
+}
+
+// refind has records of a type found by what they say now.
+func (s *Service) refind(ctx context.Context, tx *store.Tx, tenant gid.ID, t *ent.RecordType, records []ent.Record) error {
+	ids := make([]gid.ID, len(records))
+	for i, r := range records {
+		ids[i] = r.RecordID()
+	}
+	parts, err := s.searchedParts(ctx, tx, t, ids)
+	if err != nil {
+		return err
+	}
+	return index.Put(ctx, tx, tenant, entries(t, records, parts))
+}
+
+// refindMended is refind for rows of which a restore has changed values.
+func (r *run) refindMended(ctx context.Context, mended map[*ent.RecordType][]gid.ID) error {
+	all := visible.With(ctx, visible.Tenant(r.a.Tenant))
+	for t, ids := range mended {
+		rows, err := r.load(all, t, ids, none)
+		if err != nil {
+			return err
+		}
+		if err := r.refind(ctx, r.tx, r.a.Tenant, t, rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// saysOther reports whether a draft changes what records of a type are found by.
+func (d *draft) saysOther(t *ent.RecordType) bool {
+	given := d.given(t)
+	return slices.ContainsFunc(t.Searched, func(text ent.RecordText) bool { return given[text.GraphQL] })
+}
+
+// searchedParts are those parts of records by which they are found.
+func (s *Service) searchedParts(ctx context.Context, tx *store.Tx, t *ent.RecordType, ids []gid.ID) (map[string]map[gid.ID][]part, error) {
+	out := map[string]map[gid.ID][]part{}
+	for _, text := range t.Searched {
+		i := slices.IndexFunc(t.Parts, func(p ent.RecordPart) bool { return p.Name == text.Part })
+		if i < 0 {
+			continue
+		}
+		rows, err := s.partsOf(ctx, tx, t.Parts[i], ids)
+		if err != nil {
+			return nil, fmt.Errorf("reading what records are found by: %w", err)
+		}
+		out[text.Part] = rows
+	}
+	return out, nil
+}
+
+// reindexBatch is how many records are taken apart in a transaction.
+const reindexBatch = 200
+
+// Reindex has all records found by their words that were written before there was
+// an index, or by another version of it, and answers how many those were. It goes
+// on where the last one was stopped.
+func (s *Service) Reindex(ctx context.Context) (int, error) {
+	total := 0
+	for _, t := range ent.RecordTypes {
+		for {
+			var n int
+			var done bool
+			err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
+				n, done, err = s.reindex(ctx, tx, t)
+				return err
+			})
+			if err != nil {
+				return total, fmt.Errorf("finding words of %s: %w", t.Table, err)
+			}
+			if total += n; done {
+				break
+			}
+		}
+	}
+	return total, nil
+}
+
+// reindex does the next records of a type.
+func (s *Service) reindex(ctx context.Context, tx *store.Tx, t *ent.RecordType) (n int, done bool, err error) {
+	var version int
+	var last gid.ID // zero before the first
+	known, err := store.Build(tx).Add(`SELECT version, last, done FROM search_progress WHERE record_type = ?`, t.Name).ForUpdate().One(ctx, tx, &version, &last, &done)
+	if err != nil {
+		return 0, false, err
+	}
+	if known && version == search.Version && done {
+		return 0, true, nil
+	}
+	if version != search.Version {
+		last = gid.Nil
+	}
+	rows, err := s.query(visible.With(ctx, visible.Everything), t, share, func(sel *sql.Selector) {
+		sel.Where(sql.GT(sel.C("id"), last)).Limit(reindexBatch)
+	})
+	if err != nil {
+		return 0, false, err
+	}
+	byTenant := map[gid.ID][]ent.Record{}
+	for _, r := range rows {
+		tenant, _ := r.Column("tenant_id").(gid.ID)
+		byTenant[tenant], last = append(byTenant[tenant], r), r.RecordID()
+	}
+	for tenant, records := range byTenant {
+		if err := s.refind(ctx, tx, tenant, t, records); err != nil {
+			return 0, false, err
+		}
+	}
+	done = len(rows) < reindexBatch
+	_, err = store.Build(tx).Add(`INSERT INTO search_progress (record_type, version, last, done) VALUES (?, ?, ?, ?)
+		ON CONFLICT (record_type) DO UPDATE SET version = excluded.version, last = excluded.last, done = excluded.done`, t.Name, search.Version, last, done).Exec(ctx, tx)
+	return len(rows), done, err
+}

@@ -1,0 +1,114 @@
+package search
+
+import (
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"entgo.io/ent/dialect"
+	"entgo.io/ent/dialect/sql"
+
+	"github.com/lethe-crm/lethe/internal/gid"
+)
+
+const (
+	// MaxQuery is how many characters may be asked for, and MaxQueryWords how many
+	// tokens those may be.
+	MaxQuery, MaxQueryWords = 500, 32
+	// maxWords is how many tokens of a record count, all its fields together: no
+	// database has to take more than half a megabyte of them.
+	maxWords = 6_000
+)
+
+// Version is of what texts are taken apart into. A change of that wants another one:
+// then all texts are taken apart anew.
+const Version = 1
+
+// ErrTooLong says that more is asked for than counts.
+var ErrTooLong = fmt.Errorf("search: more than %d characters or %d words", MaxQuery, MaxQueryWords)
+
+// errNoText says that what is asked for is no text at all.
+var errNoText = errors.New("search: not UTF-8, or with a NUL in it")
+
+// Text is what a field of a record says. A field is told by a letter, so that who
+// may not know one does not find anything by it.
+type Text struct {
+	Field byte
+	Text  string
+}
+
+// encoding writes words in letters that no database takes for anything else.
+var encoding = base32.HexEncoding.WithPadding(base32.NoPadding)
+
+// word is a token of a field as the databases keep it.
+func word(field byte, token string) string {
+	return string(field) + strings.ToLower(encoding.EncodeToString([]byte(token)))
+}
+
+// ofTenant is a word that everything of a tenant has: so that one finds nothing of
+// another, nor waits for it.
+func ofTenant(tenant gid.ID) string { return word('0', string(tenant[:])) }
+
+// Words are those by which a record of a tenant is found, with spaces between.
+func Words(tenant gid.ID, texts []Text) string {
+	out := []string{ofTenant(tenant)}
+	for _, text := range texts {
+		for _, token := range Tokens(text.Text) {
+			if len(out) == maxWords {
+				return strings.Join(out, " ")
+			}
+			out = append(out, word(text.Field, token))
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// Query is what is asked for, taken apart.
+type Query []string
+
+// Parse takes apart what is asked for.
+func Parse(text string) (Query, error) {
+	switch {
+	case !utf8.ValidString(text) || strings.ContainsRune(text, 0):
+		return nil, errNoText
+	case utf8.RuneCountInString(text) > MaxQuery:
+		return nil, ErrTooLong
+	}
+	tokens := needed(text)
+	if len(tokens) > MaxQueryWords {
+		return nil, ErrTooLong
+	}
+	return tokens, nil
+}
+
+// Where narrows a selection of records to those of a tenant that have all words of
+// a query, each in any of the fields. What has no word finds nothing.
+func (q Query) Where(s *sql.Selector, tenant gid.ID, fields []byte) {
+	if len(q) == 0 || len(fields) == 0 {
+		s.Where(sql.False())
+		return
+	}
+	and, or := " & ", " | "
+	if s.Dialect() != dialect.Postgres {
+		and, or = " AND ", " OR "
+	}
+	parts := []string{ofTenant(tenant)}
+	for _, token := range q {
+		words := make([]string, len(fields))
+		for i, field := range fields {
+			words[i] = word(field, token)
+		}
+		parts = append(parts, "("+strings.Join(words, or)+")")
+	}
+	match := strings.Join(parts, and)
+	s.Where(sql.P(func(b *sql.Builder) {
+		b.Ident(s.C("id")).WriteString(" IN (")
+		if s.Dialect() == dialect.Postgres {
+			b.WriteString("SELECT record_id FROM search_entries WHERE words @@ ").Arg(match).WriteString("::tsquery)")
+			return
+		}
+		b.WriteString("SELECT record_id FROM search_entries WHERE place IN (SELECT rowid FROM search_words WHERE search_words MATCH ").Arg(match).WriteString("))")
+	}))
+}
