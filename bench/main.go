@@ -34,6 +34,7 @@ type options struct {
 	profile     string
 	decisions   bool
 	jobs        bool
+	search      bool
 	records     []int  // of the jobs
 	root        string // of the module
 	binaries    string // a folder with both servers, built already
@@ -55,6 +56,7 @@ func main() {
 	flag.StringVar(&o.profile, "profile", "", "write CPU profiles of both servers into this `folder`")
 	flag.BoolVar(&o.decisions, "decisions", false, "measure decisions on access, beside stock Casbin's, and nothing else")
 	flag.BoolVar(&o.jobs, "jobs", false, "measure operations on many records, which are jobs, beside SQL in chunks, and nothing else")
+	flag.BoolVar(&o.search, "search", false, "measure the first page of searches, beside SQL, and nothing else")
 	records := flag.String("records", "10000,100000", "on how many records the jobs are")
 	flag.Parse()
 	for text := range strings.SplitSeq(*records, ",") {
@@ -90,6 +92,21 @@ func (o *options) run(ctx context.Context) (err error) {
 		fmt.Print(table)
 		if o.readme {
 			return rewrite(readme, "decisions", table)
+		}
+		return nil
+	}
+	if o.search {
+		table, err := measureSearch(ctx, o)
+		if err != nil {
+			return err
+		}
+		fmt.Print(table)
+		if o.readme {
+			place := "search"
+			if o.sqlite {
+				place = "search on sqlite"
+			}
+			return rewrite(readme, place, table)
 		}
 		return nil
 	}

@@ -90,8 +90,21 @@ func (q Query) Where(s *sql.Selector, tenant gid.ID, fields []byte) {
 		s.Where(sql.False())
 		return
 	}
+	match := q.Match(s.Dialect(), tenant, fields)
+	s.Where(sql.P(func(b *sql.Builder) {
+		b.Ident(s.C("id")).WriteString(" IN (")
+		if s.Dialect() == dialect.Postgres {
+			b.WriteString("SELECT record_id FROM search_entries WHERE words @@ ").Arg(match).WriteString("::tsquery)")
+			return
+		}
+		b.WriteString("SELECT record_id FROM search_entries WHERE place IN (SELECT rowid FROM search_words WHERE search_words MATCH ").Arg(match).WriteString("))")
+	}))
+}
+
+// Match is the query as the index of a database takes it.
+func (q Query) Match(database string, tenant gid.ID, fields []byte) string {
 	and, or := " & ", " | "
-	if s.Dialect() != dialect.Postgres {
+	if database != dialect.Postgres {
 		and, or = " AND ", " OR "
 	}
 	parts := []string{ofTenant(tenant)}
@@ -102,13 +115,5 @@ func (q Query) Where(s *sql.Selector, tenant gid.ID, fields []byte) {
 		}
 		parts = append(parts, "("+strings.Join(words, or)+")")
 	}
-	match := strings.Join(parts, and)
-	s.Where(sql.P(func(b *sql.Builder) {
-		b.Ident(s.C("id")).WriteString(" IN (")
-		if s.Dialect() == dialect.Postgres {
-			b.WriteString("SELECT record_id FROM search_entries WHERE words @@ ").Arg(match).WriteString("::tsquery)")
-			return
-		}
-		b.WriteString("SELECT record_id FROM search_entries WHERE place IN (SELECT rowid FROM search_words WHERE search_words MATCH ").Arg(match).WriteString("))")
-	}))
+	return strings.Join(parts, and)
 }
