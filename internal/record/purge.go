@@ -87,6 +87,9 @@ func (r *run) applyPurge(ctx context.Context) error {
 	if err := r.release(ctx); err != nil {
 		return err
 	}
+	if err := r.letGo(ctx); err != nil {
+		return err
+	}
 	for _, t := range slices.Backward(typeOrder) {
 		ids := r.changedIDs(t)
 		if len(ids) == 0 {
