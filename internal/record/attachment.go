@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,6 +10,8 @@ import (
 	"io"
 	"math"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
@@ -33,6 +36,10 @@ const UploadTime = 30 * time.Minute
 // removeTime is how long whoever purges waits for bytes to be removed. The sweeper removes the rest.
 const removeTime = 5 * time.Second
 
+// writers is how many files are written at the same time, where there are many:
+// most of the time goes to waiting for the bucket.
+const writers = 8
+
 // MaxFile is the largest file there can be, in bytes.
 const MaxFile = math.MaxInt32
 
@@ -43,12 +50,14 @@ type File struct {
 	Size   int
 	// Values are the attachment's other fields.
 	Values Values
+	// Content are the bytes until they are kept; nil where they went by.
+	Content []byte
 }
 
 // NewFile says of bytes what an attachment keeps of them.
 func NewFile(content []byte) *File {
 	sum := sha256.Sum256(content)
-	return &File{ID: gid.New(gid.Attachment), SHA256: hex.EncodeToString(sum[:]), Size: len(content)}
+	return &File{ID: gid.New(gid.Attachment), SHA256: hex.EncodeToString(sum[:]), Size: len(content), Content: content}
 }
 
 // WithBlobs has whoever purges attachments remove their bytes at once. Without it that is left to the sweeper.
@@ -75,20 +84,41 @@ func (s *Service) Receive(ctx context.Context, from io.Reader) (*File, error) {
 		return nil, err
 	}
 	file := &File{ID: gid.New(gid.Attachment)}
-	key := blob.Key(a.Tenant, file.ID)
-	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
-		return blob.Spare(ctx, tx, tx.Now().Add(UploadTime), key)
-	})
-	if err != nil {
+	if err := s.Reserve(ctx, file); err != nil {
 		return nil, err
 	}
 	sum := sha256.New()
-	size, err := s.blobs.Write(ctx, key, io.TeeReader(from, sum))
+	size, err := s.blobs.Write(ctx, blob.Key(a.Tenant, file.ID), io.TeeReader(from, sum))
 	if err != nil {
 		return nil, errors.Join(err, s.Forsake(ctx, file))
 	}
 	file.Size, file.SHA256 = int(size), hex.EncodeToString(sum.Sum(nil))
 	return file, nil
+}
+
+// Keep keeps the bytes of files, as Receive does, and lets go of their contents.
+func (s *Service) Keep(ctx context.Context, files ...*File) error {
+	if err := s.Reserve(ctx, files...); err != nil {
+		return err
+	}
+	tenant := actor.From(ctx).Tenant
+	writing, ctx := errgroup.WithContext(ctx)
+	writing.SetLimit(writers)
+	for _, f := range files {
+		writing.Go(func() error {
+			_, err := s.blobs.Write(ctx, blob.Key(tenant, f.ID), bytes.NewReader(f.Content))
+			f.Content = nil
+			return err
+		})
+	}
+	return writing.Wait()
+}
+
+// Reserve lets bytes of files be kept for UploadTime, before there are any.
+func (s *Service) Reserve(ctx context.Context, files ...*File) error {
+	return s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
+		return blob.Spare(ctx, tx, tx.Now().Add(UploadTime), keysOf(actor.From(ctx).Tenant, files)...)
+	})
 }
 
 // mayAttach refuses who could not create any attachment: his bytes are not read.
