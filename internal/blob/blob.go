@@ -73,6 +73,16 @@ func Folder(path string) (string, error) {
 // Close lets go of the bucket.
 func (b *Bucket) Close() error { return b.bucket.Close() }
 
+// Copy copies the bytes under a key to another bucket, and answers how many.
+func (b *Bucket) Copy(ctx context.Context, key string, to *Bucket) (size int64, err error) {
+	r, err := b.Open(ctx, key)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	return to.Write(ctx, key, r)
+}
+
 // Has reports whether there are bytes under a key.
 func (b *Bucket) Has(ctx context.Context, key string) (bool, error) {
 	there, err := b.bucket.Exists(ctx, key)

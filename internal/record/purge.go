@@ -209,6 +209,14 @@ func (r *run) tombstones(ctx context.Context) error {
 	if len(ids) == 0 {
 		return nil
 	}
+	if r.again {
+		err := store.Build(r.tx).Add(`SELECT record_id FROM tombstones WHERE `).IDs("record_id", ids).Query(ctx, r.tx, scanIDs(func(id gid.ID) {
+			ids = slices.DeleteFunc(ids, func(other gid.ID) bool { return other == id })
+		}))
+		if err != nil {
+			return fmt.Errorf("reading tombstones: %w", err)
+		}
+	}
 	history, err := r.histories(ctx, ids)
 	if err != nil {
 		return err
