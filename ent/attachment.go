@@ -67,9 +67,9 @@ type Attachment struct {
 	Filename string `json:"filename,omitempty"`
 	// What kind of file it is, as RFC 6838 names it.
 	MediaType string `json:"media_type,omitempty"`
-	// How long the file is, in bytes.
+	// How long the file is, in bytes; 0 where there are none.
 	Size int `json:"size,omitempty"`
-	// SHA-256 of the file, as 64 hexadecimal digits in lower case.
+	// SHA-256 of the file, as 64 hexadecimal digits in lower case. Null where there are no bytes: the attachment was made by createAttachment, and not uploaded.
 	Sha256 *string `json:"sha256,omitempty"`
 	// CustomerID holds the value of the "customer_id" field.
 	CustomerID *gid.ID `json:"customer_id,omitempty"`

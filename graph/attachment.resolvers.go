@@ -10,7 +10,12 @@ import (
 
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/graph/model"
+	"github.com/lethe-crm/lethe/internal/record"
 )
+
+func (r *attachmentResolver) DownloadURL(ctx context.Context, obj *ent.Attachment) (*string, error) {
+	return record.DownloadURL(obj), nil
+}
 
 func (r *mutationResolver) CreateAttachment(ctx context.Context, input model.CreateAttachmentInput) (*model.AttachmentPayload, error) {
 	attachment, err := create[*ent.Attachment](ctx, r.Resolver, ent.TypeAttachment, input)

@@ -74,6 +74,8 @@ func (r *queryResolver) Tasks(ctx context.Context, after *entgql.Cursor[gid.ID],
 
 func (r *Resolver) Approval() generated.ApprovalResolver { return &approvalResolver{r} }
 
+func (r *Resolver) Attachment() generated.AttachmentResolver { return &attachmentResolver{r} }
+
 func (r *Resolver) AuditEvent() generated.AuditEventResolver { return &auditEventResolver{r} }
 
 func (r *Resolver) LegalHold() generated.LegalHoldResolver { return &legalHoldResolver{r} }
@@ -90,6 +92,7 @@ func (r *Resolver) User() generated.UserResolver { return &userResolver{r} }
 
 type (
 	approvalResolver      struct{ *Resolver }
+	attachmentResolver    struct{ *Resolver }
 	auditEventResolver    struct{ *Resolver }
 	legalHoldResolver     struct{ *Resolver }
 	operationResolver     struct{ *Resolver }

@@ -71,7 +71,13 @@ func summary(r importer.Report) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%d read: %d created, %d duplicate, %d in the bin, %d failed", r.Read, r.Created, r.Duplicate, r.InBin, r.Failed)
 	if r.Attachments > 0 {
-		fmt.Fprintf(&text, "; %d attachments are not kept", r.Attachments)
+		fmt.Fprintf(&text, "; %d attachments", r.Attachments)
+	}
+	if r.AttachmentsAdded > 0 {
+		fmt.Fprintf(&text, ", %d of them added to messages that lacked them", r.AttachmentsAdded)
+	}
+	if r.AttachmentsFailed > 0 {
+		fmt.Fprintf(&text, "; %d attachments failed", r.AttachmentsFailed)
 	}
 	if r.Ignored > 0 {
 		fmt.Fprintf(&text, "; %d files are no mail by their names", r.Ignored)
@@ -98,8 +104,8 @@ func describe(item importer.ReportItem) string {
 	if item.Reason != "" {
 		parts = append(parts, item.Reason)
 	}
-	if item.Outcome == importer.Created && item.Attachments > 0 {
-		parts = append(parts, fmt.Sprintf("%d attachments are not kept", item.Attachments))
+	if item.Outcome == importer.Duplicate && item.Attachments > 0 {
+		parts = append(parts, fmt.Sprintf("%d attachments added", item.Attachments))
 	}
 	return strings.Join(append(parts, item.Warnings...), ": ")
 }

@@ -55,9 +55,16 @@ type commands struct {
 	Link    linkCmd    `cmd:"" help:"Manage sign-in links."`
 	Import  importCmd  `cmd:"" help:"Import mail or tables."`
 	Sweep   sweepCmd   `cmd:"" help:"Purge what is due for it."`
+	Backup  backupCmd  `cmd:"" help:"Copy the database and the bytes of attachments to a folder, while the server runs."`
+	Check   checkCmd   `cmd:"" help:"Find attachments without their bytes, bytes without an attachment, and records that were purged."`
 	Schema  schemaCmd  `cmd:"" help:"Print the GraphQL schema."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
+
+// usageError says that a command was asked for what it does not do.
+type usageError struct{ message string }
+
+func (e *usageError) Error() string { return e.message }
 
 // console is where a command talks.
 type console struct {
@@ -125,10 +132,11 @@ func run(ctx context.Context, args []string, in io.Reader, out, err io.Writer) (
 	}
 	problem = command.Run()
 	var wrong *importer.UsageError
+	var misused *usageError
 	switch {
 	case problem == nil:
 		return done
-	case errors.As(problem, &wrong):
+	case errors.As(problem, &wrong), errors.As(problem, &misused):
 		c.sayf("lethe: %v", problem)
 		return misuse
 	}

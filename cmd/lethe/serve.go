@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/lethe-crm/lethe/graph"
+	"github.com/lethe-crm/lethe/internal/attachment"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/identity/oidc"
@@ -29,13 +32,31 @@ const sweepEvery = 15 * time.Second
 
 type serveCmd struct {
 	storage
-	Listen   string     `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where to listen (${default})."`
-	URL      string     `name:"url" placeholder:"URL" help:"Where people reach the server, if that is elsewhere, as behind a proxy."`
-	Demo     bool       `help:"Load sample data into a tenant named demo, and print sign-in links for its users."`
-	Migrate  bool       `help:"Bring the tables of a PostgreSQL database up to date first; SQLite needs no asking."`
-	Metrics  string     `placeholder:"ADDRESS" help:"Where to serve /metrics, and not beside the API."`
-	OIDC     string     `name:"oidc" placeholder:"FILE" help:"Whose bearer tokens are taken beside Lethe's own: a list of OpenID Connect issuers in JSON. Default is nobody's."`
-	LogLevel slog.Level `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
+	Listen    string     `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where to listen (${default})."`
+	URL       string     `name:"url" placeholder:"URL" help:"Where people reach the server, if that is elsewhere, as behind a proxy."`
+	Demo      bool       `help:"Load sample data into a tenant named demo, and print sign-in links for its users."`
+	Migrate   bool       `help:"Bring the tables of a PostgreSQL database up to date first; SQLite needs no asking."`
+	Metrics   string     `placeholder:"ADDRESS" help:"Where to serve /metrics, and not beside the API."`
+	OIDC      string     `name:"oidc" placeholder:"FILE" help:"Whose bearer tokens are taken beside Lethe's own: a list of OpenID Connect issuers in JSON. Default is nobody's."`
+	MaxUpload size       `default:"25MiB" placeholder:"SIZE" help:"The largest file that is taken (${default})."`
+	LogLevel  slog.Level `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
+}
+
+// size is a number of bytes that people write, such as 25MiB.
+type size int64
+
+var units = map[string]int64{"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *size) UnmarshalText(text []byte) error {
+	digits := strings.TrimRight(string(text), "KMGiB")
+	unit, known := units[string(text[len(digits):])]
+	n, err := strconv.ParseInt(digits, 10, 32)
+	if err != nil || !known || n < 1 || n > record.MaxFile/unit {
+		return errors.New("a size is a number of bytes below 2GiB, or of KiB or MiB as in 25MiB")
+	}
+	*s = size(n * unit)
+	return nil
 }
 
 // Run implements the command.
@@ -116,7 +137,10 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	working.Go(func() { cmd.reload(background, hangups, control, metrics, log) })
 
 	decisions := pdp.NewHandler(pdp.Config{DB: a.db, Control: control, Records: records, Audit: a.audit, Log: log, PublicURL: public})
-	config := server.Config{GraphQL: api, AuthZEN: decisions, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics}
+	files := attachment.NewHandler(attachment.Config{
+		Control: control, Records: records, Log: log, Now: a.db.Now, MaxUpload: int64(cmd.MaxUpload), RequestID: server.RequestID,
+	})
+	config := server.Config{GraphQL: api, AuthZEN: decisions, Attachments: files, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics}
 	if watched != nil {
 		config.Metrics = nil
 		log.InfoContext(ctx, "metrics on http://"+watched.Addr().String()+"/metrics")

@@ -164,7 +164,7 @@ func (a *app) control() (*access.Control, error) {
 
 // records is the pipeline.
 func (a *app) records(control *access.Control) *record.Service {
-	records := record.New(a.db, control, a.audit, a.log)
+	records := record.New(a.db, control, a.audit, a.log).WithBlobs(a.blobs)
 	records.ActingAs(a.actAs)
 	return records
 }

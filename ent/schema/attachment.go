@@ -16,7 +16,8 @@ import (
 )
 
 // Attachment is a file that belongs to exactly one other record. Here is what
-// there is to know of it; its bytes are kept elsewhere, under its id.
+// there is to know of it; its bytes, if sha256 says that there are any, are kept
+// elsewhere, under its id.
 type Attachment struct{ ent.Schema }
 
 // attachmentOwners are the edges of which an attachment has exactly one.
@@ -39,9 +40,11 @@ func (Attachment) Fields() []ent.Field {
 			Annotations(lifecycle.Searched{As: "f"}, lifecycle.Sensitive{}, entgql.OrderField("FILENAME")).Comment("The file's name."),
 		field.String("media_type").Default("application/octet-stream").NotEmpty().Validate(mixin.Characters(mixin.MaxName)).
 			Comment("What kind of file it is, as RFC 6838 names it."),
-		field.Int("size").Default(0).Range(0, math.MaxInt32).Comment("How long the file is, in bytes."),
-		field.String("sha256").Optional().Nillable().Validate(mixin.SHA256).
-			Comment("SHA-256 of the file, as 64 hexadecimal digits in lower case."),
+		// What is said of the bytes is what was read of them: nobody claims it.
+		field.Int("size").Default(0).Range(0, math.MaxInt32).Annotations(lifecycle.ReadOnly{}).
+			Comment("How long the file is, in bytes; 0 where there are none."),
+		field.String("sha256").Optional().Nillable().Validate(mixin.SHA256).Annotations(lifecycle.ReadOnly{}).
+			Comment("SHA-256 of the file, as 64 hexadecimal digits in lower case. Null where there are no bytes: the attachment was made by createAttachment, and not uploaded."),
 	}
 	for _, o := range attachmentOwners {
 		fields = append(fields, mixin.Ref(o.name+"_id").Annotations(entgql.Skip(entgql.SkipType)))

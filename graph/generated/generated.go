@@ -50,6 +50,7 @@ type Config = graphql.Config[ResolverRoot, DirectiveRoot, ComplexityRoot]
 
 type ResolverRoot interface {
 	Approval() ApprovalResolver
+	Attachment() AttachmentResolver
 	AuditEvent() AuditEventResolver
 	LegalHold() LegalHoldResolver
 	Mutation() MutationResolver
@@ -204,6 +205,7 @@ type ComplexityRoot struct {
 		CreatedAt      func(childComplexity int) int
 		Customer       func(childComplexity int) int
 		Deal           func(childComplexity int) int
+		DownloadURL    func(childComplexity int) int
 		Filename       func(childComplexity int) int
 		Held           func(childComplexity int) int
 		History        func(childComplexity int, after *entgql.Cursor[gid.ID], first *int, before *entgql.Cursor[gid.ID], last *int) int
@@ -1326,6 +1328,9 @@ type ApprovalResolver interface {
 	Code(ctx context.Context, obj *ent.Approval) (*lifecycle.Code, error)
 	RetentionChange(ctx context.Context, obj *ent.Approval) (*model.RetentionChangeRequest, error)
 }
+type AttachmentResolver interface {
+	DownloadURL(ctx context.Context, obj *ent.Attachment) (*string, error)
+}
 type AuditEventResolver interface {
 	Code(ctx context.Context, obj *ent.AuditEvent) (*lifecycle.Code, error)
 	Actor(ctx context.Context, obj *ent.AuditEvent) (*model.Actor, error)
@@ -2046,6 +2051,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Attachment.Deal(childComplexity), true
+	case "Attachment.downloadURL":
+		if e.ComplexityRoot.Attachment.DownloadURL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Attachment.DownloadURL(childComplexity), true
 	case "Attachment.filename":
 		if e.ComplexityRoot.Attachment.Filename == nil {
 			break
@@ -8625,11 +8636,11 @@ type Attachment implements Node & Record {
   """
   mediaType: String!
   """
-  How long the file is, in bytes.
+  How long the file is, in bytes; 0 where there are none.
   """
   size: Int!
   """
-  SHA-256 of the file, as 64 hexadecimal digits in lower case.
+  SHA-256 of the file, as 64 hexadecimal digits in lower case. Null where there are no bytes: the attachment was made by createAttachment, and not uploaded.
   """
   sha256: String
   """
@@ -11284,14 +11295,6 @@ input CreateAttachmentInput {
   What kind of file it is, as RFC 6838 names it.
   """
   mediaType: String
-  """
-  How long the file is, in bytes.
-  """
-  size: Int
-  """
-  SHA-256 of the file, as 64 hexadecimal digits in lower case.
-  """
-  sha256: String
   """
   The customer.
   """
@@ -17634,14 +17637,6 @@ input UpdateAttachmentInput {
   """
   mediaType: String
   """
-  How long the file is, in bytes.
-  """
-  size: Int
-  """
-  SHA-256 of the file, as 64 hexadecimal digits in lower case.
-  """
-  sha256: String
-  """
   The customer.
   """
   customerID: ID
@@ -18417,7 +18412,7 @@ input UserWhereInput {
 }
 `, BuiltIn: false},
 	{Name: "../attachment.graphql", Input: `extend type Mutation {
-  """Create an attachment."""
+  """Create an attachment without bytes. A file is uploaded by POST /attachments."""
   createAttachment(
     """What it is made of."""
     input: CreateAttachmentInput!
@@ -18427,6 +18422,11 @@ input UserWhereInput {
     """What to change."""
     input: UpdateAttachmentInput!
   ): AttachmentPayload! @authz(object: "Attachment", action: UPDATE)
+}
+
+extend type Attachment {
+  """Where this server answers the file's bytes to a GET, as a path. Null where there are none."""
+  downloadURL: String
 }
 `, BuiltIn: false},
 	{Name: "../policy.graphql", Input: `"""A tenant's policy: rows in Casbin's format, of one version."""
@@ -20267,6 +20267,8 @@ func (ec *executionContext) childFields_Attachment(ctx context.Context, field gr
 		return ec.fieldContext_Attachment_viewerCan(ctx, field)
 	case "history":
 		return ec.fieldContext_Attachment_history(ctx, field)
+	case "downloadURL":
+		return ec.fieldContext_Attachment_downloadURL(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Attachment", field.Name)
 }
@@ -29312,6 +29314,29 @@ func (ec *executionContext) fieldContext_Attachment_history(ctx context.Context,
 		return fc, err
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _Attachment_downloadURL(ctx context.Context, field graphql.CollectedField, obj *ent.Attachment) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Attachment_downloadURL(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Attachment().DownloadURL(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Attachment_downloadURL(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Attachment", field, true, true, "String")
 }
 
 func (ec *executionContext) _AttachmentConnection_edges(ctx context.Context, field graphql.CollectedField, obj *ent.AttachmentConnection) (ret graphql.Marshaler) {
@@ -58070,7 +58095,7 @@ func (ec *executionContext) unmarshalInputCreateAttachmentInput(ctx context.Cont
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"ownerID", "teamID", "filename", "mediaType", "size", "sha256", "customerID", "dealID", "messageID", "callID", "noteID"}
+	fieldsInOrder := [...]string{"ownerID", "teamID", "filename", "mediaType", "customerID", "dealID", "messageID", "callID", "noteID"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -58105,20 +58130,6 @@ func (ec *executionContext) unmarshalInputCreateAttachmentInput(ctx context.Cont
 				return it, err
 			}
 			it.MediaType = graphql.OmittableOf(data)
-		case "size":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("size"))
-			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.Size = graphql.OmittableOf(data)
-		case "sha256":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sha256"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.Sha256 = graphql.OmittableOf(data)
 		case "customerID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -66693,7 +66704,7 @@ func (ec *executionContext) unmarshalInputUpdateAttachmentInput(ctx context.Cont
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"id", "version", "ownerID", "teamID", "filename", "mediaType", "size", "sha256", "customerID", "dealID", "messageID", "callID", "noteID"}
+	fieldsInOrder := [...]string{"id", "version", "ownerID", "teamID", "filename", "mediaType", "customerID", "dealID", "messageID", "callID", "noteID"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -66742,20 +66753,6 @@ func (ec *executionContext) unmarshalInputUpdateAttachmentInput(ctx context.Cont
 				return it, err
 			}
 			it.MediaType = graphql.OmittableOf(data)
-		case "size":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("size"))
-			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.Size = graphql.OmittableOf(data)
-		case "sha256":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sha256"))
-			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
-			if err != nil {
-				return it, err
-			}
-			it.Sha256 = graphql.OmittableOf(data)
 		case "customerID":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customerID"))
 			data, err := ec.unmarshalOID2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
@@ -69720,6 +69717,12 @@ func (ec *executionContext) _Attachment(ctx context.Context, sel ast.SelectionSe
 				true, true,
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Attachment_history(ctx, field, obj)
+				})
+		case "downloadURL":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Attachment_downloadURL(ctx, field, obj)
 				})
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))

@@ -305,10 +305,6 @@ type CreateAttachmentInput struct {
 	Filename string `json:"filename"`
 	// What kind of file it is, as RFC 6838 names it.
 	MediaType graphql.Omittable[*string] `json:"mediaType,omitempty"`
-	// How long the file is, in bytes.
-	Size graphql.Omittable[*int32] `json:"size,omitempty"`
-	// SHA-256 of the file, as 64 hexadecimal digits in lower case.
-	Sha256 graphql.Omittable[*string] `json:"sha256,omitempty"`
 	// The customer.
 	CustomerID graphql.Omittable[*gid.ID] `json:"customerID,omitempty"`
 	// The deal.
@@ -1345,10 +1341,6 @@ type UpdateAttachmentInput struct {
 	Filename graphql.Omittable[*string] `json:"filename,omitempty"`
 	// What kind of file it is, as RFC 6838 names it.
 	MediaType graphql.Omittable[*string] `json:"mediaType,omitempty"`
-	// How long the file is, in bytes.
-	Size graphql.Omittable[*int32] `json:"size,omitempty"`
-	// SHA-256 of the file, as 64 hexadecimal digits in lower case.
-	Sha256 graphql.Omittable[*string] `json:"sha256,omitempty"`
 	// The customer.
 	CustomerID graphql.Omittable[*gid.ID] `json:"customerID,omitempty"`
 	// The deal.

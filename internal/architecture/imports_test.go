@@ -72,6 +72,8 @@ var layers = []layer{
 	{"internal/jobs", []string{"internal/gid", "internal/store"}, "a job says what to look at; what to do about it is the caller's"},
 	{"internal/pdp", concat(concat(entities, policy...), "internal/store", "internal/audit", others),
 		"it asks the chain for other applications, about users and records as they are; it changes nothing"},
+	{"internal/attachment", concat(concat(entities, policy...), "internal/blob", "internal/store", "internal/audit", "internal/record", others),
+		"files come and go here; whose they are, and who may have them, the pipeline says"},
 	{"internal/transport", []string{"internal/lifecycle"}, "it carries any schema; of ours it knows the codes"},
 	{"graph", concat(concat(entities, policy...), "internal/blob", "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/transport", others),
 		"resolvers hand on; a document's transaction begins and ends here"},

@@ -15,6 +15,7 @@ import (
 	"io"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,17 +44,20 @@ var (
 // Bucket is where bytes are kept, by key.
 type Bucket struct {
 	bucket *blob.Bucket
+	// folder says that it is one, in which whoever is killed while he writes
+	// leaves a file.
+	folder bool
 }
 
 // Open opens a bucket by its URL: file:///folder, s3://name?region=…, azblob://name,
 // or mem:// for tests.
 func Open(ctx context.Context, address string) (*Bucket, error) {
+	scheme, _, _ := strings.Cut(address, ":") // the rest may hold a password
 	bucket, err := blob.OpenBucket(ctx, address)
 	if err != nil {
-		scheme, _, _ := strings.Cut(address, ":") // the rest may hold a password
 		return nil, fmt.Errorf("opening the %s bucket: %w", scheme, err)
 	}
-	return &Bucket{bucket}, nil
+	return &Bucket{bucket, scheme == "file"}, nil
 }
 
 // Folder is the URL of a folder, which is made when something is written to it. A
@@ -68,6 +72,25 @@ func Folder(path string) (string, error) {
 
 // Close lets go of the bucket.
 func (b *Bucket) Close() error { return b.bucket.Close() }
+
+// Copy copies the bytes under a key to another bucket, and answers how many.
+func (b *Bucket) Copy(ctx context.Context, key string, to *Bucket) (size int64, err error) {
+	r, err := b.Open(ctx, key)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	return to.Write(ctx, key, r)
+}
+
+// Has reports whether there are bytes under a key.
+func (b *Bucket) Has(ctx context.Context, key string) (bool, error) {
+	there, err := b.bucket.Exists(ctx, key)
+	if err != nil {
+		return false, fmt.Errorf("looking for bytes: %w", err)
+	}
+	return there, nil
+}
 
 // Key is where the bytes of something of a tenant are. The first is the id of a
 // tenant, so that one can be told from another in the bucket as well.
@@ -106,9 +129,13 @@ func (b *Bucket) Open(ctx context.Context, key string) (*blob.Reader, error) {
 	return r, nil
 }
 
-// Keys calls f for every key there is, in order.
-func (b *Bucket) Keys(ctx context.Context, f func(key string) error) error {
-	list := b.bucket.List(nil)
+// Keys calls f for every key there is, in order, with how many bytes it has.
+func (b *Bucket) Keys(ctx context.Context, f func(key string, size int64) error) error {
+	return b.list(ctx, "", f)
+}
+
+func (b *Bucket) list(ctx context.Context, prefix string, f func(key string, size int64) error) error {
+	list := b.bucket.List(&blob.ListOptions{Prefix: prefix})
 	for {
 		object, err := list.Next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -117,10 +144,56 @@ func (b *Bucket) Keys(ctx context.Context, f func(key string) error) error {
 		if err != nil {
 			return fmt.Errorf("listing bytes: %w", err)
 		}
-		if err := f(object.Key); err != nil {
+		if err := f(object.Key, object.Size); err != nil {
 			return err
 		}
 	}
+}
+
+// delete removes bytes, also those of which only a part was written.
+func (b *Bucket) delete(ctx context.Context, keys []string) error {
+	missing := map[string]bool{}
+	for _, key := range keys {
+		err := b.bucket.Delete(ctx, key)
+		switch {
+		case err == nil:
+		case gcerrors.Code(err) == gcerrors.NotFound:
+			missing[key] = true
+		default:
+			return fmt.Errorf("removing bytes: %w", err)
+		}
+	}
+	if !b.folder || len(missing) == 0 {
+		return nil
+	}
+	// Bytes are written to KEY.NUMBER.tmp, which becomes KEY when it is complete.
+	var torn []string
+	for prefix := range prefixes(missing) {
+		err := b.list(ctx, prefix, func(name string, _ int64) error {
+			if key, _, _ := strings.Cut(name, "."); key != name && missing[key] {
+				torn = append(torn, name)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, name := range torn {
+		if err := b.bucket.Delete(ctx, name); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
+			return fmt.Errorf("removing bytes: %w", err)
+		}
+	}
+	return nil
+}
+
+// prefixes are what keys begin with, up to their last slash.
+func prefixes(keys map[string]bool) map[string]bool {
+	out := map[string]bool{}
+	for key := range keys {
+		out[key[:strings.LastIndexByte(key, '/')+1]] = true
+	}
+	return out
 }
 
 // Spare says, in a transaction, that nothing refers to keys (any more), and that
@@ -137,60 +210,89 @@ func Spare(ctx context.Context, tx *store.Tx, until time.Time, keys ...string) e
 	return nil
 }
 
-// Take says, in the transaction that refers to a key from now on, that it is not
-// spare. It answers ErrExpired when the bytes may be gone.
-func Take(ctx context.Context, tx *store.Tx, key string) error {
-	n, err := store.Build(tx).Add(`DELETE FROM blob_spares WHERE blob_key = ? AND going = ?`, key, false).Exec(ctx, tx)
+// Take says, in the transaction that refers to keys from now on, that they are not
+// spare. It answers ErrExpired when the bytes of one may be gone.
+func Take(ctx context.Context, tx *store.Tx, keys ...string) error {
+	n, err := store.Build(tx).Add(`DELETE FROM blob_spares WHERE going = ? AND `, false).Strings("blob_key", keys).Exec(ctx, tx)
 	if err != nil {
 		return fmt.Errorf("taking bytes: %w", err)
 	}
-	if n == 0 {
+	if n != int64(len(keys)) {
 		return ErrExpired
 	}
 	return nil
+}
+
+// Forsake says that keys which are spare will not be taken: their bytes go with
+// the next sweep.
+func Forsake(ctx context.Context, db *store.DB, keys ...string) error {
+	return db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
+		_, err := store.Build(tx).Add(`UPDATE blob_spares SET until = ? WHERE going = ? AND `, tx.Now(), false).Strings("blob_key", keys).Exec(ctx, tx)
+		if err != nil {
+			return fmt.Errorf("giving bytes up: %w", err)
+		}
+		return nil
+	})
 }
 
 // Sweep removes the bytes of keys that were spare for too long, and answers how
 // many. It can be stopped anywhere, and several may do it at once.
 func (b *Bucket) Sweep(ctx context.Context, db *store.DB) (removed int, err error) {
 	for {
-		var keys []string
-		err := db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
-			keys = nil
-			// Who takes a key meanwhile waits for this, and finds it going.
-			err := store.Build(tx).Add(`SELECT blob_key FROM blob_spares WHERE until <= ? ORDER BY until, blob_key LIMIT ?`, tx.Now(), sweepBatch).ForUpdate().
-				Query(ctx, tx, func(row store.Row) error {
-					var key string
-					err := row.Scan(&key)
-					keys = append(keys, key)
-					return err
-				})
-			if err == nil && len(keys) > 0 {
-				_, err = store.Build(tx).Add(`UPDATE blob_spares SET going = ? WHERE `, true).Strings("blob_key", keys).Exec(ctx, tx)
-			}
-			return err
-		})
-		if err != nil {
-			return removed, fmt.Errorf("looking for bytes without an owner: %w", err)
-		}
-		if len(keys) == 0 {
-			return removed, nil
-		}
-		for _, key := range keys {
-			if err := b.bucket.Delete(ctx, key); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
-				return removed, fmt.Errorf("removing bytes: %w", err)
-			}
-		}
-		err = db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
-			_, err := store.Build(tx).Add(`DELETE FROM blob_spares WHERE `).Strings("blob_key", keys).Exec(ctx, tx)
-			return err
-		})
-		if err != nil {
-			return removed, fmt.Errorf("forgetting bytes without an owner: %w", err)
-		}
-		removed += len(keys)
-		if len(keys) < sweepBatch {
-			return removed, nil
+		n, err := b.remove(ctx, db, nil)
+		removed += n
+		if err != nil || n < sweepBatch {
+			return removed, err
 		}
 	}
+}
+
+// Remove removes the bytes of those of some keys that were spare for too long.
+func (b *Bucket) Remove(ctx context.Context, db *store.DB, keys []string) error {
+	for some := range slices.Chunk(keys, sweepBatch) {
+		if _, err := b.remove(ctx, db, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove lets go of a batch of what is due, or of what of some keys is.
+func (b *Bucket) remove(ctx context.Context, db *store.DB, among []string) (removed int, err error) {
+	var keys []string
+	err = db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
+		keys = nil
+		stmt := store.Build(tx).Add(`SELECT blob_key FROM blob_spares WHERE until <= ?`, tx.Now())
+		if among != nil {
+			stmt.Add(` AND `).Strings("blob_key", among)
+		}
+		// Who takes a key meanwhile waits for this, and finds it going.
+		err := stmt.Add(` ORDER BY until, blob_key LIMIT ?`, sweepBatch).ForUpdate().Query(ctx, tx, func(row store.Row) error {
+			var key string
+			err := row.Scan(&key)
+			keys = append(keys, key)
+			return err
+		})
+		if err == nil && len(keys) > 0 {
+			_, err = store.Build(tx).Add(`UPDATE blob_spares SET going = ? WHERE `, true).Strings("blob_key", keys).Exec(ctx, tx)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("looking for bytes without an owner: %w", err)
+	}
+	if len(keys) == 0 {
+		return 0, nil
+	}
+	if err := b.delete(ctx, keys); err != nil {
+		return 0, err
+	}
+	err = db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
+		_, err := store.Build(tx).Add(`DELETE FROM blob_spares WHERE `).Strings("blob_key", keys).Exec(ctx, tx)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("forgetting bytes without an owner: %w", err)
+	}
+	return len(keys), nil
 }

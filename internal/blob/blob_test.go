@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,7 +26,8 @@ func TestBytesWithoutAnOwnerGo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := open(t)
-			address, err := blob.Folder(filepath.Join(t.TempDir(), "a folder", "blobs"))
+			folder := filepath.Join(t.TempDir(), "a folder", "blobs")
+			address, err := blob.Folder(folder)
 			require.NoError(t, err)
 			bucket, err := blob.Open(t.Context(), address)
 			require.NoError(t, err)
@@ -39,7 +41,7 @@ func TestBytesWithoutAnOwnerGo(t *testing.T) {
 				return err
 			}
 			keys := func() (all []string) {
-				require.NoError(t, bucket.Keys(t.Context(), func(key string) error { all = append(all, key); return nil }))
+				require.NoError(t, bucket.Keys(t.Context(), func(key string, _ int64) error { all = append(all, key); return nil }))
 				return all
 			}
 			sweep := func() int {
@@ -74,6 +76,29 @@ func TestBytesWithoutAnOwnerGo(t *testing.T) {
 			require.Equal(t, 1, sweep())
 			_, err = bucket.Open(t.Context(), "t/taken")
 			require.ErrorIs(t, err, blob.ErrNotFound)
+
+			// What a killed process wrote a part of.
+			require.NoError(t, os.WriteFile(filepath.Join(folder, "t", "torn.18.tmp"), []byte("a part"), 0o600))
+			spare(now.Add(-time.Second), "t/torn")
+			require.Equal(t, []string{"t/torn.18.tmp", "t/waiting"}, keys())
+			require.Equal(t, 1, sweep())
+			require.Equal(t, []string{"t/waiting"}, keys())
+
+			// Of some keys only what is due goes at once.
+			spare(now.Add(-time.Second), "t/due")
+			spare(now.Add(time.Hour), "t/later", "t/forsaken")
+			for _, key := range []string{"t/due", "t/later", "t/forsaken"} {
+				require.NoError(t, write(key, strings.NewReader("bytes")))
+			}
+			require.NoError(t, bucket.Remove(t.Context(), db, []string{"t/due", "t/later"}))
+			require.Equal(t, []string{"t/forsaken", "t/later", "t/waiting"}, keys())
+			require.NoError(t, blob.Forsake(t.Context(), db, "t/forsaken"))
+			require.Equal(t, 1, sweep())
+			require.ErrorIs(t, in(func(ctx context.Context, tx *store.Tx) error {
+				return blob.Take(ctx, tx, "t/later", "t/forsaken")
+			}), blob.ErrExpired, "all of them or none")
+			require.NoError(t, take("t/later"))
+
 			r, err := bucket.Open(t.Context(), "t/waiting")
 			require.NoError(t, err)
 			text, err := io.ReadAll(r)

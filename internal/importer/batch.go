@@ -23,6 +23,8 @@ const (
 	// batchBytes of text are reached before.
 	batchRows  = 500
 	batchBytes = 8 << 20
+	// batchFiles is how many bytes of files make a batch full, too.
+	batchFiles = 64 << 20
 	// maxWaves is how many replies to replies one transaction creates, one
 	// after another, because a message can only answer one that is there.
 	// Deeper ones wait for the next transaction.
@@ -39,6 +41,9 @@ type row struct {
 	warnings []string          // what was guessed or cut when it was read
 	refs     map[string]string // names of records and users, by field
 	size     int               // bytes of text
+	held     int               // bytes of files
+	files    []*file           // of mail
+	filed    bool              // it is decided which of them are kept
 
 	// Of mail, with addresses folded:
 	sender     string
@@ -57,9 +62,12 @@ type row struct {
 func (i *ReportItem) fail(code, reason string) { i.Outcome, i.Code, i.Reason = Failed, code, reason }
 
 func (row *row) reset() {
-	row.item.Outcome, row.item.Code, row.item.Reason = "", "", ""
+	row.item.Outcome, row.item.Code, row.item.Reason, row.item.Attachments, row.item.AttachmentsFailed = "", "", "", 0, 0
 	row.values, row.parent, row.created, row.ownerRef, row.teamRef, row.alike = maps.Clone(row.given), nil, nil, nil, nil, ""
 	row.item.Warnings = slices.Clone(row.warnings)
+	for _, f := range row.files {
+		f.taken = false
+	}
 }
 
 // pending reports whether it is still to be created.
@@ -93,8 +101,8 @@ func (row *row) number() string {
 // add puts a row into the batch and writes the batch when it is full.
 func (r *run) add(ctx context.Context, row *row) error {
 	r.batch = append(r.batch, row)
-	r.bytes += row.size
-	if len(r.batch) < batchRows && r.bytes < batchBytes {
+	r.bytes, r.held = r.bytes+row.size, r.held+row.held
+	if len(r.batch) < batchRows && r.bytes < batchBytes && r.held < batchFiles {
 		return nil
 	}
 	return r.flush(ctx)
@@ -105,11 +113,17 @@ func (r *run) flush(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := r.keepFiles(ctx, r.batch); err != nil {
+		return err
+	}
 	rest, err := r.write(ctx, r.batch)
 	if err != nil {
 		return err
 	}
-	r.batch, r.bytes = rest, 0
+	if err := r.forsakeFiles(ctx, r.batch); err != nil {
+		return err
+	}
+	r.batch, r.bytes, r.held = rest, 0, 0
 	for _, row := range rest {
 		r.bytes += row.size
 	}
@@ -221,6 +235,9 @@ func (r *run) attempt(ctx context.Context, rows []*row) (rest []*row, err error)
 		}
 		forbidden := r.authorize(ctx, rows)
 		if rest, err = r.create(ctx, rows); err != nil {
+			return err
+		}
+		if err := r.attach(ctx, tx, rows); err != nil {
 			return err
 		}
 		tx.AfterEnd(func(committed bool) {

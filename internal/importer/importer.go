@@ -120,7 +120,8 @@ type run struct {
 	report Report
 
 	batch []*row
-	bytes int
+	bytes int // of text in the batch
+	held  int // and of files
 	// analyzed is how many rows were created when the database was last told.
 	analyzed int
 	// progress is how far the source is read.

@@ -54,9 +54,9 @@ func (r *run) leaveOutTwins(ctx context.Context, tx *store.Tx, rows []*row, with
 // twins answers, in one statement, which unique values live and retired records
 // have, each as "column value", with what it is unique within behind it. It looks
 // past what the actor may see, as the rule does that they are unique.
-func (r *run) twins(ctx context.Context, tx *store.Tx, rows []*row, within bool) (live, retired map[string]bool, err error) {
+func (r *run) twins(ctx context.Context, q store.Querier, rows []*row, within bool) (live, retired map[string]bool, err error) {
 	live, retired = map[string]bool{}, map[string]bool{}
-	stmt, empty := store.Build(tx), true
+	stmt, empty := store.Build(q), true
 	add := func(column, scope, condition string, keys []string) {
 		if len(keys) == 0 {
 			return
@@ -85,7 +85,7 @@ func (r *run) twins(ctx context.Context, tx *store.Tx, rows []*row, within bool)
 	if empty {
 		return live, retired, nil
 	}
-	err = stmt.Query(ctx, tx, func(rows store.Row) error {
+	err = stmt.Query(ctx, q, func(rows store.Row) error {
 		var column, key string
 		var of gid.ID
 		var alive int
@@ -298,10 +298,15 @@ func (r *run) customers(ctx context.Context, addresses []string, ids []gid.ID) (
 	return byAddress, byID, nil
 }
 
+// messageID is by what messages are told apart.
+func (r *run) messageID() ent.RecordUnique {
+	return r.typ.Uniques[slices.IndexFunc(r.typ.Uniques, func(u ent.RecordUnique) bool { return u.Key == message.FieldMessageIDKey })]
+}
+
 // linkReplies links replies to the live message they answer, or to the row that
 // will become it.
 func (r *run) linkReplies(ctx context.Context, rows []*row) error {
-	id := r.typ.Uniques[slices.IndexFunc(r.typ.Uniques, func(u ent.RecordUnique) bool { return u.Key == message.FieldMessageIDKey })]
+	id := r.messageID()
 	answered := distinct(rows, func(row *row) []string { return []string{row.replyTo} })
 	there := map[string]gid.ID{}
 	for keys := range slices.Chunk(answered, lookupKeys) {

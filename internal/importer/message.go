@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -43,7 +44,7 @@ func (r *run) parse(item mail.Item) *row {
 func (r *run) mailRow(name string, m mail.Message) *row {
 	values, warnings := Values(m)
 	out := &row{
-		item:  ReportItem{Name: name, Attachments: m.Attachments},
+		item:  ReportItem{Name: name},
 		given: values, warnings: slices.Concat(m.Warnings, warnings),
 		sentAt: m.SentAtSource, replyTo: record.Fold(m.InReplyTo, lifecycle.FoldNone), owner: r.set.owner,
 		size: len(m.Subject) + len(m.Body),
@@ -56,6 +57,13 @@ func (r *run) mailRow(name string, m mail.Message) *row {
 		address, _ := to["address"].(string)
 		out.recipients = append(out.recipients, record.Fold(address, lifecycle.FoldEmail))
 		out.size += len(address)
+	}
+	for _, a := range m.Attachments {
+		f := &file{File: record.NewFile(a.Content), name: a.Filename, kind: cmp.Or(a.MediaType, "application/octet-stream")}
+		if r.DryRun {
+			f.Content = nil
+		}
+		out.files, out.held = append(out.files, f), out.held+len(f.Content)
 	}
 	maps.Copy(values, r.set.values)
 	return out

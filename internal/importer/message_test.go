@@ -94,7 +94,7 @@ func sum(counts map[string]int) (n int) {
 
 func TestADryRunReportsTheSameAndWritesNothing(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
-		tables := []string{"messages", "recipients", "customers", "audit_events", "record_numbers"}
+		tables := []string{"messages", "recipients", "attachments", "blob_spares", "customers", "audit_events", "record_numbers"}
 		var before []int
 		for _, table := range tables {
 			before = append(before, w.count(table))
@@ -106,6 +106,8 @@ func TestADryRunReportsTheSameAndWritesNothing(t *testing.T) {
 			report := w.imported(user, mails)
 			require.True(t, report.DryRun)
 			require.Equal(t, []int{53, 52, 1, 0, 0}, outcomes(report))
+			require.Positive(t, report.Attachments)
+			require.Empty(t, w.keys())
 			require.Equal(t, []int{3, 1, 1, 0, 1}, outcomes(w.imported(user, rows)))
 		}
 		var after []int

@@ -27,9 +27,12 @@ type Report struct {
 	Duplicate int  `json:"duplicate"`
 	InBin     int  `json:"inBin"`
 	Failed    int  `json:"failed"`
-	// Attachments counts the attachments of created messages, which are not
-	// kept.
-	Attachments int `json:"attachments"`
+	// Attachments counts the attachments of mail that were kept: those of created
+	// messages, and AttachmentsAdded to messages that were there without them.
+	Attachments      int `json:"attachments"`
+	AttachmentsAdded int `json:"attachmentsAdded"`
+	// AttachmentsFailed counts those that were refused; the warnings say why.
+	AttachmentsFailed int `json:"attachmentsFailed"`
 	// Ignored counts files in a folder that are no mail by their names.
 	Ignored int `json:"ignored"`
 	// SentAt counts the created messages by where their time came from.
@@ -49,24 +52,29 @@ type Report struct {
 
 // ReportItem is one mail or row.
 type ReportItem struct {
-	Name        string  `json:"name,omitempty"` // of a mail
-	Line        int     `json:"line,omitempty"` // of a row
-	Outcome     Outcome `json:"outcome"`
-	Code        string  `json:"code,omitempty"`
-	Reason      string  `json:"reason,omitempty"`
-	Attachments int     `json:"attachments,omitempty"`
+	Name    string  `json:"name,omitempty"` // of a mail
+	Line    int     `json:"line,omitempty"` // of a row
+	Outcome Outcome `json:"outcome"`
+	Code    string  `json:"code,omitempty"`
+	Reason  string  `json:"reason,omitempty"`
+	// Attachments and AttachmentsFailed count those of the mail that were kept and
+	// refused.
+	Attachments       int `json:"attachments,omitempty"`
+	AttachmentsFailed int `json:"attachmentsFailed,omitempty"`
 	// Warnings say what was guessed, cut or dropped.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
 func (r *Report) add(item ReportItem) {
 	r.Read++
+	r.Attachments += item.Attachments
+	r.AttachmentsFailed += item.AttachmentsFailed
 	switch item.Outcome {
 	case Created:
 		r.Created++
-		r.Attachments += item.Attachments
 	case Duplicate:
 		r.Duplicate++
+		r.AttachmentsAdded += item.Attachments
 	case InBin:
 		r.InBin++
 	case Failed:
@@ -75,7 +83,7 @@ func (r *Report) add(item ReportItem) {
 			r.unreadable++
 		}
 	}
-	if item.Outcome == Created && item.Attachments == 0 && len(item.Warnings) == 0 {
+	if item.Outcome == Created && len(item.Warnings) == 0 {
 		return
 	}
 	kept := r.others

@@ -216,15 +216,41 @@ func TestAnEmptyPlainPartLeavesTheHTML(t *testing.T) {
 	require.Equal(t, "Hello", message.Body)
 }
 
-func TestAttachmentsAreCounted(t *testing.T) {
+func TestAttachmentsAreKeptAsTheyWere(t *testing.T) {
 	t.Parallel()
 	message := parse(t, "Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nHello\n"+
 		"--b\nContent-Type: application/pdf; name=a.pdf\n\nPDF\n"+
 		"--b\nContent-Type: text/plain\nContent-Disposition: attachment; filename=b.txt\n\nnot the body\n"+
 		"--b\nContent-Type: image/png\nContent-Disposition: inline\n\nPNG\n--b--\n")
-	require.Equal(t, 3, message.Attachments)
+	require.Equal(t, []mail.Attachment{
+		{Filename: "a.pdf", MediaType: "application/pdf", Content: []byte("PDF")},
+		{Filename: "b.txt", MediaType: "text/plain", Content: []byte("not the body")},
+		{Filename: "attachment 3.png", MediaType: "image/png", Content: []byte("PNG")},
+	}, message.Attachments)
 	require.Equal(t, "Hello", message.Body)
-	require.Equal(t, 1, parse(t, "Subject: x\nContent-Type: application/pdf\n\nPDF\n").Attachments)
+	require.Equal(t, []mail.Attachment{{Filename: "attachment 1.pdf", MediaType: "application/pdf", Content: []byte("PDF\n")}},
+		parse(t, "Subject: x\nContent-Type: application/pdf\n\nPDF\n").Attachments)
+
+	// Encoded, in folders of another machine, and twice.
+	const png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB"
+	message = parse(t, "Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nHello\n"+
+		"--b\nContent-Type: image/png\nContent-Transfer-Encoding: base64\nContent-Disposition: attachment; filename=\"=?utf-8?B?0YTQvtGC0L4ucG5n?=\"\n\n"+png+"\n"+
+		"--b\nContent-Type: text/plain; charset=koi8-r\nContent-Disposition: attachment; filename=\"../../etc/passwd\"\nContent-Transfer-Encoding: quoted-printable\n\n=F0=D2=C9\n"+
+		"--b\nContent-Type: text/plain\nContent-Disposition: attachment; filename=passwd\n\nanother\n"+
+		"--b\nContent-Type: text/plain\nContent-Disposition: attachment; filename=passwd\n\nanother\n"+
+		"--b\nContent-Type: message/rfc822\n\nSubject: inner\n\nText\n--b--\n")
+	require.Equal(t, []string{"фото.png", "passwd", "passwd", "attachment 5.eml"}, names(message.Attachments))
+	require.Equal(t, png, base64.StdEncoding.EncodeToString(message.Attachments[0].Content))
+	require.Equal(t, []byte("\xf0\xd2\xc9"), message.Attachments[1].Content, "in its own charset")
+	require.Equal(t, "another", string(message.Attachments[2].Content))
+	require.Contains(t, string(message.Attachments[3].Content), "Subject: inner\n\nText")
+}
+
+func names(list []mail.Attachment) (out []string) {
+	for _, a := range list {
+		out = append(out, a.Filename)
+	}
+	return out
 }
 
 func TestTheTimeIsTheFirstThatIsKnown(t *testing.T) {

@@ -84,9 +84,17 @@ type Message struct {
 	ThreadKey string
 	InReplyTo string // empty when this is no reply
 	Category  string // NORMAL, SPAM or MAILING
-	// Attachments counts the parts that are not in Body and are not kept.
-	Attachments int
+	// Attachments are the parts that are not in Body, in their order. A file that
+	// is attached twice under one name is there once.
+	Attachments []Attachment
 	Warnings    []string
+}
+
+// Attachment is a file of a mail.
+type Attachment struct {
+	Filename  string // never empty, without folders
+	MediaType string // in lower case
+	Content   []byte // as it was before it was encoded for the mail
 }
 
 // Times are what is known about a mail from outside its bytes. The zero value

@@ -28,7 +28,7 @@ const (
 type content struct {
 	text        string
 	charset     string // of the first text part
-	attachments int
+	attachments []Attachment
 }
 
 // part is one node of the MIME structure. Content is not decoded.
@@ -37,7 +37,7 @@ type part struct {
 	charset     string
 	encoding    string
 	attached    bool // Content-Disposition: attachment
-	named       bool
+	name        string
 	content     []byte
 	children    []*part
 	isMultipart bool
@@ -61,7 +61,7 @@ func (r *reading) readContent(raw, text []byte) content {
 
 	var chosen selection
 	chosen.add([]*part{root}, "mixed", false, true, true)
-	result := content{attachments: chosen.attachments}
+	result := content{attachments: r.attachments(chosen.attachments)}
 	var texts []string
 	for _, p := range chosen.plain {
 		if !p.isText() { // an image among the text
@@ -134,7 +134,7 @@ func (p *part) isMedia() bool {
 // text of the mail, which are its HTML, and what else there is.
 type selection struct {
 	plain, html []*part
-	attachments int
+	attachments []*part
 }
 
 // add sorts the parts of one multipart. Text goes to plain where toPlain is
@@ -143,19 +143,19 @@ func (s *selection) add(parts []*part, multipart string, inAlternative, toPlain,
 	plainBefore, htmlBefore := len(s.plain), len(s.html)
 	for i, p := range parts {
 		inline := !p.attached && (p.isText() || p.isMedia()) &&
-			(i == 0 || multipart != "related" && (p.isMedia() || !p.named))
+			(i == 0 || multipart != "related" && (p.isMedia() || p.name == ""))
 		switch {
 		case p.isMultipart:
 			kind := strings.TrimPrefix(p.mediaType, "multipart/")
 			s.add(p.children, kind, inAlternative || kind == "alternative", toPlain, toHTML)
 		case !inline:
-			s.attachments++
+			s.attachments = append(s.attachments, p)
 		case multipart == "alternative" && p.mediaType == "text/plain":
 			s.plain = append(s.plain, p)
 		case multipart == "alternative" && p.mediaType == "text/html":
 			s.html = append(s.html, p)
 		case multipart == "alternative":
-			s.attachments++
+			s.attachments = append(s.attachments, p)
 		default:
 			if inAlternative && p.mediaType == "text/plain" {
 				toHTML = false
@@ -170,7 +170,7 @@ func (s *selection) add(parts []*part, multipart string, inAlternative, toPlain,
 				s.html = append(s.html, p)
 			}
 			if p.isMedia() {
-				s.attachments++
+				s.attachments = append(s.attachments, p)
 			}
 		}
 	}
@@ -266,7 +266,7 @@ func newPart(from *enmime.Part, defaultType string) *part {
 		charset:   from.Charset,
 		encoding:  from.Header.Get("Content-Transfer-Encoding"),
 		attached:  strings.EqualFold(from.Disposition, "attachment"),
-		named:     from.FileName != "",
+		name:      from.FileName,
 		content:   from.Content,
 	}
 	if p.mediaType == "" {

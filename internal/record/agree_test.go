@@ -76,7 +76,7 @@ func (w *world) strangeRecords(r *rand.Rand, each int) map[string][]ent.Record {
 		return record.Values{"body": text(), "happenedAt": moment(), "kind": []note.Kind{note.KindMEETING, note.KindNOTE}[r.IntN(2)], "customerID": maybe(customers[r.IntN(2)])}
 	}
 	makers["Attachment"] = func(int) record.Values {
-		return record.Values{"filename": text(), "mediaType": []string{"text/plain", "TEXT/plain"}[r.IntN(2)], "size": []int{0, 1, 1 << 30}[r.IntN(3)], "customerID": customers[r.IntN(2)]}
+		return record.Values{"filename": text(), "mediaType": []string{"text/plain", "TEXT/plain"}[r.IntN(2)], "customerID": customers[r.IntN(2)]}
 	}
 	out := map[string][]ent.Record{}
 	everyone := visible.With(w.t.Context(), visible.Everything)

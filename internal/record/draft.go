@@ -20,6 +20,7 @@ import (
 
 // draft is a record that is about to be created.
 type draft struct {
+	id     gid.ID            // zero leaves it to the schema
 	values Values            // by field name of the registry
 	parts  map[string][]part // by part name
 	keys   map[string]string // folded columns
@@ -213,6 +214,9 @@ func partRows(a *actor.Actor, p ent.RecordPart, record gid.ID, parts []part) [][
 
 // setFields fills a mutation with what a draft says; nil clears.
 func setFields(t *ent.RecordType, m ent.Mutation, d *draft) error {
+	if named, ok := m.(interface{ SetID(id gid.ID) }); ok && !d.id.IsZero() {
+		named.SetID(d.id)
+	}
 	for name, v := range d.values {
 		if err := setField(m, name, v); err != nil {
 			return Refuse(lifecycle.BadUserInput, "cannot have this value", graphQLName(t, name))

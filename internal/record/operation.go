@@ -81,6 +81,8 @@ type run struct {
 	due *time.Time
 	// by is the retention rule that asks.
 	by *rule
+	// again says that what is purged may have been purged before.
+	again bool
 
 	plan
 }

@@ -89,6 +89,9 @@ func (r *run) applyPurge(ctx context.Context) error {
 		return err
 	}
 	var gone []gid.ID
+	if err := r.letGo(ctx); err != nil {
+		return err
+	}
 	for _, t := range slices.Backward(typeOrder) {
 		ids := r.changedIDs(t)
 		if len(ids) == 0 {
@@ -208,6 +211,14 @@ func (r *run) tombstones(ctx context.Context) error {
 	}
 	if len(ids) == 0 {
 		return nil
+	}
+	if r.again {
+		err := store.Build(r.tx).Add(`SELECT record_id FROM tombstones WHERE `).IDs("record_id", ids).Query(ctx, r.tx, scanIDs(func(id gid.ID) {
+			ids = slices.DeleteFunc(ids, func(other gid.ID) bool { return other == id })
+		}))
+		if err != nil {
+			return fmt.Errorf("reading tombstones: %w", err)
+		}
 	}
 	history, err := r.histories(ctx, ids)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/approval"
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/blob"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/store"
@@ -34,7 +35,8 @@ type Service struct {
 	audit   *audit.Log
 	log     *slog.Logger
 	numbers numbers
-	queue   Queue // nil leaves jobs to TakeUp
+	queue   Queue        // nil leaves jobs to TakeUp
+	blobs   *blob.Bucket // nil leaves what is purged to the sweeper
 	sizes   sizes
 	// actAs lets others act for what they asked for, approvables are what is asked for besides operations, and onBrake is
 	// told of every cap that an operation came over.

@@ -40,51 +40,58 @@ func (s *Service) CreateMany(ctx context.Context, typ string, rows []Values) ([]
 	if a == nil || t == nil {
 		return nil, nil, fmt.Errorf("record: creating a %q for nobody", typ)
 	}
-	out, errs := make([]ent.Record, len(rows)), make([]error, len(rows))
-	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
+	var out []ent.Record
+	var errs []error
+	err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
 		drafts := make([]*draft, len(rows))
 		for i, values := range rows {
 			drafts[i] = newDraft(t, values, true)
 		}
-		if err := s.settleOwners(ctx, tx, a, t, drafts); err != nil {
-			return err
-		}
-		s.authorizeCreate(ctx, a, t, drafts)
-		for _, d := range drafts { // what is not written must not take a value or a number from another row
-			if d.err == nil {
-				d.err = s.valid(ctx, tx, a, t, d)
-			}
-		}
-		if err := s.checkUnique(ctx, tx, a, t, drafts, nil); err != nil {
-			return err
-		}
-		if err := s.number(ctx, tx, a, t, drafts); err != nil {
-			return err
-		}
-		if err := s.insert(ctx, tx, a, t, drafts, out); err != nil {
-			return err
-		}
-		if err := s.activity(ctx, tx, a, customersOf(out...)); err != nil {
-			return err
-		}
-		if err := s.wakeThreads(ctx, tx, a, t, out); err != nil {
-			return err
-		}
-		refused := map[lifecycle.Code]int{}
-		for i, d := range drafts {
-			if d.err != nil {
-				errs[i] = d.err
-				refused[d.err.Code]++
-			}
-		}
-		for _, code := range []lifecycle.Code{lifecycle.Forbidden, lifecycle.FieldForbidden} {
-			if n := refused[code]; n > 0 {
-				s.logRefusal(ctx, tx, audit.Event{Action: "CREATE", Code: code, RecordType: t.Name, Count: n})
-			}
-		}
-		return nil
+		out, errs, err = s.createDrafts(ctx, tx, a, t, drafts)
+		return err
 	})
 	return out, errs, err
+}
+
+func (s *Service) createDrafts(ctx context.Context, tx *store.Tx, a *actor.Actor, t *ent.RecordType, drafts []*draft) ([]ent.Record, []error, error) {
+	out, errs := make([]ent.Record, len(drafts)), make([]error, len(drafts))
+	if err := s.settleOwners(ctx, tx, a, t, drafts); err != nil {
+		return nil, nil, err
+	}
+	s.authorizeCreate(ctx, a, t, drafts)
+	for _, d := range drafts { // what is not written must not take a value or a number from another row
+		if d.err == nil {
+			d.err = s.valid(ctx, tx, a, t, d)
+		}
+	}
+	if err := s.checkUnique(ctx, tx, a, t, drafts, nil); err != nil {
+		return nil, nil, err
+	}
+	if err := s.number(ctx, tx, a, t, drafts); err != nil {
+		return nil, nil, err
+	}
+	if err := s.insert(ctx, tx, a, t, drafts, out); err != nil {
+		return nil, nil, err
+	}
+	if err := s.activity(ctx, tx, a, customersOf(out...)); err != nil {
+		return nil, nil, err
+	}
+	if err := s.wakeThreads(ctx, tx, a, t, out); err != nil {
+		return nil, nil, err
+	}
+	refused := map[lifecycle.Code]int{}
+	for i, d := range drafts {
+		if d.err != nil {
+			errs[i] = d.err
+			refused[d.err.Code]++
+		}
+	}
+	for _, code := range []lifecycle.Code{lifecycle.Forbidden, lifecycle.FieldForbidden} {
+		if n := refused[code]; n > 0 {
+			s.logRefusal(ctx, tx, audit.Event{Action: "CREATE", Code: code, RecordType: t.Name, Count: n})
+		}
+	}
+	return out, errs, nil
 }
 
 func (s *Service) authorizeCreate(ctx context.Context, a *actor.Actor, t *ent.RecordType, drafts []*draft) {

@@ -135,6 +135,10 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 
 // refuse answers an error of the server's own in the form GraphQL clients read.
 func refuse(w http.ResponseWriter, r *http.Request, status int, message string) {
+	refuseAs(w, r, status, lifecycle.Internal, message)
+}
+
+func refuseAs(w http.ResponseWriter, r *http.Request, status int, code lifecycle.Code, message string) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	type extensions struct {
@@ -146,7 +150,7 @@ func refuse(w http.ResponseWriter, r *http.Request, status int, message string) 
 		Extensions extensions `json:"extensions"`
 	}
 	// The client may have gone.
-	_ = json.NewEncoder(w).Encode(map[string][]problem{"errors": {{message, extensions{lifecycle.Internal, RequestID(r.Context())}}}}) //nolint:errchkjson // as said
+	_ = json.NewEncoder(w).Encode(map[string][]problem{"errors": {{message, extensions{code, RequestID(r.Context())}}}}) //nolint:errchkjson // as said
 }
 
 // impatient bounds how long a client takes to send a body. http.Server's

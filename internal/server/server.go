@@ -16,6 +16,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/server/graphiql"
 )
 
@@ -57,8 +58,11 @@ type Config struct {
 	GraphQL http.Handler
 	// AuthZEN is a policy decision point for other applications, below
 	// /access/v1/; it finds the actor where GraphQL does. Nil is none.
-	AuthZEN  http.Handler
-	Identity Identity
+	AuthZEN http.Handler
+	// Attachments takes and answers files, at /attachments and below; it finds the
+	// actor where GraphQL does. Nil is none.
+	Attachments http.Handler
+	Identity    Identity
 	// Issued is asked about bearer tokens it takes; nil takes none.
 	Issued Issued
 	DB     Database
@@ -90,6 +94,16 @@ func New(c Config) *Server {
 	if c.AuthZEN != nil {
 		mux.Handle("/access/v1/", s.authenticated(c.AuthZEN))
 		mux.Handle("/.well-known/authzen-configuration", c.AuthZEN)
+	}
+	if c.Attachments != nil {
+		// A form elsewhere sends files with the cookie of whoever looks at it.
+		own := http.NewCrossOriginProtection()
+		own.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			refuseAs(w, r, http.StatusForbidden, lifecycle.Forbidden, "This is not for pages of other sites.")
+		}))
+		files := own.Handler(s.authenticated(c.Attachments))
+		mux.Handle("/attachments", files)
+		mux.Handle("/attachments/", files)
 	}
 	mux.HandleFunc("GET /signin", s.showSignIn)
 	mux.Handle("POST /signin", sameOrigin.Handler(http.HandlerFunc(s.signIn)))

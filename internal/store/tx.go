@@ -41,6 +41,12 @@ func TxFrom(ctx context.Context) *Tx {
 	return tx
 }
 
+// After is the context for what is done once its transaction has ended, however
+// the request that it belonged to ends.
+func After(ctx context.Context) context.Context {
+	return context.WithValue(context.WithoutCancel(ctx), txKey{}, (*Tx)(nil))
+}
+
 // Begin starts a transaction and returns a context that carries it. The caller
 // ends it with End.
 func (db *DB) Begin(ctx context.Context) (context.Context, *Tx, error) {
