@@ -76,6 +76,12 @@ func (r *Resolver) Approval() generated.ApprovalResolver { return &approvalResol
 
 func (r *Resolver) AuditEvent() generated.AuditEventResolver { return &auditEventResolver{r} }
 
+func (r *Resolver) Export() generated.ExportResolver { return &exportResolver{r} }
+
+func (r *Resolver) ExportSchedule() generated.ExportScheduleResolver {
+	return &exportScheduleResolver{r}
+}
+
 func (r *Resolver) LegalHold() generated.LegalHoldResolver { return &legalHoldResolver{r} }
 
 func (r *Resolver) Operation() generated.OperationResolver { return &operationResolver{r} }
@@ -89,12 +95,14 @@ func (r *Resolver) RetentionRule() generated.RetentionRuleResolver { return &ret
 func (r *Resolver) User() generated.UserResolver { return &userResolver{r} }
 
 type (
-	approvalResolver      struct{ *Resolver }
-	auditEventResolver    struct{ *Resolver }
-	legalHoldResolver     struct{ *Resolver }
-	operationResolver     struct{ *Resolver }
-	operationItemResolver struct{ *Resolver }
-	queryResolver         struct{ *Resolver }
-	retentionRuleResolver struct{ *Resolver }
-	userResolver          struct{ *Resolver }
+	approvalResolver       struct{ *Resolver }
+	auditEventResolver     struct{ *Resolver }
+	exportResolver         struct{ *Resolver }
+	exportScheduleResolver struct{ *Resolver }
+	legalHoldResolver      struct{ *Resolver }
+	operationResolver      struct{ *Resolver }
+	operationItemResolver  struct{ *Resolver }
+	queryResolver          struct{ *Resolver }
+	retentionRuleResolver  struct{ *Resolver }
+	userResolver           struct{ *Resolver }
 )

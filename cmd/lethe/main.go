@@ -54,6 +54,7 @@ type commands struct {
 	Token   tokenCmd   `cmd:"" help:"Manage API tokens."`
 	Link    linkCmd    `cmd:"" help:"Manage sign-in links."`
 	Import  importCmd  `cmd:"" help:"Import mail or tables."`
+	Export  exportCmd  `cmd:"" help:"Export records into a file."`
 	Sweep   sweepCmd   `cmd:"" help:"Purge what is due for it."`
 	Schema  schemaCmd  `cmd:"" help:"Print the GraphQL schema."`
 	Version versionCmd `cmd:"" help:"Print the version."`

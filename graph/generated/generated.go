@@ -24,6 +24,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/call"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/export"
+	"github.com/lethe-crm/lethe/ent/exportschedule"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/operation"
@@ -51,6 +53,8 @@ type Config = graphql.Config[ResolverRoot, DirectiveRoot, ComplexityRoot]
 type ResolverRoot interface {
 	Approval() ApprovalResolver
 	AuditEvent() AuditEventResolver
+	Export() ExportResolver
+	ExportSchedule() ExportScheduleResolver
 	LegalHold() LegalHoldResolver
 	Mutation() MutationResolver
 	Operation() OperationResolver
@@ -247,24 +251,25 @@ type ComplexityRoot struct {
 	}
 
 	AuditEvent struct {
-		Action        func(childComplexity int) int
-		Actor         func(childComplexity int) int
-		At            func(childComplexity int) int
-		Changes       func(childComplexity int) int
-		Code          func(childComplexity int) int
-		Count         func(childComplexity int) int
-		From          func(childComplexity int) int
-		ID            func(childComplexity int) int
-		Operation     func(childComplexity int) int
-		Outcome       func(childComplexity int) int
-		PolicyVersion func(childComplexity int) int
-		Reason        func(childComplexity int) int
-		RecordID      func(childComplexity int) int
-		RecordType    func(childComplexity int) int
-		RequestID     func(childComplexity int) int
-		Rule          func(childComplexity int) int
-		To            func(childComplexity int) int
-		Version       func(childComplexity int) int
+		Action         func(childComplexity int) int
+		Actor          func(childComplexity int) int
+		At             func(childComplexity int) int
+		Changes        func(childComplexity int) int
+		Code           func(childComplexity int) int
+		Count          func(childComplexity int) int
+		ExportManifest func(childComplexity int) int
+		From           func(childComplexity int) int
+		ID             func(childComplexity int) int
+		Operation      func(childComplexity int) int
+		Outcome        func(childComplexity int) int
+		PolicyVersion  func(childComplexity int) int
+		Reason         func(childComplexity int) int
+		RecordID       func(childComplexity int) int
+		RecordType     func(childComplexity int) int
+		RequestID      func(childComplexity int) int
+		Rule           func(childComplexity int) int
+		To             func(childComplexity int) int
+		Version        func(childComplexity int) int
 	}
 
 	AuditEventConnection struct {
@@ -538,6 +543,85 @@ type ComplexityRoot struct {
 		Name func(childComplexity int) int
 	}
 
+	Export struct {
+		Code           func(childComplexity int) int
+		Complete       func(childComplexity int) int
+		CreatedAt      func(childComplexity int) int
+		DownloadURL    func(childComplexity int) int
+		DownloadedAt   func(childComplexity int) int
+		EncryptTo      func(childComplexity int) int
+		ExpiresAt      func(childComplexity int) int
+		Filter         func(childComplexity int) int
+		FinishedAt     func(childComplexity int) int
+		Format         func(childComplexity int) int
+		ID             func(childComplexity int) int
+		Manifest       func(childComplexity int) int
+		ManifestSha256 func(childComplexity int) int
+		Reason         func(childComplexity int) int
+		RequestedBy    func(childComplexity int) int
+		Rows           func(childComplexity int) int
+		Schedule       func(childComplexity int) int
+		States         func(childComplexity int) int
+		Status         func(childComplexity int) int
+		Type           func(childComplexity int) int
+		WorkedAt       func(childComplexity int) int
+	}
+
+	ExportConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	ExportEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	ExportPayload struct {
+		Export func(childComplexity int) int
+	}
+
+	ExportRequirement struct {
+		Type  func(childComplexity int) int
+		Verbs func(childComplexity int) int
+	}
+
+	ExportSchedule struct {
+		Code        func(childComplexity int) int
+		CreatedAt   func(childComplexity int) int
+		EncryptTo   func(childComplexity int) int
+		Every       func(childComplexity int) int
+		Filter      func(childComplexity int) int
+		Format      func(childComplexity int) int
+		ID          func(childComplexity int) int
+		Keep        func(childComplexity int) int
+		LastRunAt   func(childComplexity int) int
+		NextRunAt   func(childComplexity int) int
+		Reason      func(childComplexity int) int
+		RemovedAt   func(childComplexity int) int
+		RequestedBy func(childComplexity int) int
+		States      func(childComplexity int) int
+		Type        func(childComplexity int) int
+	}
+
+	ExportScheduleConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	ExportScheduleEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	ExportSchedulePayload struct {
+		Schedule func(childComplexity int) int
+	}
+
 	FieldChange struct {
 		Field func(childComplexity int) int
 		New   func(childComplexity int) int
@@ -636,66 +720,72 @@ type ComplexityRoot struct {
 	}
 
 	Mutation struct {
-		ActivateUser        func(childComplexity int, id gid.ID) int
-		AddToHold           func(childComplexity int, input model.AddToHoldInput) int
-		ApplyPolicy         func(childComplexity int, input model.ApplyPolicyInput) int
-		ApplyRule           func(childComplexity int, input model.ApplyRuleInput) int
-		ApproveOperation    func(childComplexity int, input model.ApproveOperationInput) int
-		ApproveRequest      func(childComplexity int, input model.ApproveRequestInput) int
-		ArchiveRecords      func(childComplexity int, input model.ArchiveRecordsInput) int
-		CancelOperation     func(childComplexity int, input model.CancelOperationInput) int
-		CancelRequest       func(childComplexity int, input model.CancelRequestInput) int
-		ConfirmOperation    func(childComplexity int, input model.ConfirmOperationInput) int
-		CreateAttachment    func(childComplexity int, input model.CreateAttachmentInput) int
-		CreateCall          func(childComplexity int, input model.CreateCallInput) int
-		CreateContact       func(childComplexity int, input model.CreateContactInput) int
-		CreateCustomer      func(childComplexity int, input model.CreateCustomerInput) int
-		CreateDeal          func(childComplexity int, input model.CreateDealInput) int
-		CreateMessage       func(childComplexity int, input model.CreateMessageInput) int
-		CreateNote          func(childComplexity int, input model.CreateNoteInput) int
-		CreateRetentionRule func(childComplexity int, input model.CreateRetentionRuleInput) int
-		CreateSignInLink    func(childComplexity int, input model.CreateSignInLinkInput) int
-		CreateTask          func(childComplexity int, input model.CreateTaskInput) int
-		CreateTeam          func(childComplexity int, name string) int
-		CreateToken         func(childComplexity int, input model.CreateTokenInput) int
-		CreateUser          func(childComplexity int, input model.CreateUserInput) int
-		DeactivateUser      func(childComplexity int, id gid.ID) int
-		DeletePolicyTest    func(childComplexity int, name string) int
-		DeleteRecords       func(childComplexity int, input model.DeleteRecordsInput) int
-		DryRunRule          func(childComplexity int, id gid.ID) int
-		EmptyBin            func(childComplexity int, input model.EmptyBinInput) int
-		GrantRole           func(childComplexity int, input model.RoleInput) int
-		PlaceHold           func(childComplexity int, input model.PlaceHoldInput) int
-		PurgeRecords        func(childComplexity int, input model.PurgeRecordsInput) int
-		PutPolicyTest       func(childComplexity int, input model.PutPolicyTestInput) int
-		RejectOperation     func(childComplexity int, input model.RejectOperationInput) int
-		RejectRequest       func(childComplexity int, input model.RejectRequestInput) int
-		ReleaseHold         func(childComplexity int, input model.ReleaseHoldInput) int
-		RemoveApprovalRule  func(childComplexity int, name string) int
-		RemoveRetentionRule func(childComplexity int, input model.RemoveRetentionRuleInput) int
-		RenameTeam          func(childComplexity int, id gid.ID, name string) int
-		RestoreRecords      func(childComplexity int, input model.RestoreRecordsInput) int
-		ResumeOperation     func(childComplexity int, input model.ResumeOperationInput) int
-		RevokeRole          func(childComplexity int, input model.RoleInput) int
-		RevokeSession       func(childComplexity int, id gid.ID) int
-		RevokeToken         func(childComplexity int, id gid.ID) int
-		RollbackPolicy      func(childComplexity int, input model.RollbackPolicyInput) int
-		RunRule             func(childComplexity int, id gid.ID) int
-		SetApprovalRule     func(childComplexity int, input model.SetApprovalRuleInput) int
-		SuspendRecords      func(childComplexity int, input model.SuspendRecordsInput) int
-		UndoOperation       func(childComplexity int, input model.UndoOperationInput) int
-		UpdateAttachment    func(childComplexity int, input model.UpdateAttachmentInput) int
-		UpdateCall          func(childComplexity int, input model.UpdateCallInput) int
-		UpdateContact       func(childComplexity int, input model.UpdateContactInput) int
-		UpdateCustomer      func(childComplexity int, input model.UpdateCustomerInput) int
-		UpdateDeal          func(childComplexity int, input model.UpdateDealInput) int
-		UpdateMessage       func(childComplexity int, input model.UpdateMessageInput) int
-		UpdateNote          func(childComplexity int, input model.UpdateNoteInput) int
-		UpdateRetentionRule func(childComplexity int, input model.UpdateRetentionRuleInput) int
-		UpdateSettings      func(childComplexity int, input model.UpdateSettingsInput) int
-		UpdateTask          func(childComplexity int, input model.UpdateTaskInput) int
-		UpdateUser          func(childComplexity int, input model.UpdateUserInput) int
-		VoidRecords         func(childComplexity int, input model.VoidRecordsInput) int
+		ActivateUser         func(childComplexity int, id gid.ID) int
+		AddToHold            func(childComplexity int, input model.AddToHoldInput) int
+		ApplyPolicy          func(childComplexity int, input model.ApplyPolicyInput) int
+		ApplyRule            func(childComplexity int, input model.ApplyRuleInput) int
+		ApproveOperation     func(childComplexity int, input model.ApproveOperationInput) int
+		ApproveRequest       func(childComplexity int, input model.ApproveRequestInput) int
+		ArchiveRecords       func(childComplexity int, input model.ArchiveRecordsInput) int
+		CancelExport         func(childComplexity int, input model.ExportInput) int
+		CancelOperation      func(childComplexity int, input model.CancelOperationInput) int
+		CancelRequest        func(childComplexity int, input model.CancelRequestInput) int
+		ConfirmOperation     func(childComplexity int, input model.ConfirmOperationInput) int
+		CreateAttachment     func(childComplexity int, input model.CreateAttachmentInput) int
+		CreateCall           func(childComplexity int, input model.CreateCallInput) int
+		CreateContact        func(childComplexity int, input model.CreateContactInput) int
+		CreateCustomer       func(childComplexity int, input model.CreateCustomerInput) int
+		CreateDeal           func(childComplexity int, input model.CreateDealInput) int
+		CreateExport         func(childComplexity int, input model.CreateExportInput) int
+		CreateExportSchedule func(childComplexity int, input model.CreateExportScheduleInput) int
+		CreateMessage        func(childComplexity int, input model.CreateMessageInput) int
+		CreateNote           func(childComplexity int, input model.CreateNoteInput) int
+		CreateRetentionRule  func(childComplexity int, input model.CreateRetentionRuleInput) int
+		CreateSignInLink     func(childComplexity int, input model.CreateSignInLinkInput) int
+		CreateTask           func(childComplexity int, input model.CreateTaskInput) int
+		CreateTeam           func(childComplexity int, name string) int
+		CreateToken          func(childComplexity int, input model.CreateTokenInput) int
+		CreateUser           func(childComplexity int, input model.CreateUserInput) int
+		DeactivateUser       func(childComplexity int, id gid.ID) int
+		DeleteExport         func(childComplexity int, input model.ExportInput) int
+		DeletePolicyTest     func(childComplexity int, name string) int
+		DeleteRecords        func(childComplexity int, input model.DeleteRecordsInput) int
+		DryRunRule           func(childComplexity int, id gid.ID) int
+		EmptyBin             func(childComplexity int, input model.EmptyBinInput) int
+		GrantRole            func(childComplexity int, input model.RoleInput) int
+		PlaceHold            func(childComplexity int, input model.PlaceHoldInput) int
+		PurgeRecords         func(childComplexity int, input model.PurgeRecordsInput) int
+		PutPolicyTest        func(childComplexity int, input model.PutPolicyTestInput) int
+		RejectOperation      func(childComplexity int, input model.RejectOperationInput) int
+		RejectRequest        func(childComplexity int, input model.RejectRequestInput) int
+		ReleaseHold          func(childComplexity int, input model.ReleaseHoldInput) int
+		RemoveApprovalRule   func(childComplexity int, name string) int
+		RemoveExportSchedule func(childComplexity int, input model.RemoveExportScheduleInput) int
+		RemoveRetentionRule  func(childComplexity int, input model.RemoveRetentionRuleInput) int
+		RenameTeam           func(childComplexity int, id gid.ID, name string) int
+		RequireExport        func(childComplexity int, input model.RequireExportInput) int
+		RestoreRecords       func(childComplexity int, input model.RestoreRecordsInput) int
+		ResumeOperation      func(childComplexity int, input model.ResumeOperationInput) int
+		RevokeRole           func(childComplexity int, input model.RoleInput) int
+		RevokeSession        func(childComplexity int, id gid.ID) int
+		RevokeToken          func(childComplexity int, id gid.ID) int
+		RollbackPolicy       func(childComplexity int, input model.RollbackPolicyInput) int
+		RunRule              func(childComplexity int, id gid.ID) int
+		SetApprovalRule      func(childComplexity int, input model.SetApprovalRuleInput) int
+		SuspendRecords       func(childComplexity int, input model.SuspendRecordsInput) int
+		UndoOperation        func(childComplexity int, input model.UndoOperationInput) int
+		UpdateAttachment     func(childComplexity int, input model.UpdateAttachmentInput) int
+		UpdateCall           func(childComplexity int, input model.UpdateCallInput) int
+		UpdateContact        func(childComplexity int, input model.UpdateContactInput) int
+		UpdateCustomer       func(childComplexity int, input model.UpdateCustomerInput) int
+		UpdateDeal           func(childComplexity int, input model.UpdateDealInput) int
+		UpdateMessage        func(childComplexity int, input model.UpdateMessageInput) int
+		UpdateNote           func(childComplexity int, input model.UpdateNoteInput) int
+		UpdateRetentionRule  func(childComplexity int, input model.UpdateRetentionRuleInput) int
+		UpdateSettings       func(childComplexity int, input model.UpdateSettingsInput) int
+		UpdateTask           func(childComplexity int, input model.UpdateTaskInput) int
+		UpdateUser           func(childComplexity int, input model.UpdateUserInput) int
+		VoidRecords          func(childComplexity int, input model.VoidRecordsInput) int
 	}
 
 	Note struct {
@@ -933,45 +1023,48 @@ type ComplexityRoot struct {
 	}
 
 	Query struct {
-		AccessMatrix   func(childComplexity int) int
-		AccessReview   func(childComplexity int) int
-		ApprovalRules  func(childComplexity int) int
-		Approvals      func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, status *approval.Status, part *model.ApprovalPart) int
-		Attachments    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) int
-		AuditEvents    func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, where *ent.AuditEventWhereInput) int
-		Bin            func(childComplexity int, types []ent.RecordKind, deletedBy *gid.ID, deletedFrom *time.Time, deletedBefore *time.Time, purgeBefore *time.Time, owner *gid.ID, operation *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
-		Calls          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State) int
-		Contacts       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State) int
-		Customers      func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CustomerOrder, where *ent.CustomerWhereInput, states []lifecycle.State) int
-		Deals          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.DealOrder, where *ent.DealWhereInput, states []lifecycle.State) int
-		Explain        func(childComplexity int, record gid.ID) int
-		ExplainAccess  func(childComplexity int, user *gid.ID, role *string, action *authz.Action, record *gid.ID, object *string, field *string, decisionID *gid.ID) int
-		LegalHold      func(childComplexity int, id gid.ID) int
-		LegalHolds     func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, status *model.LegalHoldStatus) int
-		Messages       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State) int
-		Node           func(childComplexity int, id gid.ID) int
-		Nodes          func(childComplexity int, ids []gid.ID) int
-		Notes          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State) int
-		Operation      func(childComplexity int, id gid.ID) int
-		Operations     func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
-		Policy         func(childComplexity int) int
-		PolicyDiff     func(childComplexity int, from int32, to int32) int
-		PolicyHistory  func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
-		Preview        func(childComplexity int, input model.PreviewInput) int
-		PreviewPolicy  func(childComplexity int, draft model.PolicyDraftInput, replay int32) int
-		RetentionRule  func(childComplexity int, id gid.ID) int
-		RetentionRules func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
-		Settings       func(childComplexity int) int
-		Tasks          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) int
-		Teams          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TeamOrder, where *ent.TeamWhereInput) int
-		Timeline       func(childComplexity int, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
-		User           func(childComplexity int, id gid.ID) int
-		Users          func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.UserOrder, where *ent.UserWhereInput, role *string) int
-		ValidatePolicy func(childComplexity int, draft model.PolicyDraftInput) int
-		Viewer         func(childComplexity int) int
-		VoidCandidates func(childComplexity int, rule gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
-		WhoCan         func(childComplexity int, action authz.Action, object string) int
-		WhyNot         func(childComplexity int, id gid.ID, action authz.Action) int
+		AccessMatrix    func(childComplexity int) int
+		AccessReview    func(childComplexity int) int
+		ApprovalRules   func(childComplexity int) int
+		Approvals       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, status *approval.Status, part *model.ApprovalPart) int
+		Attachments     func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.AttachmentOrder, where *ent.AttachmentWhereInput, states []lifecycle.State) int
+		AuditEvents     func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, where *ent.AuditEventWhereInput) int
+		Bin             func(childComplexity int, types []ent.RecordKind, deletedBy *gid.ID, deletedFrom *time.Time, deletedBefore *time.Time, purgeBefore *time.Time, owner *gid.ID, operation *gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		Calls           func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CallOrder, where *ent.CallWhereInput, states []lifecycle.State) int
+		Contacts        func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.ContactOrder, where *ent.ContactWhereInput, states []lifecycle.State) int
+		Customers       func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.CustomerOrder, where *ent.CustomerWhereInput, states []lifecycle.State) int
+		Deals           func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.DealOrder, where *ent.DealWhereInput, states []lifecycle.State) int
+		Explain         func(childComplexity int, record gid.ID) int
+		ExplainAccess   func(childComplexity int, user *gid.ID, role *string, action *authz.Action, record *gid.ID, object *string, field *string, decisionID *gid.ID) int
+		Export          func(childComplexity int, id gid.ID) int
+		ExportSchedules func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		Exports         func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, status *export.Status) int
+		LegalHold       func(childComplexity int, id gid.ID) int
+		LegalHolds      func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, status *model.LegalHoldStatus) int
+		Messages        func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.MessageOrder, where *ent.MessageWhereInput, states []lifecycle.State) int
+		Node            func(childComplexity int, id gid.ID) int
+		Nodes           func(childComplexity int, ids []gid.ID) int
+		Notes           func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.NoteOrder, where *ent.NoteWhereInput, states []lifecycle.State) int
+		Operation       func(childComplexity int, id gid.ID) int
+		Operations      func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		Policy          func(childComplexity int) int
+		PolicyDiff      func(childComplexity int, from int32, to int32) int
+		PolicyHistory   func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		Preview         func(childComplexity int, input model.PreviewInput) int
+		PreviewPolicy   func(childComplexity int, draft model.PolicyDraftInput, replay int32) int
+		RetentionRule   func(childComplexity int, id gid.ID) int
+		RetentionRules  func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		Settings        func(childComplexity int) int
+		Tasks           func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State) int
+		Teams           func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TeamOrder, where *ent.TeamWhereInput) int
+		Timeline        func(childComplexity int, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		User            func(childComplexity int, id gid.ID) int
+		Users           func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.UserOrder, where *ent.UserWhereInput, role *string) int
+		ValidatePolicy  func(childComplexity int, draft model.PolicyDraftInput) int
+		Viewer          func(childComplexity int) int
+		VoidCandidates  func(childComplexity int, rule gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
+		WhoCan          func(childComplexity int, action authz.Action, object string) int
+		WhyNot          func(childComplexity int, id gid.ID, action authz.Action) int
 	}
 
 	Reason struct {
@@ -1217,6 +1310,8 @@ type ComplexityRoot struct {
 		BrakeHour       func(childComplexity int) int
 		BrakePercent    func(childComplexity int) int
 		BrakeRecords    func(childComplexity int) int
+		ExportBefore    func(childComplexity int) int
+		ExportDays      func(childComplexity int) int
 		HoldReleaseDays func(childComplexity int) int
 		PurgeDay        func(childComplexity int) int
 		Version         func(childComplexity int) int
@@ -1333,6 +1428,20 @@ type AuditEventResolver interface {
 	Reason(ctx context.Context, obj *ent.AuditEvent) (*string, error)
 	Operation(ctx context.Context, obj *ent.AuditEvent) (*ent.Operation, error)
 	Changes(ctx context.Context, obj *ent.AuditEvent) ([]*model.FieldChange, error)
+	ExportManifest(ctx context.Context, obj *ent.AuditEvent) (*string, error)
+}
+type ExportResolver interface {
+	Type(ctx context.Context, obj *ent.Export) (ent.RecordKind, error)
+	States(ctx context.Context, obj *ent.Export) ([]lifecycle.State, error)
+
+	Code(ctx context.Context, obj *ent.Export) (*lifecycle.Code, error)
+	DownloadURL(ctx context.Context, obj *ent.Export) (*string, error)
+}
+type ExportScheduleResolver interface {
+	Type(ctx context.Context, obj *ent.ExportSchedule) (ent.RecordKind, error)
+	States(ctx context.Context, obj *ent.ExportSchedule) ([]lifecycle.State, error)
+
+	Code(ctx context.Context, obj *ent.ExportSchedule) (*lifecycle.Code, error)
 }
 type LegalHoldResolver interface {
 	Persons(ctx context.Context, obj *ent.LegalHold, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.RecordConnection, error)
@@ -1399,6 +1508,12 @@ type MutationResolver interface {
 	DryRunRule(ctx context.Context, id gid.ID) (*model.RetentionRulePayload, error)
 	RunRule(ctx context.Context, id gid.ID) (*model.RunRulePayload, error)
 	ApplyRule(ctx context.Context, input model.ApplyRuleInput) (*model.ApplyRulePayload, error)
+	CreateExport(ctx context.Context, input model.CreateExportInput) (*model.ExportPayload, error)
+	CancelExport(ctx context.Context, input model.ExportInput) (*model.ExportPayload, error)
+	DeleteExport(ctx context.Context, input model.ExportInput) (*model.ExportPayload, error)
+	CreateExportSchedule(ctx context.Context, input model.CreateExportScheduleInput) (*model.ExportSchedulePayload, error)
+	RemoveExportSchedule(ctx context.Context, input model.RemoveExportScheduleInput) (*model.ExportSchedulePayload, error)
+	RequireExport(ctx context.Context, input model.RequireExportInput) (*model.SettingsPayload, error)
 }
 type OperationResolver interface {
 	CanUndo(ctx context.Context, obj *ent.Operation) (bool, error)
@@ -1467,6 +1582,9 @@ type QueryResolver interface {
 	RetentionRules(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.RetentionRuleConnection, error)
 	Explain(ctx context.Context, record gid.ID) (*model.RetentionExplanation, error)
 	VoidCandidates(ctx context.Context, rule gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*model.VoidCandidateConnection, error)
+	Export(ctx context.Context, id gid.ID) (*ent.Export, error)
+	Exports(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, status *export.Status) (*ent.ExportConnection, error)
+	ExportSchedules(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.ExportScheduleConnection, error)
 }
 type ReasonResolver interface {
 	Message(ctx context.Context, obj *record.Reason) (string, error)
@@ -2277,6 +2395,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.AuditEvent.Count(childComplexity), true
+	case "AuditEvent.exportManifest":
+		if e.ComplexityRoot.AuditEvent.ExportManifest == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEvent.ExportManifest(childComplexity), true
 	case "AuditEvent.from":
 		if e.ComplexityRoot.AuditEvent.From == nil {
 			break
@@ -3651,6 +3775,327 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.DeletePolicyTestPayload.Name(childComplexity), true
 
+	case "Export.code":
+		if e.ComplexityRoot.Export.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.Code(childComplexity), true
+	case "Export.complete":
+		if e.ComplexityRoot.Export.Complete == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.Complete(childComplexity), true
+	case "Export.createdAt":
+		if e.ComplexityRoot.Export.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.CreatedAt(childComplexity), true
+	case "Export.downloadURL":
+		if e.ComplexityRoot.Export.DownloadURL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.DownloadURL(childComplexity), true
+	case "Export.downloadedAt":
+		if e.ComplexityRoot.Export.DownloadedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.DownloadedAt(childComplexity), true
+	case "Export.encryptTo":
+		if e.ComplexityRoot.Export.EncryptTo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.EncryptTo(childComplexity), true
+	case "Export.expiresAt":
+		if e.ComplexityRoot.Export.ExpiresAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.ExpiresAt(childComplexity), true
+	case "Export.filter":
+		if e.ComplexityRoot.Export.Filter == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.Filter(childComplexity), true
+	case "Export.finishedAt":
+		if e.ComplexityRoot.Export.FinishedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.FinishedAt(childComplexity), true
+	case "Export.format":
+		if e.ComplexityRoot.Export.Format == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.Format(childComplexity), true
+	case "Export.id":
+		if e.ComplexityRoot.Export.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.ID(childComplexity), true
+	case "Export.manifest":
+		if e.ComplexityRoot.Export.Manifest == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.Manifest(childComplexity), true
+	case "Export.manifestSHA256":
+		if e.ComplexityRoot.Export.ManifestSha256 == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.ManifestSha256(childComplexity), true
+	case "Export.reason":
+		if e.ComplexityRoot.Export.Reason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.Reason(childComplexity), true
+	case "Export.requestedBy":
+		if e.ComplexityRoot.Export.RequestedBy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.RequestedBy(childComplexity), true
+	case "Export.rows":
+		if e.ComplexityRoot.Export.Rows == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.Rows(childComplexity), true
+	case "Export.schedule":
+		if e.ComplexityRoot.Export.Schedule == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.Schedule(childComplexity), true
+	case "Export.states":
+		if e.ComplexityRoot.Export.States == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.States(childComplexity), true
+	case "Export.status":
+		if e.ComplexityRoot.Export.Status == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.Status(childComplexity), true
+	case "Export.type":
+		if e.ComplexityRoot.Export.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.Type(childComplexity), true
+	case "Export.workedAt":
+		if e.ComplexityRoot.Export.WorkedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Export.WorkedAt(childComplexity), true
+
+	case "ExportConnection.edges":
+		if e.ComplexityRoot.ExportConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportConnection.Edges(childComplexity), true
+	case "ExportConnection.nodes":
+		if e.ComplexityRoot.ExportConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportConnection.Nodes(childComplexity), true
+	case "ExportConnection.pageInfo":
+		if e.ComplexityRoot.ExportConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportConnection.PageInfo(childComplexity), true
+	case "ExportConnection.totalCount":
+		if e.ComplexityRoot.ExportConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportConnection.TotalCount(childComplexity), true
+
+	case "ExportEdge.cursor":
+		if e.ComplexityRoot.ExportEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportEdge.Cursor(childComplexity), true
+	case "ExportEdge.node":
+		if e.ComplexityRoot.ExportEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportEdge.Node(childComplexity), true
+
+	case "ExportPayload.export":
+		if e.ComplexityRoot.ExportPayload.Export == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportPayload.Export(childComplexity), true
+
+	case "ExportRequirement.type":
+		if e.ComplexityRoot.ExportRequirement.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportRequirement.Type(childComplexity), true
+	case "ExportRequirement.verbs":
+		if e.ComplexityRoot.ExportRequirement.Verbs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportRequirement.Verbs(childComplexity), true
+
+	case "ExportSchedule.code":
+		if e.ComplexityRoot.ExportSchedule.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportSchedule.Code(childComplexity), true
+	case "ExportSchedule.createdAt":
+		if e.ComplexityRoot.ExportSchedule.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportSchedule.CreatedAt(childComplexity), true
+	case "ExportSchedule.encryptTo":
+		if e.ComplexityRoot.ExportSchedule.EncryptTo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportSchedule.EncryptTo(childComplexity), true
+	case "ExportSchedule.every":
+		if e.ComplexityRoot.ExportSchedule.Every == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportSchedule.Every(childComplexity), true
+	case "ExportSchedule.filter":
+		if e.ComplexityRoot.ExportSchedule.Filter == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportSchedule.Filter(childComplexity), true
+	case "ExportSchedule.format":
+		if e.ComplexityRoot.ExportSchedule.Format == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportSchedule.Format(childComplexity), true
+	case "ExportSchedule.id":
+		if e.ComplexityRoot.ExportSchedule.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportSchedule.ID(childComplexity), true
+	case "ExportSchedule.keep":
+		if e.ComplexityRoot.ExportSchedule.Keep == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportSchedule.Keep(childComplexity), true
+	case "ExportSchedule.lastRunAt":
+		if e.ComplexityRoot.ExportSchedule.LastRunAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportSchedule.LastRunAt(childComplexity), true
+	case "ExportSchedule.nextRunAt":
+		if e.ComplexityRoot.ExportSchedule.NextRunAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportSchedule.NextRunAt(childComplexity), true
+	case "ExportSchedule.reason":
+		if e.ComplexityRoot.ExportSchedule.Reason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportSchedule.Reason(childComplexity), true
+	case "ExportSchedule.removedAt":
+		if e.ComplexityRoot.ExportSchedule.RemovedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportSchedule.RemovedAt(childComplexity), true
+	case "ExportSchedule.requestedBy":
+		if e.ComplexityRoot.ExportSchedule.RequestedBy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportSchedule.RequestedBy(childComplexity), true
+	case "ExportSchedule.states":
+		if e.ComplexityRoot.ExportSchedule.States == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportSchedule.States(childComplexity), true
+	case "ExportSchedule.type":
+		if e.ComplexityRoot.ExportSchedule.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportSchedule.Type(childComplexity), true
+
+	case "ExportScheduleConnection.edges":
+		if e.ComplexityRoot.ExportScheduleConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportScheduleConnection.Edges(childComplexity), true
+	case "ExportScheduleConnection.nodes":
+		if e.ComplexityRoot.ExportScheduleConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportScheduleConnection.Nodes(childComplexity), true
+	case "ExportScheduleConnection.pageInfo":
+		if e.ComplexityRoot.ExportScheduleConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportScheduleConnection.PageInfo(childComplexity), true
+	case "ExportScheduleConnection.totalCount":
+		if e.ComplexityRoot.ExportScheduleConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportScheduleConnection.TotalCount(childComplexity), true
+
+	case "ExportScheduleEdge.cursor":
+		if e.ComplexityRoot.ExportScheduleEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportScheduleEdge.Cursor(childComplexity), true
+	case "ExportScheduleEdge.node":
+		if e.ComplexityRoot.ExportScheduleEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportScheduleEdge.Node(childComplexity), true
+
+	case "ExportSchedulePayload.schedule":
+		if e.ComplexityRoot.ExportSchedulePayload.Schedule == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExportSchedulePayload.Schedule(childComplexity), true
+
 	case "FieldChange.field":
 		if e.ComplexityRoot.FieldChange.Field == nil {
 			break
@@ -4177,6 +4622,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ArchiveRecords(childComplexity, args["input"].(model.ArchiveRecordsInput)), true
+	case "Mutation.cancelExport":
+		if e.ComplexityRoot.Mutation.CancelExport == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_cancelExport_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CancelExport(childComplexity, args["input"].(model.ExportInput)), true
 	case "Mutation.cancelOperation":
 		if e.ComplexityRoot.Mutation.CancelOperation == nil {
 			break
@@ -4265,6 +4721,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.CreateDeal(childComplexity, args["input"].(model.CreateDealInput)), true
+	case "Mutation.createExport":
+		if e.ComplexityRoot.Mutation.CreateExport == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_createExport_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CreateExport(childComplexity, args["input"].(model.CreateExportInput)), true
+	case "Mutation.createExportSchedule":
+		if e.ComplexityRoot.Mutation.CreateExportSchedule == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_createExportSchedule_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CreateExportSchedule(childComplexity, args["input"].(model.CreateExportScheduleInput)), true
 	case "Mutation.createMessage":
 		if e.ComplexityRoot.Mutation.CreateMessage == nil {
 			break
@@ -4364,6 +4842,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.DeactivateUser(childComplexity, args["id"].(gid.ID)), true
+	case "Mutation.deleteExport":
+		if e.ComplexityRoot.Mutation.DeleteExport == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_deleteExport_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DeleteExport(childComplexity, args["input"].(model.ExportInput)), true
 	case "Mutation.deletePolicyTest":
 		if e.ComplexityRoot.Mutation.DeletePolicyTest == nil {
 			break
@@ -4496,6 +4985,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RemoveApprovalRule(childComplexity, args["name"].(string)), true
+	case "Mutation.removeExportSchedule":
+		if e.ComplexityRoot.Mutation.RemoveExportSchedule == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_removeExportSchedule_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RemoveExportSchedule(childComplexity, args["input"].(model.RemoveExportScheduleInput)), true
 	case "Mutation.removeRetentionRule":
 		if e.ComplexityRoot.Mutation.RemoveRetentionRule == nil {
 			break
@@ -4518,6 +5018,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RenameTeam(childComplexity, args["id"].(gid.ID), args["name"].(string)), true
+	case "Mutation.requireExport":
+		if e.ComplexityRoot.Mutation.RequireExport == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_requireExport_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RequireExport(childComplexity, args["input"].(model.RequireExportInput)), true
 	case "Mutation.restoreRecords":
 		if e.ComplexityRoot.Mutation.RestoreRecords == nil {
 			break
@@ -5871,6 +6382,39 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.ExplainAccess(childComplexity, args["user"].(*gid.ID), args["role"].(*string), args["action"].(*authz.Action), args["record"].(*gid.ID), args["object"].(*string), args["field"].(*string), args["decisionID"].(*gid.ID)), true
+	case "Query.export":
+		if e.ComplexityRoot.Query.Export == nil {
+			break
+		}
+
+		args, err := ec.field_Query_export_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Export(childComplexity, args["id"].(gid.ID)), true
+	case "Query.exportSchedules":
+		if e.ComplexityRoot.Query.ExportSchedules == nil {
+			break
+		}
+
+		args, err := ec.field_Query_exportSchedules_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.ExportSchedules(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32)), true
+	case "Query.exports":
+		if e.ComplexityRoot.Query.Exports == nil {
+			break
+		}
+
+		args, err := ec.field_Query_exports_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Exports(childComplexity, args["after"].(*entgql.Cursor[gid.ID]), args["first"].(*int32), args["before"].(*entgql.Cursor[gid.ID]), args["last"].(*int32), args["status"].(*export.Status)), true
 
 	case "Query.legalHold":
 		if e.ComplexityRoot.Query.LegalHold == nil {
@@ -7096,6 +7640,18 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.TenantSettings.BrakeRecords(childComplexity), true
+	case "TenantSettings.exportBefore":
+		if e.ComplexityRoot.TenantSettings.ExportBefore == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TenantSettings.ExportBefore(childComplexity), true
+	case "TenantSettings.exportDays":
+		if e.ComplexityRoot.TenantSettings.ExportDays == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TenantSettings.ExportDays(childComplexity), true
 	case "TenantSettings.holdReleaseDays":
 		if e.ComplexityRoot.TenantSettings.HoldReleaseDays == nil {
 			break
@@ -7458,6 +8014,8 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("CreateContactInput", ec.unmarshalInputCreateContactInput),
 			graphql.NewInputUnmarshaler("CreateCustomerInput", ec.unmarshalInputCreateCustomerInput),
 			graphql.NewInputUnmarshaler("CreateDealInput", ec.unmarshalInputCreateDealInput),
+			graphql.NewInputUnmarshaler("CreateExportInput", ec.unmarshalInputCreateExportInput),
+			graphql.NewInputUnmarshaler("CreateExportScheduleInput", ec.unmarshalInputCreateExportScheduleInput),
 			graphql.NewInputUnmarshaler("CreateMessageInput", ec.unmarshalInputCreateMessageInput),
 			graphql.NewInputUnmarshaler("CreateNoteInput", ec.unmarshalInputCreateNoteInput),
 			graphql.NewInputUnmarshaler("CreateRetentionRuleInput", ec.unmarshalInputCreateRetentionRuleInput),
@@ -7471,6 +8029,8 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("DealWhereInput", ec.unmarshalInputDealWhereInput),
 			graphql.NewInputUnmarshaler("DeleteRecordsInput", ec.unmarshalInputDeleteRecordsInput),
 			graphql.NewInputUnmarshaler("EmptyBinInput", ec.unmarshalInputEmptyBinInput),
+			graphql.NewInputUnmarshaler("ExportFilter", ec.unmarshalInputExportFilter),
+			graphql.NewInputUnmarshaler("ExportInput", ec.unmarshalInputExportInput),
 			graphql.NewInputUnmarshaler("HoldFilter", ec.unmarshalInputHoldFilter),
 			graphql.NewInputUnmarshaler("MessageOrder", ec.unmarshalInputMessageOrder),
 			graphql.NewInputUnmarshaler("MessageWhereInput", ec.unmarshalInputMessageWhereInput),
@@ -7490,7 +8050,9 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("RejectOperationInput", ec.unmarshalInputRejectOperationInput),
 			graphql.NewInputUnmarshaler("RejectRequestInput", ec.unmarshalInputRejectRequestInput),
 			graphql.NewInputUnmarshaler("ReleaseHoldInput", ec.unmarshalInputReleaseHoldInput),
+			graphql.NewInputUnmarshaler("RemoveExportScheduleInput", ec.unmarshalInputRemoveExportScheduleInput),
 			graphql.NewInputUnmarshaler("RemoveRetentionRuleInput", ec.unmarshalInputRemoveRetentionRuleInput),
+			graphql.NewInputUnmarshaler("RequireExportInput", ec.unmarshalInputRequireExportInput),
 			graphql.NewInputUnmarshaler("RestoreOverrideInput", ec.unmarshalInputRestoreOverrideInput),
 			graphql.NewInputUnmarshaler("RestoreRecordsInput", ec.unmarshalInputRestoreRecordsInput),
 			graphql.NewInputUnmarshaler("ResumeOperationInput", ec.unmarshalInputResumeOperationInput),
@@ -7681,6 +8243,10 @@ enum Code {
   STALE
   """Nobody decides on what he asked for himself."""
   SELF_APPROVAL
+  """It has to be exported first: no complete export has it."""
+  EXPORT_REQUIRED
+  """It has to be exported again: it has changed since."""
+  EXPORT_STALE
   """The input is not valid."""
   BAD_USER_INPUT
   """Access could not be decided; try again."""
@@ -7715,6 +8281,8 @@ enum Action {
   ERASE
   """Export records."""
   EXPORT
+  """Read, fetch and end the exports and schedules of others."""
+  EXPORT_READ
   """Import records."""
   IMPORT
   """Place legal holds."""
@@ -7905,6 +8473,8 @@ extend type AuditEvent {
   operation: Operation
   """What changed. Empty once the record is purged."""
   changes: [FieldChange!]!
+  """SHA-256 of the manifest of the export that holds the record as it was, where one had to be made before; of an event about an export, of its own manifest."""
+  exportManifest: String
 }
 
 extend type Operation {
@@ -13684,6 +14254,228 @@ input DealWhereInput {
   """
   hasAttachmentsWith: [AttachmentWhereInput!]
 }
+type Export implements Node {
+  """
+  Its id, unique among all things.
+  """
+  id: ID!
+  """
+  Which records of the type, as JSON in the form of their where-input. Null is all of them.
+  """
+  filter: String
+  """
+  The form of the file.
+  """
+  format: ExportFormat!
+  """
+  The reason given.
+  """
+  reason: String
+  """
+  How far it has come, or how it ended.
+  """
+  status: ExportStatus!
+  """
+  How many records are in the file; while it is written, so far.
+  """
+  rows: Int!
+  """
+  What the file is and what is in it, as JSON. Null until it is written.
+  """
+  manifest: String
+  """
+  Whether the records are in it as they are, so that it stands for them where an export is required: nothing was masked or cut.
+  """
+  complete: Boolean!
+  """
+  When it was asked for.
+  """
+  createdAt: Time!
+  """
+  When somebody last worked on it. Null once it has ended.
+  """
+  workedAt: Time
+  """
+  When it ended.
+  """
+  finishedAt: Time
+  """
+  When its file goes. Null while it is not there, and for exports of a schedule, which keeps the newest.
+  """
+  expiresAt: Time
+  """
+  When its file was first fetched.
+  """
+  downloadedAt: Time
+  """
+  Who asked for it: it holds what he may read.
+  """
+  requestedBy: User!
+  """
+  The schedule that asked for it in his name, if one did.
+  """
+  schedule: ExportSchedule
+}
+"""
+A connection to a list of items.
+"""
+type ExportConnection {
+  """
+  A list of edges.
+  """
+  edges: [ExportEdge!]!
+  """
+  Information to aid in pagination.
+  """
+  pageInfo: PageInfo!
+  """
+  How many there are on all pages. Costs a COUNT when asked for.
+  """
+  totalCount: Int!
+  """
+  The nodes of the edges. Select them here or below edges, not both.
+  """
+  nodes: [Export!]!
+}
+"""
+An edge in a connection.
+"""
+type ExportEdge {
+  """
+  The item at the end of the edge.
+  """
+  node: Export!
+  """
+  A cursor for use in pagination.
+  """
+  cursor: Cursor!
+}
+"""
+ExportFormat is enum for the field format
+"""
+enum ExportFormat @goModel(model: "github.com/lethe-crm/lethe/ent/export.Format") {
+  """
+  Text with commas, as RFC 4180 has it, in UTF-8. Text that a spreadsheet would take for a formula has an apostrophe in front.
+  """
+  CSV
+  """
+  A workbook of one sheet. A cell holds 32,767 characters: what is longer is cut, and the manifest says so.
+  """
+  XLSX
+  """
+  JSON Lines: one object a line.
+  """
+  JSONL
+}
+type ExportSchedule implements Node {
+  """
+  Its id, unique among all things.
+  """
+  id: ID!
+  """
+  Which records of the type, as JSON in the form of their where-input. Null is all of them.
+  """
+  filter: String
+  """
+  The form of the files.
+  """
+  format: ExportFormat!
+  """
+  The reason given.
+  """
+  reason: String
+  """
+  When, as a cron expression in UTC.
+  """
+  every: String!
+  """
+  How many of its files are kept, the newest.
+  """
+  keep: Int!
+  """
+  When it was made.
+  """
+  createdAt: Time!
+  """
+  When it last asked for an export.
+  """
+  lastRunAt: Time
+  """
+  When it asks next. Null when it does not any more.
+  """
+  nextRunAt: Time
+  """
+  When it was removed. Null while it is there.
+  """
+  removedAt: Time
+  """
+  Who made it: its exports hold what he may read then.
+  """
+  requestedBy: User!
+}
+"""
+A connection to a list of items.
+"""
+type ExportScheduleConnection {
+  """
+  A list of edges.
+  """
+  edges: [ExportScheduleEdge!]!
+  """
+  Information to aid in pagination.
+  """
+  pageInfo: PageInfo!
+  """
+  How many there are on all pages. Costs a COUNT when asked for.
+  """
+  totalCount: Int!
+  """
+  The nodes of the edges. Select them here or below edges, not both.
+  """
+  nodes: [ExportSchedule!]!
+}
+"""
+An edge in a connection.
+"""
+type ExportScheduleEdge {
+  """
+  The item at the end of the edge.
+  """
+  node: ExportSchedule!
+  """
+  A cursor for use in pagination.
+  """
+  cursor: Cursor!
+}
+"""
+ExportStatus is enum for the field status
+"""
+enum ExportStatus @goModel(model: "github.com/lethe-crm/lethe/ent/export.Status") {
+  """
+  It waits for its turn.
+  """
+  PENDING
+  """
+  Its file is written.
+  """
+  RUNNING
+  """
+  Its file is there.
+  """
+  SUCCEEDED
+  """
+  It could not be made; its code says why.
+  """
+  FAILED
+  """
+  Somebody ended it before it was done.
+  """
+  CANCELLED
+  """
+  Its file is gone: its time was over, newer ones of its schedule came, or somebody deleted it.
+  """
+  EXPIRED
+}
 """
 ItemOutcome is enum for the field outcome
 """
@@ -19318,6 +20110,8 @@ type TenantSettings {
   brakeDay: Int
   """Records that may be purged in 24 hours, by users and by the sweeper. Null is no quota."""
   purgeDay: Int
+  """How long the file of an export is kept, in days."""
+  exportDays: Int!
   """Counts the changes. Name it in an update to act only on what you saw."""
   version: Int!
 }
@@ -19348,6 +20142,8 @@ input UpdateSettingsInput {
   brakeDay: Int
   """Records purged in 24 hours."""
   purgeDay: Int
+  """Days that files of exports are kept, 1 to 3,650: of exports made from now on."""
+  exportDays: Int
 }
 
 extend type Query {
@@ -19769,6 +20565,200 @@ extend type Mutation {
   ): ApplyRulePayload! @authz(action: VOID)
 }
 `, BuiltIn: false},
+	{Name: "../export.graphql", Input: `extend type Export {
+  """The type of the records."""
+  type: RecordType!
+  """The states of the records."""
+  states: [RecordState!]!
+  """The keys of age that can decrypt the file. Empty where it is not encrypted."""
+  encryptTo: [String!]!
+  """SHA-256 of the manifest, which audit events name. Null until it is written."""
+  manifestSHA256: String
+  """Why it failed."""
+  code: Code
+  """Where the caller fetches the file, without another credential, for 15 minutes. Null while there is none."""
+  downloadURL: String
+}
+
+extend type ExportSchedule {
+  """The type of the records."""
+  type: RecordType!
+  """The states of the records."""
+  states: [RecordState!]!
+  """The keys of age that can decrypt the files. Empty where they are not encrypted."""
+  encryptTo: [String!]!
+  """Why it could not ask for an export the last time. Null when it could."""
+  code: Code
+}
+
+"""Records of one type; exactly one of the fields."""
+input ExportFilter @oneOf {
+  """Customers that match."""
+  customers: CustomerWhereInput
+  """Contacts that match."""
+  contacts: ContactWhereInput
+  """Deals that match."""
+  deals: DealWhereInput
+  """Messages that match."""
+  messages: MessageWhereInput
+  """Calls that match."""
+  calls: CallWhereInput
+  """Tasks that match."""
+  tasks: TaskWhereInput
+  """Notes that match."""
+  notes: NoteWhereInput
+  """Attachments that match."""
+  attachments: AttachmentWhereInput
+}
+
+"""Records to export."""
+input CreateExportInput {
+  """The type of the records."""
+  type: RecordType!
+  """Which of them. Without, all that the caller may export."""
+  filter: ExportFilter
+  """Records in these states."""
+  states: [RecordState!]! = [ACTIVE]
+  """The form of the file."""
+  format: ExportFormat! = CSV
+  """Keys of age (age1...), 20 at most, that can decrypt the file. Without, it is not encrypted."""
+  encryptTo: [String!]
+  """Why, up to 1,000 characters: it stands in the manifest."""
+  reason: String
+}
+
+"""Records to export again and again, in the caller's name."""
+input CreateExportScheduleInput {
+  """The type of the records."""
+  type: RecordType!
+  """Which of them. Without, all that the caller may export."""
+  filter: ExportFilter
+  """Records in these states."""
+  states: [RecordState!]! = [ACTIVE]
+  """The form of the file."""
+  format: ExportFormat! = CSV
+  """Keys of age (age1...), 20 at most, that can decrypt the file. Without, it is not encrypted."""
+  encryptTo: [String!]
+  """Why, up to 1,000 characters: it stands in the manifest."""
+  reason: String
+  """When: a cron expression in UTC, of minute, hour, day, month and weekday, or @hourly, @daily, @weekly, @monthly."""
+  every: String!
+  """How many of its files are kept, the newest: 1 to 100."""
+  keep: Int!
+}
+
+"""An export to end."""
+input ExportInput {
+  """The export."""
+  id: ID!
+}
+
+"""A schedule to remove."""
+input RemoveExportScheduleInput {
+  """The schedule."""
+  id: ID!
+}
+
+"""An export as it is now."""
+type ExportPayload {
+  """The export."""
+  export: Export!
+}
+
+"""A schedule as it is now."""
+type ExportSchedulePayload {
+  """The schedule."""
+  schedule: ExportSchedule!
+}
+
+"""What waits for an export of the records of a type."""
+type ExportRequirement {
+  """The type of the records."""
+  type: RecordType!
+  """The verbs that are refused until a complete export has what a record says."""
+  verbs: [Verb!]!
+}
+
+"""Verbs that are to wait for an export."""
+input RequireExportInput {
+  """The version of the settings as the caller saw them."""
+  version: Int!
+  """The type of the records."""
+  type: RecordType!
+  """VOID, DELETE, PURGE, or some of them. Empty is none."""
+  verbs: [Verb!]!
+}
+
+extend type TenantSettings {
+  """The verbs that wait for an export, by type. Types without any are left out."""
+  exportBefore: [ExportRequirement!]!
+}
+
+extend type Query {
+  """An export that the caller asked for, or may read. Null where there is none."""
+  export(
+    """The export's id."""
+    id: ID!
+  ): Export @authz(action: EXPORT)
+  """A page of the exports that the caller asked for, and of those he may read, oldest first."""
+  exports(
+    """Exports after this one."""
+    after: Cursor
+    """The first n, 1 to 100."""
+    first: Int
+    """Exports before this one."""
+    before: Cursor
+    """The last n, 1 to 100."""
+    last: Int
+    """Those in this status."""
+    status: ExportStatus
+  ): ExportConnection! @authz(action: EXPORT)
+  """A page of the schedules that the caller made, and of those he may read, oldest first, without those removed."""
+  exportSchedules(
+    """Schedules after this one."""
+    after: Cursor
+    """The first n, 1 to 100."""
+    first: Int
+    """Schedules before this one."""
+    before: Cursor
+    """The last n, 1 to 100."""
+    last: Int
+  ): ExportScheduleConnection! @authz(action: EXPORT)
+}
+
+extend type Mutation {
+  """Have records exported into a file, in the background, with the rights that the caller has by then."""
+  createExport(
+    """What to export."""
+    input: CreateExportInput!
+  ): ExportPayload! @authz(action: EXPORT)
+  """End an export that has not ended."""
+  cancelExport(
+    """Which one."""
+    input: ExportInput!
+  ): ExportPayload! @authz(action: EXPORT)
+  """Let the file of an export go. Where an export is required, it stands for its records no more."""
+  deleteExport(
+    """Which one."""
+    input: ExportInput!
+  ): ExportPayload! @authz(action: EXPORT)
+  """Have records exported again and again, each time with the rights that the caller has by then."""
+  createExportSchedule(
+    """What to export, and when."""
+    input: CreateExportScheduleInput!
+  ): ExportSchedulePayload! @authz(action: EXPORT)
+  """End a schedule. Its files stay as long as others do."""
+  removeExportSchedule(
+    """Which one."""
+    input: RemoveExportScheduleInput!
+  ): ExportSchedulePayload! @authz(action: EXPORT)
+  """Refuse verbs until an export has what a record says. Deleting or restoring it since changes nothing of that, editing it does."""
+  requireExport(
+    """What waits."""
+    input: RequireExportInput!
+  ): SettingsPayload! @authz(action: SETTINGS_EDIT, object: "Settings")
+}
+`, BuiltIn: false},
 }
 var parsedSchema = gqlparser.MustLoadSchema(sources...)
 
@@ -20162,6 +21152,8 @@ func (ec *executionContext) childFields_AuditEvent(ctx context.Context, field gr
 		return ec.fieldContext_AuditEvent_operation(ctx, field)
 	case "changes":
 		return ec.fieldContext_AuditEvent_changes(ctx, field)
+	case "exportManifest":
+		return ec.fieldContext_AuditEvent_exportManifest(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type AuditEvent", field.Name)
 }
@@ -20706,6 +21698,164 @@ func (ec *executionContext) childFields_DeletePolicyTestPayload(ctx context.Cont
 		return ec.fieldContext_DeletePolicyTestPayload_name(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type DeletePolicyTestPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_Export(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Export_id(ctx, field)
+	case "filter":
+		return ec.fieldContext_Export_filter(ctx, field)
+	case "format":
+		return ec.fieldContext_Export_format(ctx, field)
+	case "reason":
+		return ec.fieldContext_Export_reason(ctx, field)
+	case "status":
+		return ec.fieldContext_Export_status(ctx, field)
+	case "rows":
+		return ec.fieldContext_Export_rows(ctx, field)
+	case "manifest":
+		return ec.fieldContext_Export_manifest(ctx, field)
+	case "complete":
+		return ec.fieldContext_Export_complete(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_Export_createdAt(ctx, field)
+	case "workedAt":
+		return ec.fieldContext_Export_workedAt(ctx, field)
+	case "finishedAt":
+		return ec.fieldContext_Export_finishedAt(ctx, field)
+	case "expiresAt":
+		return ec.fieldContext_Export_expiresAt(ctx, field)
+	case "downloadedAt":
+		return ec.fieldContext_Export_downloadedAt(ctx, field)
+	case "requestedBy":
+		return ec.fieldContext_Export_requestedBy(ctx, field)
+	case "schedule":
+		return ec.fieldContext_Export_schedule(ctx, field)
+	case "type":
+		return ec.fieldContext_Export_type(ctx, field)
+	case "states":
+		return ec.fieldContext_Export_states(ctx, field)
+	case "encryptTo":
+		return ec.fieldContext_Export_encryptTo(ctx, field)
+	case "manifestSHA256":
+		return ec.fieldContext_Export_manifestSHA256(ctx, field)
+	case "code":
+		return ec.fieldContext_Export_code(ctx, field)
+	case "downloadURL":
+		return ec.fieldContext_Export_downloadURL(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Export", field.Name)
+}
+
+func (ec *executionContext) childFields_ExportConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_ExportConnection_edges(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_ExportConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_ExportConnection_totalCount(ctx, field)
+	case "nodes":
+		return ec.fieldContext_ExportConnection_nodes(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ExportConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_ExportEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_ExportEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_ExportEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ExportEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_ExportPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "export":
+		return ec.fieldContext_ExportPayload_export(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ExportPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_ExportRequirement(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "type":
+		return ec.fieldContext_ExportRequirement_type(ctx, field)
+	case "verbs":
+		return ec.fieldContext_ExportRequirement_verbs(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ExportRequirement", field.Name)
+}
+
+func (ec *executionContext) childFields_ExportSchedule(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_ExportSchedule_id(ctx, field)
+	case "filter":
+		return ec.fieldContext_ExportSchedule_filter(ctx, field)
+	case "format":
+		return ec.fieldContext_ExportSchedule_format(ctx, field)
+	case "reason":
+		return ec.fieldContext_ExportSchedule_reason(ctx, field)
+	case "every":
+		return ec.fieldContext_ExportSchedule_every(ctx, field)
+	case "keep":
+		return ec.fieldContext_ExportSchedule_keep(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_ExportSchedule_createdAt(ctx, field)
+	case "lastRunAt":
+		return ec.fieldContext_ExportSchedule_lastRunAt(ctx, field)
+	case "nextRunAt":
+		return ec.fieldContext_ExportSchedule_nextRunAt(ctx, field)
+	case "removedAt":
+		return ec.fieldContext_ExportSchedule_removedAt(ctx, field)
+	case "requestedBy":
+		return ec.fieldContext_ExportSchedule_requestedBy(ctx, field)
+	case "type":
+		return ec.fieldContext_ExportSchedule_type(ctx, field)
+	case "states":
+		return ec.fieldContext_ExportSchedule_states(ctx, field)
+	case "encryptTo":
+		return ec.fieldContext_ExportSchedule_encryptTo(ctx, field)
+	case "code":
+		return ec.fieldContext_ExportSchedule_code(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ExportSchedule", field.Name)
+}
+
+func (ec *executionContext) childFields_ExportScheduleConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_ExportScheduleConnection_edges(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_ExportScheduleConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_ExportScheduleConnection_totalCount(ctx, field)
+	case "nodes":
+		return ec.fieldContext_ExportScheduleConnection_nodes(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ExportScheduleConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_ExportScheduleEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_ExportScheduleEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_ExportScheduleEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ExportScheduleEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_ExportSchedulePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "schedule":
+		return ec.fieldContext_ExportSchedulePayload_schedule(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ExportSchedulePayload", field.Name)
 }
 
 func (ec *executionContext) childFields_FieldChange(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -21860,8 +23010,12 @@ func (ec *executionContext) childFields_TenantSettings(ctx context.Context, fiel
 		return ec.fieldContext_TenantSettings_brakeDay(ctx, field)
 	case "purgeDay":
 		return ec.fieldContext_TenantSettings_purgeDay(ctx, field)
+	case "exportDays":
+		return ec.fieldContext_TenantSettings_exportDays(ctx, field)
 	case "version":
 		return ec.fieldContext_TenantSettings_version(ctx, field)
+	case "exportBefore":
+		return ec.fieldContext_TenantSettings_exportBefore(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type TenantSettings", field.Name)
 }
@@ -23638,6 +24792,20 @@ func (ec *executionContext) field_Mutation_archiveRecords_args(ctx context.Conte
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_cancelExport_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.ExportInput, error) {
+			return ec.unmarshalNExportInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_cancelOperation_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -23742,6 +24910,34 @@ func (ec *executionContext) field_Mutation_createDeal_args(ctx context.Context, 
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.CreateDealInput, error) {
 			return ec.unmarshalNCreateDealInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCreateDealInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_createExportSchedule_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.CreateExportScheduleInput, error) {
+			return ec.unmarshalNCreateExportScheduleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCreateExportScheduleInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_createExport_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.CreateExportInput, error) {
+			return ec.unmarshalNCreateExportInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCreateExportInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -23873,6 +25069,20 @@ func (ec *executionContext) field_Mutation_deactivateUser_args(ctx context.Conte
 		return nil, err
 	}
 	args["id"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_deleteExport_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.ExportInput, error) {
+			return ec.unmarshalNExportInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
 	return args, nil
 }
 
@@ -24044,6 +25254,20 @@ func (ec *executionContext) field_Mutation_removeApprovalRule_args(ctx context.C
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_removeExportSchedule_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.RemoveExportScheduleInput, error) {
+			return ec.unmarshalNRemoveExportScheduleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRemoveExportScheduleInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_removeRetentionRule_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -24077,6 +25301,20 @@ func (ec *executionContext) field_Mutation_renameTeam_args(ctx context.Context, 
 		return nil, err
 	}
 	args["name"] = arg1
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_requireExport_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.RequireExportInput, error) {
+			return ec.unmarshalNRequireExportInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRequireExportInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
 	return args, nil
 }
 
@@ -25155,6 +26393,104 @@ func (ec *executionContext) field_Query_explain_args(ctx context.Context, rawArg
 		return nil, err
 	}
 	args["record"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_exportSchedules_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["before"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["last"] = arg3
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_export_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "id",
+		func(ctx context.Context, v any) (gid.ID, error) {
+			return ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["id"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_exports_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+		func(ctx context.Context, v any) (*entgql.Cursor[gid.ID], error) {
+			return ec.unmarshalOCursor2ᚖentgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["before"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+		func(ctx context.Context, v any) (*int32, error) {
+			return ec.unmarshalOInt2ᚖint32(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["last"] = arg3
+	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "status",
+		func(ctx context.Context, v any) (*export.Status, error) {
+			return ec.unmarshalOExportStatus2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportᚐStatus(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["status"] = arg4
 	return args, nil
 }
 
@@ -29548,6 +30884,29 @@ func (ec *executionContext) fieldContext_AuditEvent_changes(_ context.Context, f
 		},
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _AuditEvent_exportManifest(ctx context.Context, field graphql.CollectedField, obj *ent.AuditEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AuditEvent_exportManifest(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.AuditEvent().ExportManifest(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_AuditEvent_exportManifest(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AuditEvent", field, true, true, "String")
 }
 
 func (ec *executionContext) _AuditEventConnection_edges(ctx context.Context, field graphql.CollectedField, obj *ent.AuditEventConnection) (ret graphql.Marshaler) {
@@ -34971,6 +36330,1319 @@ func (ec *executionContext) _DeletePolicyTestPayload_name(ctx context.Context, f
 }
 func (ec *executionContext) fieldContext_DeletePolicyTestPayload_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("DeletePolicyTestPayload", field, false, false, "String")
+}
+
+func (ec *executionContext) _Export_id(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v gid.ID) graphql.Marshaler {
+			return ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Export_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, false, false, "ID")
+}
+
+func (ec *executionContext) _Export_filter(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_filter(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Filter, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Export_filter(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, false, false, "String")
+}
+
+func (ec *executionContext) _Export_format(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_format(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Format, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v export.Format) graphql.Marshaler {
+			return ec.marshalNExportFormat2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportᚐFormat(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Export_format(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, false, false, "ExportFormat")
+}
+
+func (ec *executionContext) _Export_reason(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_reason(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reason, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Export_reason(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, false, false, "String")
+}
+
+func (ec *executionContext) _Export_status(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_status(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Status, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v export.Status) graphql.Marshaler {
+			return ec.marshalNExportStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportᚐStatus(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Export_status(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, false, false, "ExportStatus")
+}
+
+func (ec *executionContext) _Export_rows(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_rows(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rows, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Export_rows(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, false, false, "Int")
+}
+
+func (ec *executionContext) _Export_manifest(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_manifest(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Manifest, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Export_manifest(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, false, false, "String")
+}
+
+func (ec *executionContext) _Export_complete(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_complete(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Complete, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Export_complete(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _Export_createdAt(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_createdAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.CreatedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Export_createdAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, false, false, "Time")
+}
+
+func (ec *executionContext) _Export_workedAt(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_workedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.WorkedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Export_workedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, false, false, "Time")
+}
+
+func (ec *executionContext) _Export_finishedAt(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_finishedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.FinishedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Export_finishedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, false, false, "Time")
+}
+
+func (ec *executionContext) _Export_expiresAt(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_expiresAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ExpiresAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Export_expiresAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, false, false, "Time")
+}
+
+func (ec *executionContext) _Export_downloadedAt(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_downloadedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DownloadedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Export_downloadedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, false, false, "Time")
+}
+
+func (ec *executionContext) _Export_requestedBy(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_requestedBy(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.RequestedBy(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.User) graphql.Marshaler {
+			return ec.marshalNUser2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUser(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Export_requestedBy(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Export",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_User(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Export_schedule(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_schedule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Schedule(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.ExportSchedule) graphql.Marshaler {
+			return ec.marshalOExportSchedule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportSchedule(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Export_schedule(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Export",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ExportSchedule(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Export_type(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_type(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Export().Type(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.RecordKind) graphql.Marshaler {
+			return ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Export_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, true, true, "RecordType")
+}
+
+func (ec *executionContext) _Export_states(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_states(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Export().States(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []lifecycle.State) graphql.Marshaler {
+			return ec.marshalNRecordState2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐStateᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Export_states(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, true, true, "RecordState")
+}
+
+func (ec *executionContext) _Export_encryptTo(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_encryptTo(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.EncryptTo, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Export_encryptTo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, false, false, "String")
+}
+
+func (ec *executionContext) _Export_manifestSHA256(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_manifestSHA256(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ManifestSha256, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Export_manifestSHA256(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, false, false, "String")
+}
+
+func (ec *executionContext) _Export_code(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Export().Code(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *lifecycle.Code) graphql.Marshaler {
+			return ec.marshalOCode2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Export_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, true, true, "Code")
+}
+
+func (ec *executionContext) _Export_downloadURL(ctx context.Context, field graphql.CollectedField, obj *ent.Export) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Export_downloadURL(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Export().DownloadURL(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Export_downloadURL(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Export", field, true, true, "String")
+}
+
+func (ec *executionContext) _ExportConnection_edges(ctx context.Context, field graphql.CollectedField, obj *ent.ExportConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportConnection_edges(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Edges, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.ExportEdge) graphql.Marshaler {
+			return ec.marshalNExportEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportEdgeᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportConnection_edges(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ExportConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ExportEdge(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ExportConnection_pageInfo(ctx context.Context, field graphql.CollectedField, obj *ent.ExportConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportConnection_pageInfo(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PageInfo, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v entgql.PageInfo[gid.ID]) graphql.Marshaler {
+			return ec.marshalNPageInfo2entgoᚗioᚋcontribᚋentgqlᚐPageInfo(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportConnection_pageInfo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ExportConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PageInfo(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ExportConnection_totalCount(ctx context.Context, field graphql.CollectedField, obj *ent.ExportConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportConnection_totalCount(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.TotalCount, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportConnection_totalCount(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportConnection", field, false, false, "Int")
+}
+
+func (ec *executionContext) _ExportConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *ent.ExportConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportConnection_nodes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Nodes(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.Export) graphql.Marshaler {
+			return ec.marshalNExport2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportConnection_nodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ExportConnection",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Export(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ExportEdge_node(ctx context.Context, field graphql.CollectedField, obj *ent.ExportEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportEdge_node(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Node, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Export) graphql.Marshaler {
+			return ec.marshalNExport2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExport(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportEdge_node(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ExportEdge",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Export(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ExportEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *ent.ExportEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportEdge_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v entgql.Cursor[gid.ID]) graphql.Marshaler {
+			return ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportEdge_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportEdge", field, false, false, "Cursor")
+}
+
+func (ec *executionContext) _ExportPayload_export(ctx context.Context, field graphql.CollectedField, obj *model.ExportPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportPayload_export(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Export, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Export) graphql.Marshaler {
+			return ec.marshalNExport2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExport(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportPayload_export(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ExportPayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Export(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ExportRequirement_type(ctx context.Context, field graphql.CollectedField, obj *model.ExportRequirement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportRequirement_type(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Type, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.RecordKind) graphql.Marshaler {
+			return ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportRequirement_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportRequirement", field, false, false, "RecordType")
+}
+
+func (ec *executionContext) _ExportRequirement_verbs(ctx context.Context, field graphql.CollectedField, obj *model.ExportRequirement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportRequirement_verbs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Verbs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []lifecycle.Verb) graphql.Marshaler {
+			return ec.marshalNVerb2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐVerbᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportRequirement_verbs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportRequirement", field, false, false, "Verb")
+}
+
+func (ec *executionContext) _ExportSchedule_id(ctx context.Context, field graphql.CollectedField, obj *ent.ExportSchedule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportSchedule_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v gid.ID) graphql.Marshaler {
+			return ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportSchedule_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportSchedule", field, false, false, "ID")
+}
+
+func (ec *executionContext) _ExportSchedule_filter(ctx context.Context, field graphql.CollectedField, obj *ent.ExportSchedule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportSchedule_filter(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Filter, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ExportSchedule_filter(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportSchedule", field, false, false, "String")
+}
+
+func (ec *executionContext) _ExportSchedule_format(ctx context.Context, field graphql.CollectedField, obj *ent.ExportSchedule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportSchedule_format(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Format, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v exportschedule.Format) graphql.Marshaler {
+			return ec.marshalNExportFormat2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportscheduleᚐFormat(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportSchedule_format(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportSchedule", field, false, false, "ExportFormat")
+}
+
+func (ec *executionContext) _ExportSchedule_reason(ctx context.Context, field graphql.CollectedField, obj *ent.ExportSchedule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportSchedule_reason(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reason, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ExportSchedule_reason(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportSchedule", field, false, false, "String")
+}
+
+func (ec *executionContext) _ExportSchedule_every(ctx context.Context, field graphql.CollectedField, obj *ent.ExportSchedule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportSchedule_every(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Every, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportSchedule_every(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportSchedule", field, false, false, "String")
+}
+
+func (ec *executionContext) _ExportSchedule_keep(ctx context.Context, field graphql.CollectedField, obj *ent.ExportSchedule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportSchedule_keep(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Keep, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportSchedule_keep(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportSchedule", field, false, false, "Int")
+}
+
+func (ec *executionContext) _ExportSchedule_createdAt(ctx context.Context, field graphql.CollectedField, obj *ent.ExportSchedule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportSchedule_createdAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.CreatedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportSchedule_createdAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportSchedule", field, false, false, "Time")
+}
+
+func (ec *executionContext) _ExportSchedule_lastRunAt(ctx context.Context, field graphql.CollectedField, obj *ent.ExportSchedule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportSchedule_lastRunAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.LastRunAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ExportSchedule_lastRunAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportSchedule", field, false, false, "Time")
+}
+
+func (ec *executionContext) _ExportSchedule_nextRunAt(ctx context.Context, field graphql.CollectedField, obj *ent.ExportSchedule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportSchedule_nextRunAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.NextRunAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ExportSchedule_nextRunAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportSchedule", field, false, false, "Time")
+}
+
+func (ec *executionContext) _ExportSchedule_removedAt(ctx context.Context, field graphql.CollectedField, obj *ent.ExportSchedule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportSchedule_removedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.RemovedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ExportSchedule_removedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportSchedule", field, false, false, "Time")
+}
+
+func (ec *executionContext) _ExportSchedule_requestedBy(ctx context.Context, field graphql.CollectedField, obj *ent.ExportSchedule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportSchedule_requestedBy(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.RequestedBy(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.User) graphql.Marshaler {
+			return ec.marshalNUser2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐUser(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportSchedule_requestedBy(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ExportSchedule",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_User(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ExportSchedule_type(ctx context.Context, field graphql.CollectedField, obj *ent.ExportSchedule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportSchedule_type(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.ExportSchedule().Type(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.RecordKind) graphql.Marshaler {
+			return ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportSchedule_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportSchedule", field, true, true, "RecordType")
+}
+
+func (ec *executionContext) _ExportSchedule_states(ctx context.Context, field graphql.CollectedField, obj *ent.ExportSchedule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportSchedule_states(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.ExportSchedule().States(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []lifecycle.State) graphql.Marshaler {
+			return ec.marshalNRecordState2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐStateᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportSchedule_states(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportSchedule", field, true, true, "RecordState")
+}
+
+func (ec *executionContext) _ExportSchedule_encryptTo(ctx context.Context, field graphql.CollectedField, obj *ent.ExportSchedule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportSchedule_encryptTo(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.EncryptTo, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportSchedule_encryptTo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportSchedule", field, false, false, "String")
+}
+
+func (ec *executionContext) _ExportSchedule_code(ctx context.Context, field graphql.CollectedField, obj *ent.ExportSchedule) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportSchedule_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.ExportSchedule().Code(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *lifecycle.Code) graphql.Marshaler {
+			return ec.marshalOCode2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐCode(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ExportSchedule_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportSchedule", field, true, true, "Code")
+}
+
+func (ec *executionContext) _ExportScheduleConnection_edges(ctx context.Context, field graphql.CollectedField, obj *ent.ExportScheduleConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportScheduleConnection_edges(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Edges, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.ExportScheduleEdge) graphql.Marshaler {
+			return ec.marshalNExportScheduleEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportScheduleEdgeᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportScheduleConnection_edges(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ExportScheduleConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ExportScheduleEdge(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ExportScheduleConnection_pageInfo(ctx context.Context, field graphql.CollectedField, obj *ent.ExportScheduleConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportScheduleConnection_pageInfo(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PageInfo, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v entgql.PageInfo[gid.ID]) graphql.Marshaler {
+			return ec.marshalNPageInfo2entgoᚗioᚋcontribᚋentgqlᚐPageInfo(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportScheduleConnection_pageInfo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ExportScheduleConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PageInfo(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ExportScheduleConnection_totalCount(ctx context.Context, field graphql.CollectedField, obj *ent.ExportScheduleConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportScheduleConnection_totalCount(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.TotalCount, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportScheduleConnection_totalCount(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportScheduleConnection", field, false, false, "Int")
+}
+
+func (ec *executionContext) _ExportScheduleConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *ent.ExportScheduleConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportScheduleConnection_nodes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Nodes(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*ent.ExportSchedule) graphql.Marshaler {
+			return ec.marshalNExportSchedule2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportScheduleᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportScheduleConnection_nodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ExportScheduleConnection",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ExportSchedule(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ExportScheduleEdge_node(ctx context.Context, field graphql.CollectedField, obj *ent.ExportScheduleEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportScheduleEdge_node(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Node, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.ExportSchedule) graphql.Marshaler {
+			return ec.marshalNExportSchedule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportSchedule(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportScheduleEdge_node(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ExportScheduleEdge",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ExportSchedule(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ExportScheduleEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *ent.ExportScheduleEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportScheduleEdge_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v entgql.Cursor[gid.ID]) graphql.Marshaler {
+			return ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportScheduleEdge_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ExportScheduleEdge", field, false, false, "Cursor")
+}
+
+func (ec *executionContext) _ExportSchedulePayload_schedule(ctx context.Context, field graphql.CollectedField, obj *model.ExportSchedulePayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ExportSchedulePayload_schedule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Schedule, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.ExportSchedule) graphql.Marshaler {
+			return ec.marshalNExportSchedule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportSchedule(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ExportSchedulePayload_schedule(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ExportSchedulePayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ExportSchedule(ctx, field)
+		},
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _FieldChange_field(ctx context.Context, field graphql.CollectedField, obj *model.FieldChange) (ret graphql.Marshaler) {
@@ -40781,6 +43453,383 @@ func (ec *executionContext) fieldContext_Mutation_applyRule(ctx context.Context,
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Mutation_applyRule_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_createExport(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_createExport(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().CreateExport(ctx, fc.Args["input"].(model.CreateExportInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "EXPORT")
+				if err != nil {
+					var zeroVal *model.ExportPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.ExportPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.ExportPayload) graphql.Marshaler {
+			return ec.marshalNExportPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_createExport(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ExportPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_createExport_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_cancelExport(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_cancelExport(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().CancelExport(ctx, fc.Args["input"].(model.ExportInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "EXPORT")
+				if err != nil {
+					var zeroVal *model.ExportPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.ExportPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.ExportPayload) graphql.Marshaler {
+			return ec.marshalNExportPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_cancelExport(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ExportPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_cancelExport_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_deleteExport(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_deleteExport(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().DeleteExport(ctx, fc.Args["input"].(model.ExportInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "EXPORT")
+				if err != nil {
+					var zeroVal *model.ExportPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.ExportPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.ExportPayload) graphql.Marshaler {
+			return ec.marshalNExportPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_deleteExport(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ExportPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_deleteExport_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_createExportSchedule(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_createExportSchedule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().CreateExportSchedule(ctx, fc.Args["input"].(model.CreateExportScheduleInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "EXPORT")
+				if err != nil {
+					var zeroVal *model.ExportSchedulePayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.ExportSchedulePayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.ExportSchedulePayload) graphql.Marshaler {
+			return ec.marshalNExportSchedulePayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportSchedulePayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_createExportSchedule(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ExportSchedulePayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_createExportSchedule_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_removeExportSchedule(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_removeExportSchedule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().RemoveExportSchedule(ctx, fc.Args["input"].(model.RemoveExportScheduleInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "EXPORT")
+				if err != nil {
+					var zeroVal *model.ExportSchedulePayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.ExportSchedulePayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.ExportSchedulePayload) graphql.Marshaler {
+			return ec.marshalNExportSchedulePayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportSchedulePayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_removeExportSchedule(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ExportSchedulePayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_removeExportSchedule_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_requireExport(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_requireExport(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().RequireExport(ctx, fc.Args["input"].(model.RequireExportInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "Settings")
+				if err != nil {
+					var zeroVal *model.SettingsPayload
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "SETTINGS_EDIT")
+				if err != nil {
+					var zeroVal *model.SettingsPayload
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.SettingsPayload
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.SettingsPayload) graphql.Marshaler {
+			return ec.marshalNSettingsPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐSettingsPayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_requireExport(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_SettingsPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_requireExport_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -47420,6 +50469,192 @@ func (ec *executionContext) fieldContext_Query_voidCandidates(ctx context.Contex
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_export(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_export(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Export(ctx, fc.Args["id"].(gid.ID))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "EXPORT")
+				if err != nil {
+					var zeroVal *ent.Export
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *ent.Export
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Export) graphql.Marshaler {
+			return ec.marshalOExport2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExport(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Query_export(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Export(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_export_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_exports(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_exports(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Exports(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32), fc.Args["status"].(*export.Status))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "EXPORT")
+				if err != nil {
+					var zeroVal *ent.ExportConnection
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *ent.ExportConnection
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.ExportConnection) graphql.Marshaler {
+			return ec.marshalNExportConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportConnection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_exports(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ExportConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_exports_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_exportSchedules(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_exportSchedules(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().ExportSchedules(ctx, fc.Args["after"].(*entgql.Cursor[gid.ID]), fc.Args["first"].(*int32), fc.Args["before"].(*entgql.Cursor[gid.ID]), fc.Args["last"].(*int32))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "EXPORT")
+				if err != nil {
+					var zeroVal *ent.ExportScheduleConnection
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *ent.ExportScheduleConnection
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.ExportScheduleConnection) graphql.Marshaler {
+			return ec.marshalNExportScheduleConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportScheduleConnection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_exportSchedules(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ExportScheduleConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_exportSchedules_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query___type(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -51476,6 +54711,29 @@ func (ec *executionContext) fieldContext_TenantSettings_purgeDay(_ context.Conte
 	return graphql.NewScalarFieldContext("TenantSettings", field, false, false, "Int")
 }
 
+func (ec *executionContext) _TenantSettings_exportDays(ctx context.Context, field graphql.CollectedField, obj *model.TenantSettings) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TenantSettings_exportDays(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ExportDays, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TenantSettings_exportDays(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TenantSettings", field, false, false, "Int")
+}
+
 func (ec *executionContext) _TenantSettings_version(ctx context.Context, field graphql.CollectedField, obj *model.TenantSettings) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -51497,6 +54755,38 @@ func (ec *executionContext) _TenantSettings_version(ctx context.Context, field g
 }
 func (ec *executionContext) fieldContext_TenantSettings_version(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("TenantSettings", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TenantSettings_exportBefore(ctx context.Context, field graphql.CollectedField, obj *model.TenantSettings) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TenantSettings_exportBefore(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ExportBefore, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.ExportRequirement) graphql.Marshaler {
+			return ec.marshalNExportRequirement2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportRequirementᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TenantSettings_exportBefore(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "TenantSettings",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ExportRequirement(ctx, field)
+		},
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _ThreadImpact_threadKey(ctx context.Context, field graphql.CollectedField, obj *record.ThreadImpact) (ret graphql.Marshaler) {
@@ -58159,6 +61449,188 @@ func UnmarshalCreateDealInput(ctx context.Context, raw any) (model.CreateDealInp
 	return out, err
 }
 
+func (ec *executionContext) unmarshalInputCreateExportInput(ctx context.Context, obj any) (model.CreateExportInput, error) {
+	var it model.CreateExportInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["states"]; !present {
+		asMap["states"] = []any{"ACTIVE"}
+	}
+	if _, present := asMap["format"]; !present {
+		asMap["format"] = "CSV"
+	}
+
+	fieldsInOrder := [...]string{"type", "filter", "states", "format", "encryptTo", "reason"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "type":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("type"))
+			data, err := ec.unmarshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Type = data
+		case "filter":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("filter"))
+			data, err := ec.unmarshalOExportFilter2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportFilter(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Filter = graphql.OmittableOf(data)
+		case "states":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("states"))
+			data, err := ec.unmarshalNRecordState2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐStateᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.States = data
+		case "format":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("format"))
+			data, err := ec.unmarshalNExportFormat2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportᚐFormat(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Format = data
+		case "encryptTo":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("encryptTo"))
+			data, err := ec.unmarshalOString2ᚕstringᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.EncryptTo = graphql.OmittableOf(data)
+		case "reason":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("reason"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Reason = graphql.OmittableOf(data)
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalCreateExportInput unmarshals raw into the CreateExportInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalCreateExportInput(ctx context.Context, raw any) (model.CreateExportInput, error) {
+	var out model.CreateExportInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "CreateExportInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputCreateExportScheduleInput(ctx context.Context, obj any) (model.CreateExportScheduleInput, error) {
+	var it model.CreateExportScheduleInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["states"]; !present {
+		asMap["states"] = []any{"ACTIVE"}
+	}
+	if _, present := asMap["format"]; !present {
+		asMap["format"] = "CSV"
+	}
+
+	fieldsInOrder := [...]string{"type", "filter", "states", "format", "encryptTo", "reason", "every", "keep"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "type":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("type"))
+			data, err := ec.unmarshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Type = data
+		case "filter":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("filter"))
+			data, err := ec.unmarshalOExportFilter2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportFilter(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Filter = graphql.OmittableOf(data)
+		case "states":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("states"))
+			data, err := ec.unmarshalNRecordState2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐStateᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.States = data
+		case "format":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("format"))
+			data, err := ec.unmarshalNExportFormat2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportᚐFormat(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Format = data
+		case "encryptTo":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("encryptTo"))
+			data, err := ec.unmarshalOString2ᚕstringᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.EncryptTo = graphql.OmittableOf(data)
+		case "reason":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("reason"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Reason = graphql.OmittableOf(data)
+		case "every":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("every"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Every = data
+		case "keep":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("keep"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Keep = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalCreateExportScheduleInput unmarshals raw into the CreateExportScheduleInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalCreateExportScheduleInput(ctx context.Context, raw any) (model.CreateExportScheduleInput, error) {
+	var out model.CreateExportScheduleInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "CreateExportScheduleInput", raw, &out)
+	return out, err
+}
+
 func (ec *executionContext) unmarshalInputCreateMessageInput(ctx context.Context, obj any) (model.CreateMessageInput, error) {
 	var it model.CreateMessageInput
 	if obj == nil {
@@ -61093,6 +64565,139 @@ func (ec *executionContext) unmarshalInputEmptyBinInput(ctx context.Context, obj
 func UnmarshalEmptyBinInput(ctx context.Context, raw any) (model.EmptyBinInput, error) {
 	var out model.EmptyBinInput
 	err := graphql.UnmarshalNamedInputFromContext(ctx, "EmptyBinInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputExportFilter(ctx context.Context, obj any) (model.ExportFilter, error) {
+	var it model.ExportFilter
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"customers", "contacts", "deals", "messages", "calls", "tasks", "notes", "attachments"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "customers":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("customers"))
+			data, err := ec.unmarshalOCustomerWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCustomerWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Customers = graphql.OmittableOf(data)
+		case "contacts":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("contacts"))
+			data, err := ec.unmarshalOContactWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐContactWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Contacts = graphql.OmittableOf(data)
+		case "deals":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("deals"))
+			data, err := ec.unmarshalODealWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐDealWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Deals = graphql.OmittableOf(data)
+		case "messages":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("messages"))
+			data, err := ec.unmarshalOMessageWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐMessageWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Messages = graphql.OmittableOf(data)
+		case "calls":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("calls"))
+			data, err := ec.unmarshalOCallWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐCallWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Calls = graphql.OmittableOf(data)
+		case "tasks":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("tasks"))
+			data, err := ec.unmarshalOTaskWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐTaskWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Tasks = graphql.OmittableOf(data)
+		case "notes":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("notes"))
+			data, err := ec.unmarshalONoteWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNoteWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Notes = graphql.OmittableOf(data)
+		case "attachments":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("attachments"))
+			data, err := ec.unmarshalOAttachmentWhereInput2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐAttachmentWhereInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Attachments = graphql.OmittableOf(data)
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalExportFilter unmarshals raw into the ExportFilter input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalExportFilter(ctx context.Context, raw any) (model.ExportFilter, error) {
+	var out model.ExportFilter
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "ExportFilter", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputExportInput(ctx context.Context, obj any) (model.ExportInput, error) {
+	var it model.ExportInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"id"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalExportInput unmarshals raw into the ExportInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalExportInput(ctx context.Context, raw any) (model.ExportInput, error) {
+	var out model.ExportInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "ExportInput", raw, &out)
 	return out, err
 }
 
@@ -64301,6 +67906,48 @@ func UnmarshalReleaseHoldInput(ctx context.Context, raw any) (model.ReleaseHoldI
 	return out, err
 }
 
+func (ec *executionContext) unmarshalInputRemoveExportScheduleInput(ctx context.Context, obj any) (model.RemoveExportScheduleInput, error) {
+	var it model.RemoveExportScheduleInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"id"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalRemoveExportScheduleInput unmarshals raw into the RemoveExportScheduleInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalRemoveExportScheduleInput(ctx context.Context, raw any) (model.RemoveExportScheduleInput, error) {
+	var out model.RemoveExportScheduleInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "RemoveExportScheduleInput", raw, &out)
+	return out, err
+}
+
 func (ec *executionContext) unmarshalInputRemoveRetentionRuleInput(ctx context.Context, obj any) (model.RemoveRetentionRuleInput, error) {
 	var it model.RemoveRetentionRuleInput
 	if obj == nil {
@@ -64347,6 +67994,62 @@ func (ec *executionContext) unmarshalInputRemoveRetentionRuleInput(ctx context.C
 func UnmarshalRemoveRetentionRuleInput(ctx context.Context, raw any) (model.RemoveRetentionRuleInput, error) {
 	var out model.RemoveRetentionRuleInput
 	err := graphql.UnmarshalNamedInputFromContext(ctx, "RemoveRetentionRuleInput", raw, &out)
+	return out, err
+}
+
+func (ec *executionContext) unmarshalInputRequireExportInput(ctx context.Context, obj any) (model.RequireExportInput, error) {
+	var it model.RequireExportInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"version", "type", "verbs"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "version":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("version"))
+			data, err := ec.unmarshalNInt2int32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Version = data
+		case "type":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("type"))
+			data, err := ec.unmarshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Type = data
+		case "verbs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("verbs"))
+			data, err := ec.unmarshalNVerb2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐVerbᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Verbs = data
+		}
+	}
+	return it, nil
+}
+
+// UnmarshalRequireExportInput unmarshals raw into the RequireExportInput input type, using the
+// unmarshaler bound to ctx's request. Call it from a resolver to decode an input
+// object that was not passed as a field argument.
+//
+// ctx must come from a gqlgen request; outside one there is no unmarshaler to use
+// and the returned error says so.
+func UnmarshalRequireExportInput(ctx context.Context, raw any) (model.RequireExportInput, error) {
+	var out model.RequireExportInput
+	err := graphql.UnmarshalNamedInputFromContext(ctx, "RequireExportInput", raw, &out)
 	return out, err
 }
 
@@ -67206,7 +70909,7 @@ func (ec *executionContext) unmarshalInputUpdateSettingsInput(ctx context.Contex
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"version", "binDays", "holdReleaseDays", "brakeRecords", "brakePercent", "brakeHour", "brakeDay", "purgeDay"}
+	fieldsInOrder := [...]string{"version", "binDays", "holdReleaseDays", "brakeRecords", "brakePercent", "brakeHour", "brakeDay", "purgeDay", "exportDays"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -67269,6 +70972,13 @@ func (ec *executionContext) unmarshalInputUpdateSettingsInput(ctx context.Contex
 				return it, err
 			}
 			it.PurgeDay = graphql.OmittableOf(data)
+		case "exportDays":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("exportDays"))
+			data, err := ec.unmarshalOInt2ᚖint32(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ExportDays = graphql.OmittableOf(data)
 		}
 	}
 	return it, nil
@@ -68108,6 +71818,16 @@ func (ec *executionContext) _Node(ctx context.Context, sel ast.SelectionSet, obj
 			return graphql.Null
 		}
 		return ec._LegalHold(ctx, sel, obj)
+	case *ent.ExportSchedule:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._ExportSchedule(ctx, sel, obj)
+	case *ent.Export:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._Export(ctx, sel, obj)
 	case *ent.AuditEvent:
 		if obj == nil {
 			return graphql.Null
@@ -69494,6 +73214,12 @@ func (ec *executionContext) _AuditEvent(ctx context.Context, sel ast.SelectionSe
 				true, true,
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._AuditEvent_changes(ctx, field, obj)
+				})
+		case "exportManifest":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._AuditEvent_exportManifest(ctx, field, obj)
 				})
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -71342,6 +75068,555 @@ func (ec *executionContext) _DeletePolicyTestPayload(ctx context.Context, sel as
 	return out
 }
 
+var exportImplementors = []string{"Export", "Node"}
+
+func (ec *executionContext) _Export(ctx context.Context, sel ast.SelectionSet, obj *ent.Export) graphql.Marshaler {
+	if fields := ec.directExport(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeExport(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, exportImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Export")
+		case "id":
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "filter":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Filter)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "format":
+			out.Values[i] = ec.marshalNExportFormat2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportᚐFormat(ctx, field.Selections, obj.Format)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "reason":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Reason)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "status":
+			out.Values[i] = ec.marshalNExportStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportᚐStatus(ctx, field.Selections, obj.Status)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "rows":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Rows)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "manifest":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Manifest)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "complete":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Complete)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "createdAt":
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "workedAt":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.WorkedAt)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "finishedAt":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.FinishedAt)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "expiresAt":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.ExpiresAt)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "downloadedAt":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.DownloadedAt)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "requestedBy":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Export_requestedBy(ctx, field, obj)
+				})
+		case "schedule":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Export_schedule(ctx, field, obj)
+				})
+		case "type":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Export_type(ctx, field, obj)
+				})
+		case "states":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Export_states(ctx, field, obj)
+				})
+		case "encryptTo":
+			out.Values[i] = ec._Export_encryptTo(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "manifestSHA256":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.ManifestSha256)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "code":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Export_code(ctx, field, obj)
+				})
+		case "downloadURL":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Export_downloadURL(ctx, field, obj)
+				})
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var exportConnectionImplementors = []string{"ExportConnection"}
+
+func (ec *executionContext) _ExportConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.ExportConnection) graphql.Marshaler {
+	if fields := ec.directExportConnection(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeExportConnection(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, exportConnectionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ExportConnection")
+		case "edges":
+			out.Values[i] = ec._ExportConnection_edges(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pageInfo":
+			out.Values[i] = ec._ExportConnection_pageInfo(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "totalCount":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "nodes":
+			out.Values[i] = ec._ExportConnection_nodes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var exportEdgeImplementors = []string{"ExportEdge"}
+
+func (ec *executionContext) _ExportEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.ExportEdge) graphql.Marshaler {
+	if fields := ec.directExportEdge(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeExportEdge(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, exportEdgeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ExportEdge")
+		case "node":
+			out.Values[i] = ec._ExportEdge_node(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cursor":
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var exportPayloadImplementors = []string{"ExportPayload"}
+
+func (ec *executionContext) _ExportPayload(ctx context.Context, sel ast.SelectionSet, obj *model.ExportPayload) graphql.Marshaler {
+	if fields := ec.directExportPayload(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeExportPayload(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, exportPayloadImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ExportPayload")
+		case "export":
+			out.Values[i] = ec._ExportPayload_export(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var exportRequirementImplementors = []string{"ExportRequirement"}
+
+func (ec *executionContext) _ExportRequirement(ctx context.Context, sel ast.SelectionSet, obj *model.ExportRequirement) graphql.Marshaler {
+	if fields := ec.directExportRequirement(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeExportRequirement(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, exportRequirementImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ExportRequirement")
+		case "type":
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "verbs":
+			out.Values[i] = ec._ExportRequirement_verbs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var exportScheduleImplementors = []string{"ExportSchedule", "Node"}
+
+func (ec *executionContext) _ExportSchedule(ctx context.Context, sel ast.SelectionSet, obj *ent.ExportSchedule) graphql.Marshaler {
+	if fields := ec.directExportSchedule(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeExportSchedule(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, exportScheduleImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ExportSchedule")
+		case "id":
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.ID)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "filter":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Filter)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "format":
+			out.Values[i] = ec.marshalNExportFormat2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportscheduleᚐFormat(ctx, field.Selections, obj.Format)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "reason":
+			out.Values[i] = ec.marshalOString2ᚖstring(ctx, field.Selections, obj.Reason)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "every":
+			out.Values[i] = ec.marshalNString2string(ctx, field.Selections, obj.Every)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "keep":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.Keep)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "createdAt":
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.CreatedAt)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "lastRunAt":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.LastRunAt)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "nextRunAt":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.NextRunAt)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "removedAt":
+			out.Values[i] = ec.marshalOTime2ᚖtimeᚐTime(ctx, field.Selections, obj.RemovedAt)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "requestedBy":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._ExportSchedule_requestedBy(ctx, field, obj)
+				})
+		case "type":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._ExportSchedule_type(ctx, field, obj)
+				})
+		case "states":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._ExportSchedule_states(ctx, field, obj)
+				})
+		case "encryptTo":
+			out.Values[i] = ec._ExportSchedule_encryptTo(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "code":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._ExportSchedule_code(ctx, field, obj)
+				})
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var exportScheduleConnectionImplementors = []string{"ExportScheduleConnection"}
+
+func (ec *executionContext) _ExportScheduleConnection(ctx context.Context, sel ast.SelectionSet, obj *ent.ExportScheduleConnection) graphql.Marshaler {
+	if fields := ec.directExportScheduleConnection(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeExportScheduleConnection(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, exportScheduleConnectionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ExportScheduleConnection")
+		case "edges":
+			out.Values[i] = ec._ExportScheduleConnection_edges(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pageInfo":
+			out.Values[i] = ec._ExportScheduleConnection_pageInfo(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "totalCount":
+			out.Values[i] = ec.marshalNInt2int(ctx, field.Selections, obj.TotalCount)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "nodes":
+			out.Values[i] = ec._ExportScheduleConnection_nodes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var exportScheduleEdgeImplementors = []string{"ExportScheduleEdge"}
+
+func (ec *executionContext) _ExportScheduleEdge(ctx context.Context, sel ast.SelectionSet, obj *ent.ExportScheduleEdge) graphql.Marshaler {
+	if fields := ec.directExportScheduleEdge(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeExportScheduleEdge(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, exportScheduleEdgeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ExportScheduleEdge")
+		case "node":
+			out.Values[i] = ec._ExportScheduleEdge_node(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cursor":
+			out.Values[i] = ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(ctx, field.Selections, obj.Cursor)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var exportSchedulePayloadImplementors = []string{"ExportSchedulePayload"}
+
+func (ec *executionContext) _ExportSchedulePayload(ctx context.Context, sel ast.SelectionSet, obj *model.ExportSchedulePayload) graphql.Marshaler {
+	if fields := ec.directExportSchedulePayload(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeExportSchedulePayload(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, exportSchedulePayloadImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ExportSchedulePayload")
+		case "schedule":
+			out.Values[i] = ec._ExportSchedulePayload_schedule(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var fieldChangeImplementors = []string{"FieldChange"}
 
 func (ec *executionContext) _FieldChange(ctx context.Context, sel ast.SelectionSet, obj *model.FieldChange) graphql.Marshaler {
@@ -72431,6 +76706,48 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 		case "applyRule":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_applyRule(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "createExport":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_createExport(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cancelExport":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_cancelExport(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "deleteExport":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_deleteExport(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "createExportSchedule":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_createExportSchedule(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "removeExportSchedule":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_removeExportSchedule(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "requireExport":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_requireExport(ctx, field)
 			})
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
@@ -74332,6 +78649,24 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Query_voidCandidates(ctx, field)
 				})
+		case "export":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_export(ctx, field)
+				})
+		case "exports":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_exports(ctx, field)
+				})
+		case "exportSchedules":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_exportSchedules(ctx, field)
+				})
 		case "__type":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Query___type(ctx, field)
@@ -76102,8 +80437,18 @@ func (ec *executionContext) _TenantSettings(ctx context.Context, sel ast.Selecti
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
+		case "exportDays":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.ExportDays)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "version":
 			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Version)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "exportBefore":
+			out.Values[i] = ec._TenantSettings_exportBefore(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -78074,6 +82419,16 @@ func (ec *executionContext) unmarshalNCreateDealInput2githubᚗcomᚋletheᚑcrm
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalNCreateExportInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCreateExportInput(ctx context.Context, v any) (model.CreateExportInput, error) {
+	res, err := ec.unmarshalInputCreateExportInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNCreateExportScheduleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCreateExportScheduleInput(ctx context.Context, v any) (model.CreateExportScheduleInput, error) {
+	res, err := ec.unmarshalInputCreateExportScheduleInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) unmarshalNCreateMessageInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐCreateMessageInput(ctx context.Context, v any) (model.CreateMessageInput, error) {
 	res, err := ec.unmarshalInputCreateMessageInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -78390,6 +82745,208 @@ func (ec *executionContext) unmarshalNDeleteRecordsInput2githubᚗcomᚋletheᚑ
 func (ec *executionContext) unmarshalNEmptyBinInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐEmptyBinInput(ctx context.Context, v any) (model.EmptyBinInput, error) {
 	res, err := ec.unmarshalInputEmptyBinInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNExport2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.Export) graphql.Marshaler {
+	if fields := ec.directExport(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.Export) { ec.writeExport(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNExport2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExport(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNExport2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExport(ctx context.Context, sel ast.SelectionSet, v *ent.Export) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "Export!")
+		return graphql.Null
+	}
+	return ec._Export(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNExportConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportConnection(ctx context.Context, sel ast.SelectionSet, v *ent.ExportConnection) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ExportConnection!")
+		return graphql.Null
+	}
+	return ec._ExportConnection(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNExportEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.ExportEdge) graphql.Marshaler {
+	if fields := ec.directExportEdge(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.ExportEdge) { ec.writeExportEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNExportEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportEdge(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNExportEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportEdge(ctx context.Context, sel ast.SelectionSet, v *ent.ExportEdge) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ExportEdge!")
+		return graphql.Null
+	}
+	return ec._ExportEdge(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNExportFormat2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportscheduleᚐFormat(ctx context.Context, v any) (exportschedule.Format, error) {
+	var res exportschedule.Format
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNExportFormat2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportscheduleᚐFormat(ctx context.Context, sel ast.SelectionSet, v exportschedule.Format) graphql.Marshaler {
+	return v
+}
+
+func (ec *executionContext) unmarshalNExportFormat2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportᚐFormat(ctx context.Context, v any) (export.Format, error) {
+	var res export.Format
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNExportFormat2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportᚐFormat(ctx context.Context, sel ast.SelectionSet, v export.Format) graphql.Marshaler {
+	return v
+}
+
+func (ec *executionContext) unmarshalNExportInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportInput(ctx context.Context, v any) (model.ExportInput, error) {
+	res, err := ec.unmarshalInputExportInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNExportPayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportPayload(ctx context.Context, sel ast.SelectionSet, v *model.ExportPayload) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ExportPayload!")
+		return graphql.Null
+	}
+	return ec._ExportPayload(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNExportRequirement2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportRequirementᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.ExportRequirement) graphql.Marshaler {
+	if fields := ec.directExportRequirement(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.ExportRequirement) { ec.writeExportRequirement(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNExportRequirement2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportRequirement(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNExportRequirement2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportRequirement(ctx context.Context, sel ast.SelectionSet, v *model.ExportRequirement) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ExportRequirement!")
+		return graphql.Null
+	}
+	return ec._ExportRequirement(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNExportSchedule2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportScheduleᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.ExportSchedule) graphql.Marshaler {
+	if fields := ec.directExportSchedule(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.ExportSchedule) { ec.writeExportSchedule(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNExportSchedule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportSchedule(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNExportSchedule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportSchedule(ctx context.Context, sel ast.SelectionSet, v *ent.ExportSchedule) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ExportSchedule!")
+		return graphql.Null
+	}
+	return ec._ExportSchedule(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNExportScheduleConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportScheduleConnection(ctx context.Context, sel ast.SelectionSet, v *ent.ExportScheduleConnection) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ExportScheduleConnection!")
+		return graphql.Null
+	}
+	return ec._ExportScheduleConnection(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNExportScheduleEdge2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportScheduleEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*ent.ExportScheduleEdge) graphql.Marshaler {
+	if fields := ec.directExportScheduleEdge(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *ent.ExportScheduleEdge) { ec.writeExportScheduleEdge(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNExportScheduleEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportScheduleEdge(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNExportScheduleEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportScheduleEdge(ctx context.Context, sel ast.SelectionSet, v *ent.ExportScheduleEdge) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ExportScheduleEdge!")
+		return graphql.Null
+	}
+	return ec._ExportScheduleEdge(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNExportSchedulePayload2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportSchedulePayload(ctx context.Context, sel ast.SelectionSet, v *model.ExportSchedulePayload) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "ExportSchedulePayload!")
+		return graphql.Null
+	}
+	return ec._ExportSchedulePayload(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNExportStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportᚐStatus(ctx context.Context, v any) (export.Status, error) {
+	var res export.Status
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNExportStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportᚐStatus(ctx context.Context, sel ast.SelectionSet, v export.Status) graphql.Marshaler {
+	return v
 }
 
 func (ec *executionContext) marshalNFieldChange2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐFieldChangeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.FieldChange) graphql.Marshaler {
@@ -79360,6 +83917,36 @@ func (ec *executionContext) marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋlet
 	return v
 }
 
+func (ec *executionContext) unmarshalNRecordState2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐStateᚄ(ctx context.Context, v any) ([]lifecycle.State, error) {
+	vSlice := graphql.CoerceList(v)
+	var err error
+	res := make([]lifecycle.State, len(vSlice))
+	for i := range vSlice {
+		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
+		res[i], err = ec.unmarshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, vSlice[i])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
+func (ec *executionContext) marshalNRecordState2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐStateᚄ(ctx context.Context, sel ast.SelectionSet, v []lifecycle.State) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
 func (ec *executionContext) unmarshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx context.Context, v any) (ent.RecordKind, error) {
 	var res ent.RecordKind
 	err := res.UnmarshalGQL(v)
@@ -79390,8 +83977,18 @@ func (ec *executionContext) unmarshalNReleaseHoldInput2githubᚗcomᚋletheᚑcr
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalNRemoveExportScheduleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRemoveExportScheduleInput(ctx context.Context, v any) (model.RemoveExportScheduleInput, error) {
+	res, err := ec.unmarshalInputRemoveExportScheduleInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) unmarshalNRemoveRetentionRuleInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRemoveRetentionRuleInput(ctx context.Context, v any) (model.RemoveRetentionRuleInput, error) {
 	res, err := ec.unmarshalInputRemoveRetentionRuleInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNRequireExportInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRequireExportInput(ctx context.Context, v any) (model.RequireExportInput, error) {
+	res, err := ec.unmarshalInputRequireExportInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
@@ -80189,6 +84786,36 @@ func (ec *executionContext) unmarshalNVerb2githubᚗcomᚋletheᚑcrmᚋletheᚋ
 
 func (ec *executionContext) marshalNVerb2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐVerb(ctx context.Context, sel ast.SelectionSet, v lifecycle.Verb) graphql.Marshaler {
 	return v
+}
+
+func (ec *executionContext) unmarshalNVerb2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐVerbᚄ(ctx context.Context, v any) ([]lifecycle.Verb, error) {
+	vSlice := graphql.CoerceList(v)
+	var err error
+	res := make([]lifecycle.Verb, len(vSlice))
+	for i := range vSlice {
+		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
+		res[i], err = ec.unmarshalNVerb2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐVerb(ctx, vSlice[i])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
+func (ec *executionContext) marshalNVerb2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐVerbᚄ(ctx context.Context, sel ast.SelectionSet, v []lifecycle.Verb) graphql.Marshaler {
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNVerb2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐVerb(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) marshalNViewer2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐViewer(ctx context.Context, sel ast.SelectionSet, v *model.Viewer) graphql.Marshaler {
@@ -81123,6 +85750,44 @@ func (ec *executionContext) unmarshalOEmptyBinInput2ᚖgithubᚗcomᚋletheᚑcr
 	}
 	res, err := ec.unmarshalInputEmptyBinInput(ctx, v)
 	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOExport2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExport(ctx context.Context, sel ast.SelectionSet, v *ent.Export) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._Export(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalOExportFilter2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐExportFilter(ctx context.Context, v any) (*model.ExportFilter, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputExportFilter(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOExportSchedule2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐExportSchedule(ctx context.Context, sel ast.SelectionSet, v *ent.ExportSchedule) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._ExportSchedule(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalOExportStatus2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportᚐStatus(ctx context.Context, v any) (*export.Status, error) {
+	if v == nil {
+		return nil, nil
+	}
+	var res = new(export.Status)
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOExportStatus2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportᚐStatus(ctx context.Context, sel ast.SelectionSet, v *export.Status) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return v
 }
 
 func (ec *executionContext) unmarshalOFloat2ᚕfloat64ᚄ(ctx context.Context, v any) ([]float64, error) {

@@ -65,6 +65,8 @@ var layers = []layer{
 		"who may come in is known before anything is asked, and to whoever serves it"},
 	{"internal/importer", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", others),
 		"it turns files into requests to the pipeline"},
+	{"internal/export", concat(concat(entities, policy...), "internal/blob", "internal/store", "internal/audit", "internal/record", others),
+		"it turns what somebody may read into files"},
 	{"internal/demo", concat(concat(entities, policy...), "internal/store", "internal/record", "internal/importer", others),
 		"sample data comes in as any other does"},
 
@@ -72,7 +74,7 @@ var layers = []layer{
 	{"internal/pdp", concat(concat(entities, policy...), "internal/store", "internal/audit", others),
 		"it asks the chain for other applications, about users and records as they are; it changes nothing"},
 	{"internal/transport", []string{"internal/lifecycle"}, "it carries any schema; of ours it knows the codes"},
-	{"graph", concat(concat(entities, policy...), "internal/blob", "internal/search", "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/transport", others),
+	{"graph", concat(concat(entities, policy...), "internal/blob", "internal/search", "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/export", "internal/transport", others),
 		"resolvers hand on; a document's transaction begins and ends here"},
 
 	{"internal/server", []string{anything}, "it ties together what is served"},

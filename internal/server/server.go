@@ -58,6 +58,9 @@ type Config struct {
 	// AuthZEN is a policy decision point for other applications, below
 	// /access/v1/; it finds the actor where GraphQL does. Nil is none.
 	AuthZEN  http.Handler
+	// Exports gives the files of exports, below /exports/, to who is signed in or has
+	// a link; it finds the actor where GraphQL does. Nil is none.
+	Exports  http.Handler
 	Identity Identity
 	// Issued is asked about bearer tokens it takes; nil takes none.
 	Issued Issued
@@ -90,6 +93,9 @@ func New(c Config) *Server {
 	if c.AuthZEN != nil {
 		mux.Handle("/access/v1/", s.authenticated(c.AuthZEN))
 		mux.Handle("/.well-known/authzen-configuration", c.AuthZEN)
+	}
+	if c.Exports != nil {
+		mux.Handle("GET /exports/{id}", s.authenticated(c.Exports))
 	}
 	mux.HandleFunc("GET /signin", s.showSignIn)
 	mux.Handle("POST /signin", sameOrigin.Handler(http.HandlerFunc(s.signIn)))
