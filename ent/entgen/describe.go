@@ -26,6 +26,8 @@ var descriptions = map[string]string{
 	"Note":           "What somebody wrote down about a customer.",
 	"Attachment":     "A file that belongs to exactly one other record.",
 	"LegalHold":      "A legal matter whose records must not be lost. It stays once it is released.",
+	"Export":         "A file of the records of one type, with what its requester may read of them. Its manifest stays when its bytes go.",
+	"ExportSchedule": "Asks for an export again and again, in the name of who made it.",
 	"RetentionRule":  "How long records of a type are kept, or what becomes of them by their age. It stays once it is removed.",
 	"Approval":       "A request for others to agree to something, which is kept as it was asked for.",
 	"Operation":      "One use of a verb over any number of records; it is what one undoes and follows.",

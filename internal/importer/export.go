@@ -28,12 +28,17 @@ var exportColumns = []string{"id", "state", "version", "createdAt", "updatedAt"}
 const idField = "id"
 
 // lost are the columns of an export that no record takes over: its life begins anew.
-var lost = []string{"state", "stateReason", "stateChangedAt", "purgeAfter", "suspendedUntil", "version", "createdAt", "updatedAt", "attachments"}
+var lost = []string{"state", "stateReason", "stateChangedAt", "purgeAfter", "suspendedUntil", "version", "createdAt", "updatedAt", "attachments", "primaryContactEmail"}
 
 // beside are the columns by which a reference of an export is found whose id is gone,
 // the best first, by the field that names it.
 var beside = map[string][]string{
 	"customer": {"customerNumber", "customerEmail"}, "contact": {"contactEmail"}, "deal": {"dealNumber"}, ownerField: {"ownerEmail"}, assigneeField: {"assigneeEmail"},
+}
+
+// isLost reports whether a column of an export is about what the record was.
+func (r *run) isLost(name string) bool {
+	return slices.Contains(lost, name) || slices.ContainsFunc(r.typ.Fields, func(f ent.RecordField) bool { return f.ReadOnly && f.GraphQL == name })
 }
 
 func isExport(header []string) bool {

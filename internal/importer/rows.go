@@ -75,7 +75,7 @@ func (r *run) columns(t table.Source) ([]column, error) {
 					out = append(out, column{name, field, parse})
 				}
 			}
-			if len(out) == before && !(exported && slices.Contains(lost, name)) {
+			if len(out) == before && (!exported || !r.isLost(name)) {
 				r.report.UnusedColumns = append(r.report.UnusedColumns, name)
 			}
 		}

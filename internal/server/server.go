@@ -57,7 +57,7 @@ type Config struct {
 	GraphQL http.Handler
 	// AuthZEN is a policy decision point for other applications, below
 	// /access/v1/; it finds the actor where GraphQL does. Nil is none.
-	AuthZEN  http.Handler
+	AuthZEN http.Handler
 	// Exports gives the files of exports, below /exports/, to who is signed in or has
 	// a link; it finds the actor where GraphQL does. Nil is none.
 	Exports  http.Handler
