@@ -14254,6 +14254,9 @@ input DealWhereInput {
   """
   hasAttachmentsWith: [AttachmentWhereInput!]
 }
+"""
+A file of the records of one type, with what its requester may read of them. Its manifest stays when its bytes go.
+"""
 type Export implements Node {
   """
   Its id, unique among all things.
@@ -14367,6 +14370,9 @@ enum ExportFormat @goModel(model: "github.com/lethe-crm/lethe/ent/export.Format"
   """
   JSONL
 }
+"""
+Asks for an export again and again, in the name of who made it.
+"""
 type ExportSchedule implements Node {
   """
   Its id, unique among all things.
