@@ -96,7 +96,7 @@ func (s *Service) local(ctx context.Context, spec Spec, to io.Writer, keep func(
 	}
 	err = s.DB.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		// It is never taken up: it has no time at which somebody worked on it.
-		if err := s.insert(ctx, tx, a, id, spec, gid.Nil, export.StatusRUNNING, nil); err != nil {
+		if err := s.writeDown(ctx, tx, a, id, spec, gid.Nil, export.StatusRUNNING, nil); err != nil {
 			return err
 		}
 		return s.log(reading, tx, "EXPORT_REQUEST", id, spec.Type, map[string]any{"format": spec.Format, "encrypted": len(spec.EncryptTo) > 0, "local": true})

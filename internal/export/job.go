@@ -25,8 +25,8 @@ import (
 const (
 	// beat is how often who works on an export says so, and lease after how long
 	// without that somebody else takes it up.
-	beat  = 5 * time.Second
-	lease = 30 * time.Second
+	beat  = 3 * time.Second
+	lease = 15 * time.Second
 	// spareTime is how long bytes may be without an owner while they are written.
 	spareTime = 24 * time.Hour
 	// lostTime is after how long an export of the command line that did not end is
@@ -76,7 +76,7 @@ func (s *Service) create(ctx context.Context, tx *store.Tx, a *actor.Actor, id g
 		return record.Refuse(lifecycle.Limit, fmt.Sprintf("%d exports of yours are under way; wait for one to end, or cancel it", waiting))
 	}
 	now := tx.Now()
-	if err := s.insert(ctx, tx, a, id, spec, schedule, export.StatusPENDING, &now); err != nil {
+	if err := s.writeDown(ctx, tx, a, id, spec, schedule, export.StatusPENDING, &now); err != nil {
 		return err
 	}
 	if err := s.log(reading, tx, "EXPORT_REQUEST", id, spec.Type, map[string]any{"format": spec.Format, "encrypted": len(spec.EncryptTo) > 0}); err != nil {
@@ -88,7 +88,7 @@ func (s *Service) create(ctx context.Context, tx *store.Tx, a *actor.Actor, id g
 	return s.Queue.EnqueueExport(ctx, tx, a.Tenant, id)
 }
 
-func (s *Service) insert(ctx context.Context, tx *store.Tx, a *actor.Actor, id gid.ID, spec Spec, schedule gid.ID, status export.Status, worked *time.Time) error {
+func (s *Service) writeDown(ctx context.Context, tx *store.Tx, a *actor.Actor, id gid.ID, spec Spec, schedule gid.ID, status export.Status, worked *time.Time) error {
 	states, keys, filter, err := spec.kept()
 	if err != nil {
 		return err
@@ -386,13 +386,10 @@ func (s *Service) TakeUp(ctx context.Context, began bool) (int, error) {
 	}
 	return s.eachTenant(ctx, func(ctx context.Context, tenant gid.ID) (int, error) {
 		var ids []gid.ID
-		stmt := store.Build(s.DB).Add(`SELECT id FROM exports WHERE tenant_id = ? AND worked_at IS NOT NULL AND status IN ('PENDING', 'RUNNING')`, tenant)
-		if s.Queue != nil {
-			stmt.Add(` AND worked_at <= ?`, since)
-		} else {
-			stmt.Add(` AND (worked_at <= ? OR status = 'PENDING')`, since)
-		}
-		err := stmt.Add(` ORDER BY id`).Query(ctx, s.DB, func(row store.Row) error {
+		// What waits is nobody's: its job may have gone with the process that had it.
+		waiting := began || s.Queue == nil
+		err := store.Build(s.DB).Add(`SELECT id FROM exports WHERE tenant_id = ? AND worked_at IS NOT NULL AND (status IN ('PENDING', 'RUNNING') AND worked_at <= ? OR status = 'PENDING' AND ?)
+			ORDER BY id`, tenant, since, waiting).Query(ctx, s.DB, func(row store.Row) error {
 			var id gid.ID
 			err := row.Scan(&id)
 			ids = append(ids, id)
@@ -403,7 +400,7 @@ func (s *Service) TakeUp(ctx context.Context, began bool) (int, error) {
 		}
 		var errs []error
 		for _, id := range ids {
-			errs = append(errs, s.takeUp(ctx, tenant, id, since))
+			errs = append(errs, s.takeUp(ctx, tenant, id, since, waiting))
 			if s.Queue == nil {
 				errs = append(errs, s.Work(ctx, tenant, id))
 			}
@@ -414,10 +411,10 @@ func (s *Service) TakeUp(ctx context.Context, began bool) (int, error) {
 
 // takeUp puts an export back that somebody left, and has it worked on. The one who
 // works on it after all cannot finish it.
-func (s *Service) takeUp(ctx context.Context, tenant, id gid.ID, since time.Time) error {
+func (s *Service) takeUp(ctx context.Context, tenant, id gid.ID, since time.Time, waiting bool) error {
 	return s.DB.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
-		n, err := store.Build(tx).Add(`UPDATE exports SET status = 'PENDING', attempt = attempt + 1, worked_at = ? WHERE id = ? AND status IN ('PENDING', 'RUNNING') AND worked_at <= ?`,
-			tx.Now(), id, since).Exec(ctx, tx)
+		n, err := store.Build(tx).Add(`UPDATE exports SET status = 'PENDING', attempt = attempt + 1, worked_at = ?
+			WHERE id = ? AND (status IN ('PENDING', 'RUNNING') AND worked_at <= ? OR status = 'PENDING' AND ?)`, tx.Now(), id, since, waiting).Exec(ctx, tx)
 		if err != nil || n == 0 || s.Queue == nil {
 			return err
 		}

@@ -148,7 +148,7 @@ func TestAnExportThatWasLeftIsMadeAgainOnce(t *testing.T) {
 		n, err := w.exports.TakeUp(w.Context(), false)
 		w.NoError(err)
 		w.Zero(n)
-		w.clock.add(31 * time.Second)
+		w.clock.add(16 * time.Second)
 		n, err = w.exports.TakeUp(w.Context(), false)
 		w.NoError(err)
 		w.Equal(1, n)

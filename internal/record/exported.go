@@ -297,7 +297,7 @@ func (r *run) forgetExports(ctx context.Context) error {
 	for i, n := range r.changing {
 		ids[i] = n.row.RecordID()
 	}
-	if len(ids) == 0 {
+	if len(ids) == 0 || !r.settings.exported {
 		return nil
 	}
 	return store.Build(r.tx).Add(`DELETE FROM export_rows WHERE tenant_id = ? AND `, r.a.Tenant).IDs("record_id", ids).Queue(ctx, r.tx, named("forgetting exports"))
