@@ -89,15 +89,12 @@ func (s *Service) create(ctx context.Context, tx *store.Tx, a *actor.Actor, id g
 }
 
 func (s *Service) writeDown(ctx context.Context, tx *store.Tx, a *actor.Actor, id gid.ID, spec Spec, schedule gid.ID, status export.Status, worked *time.Time) error {
-	states, keys, filter, err := spec.kept()
-	if err != nil {
-		return err
-	}
+	states, keys, filter := spec.kept()
 	var of any
 	if !schedule.IsZero() {
 		of = schedule
 	}
-	err = tx.Insert(ctx, "exports", []string{
+	err := tx.Insert(ctx, "exports", []string{
 		"id", "tenant_id", "record_type", "filter", "states", "format", "encrypt_to", "reason", "status", "rows", "complete", "attempt", "schedule_id", "requested_by_id", "created_at", "worked_at",
 	}, [][]any{{id, a.Tenant, spec.Type, filter, states, string(spec.Format), keys, nullText(spec.Reason), string(status), 0, false, 0, of, a.User, tx.Now(), nullTime(worked)}})
 	if err == nil {
@@ -110,7 +107,7 @@ func (s *Service) writeDown(ctx context.Context, tx *store.Tx, a *actor.Actor, i
 }
 
 // kept is what of a spec is written down.
-func (spec *Spec) kept() (states, keys string, filter any, err error) {
+func (spec *Spec) kept() (states, keys string, filter any) {
 	names := make([]string, len(spec.States))
 	for i, state := range spec.States {
 		names[i] = string(state)
@@ -118,7 +115,7 @@ func (spec *Spec) kept() (states, keys string, filter any, err error) {
 	if spec.Filter != nil {
 		filter = string(spec.Filter.Text)
 	}
-	return store.JSONStrings(names), store.JSONStrings(append([]string{}, spec.EncryptTo...)), filter, nil
+	return store.JSONStrings(names), store.JSONStrings(append([]string{}, spec.EncryptTo...)), filter
 }
 
 // log writes an event about an export. Its filter and reason may hold personal data,

@@ -98,12 +98,10 @@ func (s *Service) createSchedule(ctx context.Context, tx *store.Tx, a *actor.Act
 	if n >= maxSchedules {
 		return record.Refuse(lifecycle.Limit, fmt.Sprintf("a user has %d schedules at most", maxSchedules))
 	}
-	states, keys, filter, err := schedule.kept()
-	if err == nil {
-		err = tx.Insert(ctx, "export_schedules", []string{
-			"id", "tenant_id", "record_type", "filter", "states", "format", "encrypt_to", "reason", "every", "keep", "requested_by_id", "created_at", "next_run_at",
-		}, [][]any{{id, a.Tenant, schedule.Type, filter, states, string(schedule.Format), keys, nullText(schedule.Reason), schedule.Every, schedule.Keep, a.User, tx.Now(), first}})
-	}
+	states, keys, filter := schedule.kept()
+	err = tx.Insert(ctx, "export_schedules", []string{
+		"id", "tenant_id", "record_type", "filter", "states", "format", "encrypt_to", "reason", "every", "keep", "requested_by_id", "created_at", "next_run_at",
+	}, [][]any{{id, a.Tenant, schedule.Type, filter, states, string(schedule.Format), keys, nullText(schedule.Reason), schedule.Every, schedule.Keep, a.User, tx.Now(), first}})
 	if err == nil {
 		err = tx.Flush(ctx)
 	}
