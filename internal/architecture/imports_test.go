@@ -130,6 +130,8 @@ func TestRules(t *testing.T) {
 		{"ent", "authz", true},
 		{"internal/server", "internal/pdp", true},
 		{"internal/pdp", "internal/access", true},
+		{"internal/export", "internal/record", true},
+		{"graph", "internal/export", true},
 		{"internal/pdp", "authz/authzen", true},
 
 		{"graph", "internal/server", false},
@@ -150,6 +152,7 @@ func TestRules(t *testing.T) {
 		{"internal/audit", "internal/record", false},
 		{"internal/transport", "graph", false},
 		{"internal/pdp", "internal/record", false},
+		{"internal/record", "internal/export", false},
 		{"internal/pdp", "graph", false},
 		{"internal/audit", "graph/model", false},
 	} {
