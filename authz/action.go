@@ -26,6 +26,7 @@ const (
 	Purge         Action = "purge"
 	Erase         Action = "erase"
 	Export        Action = "export"
+	ExportRead    Action = "export.read"
 	Import        Action = "import"
 	HoldPlace     Action = "hold.place"
 	HoldRelease   Action = "hold.release"
@@ -48,7 +49,7 @@ const (
 )
 
 var actions = []Action{
-	Read, ReadRetired, Create, Update, Delete, Void, Archive, Suspend, Restore, Purge, Erase, Export, Import,
+	Read, ReadRetired, Create, Update, Delete, Void, Archive, Suspend, Restore, Purge, Erase, Export, ExportRead, Import,
 	HoldPlace, HoldRelease, HoldRead, RetentionEdit, Approve, AuditRead, AuditVerify, PolicyRead, PolicyEdit,
 	UserEdit, TeamEdit, TokenEdit, WebhookEdit, AlertEdit, SettingsEdit, OperationRead, Statistics, Evaluate,
 }

@@ -26,6 +26,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/export"
+	"github.com/lethe-crm/lethe/ent/exportschedule"
 	"github.com/lethe-crm/lethe/ent/legalhold"
 	"github.com/lethe-crm/lethe/ent/legalholdrecord"
 	"github.com/lethe-crm/lethe/ent/message"
@@ -76,6 +78,10 @@ type Client struct {
 	Customer *CustomerClient
 	// Deal is the client for interacting with the Deal builders.
 	Deal *DealClient
+	// Export is the client for interacting with the Export builders.
+	Export *ExportClient
+	// ExportSchedule is the client for interacting with the ExportSchedule builders.
+	ExportSchedule *ExportScheduleClient
 	// LegalHold is the client for interacting with the LegalHold builders.
 	LegalHold *LegalHoldClient
 	// LegalHoldRecord is the client for interacting with the LegalHoldRecord builders.
@@ -143,6 +149,8 @@ func (c *Client) init() {
 	c.Contact = NewContactClient(c.config)
 	c.Customer = NewCustomerClient(c.config)
 	c.Deal = NewDealClient(c.config)
+	c.Export = NewExportClient(c.config)
+	c.ExportSchedule = NewExportScheduleClient(c.config)
 	c.LegalHold = NewLegalHoldClient(c.config)
 	c.LegalHoldRecord = NewLegalHoldRecordClient(c.config)
 	c.Message = NewMessageClient(c.config)
@@ -268,6 +276,8 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		Contact:         NewContactClient(cfg),
 		Customer:        NewCustomerClient(cfg),
 		Deal:            NewDealClient(cfg),
+		Export:          NewExportClient(cfg),
+		ExportSchedule:  NewExportScheduleClient(cfg),
 		LegalHold:       NewLegalHoldClient(cfg),
 		LegalHoldRecord: NewLegalHoldRecordClient(cfg),
 		Message:         NewMessageClient(cfg),
@@ -320,6 +330,8 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		Contact:         NewContactClient(cfg),
 		Customer:        NewCustomerClient(cfg),
 		Deal:            NewDealClient(cfg),
+		Export:          NewExportClient(cfg),
+		ExportSchedule:  NewExportScheduleClient(cfg),
 		LegalHold:       NewLegalHoldClient(cfg),
 		LegalHoldRecord: NewLegalHoldRecordClient(cfg),
 		Message:         NewMessageClient(cfg),
@@ -373,11 +385,12 @@ func (c *Client) Close() error {
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
 		c.ApiToken, c.Approval, c.ApprovalRule, c.ApprovalVote, c.Attachment,
-		c.AuditEvent, c.Call, c.Contact, c.Customer, c.Deal, c.LegalHold,
-		c.LegalHoldRecord, c.Message, c.Note, c.NumberCounter, c.Operation,
-		c.OperationItem, c.PolicyHead, c.PolicyRevision, c.PolicyRule, c.PolicyTest,
-		c.Recipient, c.RecordNumber, c.RetentionRule, c.RetentionWait, c.Secret,
-		c.Session, c.SignInLink, c.Task, c.Team, c.Tenant, c.Tombstone, c.User,
+		c.AuditEvent, c.Call, c.Contact, c.Customer, c.Deal, c.Export,
+		c.ExportSchedule, c.LegalHold, c.LegalHoldRecord, c.Message, c.Note,
+		c.NumberCounter, c.Operation, c.OperationItem, c.PolicyHead, c.PolicyRevision,
+		c.PolicyRule, c.PolicyTest, c.Recipient, c.RecordNumber, c.RetentionRule,
+		c.RetentionWait, c.Secret, c.Session, c.SignInLink, c.Task, c.Team, c.Tenant,
+		c.Tombstone, c.User,
 	} {
 		n.Use(hooks...)
 	}
@@ -388,11 +401,12 @@ func (c *Client) Use(hooks ...Hook) {
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
 		c.ApiToken, c.Approval, c.ApprovalRule, c.ApprovalVote, c.Attachment,
-		c.AuditEvent, c.Call, c.Contact, c.Customer, c.Deal, c.LegalHold,
-		c.LegalHoldRecord, c.Message, c.Note, c.NumberCounter, c.Operation,
-		c.OperationItem, c.PolicyHead, c.PolicyRevision, c.PolicyRule, c.PolicyTest,
-		c.Recipient, c.RecordNumber, c.RetentionRule, c.RetentionWait, c.Secret,
-		c.Session, c.SignInLink, c.Task, c.Team, c.Tenant, c.Tombstone, c.User,
+		c.AuditEvent, c.Call, c.Contact, c.Customer, c.Deal, c.Export,
+		c.ExportSchedule, c.LegalHold, c.LegalHoldRecord, c.Message, c.Note,
+		c.NumberCounter, c.Operation, c.OperationItem, c.PolicyHead, c.PolicyRevision,
+		c.PolicyRule, c.PolicyTest, c.Recipient, c.RecordNumber, c.RetentionRule,
+		c.RetentionWait, c.Secret, c.Session, c.SignInLink, c.Task, c.Team, c.Tenant,
+		c.Tombstone, c.User,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -421,6 +435,10 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Customer.mutate(ctx, m)
 	case *DealMutation:
 		return c.Deal.mutate(ctx, m)
+	case *ExportMutation:
+		return c.Export.mutate(ctx, m)
+	case *ExportScheduleMutation:
+		return c.ExportSchedule.mutate(ctx, m)
 	case *LegalHoldMutation:
 		return c.LegalHold.mutate(ctx, m)
 	case *LegalHoldRecordMutation:
@@ -2631,6 +2649,320 @@ func (c *DealClient) mutate(ctx context.Context, m *DealMutation) (Value, error)
 		return (&DealDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("ent: unknown Deal mutation op: %q", m.Op())
+	}
+}
+
+// ExportClient is a client for the Export schema.
+type ExportClient struct {
+	config
+}
+
+// NewExportClient returns a client for the Export from the given config.
+func NewExportClient(c config) *ExportClient {
+	return &ExportClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `export.Hooks(f(g(h())))`.
+func (c *ExportClient) Use(hooks ...Hook) {
+	c.hooks.Export = append(c.hooks.Export, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `export.Intercept(f(g(h())))`.
+func (c *ExportClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Export = append(c.inters.Export, interceptors...)
+}
+
+// Create returns a builder for creating a Export entity.
+func (c *ExportClient) Create() *ExportCreate {
+	mutation := newExportMutation(c.config, OpCreate)
+	return &ExportCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Export entities.
+func (c *ExportClient) CreateBulk(builders ...*ExportCreate) *ExportCreateBulk {
+	return &ExportCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *ExportClient) MapCreateBulk(slice any, setFunc func(*ExportCreate, int)) *ExportCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &ExportCreateBulk{err: fmt.Errorf("calling to ExportClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*ExportCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &ExportCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Export.
+func (c *ExportClient) Update() *ExportUpdate {
+	mutation := newExportMutation(c.config, OpUpdate)
+	return &ExportUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *ExportClient) UpdateOne(_m *Export) *ExportUpdateOne {
+	mutation := newExportMutation(c.config, OpUpdateOne, withExport(_m))
+	return &ExportUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *ExportClient) UpdateOneID(id gid.ID) *ExportUpdateOne {
+	mutation := newExportMutation(c.config, OpUpdateOne, withExportID(id))
+	return &ExportUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Export.
+func (c *ExportClient) Delete() *ExportDelete {
+	mutation := newExportMutation(c.config, OpDelete)
+	return &ExportDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *ExportClient) DeleteOne(_m *Export) *ExportDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *ExportClient) DeleteOneID(id gid.ID) *ExportDeleteOne {
+	builder := c.Delete().Where(export.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &ExportDeleteOne{builder}
+}
+
+// Query returns a query builder for Export.
+func (c *ExportClient) Query() *ExportQuery {
+	return &ExportQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeExport},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Export entity by its id.
+func (c *ExportClient) Get(ctx context.Context, id gid.ID) (*Export, error) {
+	return c.Query().Where(export.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *ExportClient) GetX(ctx context.Context, id gid.ID) *Export {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// QueryRequestedBy queries the requested_by edge of a Export.
+func (c *ExportClient) QueryRequestedBy(_m *Export) *UserQuery {
+	query := (&UserClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(export.Table, export.FieldID, id),
+			sqlgraph.To(user.Table, user.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, export.RequestedByTable, export.RequestedByColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// QuerySchedule queries the schedule edge of a Export.
+func (c *ExportClient) QuerySchedule(_m *Export) *ExportScheduleQuery {
+	query := (&ExportScheduleClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(export.Table, export.FieldID, id),
+			sqlgraph.To(exportschedule.Table, exportschedule.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, export.ScheduleTable, export.ScheduleColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// Hooks returns the client hooks.
+func (c *ExportClient) Hooks() []Hook {
+	return c.hooks.Export
+}
+
+// Interceptors returns the client interceptors.
+func (c *ExportClient) Interceptors() []Interceptor {
+	return c.inters.Export
+}
+
+func (c *ExportClient) mutate(ctx context.Context, m *ExportMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&ExportCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&ExportUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&ExportUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&ExportDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown Export mutation op: %q", m.Op())
+	}
+}
+
+// ExportScheduleClient is a client for the ExportSchedule schema.
+type ExportScheduleClient struct {
+	config
+}
+
+// NewExportScheduleClient returns a client for the ExportSchedule from the given config.
+func NewExportScheduleClient(c config) *ExportScheduleClient {
+	return &ExportScheduleClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `exportschedule.Hooks(f(g(h())))`.
+func (c *ExportScheduleClient) Use(hooks ...Hook) {
+	c.hooks.ExportSchedule = append(c.hooks.ExportSchedule, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `exportschedule.Intercept(f(g(h())))`.
+func (c *ExportScheduleClient) Intercept(interceptors ...Interceptor) {
+	c.inters.ExportSchedule = append(c.inters.ExportSchedule, interceptors...)
+}
+
+// Create returns a builder for creating a ExportSchedule entity.
+func (c *ExportScheduleClient) Create() *ExportScheduleCreate {
+	mutation := newExportScheduleMutation(c.config, OpCreate)
+	return &ExportScheduleCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of ExportSchedule entities.
+func (c *ExportScheduleClient) CreateBulk(builders ...*ExportScheduleCreate) *ExportScheduleCreateBulk {
+	return &ExportScheduleCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *ExportScheduleClient) MapCreateBulk(slice any, setFunc func(*ExportScheduleCreate, int)) *ExportScheduleCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &ExportScheduleCreateBulk{err: fmt.Errorf("calling to ExportScheduleClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*ExportScheduleCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &ExportScheduleCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for ExportSchedule.
+func (c *ExportScheduleClient) Update() *ExportScheduleUpdate {
+	mutation := newExportScheduleMutation(c.config, OpUpdate)
+	return &ExportScheduleUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *ExportScheduleClient) UpdateOne(_m *ExportSchedule) *ExportScheduleUpdateOne {
+	mutation := newExportScheduleMutation(c.config, OpUpdateOne, withExportSchedule(_m))
+	return &ExportScheduleUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *ExportScheduleClient) UpdateOneID(id gid.ID) *ExportScheduleUpdateOne {
+	mutation := newExportScheduleMutation(c.config, OpUpdateOne, withExportScheduleID(id))
+	return &ExportScheduleUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for ExportSchedule.
+func (c *ExportScheduleClient) Delete() *ExportScheduleDelete {
+	mutation := newExportScheduleMutation(c.config, OpDelete)
+	return &ExportScheduleDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *ExportScheduleClient) DeleteOne(_m *ExportSchedule) *ExportScheduleDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *ExportScheduleClient) DeleteOneID(id gid.ID) *ExportScheduleDeleteOne {
+	builder := c.Delete().Where(exportschedule.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &ExportScheduleDeleteOne{builder}
+}
+
+// Query returns a query builder for ExportSchedule.
+func (c *ExportScheduleClient) Query() *ExportScheduleQuery {
+	return &ExportScheduleQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeExportSchedule},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a ExportSchedule entity by its id.
+func (c *ExportScheduleClient) Get(ctx context.Context, id gid.ID) (*ExportSchedule, error) {
+	return c.Query().Where(exportschedule.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *ExportScheduleClient) GetX(ctx context.Context, id gid.ID) *ExportSchedule {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// QueryRequestedBy queries the requested_by edge of a ExportSchedule.
+func (c *ExportScheduleClient) QueryRequestedBy(_m *ExportSchedule) *UserQuery {
+	query := (&UserClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(exportschedule.Table, exportschedule.FieldID, id),
+			sqlgraph.To(user.Table, user.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, exportschedule.RequestedByTable, exportschedule.RequestedByColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// Hooks returns the client hooks.
+func (c *ExportScheduleClient) Hooks() []Hook {
+	return c.hooks.ExportSchedule
+}
+
+// Interceptors returns the client interceptors.
+func (c *ExportScheduleClient) Interceptors() []Interceptor {
+	return c.inters.ExportSchedule
+}
+
+func (c *ExportScheduleClient) mutate(ctx context.Context, m *ExportScheduleMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&ExportScheduleCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&ExportScheduleUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&ExportScheduleUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&ExportScheduleDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown ExportSchedule mutation op: %q", m.Op())
 	}
 }
 
@@ -6353,17 +6685,18 @@ func (c *UserClient) mutate(ctx context.Context, m *UserMutation) (Value, error)
 type (
 	hooks struct {
 		ApiToken, Approval, ApprovalRule, ApprovalVote, Attachment, AuditEvent, Call,
-		Contact, Customer, Deal, LegalHold, LegalHoldRecord, Message, Note,
-		NumberCounter, Operation, OperationItem, PolicyHead, PolicyRevision,
-		PolicyRule, PolicyTest, Recipient, RecordNumber, RetentionRule, RetentionWait,
-		Secret, Session, SignInLink, Task, Team, Tenant, Tombstone, User []ent.Hook
+		Contact, Customer, Deal, Export, ExportSchedule, LegalHold, LegalHoldRecord,
+		Message, Note, NumberCounter, Operation, OperationItem, PolicyHead,
+		PolicyRevision, PolicyRule, PolicyTest, Recipient, RecordNumber, RetentionRule,
+		RetentionWait, Secret, Session, SignInLink, Task, Team, Tenant, Tombstone,
+		User []ent.Hook
 	}
 	inters struct {
 		ApiToken, Approval, ApprovalRule, ApprovalVote, Attachment, AuditEvent, Call,
-		Contact, Customer, Deal, LegalHold, LegalHoldRecord, Message, Note,
-		NumberCounter, Operation, OperationItem, PolicyHead, PolicyRevision,
-		PolicyRule, PolicyTest, Recipient, RecordNumber, RetentionRule, RetentionWait,
-		Secret, Session, SignInLink, Task, Team, Tenant, Tombstone,
+		Contact, Customer, Deal, Export, ExportSchedule, LegalHold, LegalHoldRecord,
+		Message, Note, NumberCounter, Operation, OperationItem, PolicyHead,
+		PolicyRevision, PolicyRule, PolicyTest, Recipient, RecordNumber, RetentionRule,
+		RetentionWait, Secret, Session, SignInLink, Task, Team, Tenant, Tombstone,
 		User []ent.Interceptor
 	}
 )

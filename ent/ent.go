@@ -22,6 +22,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/export"
+	"github.com/lethe-crm/lethe/ent/exportschedule"
 	"github.com/lethe-crm/lethe/ent/legalhold"
 	"github.com/lethe-crm/lethe/ent/legalholdrecord"
 	"github.com/lethe-crm/lethe/ent/message"
@@ -115,6 +117,8 @@ func checkColumn(t, c string) error {
 			contact.Table:         contact.ValidColumn,
 			customer.Table:        customer.ValidColumn,
 			deal.Table:            deal.ValidColumn,
+			export.Table:          export.ValidColumn,
+			exportschedule.Table:  exportschedule.ValidColumn,
 			legalhold.Table:       legalhold.ValidColumn,
 			legalholdrecord.Table: legalholdrecord.ValidColumn,
 			message.Table:         message.ValidColumn,

@@ -18,6 +18,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/export"
+	"github.com/lethe-crm/lethe/ent/exportschedule"
 	"github.com/lethe-crm/lethe/ent/legalhold"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
@@ -3088,6 +3090,295 @@ func newDealPaginateArgs(rv map[string]any, err error) (*dealPaginateArgs, error
 	}
 	if v, ok := rv[searchField].(string); ok {
 		args.opts = append(args.opts, WithDealSearch(&v))
+	}
+	return args, nil
+}
+
+// CollectNodes is CollectFields for a field of the selection other than the one being resolved.
+func (_q *ExportQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
+	return _q.collectField(ctx, false, graphql.GetOperationContext(ctx), field, exportImplementors...)
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *ExportQuery) CollectFields(ctx context.Context, satisfies ...string) (*ExportQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *ExportQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, satisfies ...string) error {
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(export.Columns))
+		selectedFields = []string{export.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "requestedBy":
+			query := _q.withRequestedBy
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withRequestedBy = query
+			if _, ok := fieldSeen[export.FieldRequestedByID]; !ok {
+				selectedFields = append(selectedFields, export.FieldRequestedByID)
+				fieldSeen[export.FieldRequestedByID] = struct{}{}
+			}
+
+		case "schedule":
+			query := _q.withSchedule
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&ExportScheduleClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, exportscheduleImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withSchedule = query
+			if _, ok := fieldSeen[export.FieldScheduleID]; !ok {
+				selectedFields = append(selectedFields, export.FieldScheduleID)
+				fieldSeen[export.FieldScheduleID] = struct{}{}
+			}
+		case "filter":
+			if _, ok := fieldSeen[export.FieldFilter]; !ok {
+				selectedFields = append(selectedFields, export.FieldFilter)
+				fieldSeen[export.FieldFilter] = struct{}{}
+			}
+		case "format":
+			if _, ok := fieldSeen[export.FieldFormat]; !ok {
+				selectedFields = append(selectedFields, export.FieldFormat)
+				fieldSeen[export.FieldFormat] = struct{}{}
+			}
+		case "reason":
+			if _, ok := fieldSeen[export.FieldReason]; !ok {
+				selectedFields = append(selectedFields, export.FieldReason)
+				fieldSeen[export.FieldReason] = struct{}{}
+			}
+		case "status":
+			if _, ok := fieldSeen[export.FieldStatus]; !ok {
+				selectedFields = append(selectedFields, export.FieldStatus)
+				fieldSeen[export.FieldStatus] = struct{}{}
+			}
+		case "rows":
+			if _, ok := fieldSeen[export.FieldRows]; !ok {
+				selectedFields = append(selectedFields, export.FieldRows)
+				fieldSeen[export.FieldRows] = struct{}{}
+			}
+		case "manifest":
+			if _, ok := fieldSeen[export.FieldManifest]; !ok {
+				selectedFields = append(selectedFields, export.FieldManifest)
+				fieldSeen[export.FieldManifest] = struct{}{}
+			}
+		case "complete":
+			if _, ok := fieldSeen[export.FieldComplete]; !ok {
+				selectedFields = append(selectedFields, export.FieldComplete)
+				fieldSeen[export.FieldComplete] = struct{}{}
+			}
+		case "createdAt":
+			if _, ok := fieldSeen[export.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, export.FieldCreatedAt)
+				fieldSeen[export.FieldCreatedAt] = struct{}{}
+			}
+		case "workedAt":
+			if _, ok := fieldSeen[export.FieldWorkedAt]; !ok {
+				selectedFields = append(selectedFields, export.FieldWorkedAt)
+				fieldSeen[export.FieldWorkedAt] = struct{}{}
+			}
+		case "finishedAt":
+			if _, ok := fieldSeen[export.FieldFinishedAt]; !ok {
+				selectedFields = append(selectedFields, export.FieldFinishedAt)
+				fieldSeen[export.FieldFinishedAt] = struct{}{}
+			}
+		case "expiresAt":
+			if _, ok := fieldSeen[export.FieldExpiresAt]; !ok {
+				selectedFields = append(selectedFields, export.FieldExpiresAt)
+				fieldSeen[export.FieldExpiresAt] = struct{}{}
+			}
+		case "downloadedAt":
+			if _, ok := fieldSeen[export.FieldDownloadedAt]; !ok {
+				selectedFields = append(selectedFields, export.FieldDownloadedAt)
+				fieldSeen[export.FieldDownloadedAt] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if unknownSeen {
+		_q.ctx.Fields = nil
+	} else {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type exportPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []ExportPaginateOption
+}
+
+func newExportPaginateArgs(rv map[string]any, err error) (*exportPaginateArgs, error) {
+	args := &exportPaginateArgs{}
+	if err != nil || rv == nil {
+		return args, err
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	return args, nil
+}
+
+// CollectNodes is CollectFields for a field of the selection other than the one being resolved.
+func (_q *ExportScheduleQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
+	return _q.collectField(ctx, false, graphql.GetOperationContext(ctx), field, exportscheduleImplementors...)
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *ExportScheduleQuery) CollectFields(ctx context.Context, satisfies ...string) (*ExportScheduleQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *ExportScheduleQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, satisfies ...string) error {
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(exportschedule.Columns))
+		selectedFields = []string{exportschedule.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "requestedBy":
+			query := _q.withRequestedBy
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withRequestedBy = query
+			if _, ok := fieldSeen[exportschedule.FieldRequestedByID]; !ok {
+				selectedFields = append(selectedFields, exportschedule.FieldRequestedByID)
+				fieldSeen[exportschedule.FieldRequestedByID] = struct{}{}
+			}
+		case "filter":
+			if _, ok := fieldSeen[exportschedule.FieldFilter]; !ok {
+				selectedFields = append(selectedFields, exportschedule.FieldFilter)
+				fieldSeen[exportschedule.FieldFilter] = struct{}{}
+			}
+		case "format":
+			if _, ok := fieldSeen[exportschedule.FieldFormat]; !ok {
+				selectedFields = append(selectedFields, exportschedule.FieldFormat)
+				fieldSeen[exportschedule.FieldFormat] = struct{}{}
+			}
+		case "reason":
+			if _, ok := fieldSeen[exportschedule.FieldReason]; !ok {
+				selectedFields = append(selectedFields, exportschedule.FieldReason)
+				fieldSeen[exportschedule.FieldReason] = struct{}{}
+			}
+		case "every":
+			if _, ok := fieldSeen[exportschedule.FieldEvery]; !ok {
+				selectedFields = append(selectedFields, exportschedule.FieldEvery)
+				fieldSeen[exportschedule.FieldEvery] = struct{}{}
+			}
+		case "keep":
+			if _, ok := fieldSeen[exportschedule.FieldKeep]; !ok {
+				selectedFields = append(selectedFields, exportschedule.FieldKeep)
+				fieldSeen[exportschedule.FieldKeep] = struct{}{}
+			}
+		case "createdAt":
+			if _, ok := fieldSeen[exportschedule.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, exportschedule.FieldCreatedAt)
+				fieldSeen[exportschedule.FieldCreatedAt] = struct{}{}
+			}
+		case "lastRunAt":
+			if _, ok := fieldSeen[exportschedule.FieldLastRunAt]; !ok {
+				selectedFields = append(selectedFields, exportschedule.FieldLastRunAt)
+				fieldSeen[exportschedule.FieldLastRunAt] = struct{}{}
+			}
+		case "nextRunAt":
+			if _, ok := fieldSeen[exportschedule.FieldNextRunAt]; !ok {
+				selectedFields = append(selectedFields, exportschedule.FieldNextRunAt)
+				fieldSeen[exportschedule.FieldNextRunAt] = struct{}{}
+			}
+		case "removedAt":
+			if _, ok := fieldSeen[exportschedule.FieldRemovedAt]; !ok {
+				selectedFields = append(selectedFields, exportschedule.FieldRemovedAt)
+				fieldSeen[exportschedule.FieldRemovedAt] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if unknownSeen {
+		_q.ctx.Fields = nil
+	} else {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type exportschedulePaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []ExportSchedulePaginateOption
+}
+
+func newExportSchedulePaginateArgs(rv map[string]any, err error) (*exportschedulePaginateArgs, error) {
+	args := &exportschedulePaginateArgs{}
+	if err != nil || rv == nil {
+		return args, err
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
 	}
 	return args, nil
 }

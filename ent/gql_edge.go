@@ -725,6 +725,30 @@ func (_m *Deal) Attachments(
 	return _m.QueryAttachments().Unique(false).Paginate(ctx, after, first, before, last, opts...)
 }
 
+func (_m *Export) RequestedBy(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.RequestedByOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryRequestedBy().Only(ctx)
+	}
+	return result, err
+}
+
+func (_m *Export) Schedule(ctx context.Context) (*ExportSchedule, error) {
+	result, err := _m.Edges.ScheduleOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QuerySchedule().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *ExportSchedule) RequestedBy(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.RequestedByOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryRequestedBy().Only(ctx)
+	}
+	return result, err
+}
+
 func (_m *LegalHold) PlacedBy(ctx context.Context) (*User, error) {
 	result, err := _m.Edges.PlacedByOrErr()
 	if IsNotLoaded(err) {

@@ -57,6 +57,16 @@ func (*Deal) IsNode() {}
 // IsRecord implements the Record interface check for GQLGen.
 func (*Deal) IsRecord() {}
 
+var exportImplementors = []string{"Export", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*Export) IsNode() {}
+
+var exportscheduleImplementors = []string{"ExportSchedule", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*ExportSchedule) IsNode() {}
+
 var legalholdImplementors = []string{"LegalHold", "Node"}
 
 // IsNode implements the Node interface check for GQLGen.

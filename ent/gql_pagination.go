@@ -24,6 +24,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/export"
+	"github.com/lethe-crm/lethe/ent/exportschedule"
 	"github.com/lethe-crm/lethe/ent/legalhold"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
@@ -2814,6 +2816,540 @@ func (_m *Deal) ToEdge(order *DealOrder) *DealEdge {
 		order = DefaultDealOrder
 	}
 	return &DealEdge{
+		Node:   _m,
+		Cursor: order.Field.toCursor(_m),
+	}
+}
+
+// ExportEdge is the edge representation of Export.
+type ExportEdge struct {
+	Node   *Export `json:"node"`
+	Cursor Cursor  `json:"cursor"`
+}
+
+// ExportConnection is the connection containing edges to Export.
+type ExportConnection struct {
+	Edges      []*ExportEdge `json:"edges"`
+	PageInfo   PageInfo      `json:"pageInfo"`
+	TotalCount int           `json:"totalCount"`
+}
+
+// Nodes are the nodes of the edges.
+func (c *ExportConnection) Nodes() []*Export {
+	nodes := make([]*Export, len(c.Edges))
+	for i := range c.Edges {
+		nodes[i] = c.Edges[i].Node
+	}
+	return nodes
+}
+
+func (c *ExportConnection) build(nodes []*Export, pager *exportPager, after *Cursor, first *int, before *Cursor, last *int) {
+	c.PageInfo.HasNextPage = before != nil
+	c.PageInfo.HasPreviousPage = after != nil
+	if first != nil && *first+1 == len(nodes) {
+		c.PageInfo.HasNextPage = true
+		nodes = nodes[:len(nodes)-1]
+	} else if last != nil && *last+1 == len(nodes) {
+		c.PageInfo.HasPreviousPage = true
+		nodes = nodes[:len(nodes)-1]
+	}
+	var nodeAt func(int) *Export
+	if last != nil {
+		n := len(nodes) - 1
+		nodeAt = func(i int) *Export {
+			return nodes[n-i]
+		}
+	} else {
+		nodeAt = func(i int) *Export {
+			return nodes[i]
+		}
+	}
+	c.Edges = make([]*ExportEdge, len(nodes))
+	for i := range nodes {
+		node := nodeAt(i)
+		c.Edges[i] = &ExportEdge{
+			Node:   node,
+			Cursor: pager.toCursor(node),
+		}
+	}
+	if l := len(c.Edges); l > 0 {
+		c.PageInfo.StartCursor = &c.Edges[0].Cursor
+		c.PageInfo.EndCursor = &c.Edges[l-1].Cursor
+	}
+}
+
+// ExportPaginateOption enables pagination customization.
+type ExportPaginateOption func(*exportPager) error
+
+// WithExportOrder configures pagination ordering.
+func WithExportOrder(order *ExportOrder) ExportPaginateOption {
+	if order == nil {
+		order = DefaultExportOrder
+	}
+	o := *order
+	return func(pager *exportPager) error {
+		if err := o.Direction.Validate(); err != nil {
+			return err
+		}
+		if o.Field == nil {
+			o.Field = DefaultExportOrder.Field
+		}
+		pager.order = &o
+		return nil
+	}
+}
+
+// WithExportFilter configures pagination filter.
+func WithExportFilter(filter func(*ExportQuery) (*ExportQuery, error)) ExportPaginateOption {
+	return func(pager *exportPager) error {
+		if filter == nil {
+			return errors.New("ExportQuery filter cannot be nil")
+		}
+		pager.filter = filter
+		return nil
+	}
+}
+
+type exportPager struct {
+	reverse bool
+	order   *ExportOrder
+	filter  func(*ExportQuery) (*ExportQuery, error)
+}
+
+func newExportPager(opts []ExportPaginateOption, reverse bool) (*exportPager, error) {
+	pager := &exportPager{reverse: reverse}
+	for _, opt := range opts {
+		if err := opt(pager); err != nil {
+			return nil, err
+		}
+	}
+	if pager.order == nil {
+		pager.order = DefaultExportOrder
+	}
+	return pager, nil
+}
+
+func (p *exportPager) applyFilter(query *ExportQuery) (*ExportQuery, error) {
+	if p.filter != nil {
+		filtered, err := p.filter(query)
+		if err != nil {
+			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+		}
+		return filtered, nil
+	}
+	return query, nil
+}
+
+func (p *exportPager) toCursor(_m *Export) Cursor {
+	return p.order.Field.toCursor(_m)
+}
+
+func (p *exportPager) applyCursors(query *ExportQuery, after, before *Cursor) (*ExportQuery, error) {
+	sample := p.order.Field.toCursor(&Export{}).Value
+	for _, cut := range []struct {
+		arg       string
+		cursor    *Cursor
+		direction OrderDirection
+	}{
+		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
+	} {
+		if cut.cursor != nil && (cut.cursor.ID.Type() != gidTypeOfExport || !sameKind(cut.cursor.Value, sample)) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another list or order"))
+		}
+		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultExportOrder.Field.column, p.order.Field.column, cut.direction) {
+			query = query.Where(predicate)
+		}
+	}
+	return query, nil
+}
+
+func (p *exportPager) applyOrder(query *ExportQuery) *ExportQuery {
+	direction := p.order.Direction
+	if p.reverse {
+		direction = direction.Reverse()
+	}
+	query = query.Order(p.order.Field.toTerm(direction.OrderTermOption()))
+	if p.order.Field != DefaultExportOrder.Field {
+		query = query.Order(DefaultExportOrder.Field.toTerm(direction.OrderTermOption()))
+	}
+	if len(query.ctx.Fields) > 0 {
+		query.ctx.AppendFieldOnce(p.order.Field.column)
+	}
+	return query
+}
+
+func (p *exportPager) orderExpr(query *ExportQuery) sql.Querier {
+	direction := p.order.Direction
+	if p.reverse {
+		direction = direction.Reverse()
+	}
+	if len(query.ctx.Fields) > 0 {
+		query.ctx.AppendFieldOnce(p.order.Field.column)
+	}
+	return sql.ExprFunc(func(b *sql.Builder) {
+		b.Ident(p.order.Field.column).Pad().WriteString(string(direction))
+		if p.order.Field != DefaultExportOrder.Field {
+			b.Comma().Ident(DefaultExportOrder.Field.column).Pad().WriteString(string(direction))
+		}
+	})
+}
+
+// Paginate executes the query and returns a relay based cursor connection to Export.
+func (_m *ExportQuery) Paginate(
+	ctx context.Context, after *Cursor, first *int,
+	before *Cursor, last *int, opts ...ExportPaginateOption,
+) (*ExportConnection, error) {
+	if err := validateFirstLast(first, last); err != nil {
+		return nil, err
+	}
+	pager, err := newExportPager(opts, last != nil)
+	if err != nil {
+		return nil, err
+	}
+	if _m, err = pager.applyFilter(_m); err != nil {
+		return nil, err
+	}
+	conn := &ExportConnection{Edges: []*ExportEdge{}}
+	opCtx, all := (*graphql.OperationContext)(nil), true
+	var selected *graphql.CollectedField
+	if fc := graphql.GetFieldContext(ctx); fc != nil {
+		opCtx = graphql.GetOperationContext(ctx)
+		if selected, all, err = selectedNodes(opCtx, fc.Field); err != nil {
+			return nil, err
+		}
+		if selectedField(opCtx, fc.Field, totalCountField) != nil {
+			c := _m.Clone()
+			c.ctx.Fields = nil
+			if conn.TotalCount, err = c.Count(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !all {
+		return conn, nil
+	}
+	if _m, err = pager.applyCursors(_m, after, before); err != nil {
+		return nil, err
+	}
+	limit := paginateLimit(first, last)
+	_m.Limit(limit)
+	if selected != nil {
+		if err := _m.collectField(ctx, false, opCtx, *selected, exportImplementors...); err != nil {
+			return nil, err
+		}
+	}
+	_m = pager.applyOrder(_m)
+	nodes, err := _m.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn.build(nodes, pager, after, first, before, last)
+	return conn, nil
+}
+
+// ExportOrderField defines the ordering field of Export.
+type ExportOrderField struct {
+	// Value extracts the ordering value from the given Export.
+	Value    func(*Export) (ent.Value, error)
+	column   string // field or computed.
+	toTerm   func(...sql.OrderTermOption) export.OrderOption
+	toCursor func(*Export) Cursor
+}
+
+// ExportOrder defines the ordering of Export.
+type ExportOrder struct {
+	Direction OrderDirection    `json:"direction"`
+	Field     *ExportOrderField `json:"field"`
+}
+
+// DefaultExportOrder is the default ordering of Export.
+var DefaultExportOrder = &ExportOrder{
+	Direction: entgql.OrderDirectionAsc,
+	Field: &ExportOrderField{
+		Value: func(_m *Export) (ent.Value, error) {
+			return _m.ID, nil
+		},
+		column: export.FieldID,
+		toTerm: export.ByID,
+		toCursor: func(_m *Export) Cursor {
+			return Cursor{ID: _m.ID}
+		},
+	},
+}
+
+// ToEdge converts Export into ExportEdge.
+func (_m *Export) ToEdge(order *ExportOrder) *ExportEdge {
+	if order == nil {
+		order = DefaultExportOrder
+	}
+	return &ExportEdge{
+		Node:   _m,
+		Cursor: order.Field.toCursor(_m),
+	}
+}
+
+// ExportScheduleEdge is the edge representation of ExportSchedule.
+type ExportScheduleEdge struct {
+	Node   *ExportSchedule `json:"node"`
+	Cursor Cursor          `json:"cursor"`
+}
+
+// ExportScheduleConnection is the connection containing edges to ExportSchedule.
+type ExportScheduleConnection struct {
+	Edges      []*ExportScheduleEdge `json:"edges"`
+	PageInfo   PageInfo              `json:"pageInfo"`
+	TotalCount int                   `json:"totalCount"`
+}
+
+// Nodes are the nodes of the edges.
+func (c *ExportScheduleConnection) Nodes() []*ExportSchedule {
+	nodes := make([]*ExportSchedule, len(c.Edges))
+	for i := range c.Edges {
+		nodes[i] = c.Edges[i].Node
+	}
+	return nodes
+}
+
+func (c *ExportScheduleConnection) build(nodes []*ExportSchedule, pager *exportschedulePager, after *Cursor, first *int, before *Cursor, last *int) {
+	c.PageInfo.HasNextPage = before != nil
+	c.PageInfo.HasPreviousPage = after != nil
+	if first != nil && *first+1 == len(nodes) {
+		c.PageInfo.HasNextPage = true
+		nodes = nodes[:len(nodes)-1]
+	} else if last != nil && *last+1 == len(nodes) {
+		c.PageInfo.HasPreviousPage = true
+		nodes = nodes[:len(nodes)-1]
+	}
+	var nodeAt func(int) *ExportSchedule
+	if last != nil {
+		n := len(nodes) - 1
+		nodeAt = func(i int) *ExportSchedule {
+			return nodes[n-i]
+		}
+	} else {
+		nodeAt = func(i int) *ExportSchedule {
+			return nodes[i]
+		}
+	}
+	c.Edges = make([]*ExportScheduleEdge, len(nodes))
+	for i := range nodes {
+		node := nodeAt(i)
+		c.Edges[i] = &ExportScheduleEdge{
+			Node:   node,
+			Cursor: pager.toCursor(node),
+		}
+	}
+	if l := len(c.Edges); l > 0 {
+		c.PageInfo.StartCursor = &c.Edges[0].Cursor
+		c.PageInfo.EndCursor = &c.Edges[l-1].Cursor
+	}
+}
+
+// ExportSchedulePaginateOption enables pagination customization.
+type ExportSchedulePaginateOption func(*exportschedulePager) error
+
+// WithExportScheduleOrder configures pagination ordering.
+func WithExportScheduleOrder(order *ExportScheduleOrder) ExportSchedulePaginateOption {
+	if order == nil {
+		order = DefaultExportScheduleOrder
+	}
+	o := *order
+	return func(pager *exportschedulePager) error {
+		if err := o.Direction.Validate(); err != nil {
+			return err
+		}
+		if o.Field == nil {
+			o.Field = DefaultExportScheduleOrder.Field
+		}
+		pager.order = &o
+		return nil
+	}
+}
+
+// WithExportScheduleFilter configures pagination filter.
+func WithExportScheduleFilter(filter func(*ExportScheduleQuery) (*ExportScheduleQuery, error)) ExportSchedulePaginateOption {
+	return func(pager *exportschedulePager) error {
+		if filter == nil {
+			return errors.New("ExportScheduleQuery filter cannot be nil")
+		}
+		pager.filter = filter
+		return nil
+	}
+}
+
+type exportschedulePager struct {
+	reverse bool
+	order   *ExportScheduleOrder
+	filter  func(*ExportScheduleQuery) (*ExportScheduleQuery, error)
+}
+
+func newExportSchedulePager(opts []ExportSchedulePaginateOption, reverse bool) (*exportschedulePager, error) {
+	pager := &exportschedulePager{reverse: reverse}
+	for _, opt := range opts {
+		if err := opt(pager); err != nil {
+			return nil, err
+		}
+	}
+	if pager.order == nil {
+		pager.order = DefaultExportScheduleOrder
+	}
+	return pager, nil
+}
+
+func (p *exportschedulePager) applyFilter(query *ExportScheduleQuery) (*ExportScheduleQuery, error) {
+	if p.filter != nil {
+		filtered, err := p.filter(query)
+		if err != nil {
+			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+		}
+		return filtered, nil
+	}
+	return query, nil
+}
+
+func (p *exportschedulePager) toCursor(_m *ExportSchedule) Cursor {
+	return p.order.Field.toCursor(_m)
+}
+
+func (p *exportschedulePager) applyCursors(query *ExportScheduleQuery, after, before *Cursor) (*ExportScheduleQuery, error) {
+	sample := p.order.Field.toCursor(&ExportSchedule{}).Value
+	for _, cut := range []struct {
+		arg       string
+		cursor    *Cursor
+		direction OrderDirection
+	}{
+		{afterField, after, p.order.Direction}, {beforeField, before, p.order.Direction.Reverse()},
+	} {
+		if cut.cursor != nil && (cut.cursor.ID.Type() != gidTypeOfExportSchedule || !sameKind(cut.cursor.Value, sample)) {
+			return nil, badInput(cut.arg, errors.New("is a cursor of another list or order"))
+		}
+		for _, predicate := range entgql.CursorsPredicate(cut.cursor, nil, DefaultExportScheduleOrder.Field.column, p.order.Field.column, cut.direction) {
+			query = query.Where(predicate)
+		}
+	}
+	return query, nil
+}
+
+func (p *exportschedulePager) applyOrder(query *ExportScheduleQuery) *ExportScheduleQuery {
+	direction := p.order.Direction
+	if p.reverse {
+		direction = direction.Reverse()
+	}
+	query = query.Order(p.order.Field.toTerm(direction.OrderTermOption()))
+	if p.order.Field != DefaultExportScheduleOrder.Field {
+		query = query.Order(DefaultExportScheduleOrder.Field.toTerm(direction.OrderTermOption()))
+	}
+	if len(query.ctx.Fields) > 0 {
+		query.ctx.AppendFieldOnce(p.order.Field.column)
+	}
+	return query
+}
+
+func (p *exportschedulePager) orderExpr(query *ExportScheduleQuery) sql.Querier {
+	direction := p.order.Direction
+	if p.reverse {
+		direction = direction.Reverse()
+	}
+	if len(query.ctx.Fields) > 0 {
+		query.ctx.AppendFieldOnce(p.order.Field.column)
+	}
+	return sql.ExprFunc(func(b *sql.Builder) {
+		b.Ident(p.order.Field.column).Pad().WriteString(string(direction))
+		if p.order.Field != DefaultExportScheduleOrder.Field {
+			b.Comma().Ident(DefaultExportScheduleOrder.Field.column).Pad().WriteString(string(direction))
+		}
+	})
+}
+
+// Paginate executes the query and returns a relay based cursor connection to ExportSchedule.
+func (_m *ExportScheduleQuery) Paginate(
+	ctx context.Context, after *Cursor, first *int,
+	before *Cursor, last *int, opts ...ExportSchedulePaginateOption,
+) (*ExportScheduleConnection, error) {
+	if err := validateFirstLast(first, last); err != nil {
+		return nil, err
+	}
+	pager, err := newExportSchedulePager(opts, last != nil)
+	if err != nil {
+		return nil, err
+	}
+	if _m, err = pager.applyFilter(_m); err != nil {
+		return nil, err
+	}
+	conn := &ExportScheduleConnection{Edges: []*ExportScheduleEdge{}}
+	opCtx, all := (*graphql.OperationContext)(nil), true
+	var selected *graphql.CollectedField
+	if fc := graphql.GetFieldContext(ctx); fc != nil {
+		opCtx = graphql.GetOperationContext(ctx)
+		if selected, all, err = selectedNodes(opCtx, fc.Field); err != nil {
+			return nil, err
+		}
+		if selectedField(opCtx, fc.Field, totalCountField) != nil {
+			c := _m.Clone()
+			c.ctx.Fields = nil
+			if conn.TotalCount, err = c.Count(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !all {
+		return conn, nil
+	}
+	if _m, err = pager.applyCursors(_m, after, before); err != nil {
+		return nil, err
+	}
+	limit := paginateLimit(first, last)
+	_m.Limit(limit)
+	if selected != nil {
+		if err := _m.collectField(ctx, false, opCtx, *selected, exportscheduleImplementors...); err != nil {
+			return nil, err
+		}
+	}
+	_m = pager.applyOrder(_m)
+	nodes, err := _m.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn.build(nodes, pager, after, first, before, last)
+	return conn, nil
+}
+
+// ExportScheduleOrderField defines the ordering field of ExportSchedule.
+type ExportScheduleOrderField struct {
+	// Value extracts the ordering value from the given ExportSchedule.
+	Value    func(*ExportSchedule) (ent.Value, error)
+	column   string // field or computed.
+	toTerm   func(...sql.OrderTermOption) exportschedule.OrderOption
+	toCursor func(*ExportSchedule) Cursor
+}
+
+// ExportScheduleOrder defines the ordering of ExportSchedule.
+type ExportScheduleOrder struct {
+	Direction OrderDirection            `json:"direction"`
+	Field     *ExportScheduleOrderField `json:"field"`
+}
+
+// DefaultExportScheduleOrder is the default ordering of ExportSchedule.
+var DefaultExportScheduleOrder = &ExportScheduleOrder{
+	Direction: entgql.OrderDirectionAsc,
+	Field: &ExportScheduleOrderField{
+		Value: func(_m *ExportSchedule) (ent.Value, error) {
+			return _m.ID, nil
+		},
+		column: exportschedule.FieldID,
+		toTerm: exportschedule.ByID,
+		toCursor: func(_m *ExportSchedule) Cursor {
+			return Cursor{ID: _m.ID}
+		},
+	},
+}
+
+// ToEdge converts ExportSchedule into ExportScheduleEdge.
+func (_m *ExportSchedule) ToEdge(order *ExportScheduleOrder) *ExportScheduleEdge {
+	if order == nil {
+		order = DefaultExportScheduleOrder
+	}
+	return &ExportScheduleEdge{
 		Node:   _m,
 		Cursor: order.Field.toCursor(_m),
 	}

@@ -21,6 +21,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/export"
+	"github.com/lethe-crm/lethe/ent/exportschedule"
 	"github.com/lethe-crm/lethe/ent/legalhold"
 	"github.com/lethe-crm/lethe/ent/legalholdrecord"
 	"github.com/lethe-crm/lethe/ent/message"
@@ -68,6 +70,8 @@ const (
 	TypeContact         = "Contact"
 	TypeCustomer        = "Customer"
 	TypeDeal            = "Deal"
+	TypeExport          = "Export"
+	TypeExportSchedule  = "ExportSchedule"
 	TypeLegalHold       = "LegalHold"
 	TypeLegalHoldRecord = "LegalHoldRecord"
 	TypeMessage         = "Message"
@@ -20107,6 +20111,3212 @@ func (m *DealMutation) ResetEdge(name string) error {
 		return nil
 	}
 	return fmt.Errorf("unknown Deal edge %s", name)
+}
+
+// ExportMutation represents an operation that mutates the Export nodes in the graph.
+type ExportMutation struct {
+	config
+	op                  Op
+	typ                 string
+	id                  *gid.ID
+	tenant_id           *gid.ID
+	record_type         *string
+	filter              *string
+	states              *[]string
+	appendstates        []string
+	format              *export.Format
+	encrypt_to          *[]string
+	appendencrypt_to    []string
+	reason              *string
+	status              *export.Status
+	rows                *int
+	addrows             *int
+	manifest            *string
+	manifest_sha256     *string
+	complete            *bool
+	code                *string
+	attempt             *int
+	addattempt          *int
+	blob_id             *gid.ID
+	created_at          *time.Time
+	worked_at           *time.Time
+	finished_at         *time.Time
+	expires_at          *time.Time
+	downloaded_at       *time.Time
+	clearedFields       map[string]struct{}
+	requested_by        *gid.ID
+	clearedrequested_by bool
+	schedule            *gid.ID
+	clearedschedule     bool
+	done                bool
+	oldValue            func(context.Context) (*Export, error)
+	predicates          []predicate.Export
+}
+
+var _ ent.Mutation = (*ExportMutation)(nil)
+
+// exportOption allows management of the mutation configuration using functional options.
+type exportOption func(*ExportMutation)
+
+// newExportMutation creates new mutation for the Export entity.
+func newExportMutation(c config, op Op, opts ...exportOption) *ExportMutation {
+	m := &ExportMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeExport,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withExportID sets the ID field of the mutation.
+func withExportID(id gid.ID) exportOption {
+	return func(m *ExportMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *Export
+		)
+		m.oldValue = func(ctx context.Context) (*Export, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().Export.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withExport sets the old Export of the mutation.
+func withExport(node *Export) exportOption {
+	return func(m *ExportMutation) {
+		m.oldValue = func(context.Context) (*Export, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m ExportMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m ExportMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of Export entities.
+func (m *ExportMutation) SetID(id gid.ID) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *ExportMutation) ID() (id gid.ID, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *ExportMutation) IDs(ctx context.Context) ([]gid.ID, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []gid.ID{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().Export.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetTenantID sets the "tenant_id" field.
+func (m *ExportMutation) SetTenantID(gi gid.ID) {
+	m.tenant_id = &gi
+}
+
+// TenantID returns the value of the "tenant_id" field in the mutation.
+func (m *ExportMutation) TenantID() (r gid.ID, exists bool) {
+	v := m.tenant_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTenantID returns the old "tenant_id" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldTenantID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTenantID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTenantID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTenantID: %w", err)
+	}
+	return oldValue.TenantID, nil
+}
+
+// ResetTenantID resets all changes to the "tenant_id" field.
+func (m *ExportMutation) ResetTenantID() {
+	m.tenant_id = nil
+}
+
+// SetRecordType sets the "record_type" field.
+func (m *ExportMutation) SetRecordType(s string) {
+	m.record_type = &s
+}
+
+// RecordType returns the value of the "record_type" field in the mutation.
+func (m *ExportMutation) RecordType() (r string, exists bool) {
+	v := m.record_type
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRecordType returns the old "record_type" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldRecordType(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRecordType is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRecordType requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRecordType: %w", err)
+	}
+	return oldValue.RecordType, nil
+}
+
+// ResetRecordType resets all changes to the "record_type" field.
+func (m *ExportMutation) ResetRecordType() {
+	m.record_type = nil
+}
+
+// SetFilter sets the "filter" field.
+func (m *ExportMutation) SetFilter(s string) {
+	m.filter = &s
+}
+
+// Filter returns the value of the "filter" field in the mutation.
+func (m *ExportMutation) Filter() (r string, exists bool) {
+	v := m.filter
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldFilter returns the old "filter" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldFilter(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldFilter is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldFilter requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldFilter: %w", err)
+	}
+	return oldValue.Filter, nil
+}
+
+// ClearFilter clears the value of the "filter" field.
+func (m *ExportMutation) ClearFilter() {
+	m.filter = nil
+	m.clearedFields[export.FieldFilter] = struct{}{}
+}
+
+// FilterCleared returns if the "filter" field was cleared in this mutation.
+func (m *ExportMutation) FilterCleared() bool {
+	_, ok := m.clearedFields[export.FieldFilter]
+	return ok
+}
+
+// ResetFilter resets all changes to the "filter" field.
+func (m *ExportMutation) ResetFilter() {
+	m.filter = nil
+	delete(m.clearedFields, export.FieldFilter)
+}
+
+// SetStates sets the "states" field.
+func (m *ExportMutation) SetStates(s []string) {
+	m.states = &s
+	m.appendstates = nil
+}
+
+// States returns the value of the "states" field in the mutation.
+func (m *ExportMutation) States() (r []string, exists bool) {
+	v := m.states
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStates returns the old "states" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldStates(ctx context.Context) (v []string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStates is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStates requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStates: %w", err)
+	}
+	return oldValue.States, nil
+}
+
+// AppendStates adds s to the "states" field.
+func (m *ExportMutation) AppendStates(s []string) {
+	m.appendstates = append(m.appendstates, s...)
+}
+
+// AppendedStates returns the list of values that were appended to the "states" field in this mutation.
+func (m *ExportMutation) AppendedStates() ([]string, bool) {
+	if len(m.appendstates) == 0 {
+		return nil, false
+	}
+	return m.appendstates, true
+}
+
+// ResetStates resets all changes to the "states" field.
+func (m *ExportMutation) ResetStates() {
+	m.states = nil
+	m.appendstates = nil
+}
+
+// SetFormat sets the "format" field.
+func (m *ExportMutation) SetFormat(e export.Format) {
+	m.format = &e
+}
+
+// Format returns the value of the "format" field in the mutation.
+func (m *ExportMutation) Format() (r export.Format, exists bool) {
+	v := m.format
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldFormat returns the old "format" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldFormat(ctx context.Context) (v export.Format, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldFormat is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldFormat requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldFormat: %w", err)
+	}
+	return oldValue.Format, nil
+}
+
+// ResetFormat resets all changes to the "format" field.
+func (m *ExportMutation) ResetFormat() {
+	m.format = nil
+}
+
+// SetEncryptTo sets the "encrypt_to" field.
+func (m *ExportMutation) SetEncryptTo(s []string) {
+	m.encrypt_to = &s
+	m.appendencrypt_to = nil
+}
+
+// EncryptTo returns the value of the "encrypt_to" field in the mutation.
+func (m *ExportMutation) EncryptTo() (r []string, exists bool) {
+	v := m.encrypt_to
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEncryptTo returns the old "encrypt_to" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldEncryptTo(ctx context.Context) (v []string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEncryptTo is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEncryptTo requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEncryptTo: %w", err)
+	}
+	return oldValue.EncryptTo, nil
+}
+
+// AppendEncryptTo adds s to the "encrypt_to" field.
+func (m *ExportMutation) AppendEncryptTo(s []string) {
+	m.appendencrypt_to = append(m.appendencrypt_to, s...)
+}
+
+// AppendedEncryptTo returns the list of values that were appended to the "encrypt_to" field in this mutation.
+func (m *ExportMutation) AppendedEncryptTo() ([]string, bool) {
+	if len(m.appendencrypt_to) == 0 {
+		return nil, false
+	}
+	return m.appendencrypt_to, true
+}
+
+// ResetEncryptTo resets all changes to the "encrypt_to" field.
+func (m *ExportMutation) ResetEncryptTo() {
+	m.encrypt_to = nil
+	m.appendencrypt_to = nil
+}
+
+// SetReason sets the "reason" field.
+func (m *ExportMutation) SetReason(s string) {
+	m.reason = &s
+}
+
+// Reason returns the value of the "reason" field in the mutation.
+func (m *ExportMutation) Reason() (r string, exists bool) {
+	v := m.reason
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldReason returns the old "reason" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldReason(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldReason is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldReason requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldReason: %w", err)
+	}
+	return oldValue.Reason, nil
+}
+
+// ClearReason clears the value of the "reason" field.
+func (m *ExportMutation) ClearReason() {
+	m.reason = nil
+	m.clearedFields[export.FieldReason] = struct{}{}
+}
+
+// ReasonCleared returns if the "reason" field was cleared in this mutation.
+func (m *ExportMutation) ReasonCleared() bool {
+	_, ok := m.clearedFields[export.FieldReason]
+	return ok
+}
+
+// ResetReason resets all changes to the "reason" field.
+func (m *ExportMutation) ResetReason() {
+	m.reason = nil
+	delete(m.clearedFields, export.FieldReason)
+}
+
+// SetStatus sets the "status" field.
+func (m *ExportMutation) SetStatus(e export.Status) {
+	m.status = &e
+}
+
+// Status returns the value of the "status" field in the mutation.
+func (m *ExportMutation) Status() (r export.Status, exists bool) {
+	v := m.status
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStatus returns the old "status" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldStatus(ctx context.Context) (v export.Status, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStatus is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStatus requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStatus: %w", err)
+	}
+	return oldValue.Status, nil
+}
+
+// ResetStatus resets all changes to the "status" field.
+func (m *ExportMutation) ResetStatus() {
+	m.status = nil
+}
+
+// SetRows sets the "rows" field.
+func (m *ExportMutation) SetRows(i int) {
+	m.rows = &i
+	m.addrows = nil
+}
+
+// Rows returns the value of the "rows" field in the mutation.
+func (m *ExportMutation) Rows() (r int, exists bool) {
+	v := m.rows
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRows returns the old "rows" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldRows(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRows is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRows requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRows: %w", err)
+	}
+	return oldValue.Rows, nil
+}
+
+// AddRows adds i to the "rows" field.
+func (m *ExportMutation) AddRows(i int) {
+	if m.addrows != nil {
+		*m.addrows += i
+	} else {
+		m.addrows = &i
+	}
+}
+
+// AddedRows returns the value that was added to the "rows" field in this mutation.
+func (m *ExportMutation) AddedRows() (r int, exists bool) {
+	v := m.addrows
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetRows resets all changes to the "rows" field.
+func (m *ExportMutation) ResetRows() {
+	m.rows = nil
+	m.addrows = nil
+}
+
+// SetManifest sets the "manifest" field.
+func (m *ExportMutation) SetManifest(s string) {
+	m.manifest = &s
+}
+
+// Manifest returns the value of the "manifest" field in the mutation.
+func (m *ExportMutation) Manifest() (r string, exists bool) {
+	v := m.manifest
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldManifest returns the old "manifest" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldManifest(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldManifest is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldManifest requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldManifest: %w", err)
+	}
+	return oldValue.Manifest, nil
+}
+
+// ClearManifest clears the value of the "manifest" field.
+func (m *ExportMutation) ClearManifest() {
+	m.manifest = nil
+	m.clearedFields[export.FieldManifest] = struct{}{}
+}
+
+// ManifestCleared returns if the "manifest" field was cleared in this mutation.
+func (m *ExportMutation) ManifestCleared() bool {
+	_, ok := m.clearedFields[export.FieldManifest]
+	return ok
+}
+
+// ResetManifest resets all changes to the "manifest" field.
+func (m *ExportMutation) ResetManifest() {
+	m.manifest = nil
+	delete(m.clearedFields, export.FieldManifest)
+}
+
+// SetManifestSha256 sets the "manifest_sha256" field.
+func (m *ExportMutation) SetManifestSha256(s string) {
+	m.manifest_sha256 = &s
+}
+
+// ManifestSha256 returns the value of the "manifest_sha256" field in the mutation.
+func (m *ExportMutation) ManifestSha256() (r string, exists bool) {
+	v := m.manifest_sha256
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldManifestSha256 returns the old "manifest_sha256" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldManifestSha256(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldManifestSha256 is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldManifestSha256 requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldManifestSha256: %w", err)
+	}
+	return oldValue.ManifestSha256, nil
+}
+
+// ClearManifestSha256 clears the value of the "manifest_sha256" field.
+func (m *ExportMutation) ClearManifestSha256() {
+	m.manifest_sha256 = nil
+	m.clearedFields[export.FieldManifestSha256] = struct{}{}
+}
+
+// ManifestSha256Cleared returns if the "manifest_sha256" field was cleared in this mutation.
+func (m *ExportMutation) ManifestSha256Cleared() bool {
+	_, ok := m.clearedFields[export.FieldManifestSha256]
+	return ok
+}
+
+// ResetManifestSha256 resets all changes to the "manifest_sha256" field.
+func (m *ExportMutation) ResetManifestSha256() {
+	m.manifest_sha256 = nil
+	delete(m.clearedFields, export.FieldManifestSha256)
+}
+
+// SetComplete sets the "complete" field.
+func (m *ExportMutation) SetComplete(b bool) {
+	m.complete = &b
+}
+
+// Complete returns the value of the "complete" field in the mutation.
+func (m *ExportMutation) Complete() (r bool, exists bool) {
+	v := m.complete
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldComplete returns the old "complete" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldComplete(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldComplete is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldComplete requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldComplete: %w", err)
+	}
+	return oldValue.Complete, nil
+}
+
+// ResetComplete resets all changes to the "complete" field.
+func (m *ExportMutation) ResetComplete() {
+	m.complete = nil
+}
+
+// SetCode sets the "code" field.
+func (m *ExportMutation) SetCode(s string) {
+	m.code = &s
+}
+
+// Code returns the value of the "code" field in the mutation.
+func (m *ExportMutation) Code() (r string, exists bool) {
+	v := m.code
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCode returns the old "code" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldCode(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCode is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCode requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCode: %w", err)
+	}
+	return oldValue.Code, nil
+}
+
+// ClearCode clears the value of the "code" field.
+func (m *ExportMutation) ClearCode() {
+	m.code = nil
+	m.clearedFields[export.FieldCode] = struct{}{}
+}
+
+// CodeCleared returns if the "code" field was cleared in this mutation.
+func (m *ExportMutation) CodeCleared() bool {
+	_, ok := m.clearedFields[export.FieldCode]
+	return ok
+}
+
+// ResetCode resets all changes to the "code" field.
+func (m *ExportMutation) ResetCode() {
+	m.code = nil
+	delete(m.clearedFields, export.FieldCode)
+}
+
+// SetAttempt sets the "attempt" field.
+func (m *ExportMutation) SetAttempt(i int) {
+	m.attempt = &i
+	m.addattempt = nil
+}
+
+// Attempt returns the value of the "attempt" field in the mutation.
+func (m *ExportMutation) Attempt() (r int, exists bool) {
+	v := m.attempt
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAttempt returns the old "attempt" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldAttempt(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAttempt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAttempt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAttempt: %w", err)
+	}
+	return oldValue.Attempt, nil
+}
+
+// AddAttempt adds i to the "attempt" field.
+func (m *ExportMutation) AddAttempt(i int) {
+	if m.addattempt != nil {
+		*m.addattempt += i
+	} else {
+		m.addattempt = &i
+	}
+}
+
+// AddedAttempt returns the value that was added to the "attempt" field in this mutation.
+func (m *ExportMutation) AddedAttempt() (r int, exists bool) {
+	v := m.addattempt
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetAttempt resets all changes to the "attempt" field.
+func (m *ExportMutation) ResetAttempt() {
+	m.attempt = nil
+	m.addattempt = nil
+}
+
+// SetBlobID sets the "blob_id" field.
+func (m *ExportMutation) SetBlobID(gi gid.ID) {
+	m.blob_id = &gi
+}
+
+// BlobID returns the value of the "blob_id" field in the mutation.
+func (m *ExportMutation) BlobID() (r gid.ID, exists bool) {
+	v := m.blob_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldBlobID returns the old "blob_id" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldBlobID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldBlobID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldBlobID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldBlobID: %w", err)
+	}
+	return oldValue.BlobID, nil
+}
+
+// ClearBlobID clears the value of the "blob_id" field.
+func (m *ExportMutation) ClearBlobID() {
+	m.blob_id = nil
+	m.clearedFields[export.FieldBlobID] = struct{}{}
+}
+
+// BlobIDCleared returns if the "blob_id" field was cleared in this mutation.
+func (m *ExportMutation) BlobIDCleared() bool {
+	_, ok := m.clearedFields[export.FieldBlobID]
+	return ok
+}
+
+// ResetBlobID resets all changes to the "blob_id" field.
+func (m *ExportMutation) ResetBlobID() {
+	m.blob_id = nil
+	delete(m.clearedFields, export.FieldBlobID)
+}
+
+// SetScheduleID sets the "schedule_id" field.
+func (m *ExportMutation) SetScheduleID(gi gid.ID) {
+	m.schedule = &gi
+}
+
+// ScheduleID returns the value of the "schedule_id" field in the mutation.
+func (m *ExportMutation) ScheduleID() (r gid.ID, exists bool) {
+	v := m.schedule
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldScheduleID returns the old "schedule_id" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldScheduleID(ctx context.Context) (v *gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldScheduleID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldScheduleID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldScheduleID: %w", err)
+	}
+	return oldValue.ScheduleID, nil
+}
+
+// ClearScheduleID clears the value of the "schedule_id" field.
+func (m *ExportMutation) ClearScheduleID() {
+	m.schedule = nil
+	m.clearedFields[export.FieldScheduleID] = struct{}{}
+}
+
+// ScheduleIDCleared returns if the "schedule_id" field was cleared in this mutation.
+func (m *ExportMutation) ScheduleIDCleared() bool {
+	_, ok := m.clearedFields[export.FieldScheduleID]
+	return ok
+}
+
+// ResetScheduleID resets all changes to the "schedule_id" field.
+func (m *ExportMutation) ResetScheduleID() {
+	m.schedule = nil
+	delete(m.clearedFields, export.FieldScheduleID)
+}
+
+// SetRequestedByID sets the "requested_by_id" field.
+func (m *ExportMutation) SetRequestedByID(gi gid.ID) {
+	m.requested_by = &gi
+}
+
+// RequestedByID returns the value of the "requested_by_id" field in the mutation.
+func (m *ExportMutation) RequestedByID() (r gid.ID, exists bool) {
+	v := m.requested_by
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRequestedByID returns the old "requested_by_id" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldRequestedByID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRequestedByID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRequestedByID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRequestedByID: %w", err)
+	}
+	return oldValue.RequestedByID, nil
+}
+
+// ResetRequestedByID resets all changes to the "requested_by_id" field.
+func (m *ExportMutation) ResetRequestedByID() {
+	m.requested_by = nil
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *ExportMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *ExportMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *ExportMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetWorkedAt sets the "worked_at" field.
+func (m *ExportMutation) SetWorkedAt(t time.Time) {
+	m.worked_at = &t
+}
+
+// WorkedAt returns the value of the "worked_at" field in the mutation.
+func (m *ExportMutation) WorkedAt() (r time.Time, exists bool) {
+	v := m.worked_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldWorkedAt returns the old "worked_at" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldWorkedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldWorkedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldWorkedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldWorkedAt: %w", err)
+	}
+	return oldValue.WorkedAt, nil
+}
+
+// ClearWorkedAt clears the value of the "worked_at" field.
+func (m *ExportMutation) ClearWorkedAt() {
+	m.worked_at = nil
+	m.clearedFields[export.FieldWorkedAt] = struct{}{}
+}
+
+// WorkedAtCleared returns if the "worked_at" field was cleared in this mutation.
+func (m *ExportMutation) WorkedAtCleared() bool {
+	_, ok := m.clearedFields[export.FieldWorkedAt]
+	return ok
+}
+
+// ResetWorkedAt resets all changes to the "worked_at" field.
+func (m *ExportMutation) ResetWorkedAt() {
+	m.worked_at = nil
+	delete(m.clearedFields, export.FieldWorkedAt)
+}
+
+// SetFinishedAt sets the "finished_at" field.
+func (m *ExportMutation) SetFinishedAt(t time.Time) {
+	m.finished_at = &t
+}
+
+// FinishedAt returns the value of the "finished_at" field in the mutation.
+func (m *ExportMutation) FinishedAt() (r time.Time, exists bool) {
+	v := m.finished_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldFinishedAt returns the old "finished_at" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldFinishedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldFinishedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldFinishedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldFinishedAt: %w", err)
+	}
+	return oldValue.FinishedAt, nil
+}
+
+// ClearFinishedAt clears the value of the "finished_at" field.
+func (m *ExportMutation) ClearFinishedAt() {
+	m.finished_at = nil
+	m.clearedFields[export.FieldFinishedAt] = struct{}{}
+}
+
+// FinishedAtCleared returns if the "finished_at" field was cleared in this mutation.
+func (m *ExportMutation) FinishedAtCleared() bool {
+	_, ok := m.clearedFields[export.FieldFinishedAt]
+	return ok
+}
+
+// ResetFinishedAt resets all changes to the "finished_at" field.
+func (m *ExportMutation) ResetFinishedAt() {
+	m.finished_at = nil
+	delete(m.clearedFields, export.FieldFinishedAt)
+}
+
+// SetExpiresAt sets the "expires_at" field.
+func (m *ExportMutation) SetExpiresAt(t time.Time) {
+	m.expires_at = &t
+}
+
+// ExpiresAt returns the value of the "expires_at" field in the mutation.
+func (m *ExportMutation) ExpiresAt() (r time.Time, exists bool) {
+	v := m.expires_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldExpiresAt returns the old "expires_at" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldExpiresAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldExpiresAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldExpiresAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldExpiresAt: %w", err)
+	}
+	return oldValue.ExpiresAt, nil
+}
+
+// ClearExpiresAt clears the value of the "expires_at" field.
+func (m *ExportMutation) ClearExpiresAt() {
+	m.expires_at = nil
+	m.clearedFields[export.FieldExpiresAt] = struct{}{}
+}
+
+// ExpiresAtCleared returns if the "expires_at" field was cleared in this mutation.
+func (m *ExportMutation) ExpiresAtCleared() bool {
+	_, ok := m.clearedFields[export.FieldExpiresAt]
+	return ok
+}
+
+// ResetExpiresAt resets all changes to the "expires_at" field.
+func (m *ExportMutation) ResetExpiresAt() {
+	m.expires_at = nil
+	delete(m.clearedFields, export.FieldExpiresAt)
+}
+
+// SetDownloadedAt sets the "downloaded_at" field.
+func (m *ExportMutation) SetDownloadedAt(t time.Time) {
+	m.downloaded_at = &t
+}
+
+// DownloadedAt returns the value of the "downloaded_at" field in the mutation.
+func (m *ExportMutation) DownloadedAt() (r time.Time, exists bool) {
+	v := m.downloaded_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDownloadedAt returns the old "downloaded_at" field's value of the Export entity.
+// If the Export object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportMutation) OldDownloadedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDownloadedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDownloadedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDownloadedAt: %w", err)
+	}
+	return oldValue.DownloadedAt, nil
+}
+
+// ClearDownloadedAt clears the value of the "downloaded_at" field.
+func (m *ExportMutation) ClearDownloadedAt() {
+	m.downloaded_at = nil
+	m.clearedFields[export.FieldDownloadedAt] = struct{}{}
+}
+
+// DownloadedAtCleared returns if the "downloaded_at" field was cleared in this mutation.
+func (m *ExportMutation) DownloadedAtCleared() bool {
+	_, ok := m.clearedFields[export.FieldDownloadedAt]
+	return ok
+}
+
+// ResetDownloadedAt resets all changes to the "downloaded_at" field.
+func (m *ExportMutation) ResetDownloadedAt() {
+	m.downloaded_at = nil
+	delete(m.clearedFields, export.FieldDownloadedAt)
+}
+
+// ClearRequestedBy clears the "requested_by" edge to the User entity.
+func (m *ExportMutation) ClearRequestedBy() {
+	m.clearedrequested_by = true
+	m.clearedFields[export.FieldRequestedByID] = struct{}{}
+}
+
+// RequestedByCleared reports if the "requested_by" edge to the User entity was cleared.
+func (m *ExportMutation) RequestedByCleared() bool {
+	return m.clearedrequested_by
+}
+
+// RequestedByIDs returns the "requested_by" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// RequestedByID instead. It exists only for internal usage by the builders.
+func (m *ExportMutation) RequestedByIDs() (ids []gid.ID) {
+	if id := m.requested_by; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetRequestedBy resets all changes to the "requested_by" edge.
+func (m *ExportMutation) ResetRequestedBy() {
+	m.requested_by = nil
+	m.clearedrequested_by = false
+}
+
+// ClearSchedule clears the "schedule" edge to the ExportSchedule entity.
+func (m *ExportMutation) ClearSchedule() {
+	m.clearedschedule = true
+	m.clearedFields[export.FieldScheduleID] = struct{}{}
+}
+
+// ScheduleCleared reports if the "schedule" edge to the ExportSchedule entity was cleared.
+func (m *ExportMutation) ScheduleCleared() bool {
+	return m.ScheduleIDCleared() || m.clearedschedule
+}
+
+// ScheduleIDs returns the "schedule" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// ScheduleID instead. It exists only for internal usage by the builders.
+func (m *ExportMutation) ScheduleIDs() (ids []gid.ID) {
+	if id := m.schedule; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetSchedule resets all changes to the "schedule" edge.
+func (m *ExportMutation) ResetSchedule() {
+	m.schedule = nil
+	m.clearedschedule = false
+}
+
+// Where appends a list predicates to the ExportMutation builder.
+func (m *ExportMutation) Where(ps ...predicate.Export) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the ExportMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *ExportMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.Export, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *ExportMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *ExportMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (Export).
+func (m *ExportMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *ExportMutation) Fields() []string {
+	fields := make([]string, 0, 22)
+	if m.tenant_id != nil {
+		fields = append(fields, export.FieldTenantID)
+	}
+	if m.record_type != nil {
+		fields = append(fields, export.FieldRecordType)
+	}
+	if m.filter != nil {
+		fields = append(fields, export.FieldFilter)
+	}
+	if m.states != nil {
+		fields = append(fields, export.FieldStates)
+	}
+	if m.format != nil {
+		fields = append(fields, export.FieldFormat)
+	}
+	if m.encrypt_to != nil {
+		fields = append(fields, export.FieldEncryptTo)
+	}
+	if m.reason != nil {
+		fields = append(fields, export.FieldReason)
+	}
+	if m.status != nil {
+		fields = append(fields, export.FieldStatus)
+	}
+	if m.rows != nil {
+		fields = append(fields, export.FieldRows)
+	}
+	if m.manifest != nil {
+		fields = append(fields, export.FieldManifest)
+	}
+	if m.manifest_sha256 != nil {
+		fields = append(fields, export.FieldManifestSha256)
+	}
+	if m.complete != nil {
+		fields = append(fields, export.FieldComplete)
+	}
+	if m.code != nil {
+		fields = append(fields, export.FieldCode)
+	}
+	if m.attempt != nil {
+		fields = append(fields, export.FieldAttempt)
+	}
+	if m.blob_id != nil {
+		fields = append(fields, export.FieldBlobID)
+	}
+	if m.schedule != nil {
+		fields = append(fields, export.FieldScheduleID)
+	}
+	if m.requested_by != nil {
+		fields = append(fields, export.FieldRequestedByID)
+	}
+	if m.created_at != nil {
+		fields = append(fields, export.FieldCreatedAt)
+	}
+	if m.worked_at != nil {
+		fields = append(fields, export.FieldWorkedAt)
+	}
+	if m.finished_at != nil {
+		fields = append(fields, export.FieldFinishedAt)
+	}
+	if m.expires_at != nil {
+		fields = append(fields, export.FieldExpiresAt)
+	}
+	if m.downloaded_at != nil {
+		fields = append(fields, export.FieldDownloadedAt)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *ExportMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case export.FieldTenantID:
+		return m.TenantID()
+	case export.FieldRecordType:
+		return m.RecordType()
+	case export.FieldFilter:
+		return m.Filter()
+	case export.FieldStates:
+		return m.States()
+	case export.FieldFormat:
+		return m.Format()
+	case export.FieldEncryptTo:
+		return m.EncryptTo()
+	case export.FieldReason:
+		return m.Reason()
+	case export.FieldStatus:
+		return m.Status()
+	case export.FieldRows:
+		return m.Rows()
+	case export.FieldManifest:
+		return m.Manifest()
+	case export.FieldManifestSha256:
+		return m.ManifestSha256()
+	case export.FieldComplete:
+		return m.Complete()
+	case export.FieldCode:
+		return m.Code()
+	case export.FieldAttempt:
+		return m.Attempt()
+	case export.FieldBlobID:
+		return m.BlobID()
+	case export.FieldScheduleID:
+		return m.ScheduleID()
+	case export.FieldRequestedByID:
+		return m.RequestedByID()
+	case export.FieldCreatedAt:
+		return m.CreatedAt()
+	case export.FieldWorkedAt:
+		return m.WorkedAt()
+	case export.FieldFinishedAt:
+		return m.FinishedAt()
+	case export.FieldExpiresAt:
+		return m.ExpiresAt()
+	case export.FieldDownloadedAt:
+		return m.DownloadedAt()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *ExportMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case export.FieldTenantID:
+		return m.OldTenantID(ctx)
+	case export.FieldRecordType:
+		return m.OldRecordType(ctx)
+	case export.FieldFilter:
+		return m.OldFilter(ctx)
+	case export.FieldStates:
+		return m.OldStates(ctx)
+	case export.FieldFormat:
+		return m.OldFormat(ctx)
+	case export.FieldEncryptTo:
+		return m.OldEncryptTo(ctx)
+	case export.FieldReason:
+		return m.OldReason(ctx)
+	case export.FieldStatus:
+		return m.OldStatus(ctx)
+	case export.FieldRows:
+		return m.OldRows(ctx)
+	case export.FieldManifest:
+		return m.OldManifest(ctx)
+	case export.FieldManifestSha256:
+		return m.OldManifestSha256(ctx)
+	case export.FieldComplete:
+		return m.OldComplete(ctx)
+	case export.FieldCode:
+		return m.OldCode(ctx)
+	case export.FieldAttempt:
+		return m.OldAttempt(ctx)
+	case export.FieldBlobID:
+		return m.OldBlobID(ctx)
+	case export.FieldScheduleID:
+		return m.OldScheduleID(ctx)
+	case export.FieldRequestedByID:
+		return m.OldRequestedByID(ctx)
+	case export.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case export.FieldWorkedAt:
+		return m.OldWorkedAt(ctx)
+	case export.FieldFinishedAt:
+		return m.OldFinishedAt(ctx)
+	case export.FieldExpiresAt:
+		return m.OldExpiresAt(ctx)
+	case export.FieldDownloadedAt:
+		return m.OldDownloadedAt(ctx)
+	}
+	return nil, fmt.Errorf("unknown Export field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ExportMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case export.FieldTenantID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTenantID(v)
+		return nil
+	case export.FieldRecordType:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRecordType(v)
+		return nil
+	case export.FieldFilter:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetFilter(v)
+		return nil
+	case export.FieldStates:
+		v, ok := value.([]string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStates(v)
+		return nil
+	case export.FieldFormat:
+		v, ok := value.(export.Format)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetFormat(v)
+		return nil
+	case export.FieldEncryptTo:
+		v, ok := value.([]string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEncryptTo(v)
+		return nil
+	case export.FieldReason:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetReason(v)
+		return nil
+	case export.FieldStatus:
+		v, ok := value.(export.Status)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStatus(v)
+		return nil
+	case export.FieldRows:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRows(v)
+		return nil
+	case export.FieldManifest:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetManifest(v)
+		return nil
+	case export.FieldManifestSha256:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetManifestSha256(v)
+		return nil
+	case export.FieldComplete:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetComplete(v)
+		return nil
+	case export.FieldCode:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCode(v)
+		return nil
+	case export.FieldAttempt:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAttempt(v)
+		return nil
+	case export.FieldBlobID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetBlobID(v)
+		return nil
+	case export.FieldScheduleID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetScheduleID(v)
+		return nil
+	case export.FieldRequestedByID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRequestedByID(v)
+		return nil
+	case export.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case export.FieldWorkedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetWorkedAt(v)
+		return nil
+	case export.FieldFinishedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetFinishedAt(v)
+		return nil
+	case export.FieldExpiresAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetExpiresAt(v)
+		return nil
+	case export.FieldDownloadedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDownloadedAt(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Export field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *ExportMutation) AddedFields() []string {
+	var fields []string
+	if m.addrows != nil {
+		fields = append(fields, export.FieldRows)
+	}
+	if m.addattempt != nil {
+		fields = append(fields, export.FieldAttempt)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *ExportMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case export.FieldRows:
+		return m.AddedRows()
+	case export.FieldAttempt:
+		return m.AddedAttempt()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ExportMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case export.FieldRows:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddRows(v)
+		return nil
+	case export.FieldAttempt:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddAttempt(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Export numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *ExportMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(export.FieldFilter) {
+		fields = append(fields, export.FieldFilter)
+	}
+	if m.FieldCleared(export.FieldReason) {
+		fields = append(fields, export.FieldReason)
+	}
+	if m.FieldCleared(export.FieldManifest) {
+		fields = append(fields, export.FieldManifest)
+	}
+	if m.FieldCleared(export.FieldManifestSha256) {
+		fields = append(fields, export.FieldManifestSha256)
+	}
+	if m.FieldCleared(export.FieldCode) {
+		fields = append(fields, export.FieldCode)
+	}
+	if m.FieldCleared(export.FieldBlobID) {
+		fields = append(fields, export.FieldBlobID)
+	}
+	if m.FieldCleared(export.FieldScheduleID) {
+		fields = append(fields, export.FieldScheduleID)
+	}
+	if m.FieldCleared(export.FieldWorkedAt) {
+		fields = append(fields, export.FieldWorkedAt)
+	}
+	if m.FieldCleared(export.FieldFinishedAt) {
+		fields = append(fields, export.FieldFinishedAt)
+	}
+	if m.FieldCleared(export.FieldExpiresAt) {
+		fields = append(fields, export.FieldExpiresAt)
+	}
+	if m.FieldCleared(export.FieldDownloadedAt) {
+		fields = append(fields, export.FieldDownloadedAt)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *ExportMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *ExportMutation) ClearField(name string) error {
+	switch name {
+	case export.FieldFilter:
+		m.ClearFilter()
+		return nil
+	case export.FieldReason:
+		m.ClearReason()
+		return nil
+	case export.FieldManifest:
+		m.ClearManifest()
+		return nil
+	case export.FieldManifestSha256:
+		m.ClearManifestSha256()
+		return nil
+	case export.FieldCode:
+		m.ClearCode()
+		return nil
+	case export.FieldBlobID:
+		m.ClearBlobID()
+		return nil
+	case export.FieldScheduleID:
+		m.ClearScheduleID()
+		return nil
+	case export.FieldWorkedAt:
+		m.ClearWorkedAt()
+		return nil
+	case export.FieldFinishedAt:
+		m.ClearFinishedAt()
+		return nil
+	case export.FieldExpiresAt:
+		m.ClearExpiresAt()
+		return nil
+	case export.FieldDownloadedAt:
+		m.ClearDownloadedAt()
+		return nil
+	}
+	return fmt.Errorf("unknown Export nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *ExportMutation) ResetField(name string) error {
+	switch name {
+	case export.FieldTenantID:
+		m.ResetTenantID()
+		return nil
+	case export.FieldRecordType:
+		m.ResetRecordType()
+		return nil
+	case export.FieldFilter:
+		m.ResetFilter()
+		return nil
+	case export.FieldStates:
+		m.ResetStates()
+		return nil
+	case export.FieldFormat:
+		m.ResetFormat()
+		return nil
+	case export.FieldEncryptTo:
+		m.ResetEncryptTo()
+		return nil
+	case export.FieldReason:
+		m.ResetReason()
+		return nil
+	case export.FieldStatus:
+		m.ResetStatus()
+		return nil
+	case export.FieldRows:
+		m.ResetRows()
+		return nil
+	case export.FieldManifest:
+		m.ResetManifest()
+		return nil
+	case export.FieldManifestSha256:
+		m.ResetManifestSha256()
+		return nil
+	case export.FieldComplete:
+		m.ResetComplete()
+		return nil
+	case export.FieldCode:
+		m.ResetCode()
+		return nil
+	case export.FieldAttempt:
+		m.ResetAttempt()
+		return nil
+	case export.FieldBlobID:
+		m.ResetBlobID()
+		return nil
+	case export.FieldScheduleID:
+		m.ResetScheduleID()
+		return nil
+	case export.FieldRequestedByID:
+		m.ResetRequestedByID()
+		return nil
+	case export.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case export.FieldWorkedAt:
+		m.ResetWorkedAt()
+		return nil
+	case export.FieldFinishedAt:
+		m.ResetFinishedAt()
+		return nil
+	case export.FieldExpiresAt:
+		m.ResetExpiresAt()
+		return nil
+	case export.FieldDownloadedAt:
+		m.ResetDownloadedAt()
+		return nil
+	}
+	return fmt.Errorf("unknown Export field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *ExportMutation) AddedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.requested_by != nil {
+		edges = append(edges, export.EdgeRequestedBy)
+	}
+	if m.schedule != nil {
+		edges = append(edges, export.EdgeSchedule)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *ExportMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case export.EdgeRequestedBy:
+		if id := m.requested_by; id != nil {
+			return []ent.Value{*id}
+		}
+	case export.EdgeSchedule:
+		if id := m.schedule; id != nil {
+			return []ent.Value{*id}
+		}
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *ExportMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 2)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *ExportMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *ExportMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.clearedrequested_by {
+		edges = append(edges, export.EdgeRequestedBy)
+	}
+	if m.clearedschedule {
+		edges = append(edges, export.EdgeSchedule)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *ExportMutation) EdgeCleared(name string) bool {
+	switch name {
+	case export.EdgeRequestedBy:
+		return m.clearedrequested_by
+	case export.EdgeSchedule:
+		return m.clearedschedule
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *ExportMutation) ClearEdge(name string) error {
+	switch name {
+	case export.EdgeRequestedBy:
+		m.ClearRequestedBy()
+		return nil
+	case export.EdgeSchedule:
+		m.ClearSchedule()
+		return nil
+	}
+	return fmt.Errorf("unknown Export unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *ExportMutation) ResetEdge(name string) error {
+	switch name {
+	case export.EdgeRequestedBy:
+		m.ResetRequestedBy()
+		return nil
+	case export.EdgeSchedule:
+		m.ResetSchedule()
+		return nil
+	}
+	return fmt.Errorf("unknown Export edge %s", name)
+}
+
+// ExportScheduleMutation represents an operation that mutates the ExportSchedule nodes in the graph.
+type ExportScheduleMutation struct {
+	config
+	op                  Op
+	typ                 string
+	id                  *gid.ID
+	tenant_id           *gid.ID
+	record_type         *string
+	filter              *string
+	states              *[]string
+	appendstates        []string
+	format              *exportschedule.Format
+	encrypt_to          *[]string
+	appendencrypt_to    []string
+	reason              *string
+	every               *string
+	keep                *int
+	addkeep             *int
+	code                *string
+	created_at          *time.Time
+	last_run_at         *time.Time
+	next_run_at         *time.Time
+	removed_at          *time.Time
+	clearedFields       map[string]struct{}
+	requested_by        *gid.ID
+	clearedrequested_by bool
+	done                bool
+	oldValue            func(context.Context) (*ExportSchedule, error)
+	predicates          []predicate.ExportSchedule
+}
+
+var _ ent.Mutation = (*ExportScheduleMutation)(nil)
+
+// exportscheduleOption allows management of the mutation configuration using functional options.
+type exportscheduleOption func(*ExportScheduleMutation)
+
+// newExportScheduleMutation creates new mutation for the ExportSchedule entity.
+func newExportScheduleMutation(c config, op Op, opts ...exportscheduleOption) *ExportScheduleMutation {
+	m := &ExportScheduleMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeExportSchedule,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withExportScheduleID sets the ID field of the mutation.
+func withExportScheduleID(id gid.ID) exportscheduleOption {
+	return func(m *ExportScheduleMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *ExportSchedule
+		)
+		m.oldValue = func(ctx context.Context) (*ExportSchedule, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().ExportSchedule.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withExportSchedule sets the old ExportSchedule of the mutation.
+func withExportSchedule(node *ExportSchedule) exportscheduleOption {
+	return func(m *ExportScheduleMutation) {
+		m.oldValue = func(context.Context) (*ExportSchedule, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m ExportScheduleMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m ExportScheduleMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of ExportSchedule entities.
+func (m *ExportScheduleMutation) SetID(id gid.ID) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *ExportScheduleMutation) ID() (id gid.ID, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *ExportScheduleMutation) IDs(ctx context.Context) ([]gid.ID, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []gid.ID{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().ExportSchedule.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetTenantID sets the "tenant_id" field.
+func (m *ExportScheduleMutation) SetTenantID(gi gid.ID) {
+	m.tenant_id = &gi
+}
+
+// TenantID returns the value of the "tenant_id" field in the mutation.
+func (m *ExportScheduleMutation) TenantID() (r gid.ID, exists bool) {
+	v := m.tenant_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTenantID returns the old "tenant_id" field's value of the ExportSchedule entity.
+// If the ExportSchedule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportScheduleMutation) OldTenantID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTenantID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTenantID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTenantID: %w", err)
+	}
+	return oldValue.TenantID, nil
+}
+
+// ResetTenantID resets all changes to the "tenant_id" field.
+func (m *ExportScheduleMutation) ResetTenantID() {
+	m.tenant_id = nil
+}
+
+// SetRecordType sets the "record_type" field.
+func (m *ExportScheduleMutation) SetRecordType(s string) {
+	m.record_type = &s
+}
+
+// RecordType returns the value of the "record_type" field in the mutation.
+func (m *ExportScheduleMutation) RecordType() (r string, exists bool) {
+	v := m.record_type
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRecordType returns the old "record_type" field's value of the ExportSchedule entity.
+// If the ExportSchedule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportScheduleMutation) OldRecordType(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRecordType is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRecordType requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRecordType: %w", err)
+	}
+	return oldValue.RecordType, nil
+}
+
+// ResetRecordType resets all changes to the "record_type" field.
+func (m *ExportScheduleMutation) ResetRecordType() {
+	m.record_type = nil
+}
+
+// SetFilter sets the "filter" field.
+func (m *ExportScheduleMutation) SetFilter(s string) {
+	m.filter = &s
+}
+
+// Filter returns the value of the "filter" field in the mutation.
+func (m *ExportScheduleMutation) Filter() (r string, exists bool) {
+	v := m.filter
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldFilter returns the old "filter" field's value of the ExportSchedule entity.
+// If the ExportSchedule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportScheduleMutation) OldFilter(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldFilter is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldFilter requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldFilter: %w", err)
+	}
+	return oldValue.Filter, nil
+}
+
+// ClearFilter clears the value of the "filter" field.
+func (m *ExportScheduleMutation) ClearFilter() {
+	m.filter = nil
+	m.clearedFields[exportschedule.FieldFilter] = struct{}{}
+}
+
+// FilterCleared returns if the "filter" field was cleared in this mutation.
+func (m *ExportScheduleMutation) FilterCleared() bool {
+	_, ok := m.clearedFields[exportschedule.FieldFilter]
+	return ok
+}
+
+// ResetFilter resets all changes to the "filter" field.
+func (m *ExportScheduleMutation) ResetFilter() {
+	m.filter = nil
+	delete(m.clearedFields, exportschedule.FieldFilter)
+}
+
+// SetStates sets the "states" field.
+func (m *ExportScheduleMutation) SetStates(s []string) {
+	m.states = &s
+	m.appendstates = nil
+}
+
+// States returns the value of the "states" field in the mutation.
+func (m *ExportScheduleMutation) States() (r []string, exists bool) {
+	v := m.states
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStates returns the old "states" field's value of the ExportSchedule entity.
+// If the ExportSchedule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportScheduleMutation) OldStates(ctx context.Context) (v []string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStates is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStates requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStates: %w", err)
+	}
+	return oldValue.States, nil
+}
+
+// AppendStates adds s to the "states" field.
+func (m *ExportScheduleMutation) AppendStates(s []string) {
+	m.appendstates = append(m.appendstates, s...)
+}
+
+// AppendedStates returns the list of values that were appended to the "states" field in this mutation.
+func (m *ExportScheduleMutation) AppendedStates() ([]string, bool) {
+	if len(m.appendstates) == 0 {
+		return nil, false
+	}
+	return m.appendstates, true
+}
+
+// ResetStates resets all changes to the "states" field.
+func (m *ExportScheduleMutation) ResetStates() {
+	m.states = nil
+	m.appendstates = nil
+}
+
+// SetFormat sets the "format" field.
+func (m *ExportScheduleMutation) SetFormat(e exportschedule.Format) {
+	m.format = &e
+}
+
+// Format returns the value of the "format" field in the mutation.
+func (m *ExportScheduleMutation) Format() (r exportschedule.Format, exists bool) {
+	v := m.format
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldFormat returns the old "format" field's value of the ExportSchedule entity.
+// If the ExportSchedule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportScheduleMutation) OldFormat(ctx context.Context) (v exportschedule.Format, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldFormat is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldFormat requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldFormat: %w", err)
+	}
+	return oldValue.Format, nil
+}
+
+// ResetFormat resets all changes to the "format" field.
+func (m *ExportScheduleMutation) ResetFormat() {
+	m.format = nil
+}
+
+// SetEncryptTo sets the "encrypt_to" field.
+func (m *ExportScheduleMutation) SetEncryptTo(s []string) {
+	m.encrypt_to = &s
+	m.appendencrypt_to = nil
+}
+
+// EncryptTo returns the value of the "encrypt_to" field in the mutation.
+func (m *ExportScheduleMutation) EncryptTo() (r []string, exists bool) {
+	v := m.encrypt_to
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEncryptTo returns the old "encrypt_to" field's value of the ExportSchedule entity.
+// If the ExportSchedule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportScheduleMutation) OldEncryptTo(ctx context.Context) (v []string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEncryptTo is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEncryptTo requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEncryptTo: %w", err)
+	}
+	return oldValue.EncryptTo, nil
+}
+
+// AppendEncryptTo adds s to the "encrypt_to" field.
+func (m *ExportScheduleMutation) AppendEncryptTo(s []string) {
+	m.appendencrypt_to = append(m.appendencrypt_to, s...)
+}
+
+// AppendedEncryptTo returns the list of values that were appended to the "encrypt_to" field in this mutation.
+func (m *ExportScheduleMutation) AppendedEncryptTo() ([]string, bool) {
+	if len(m.appendencrypt_to) == 0 {
+		return nil, false
+	}
+	return m.appendencrypt_to, true
+}
+
+// ResetEncryptTo resets all changes to the "encrypt_to" field.
+func (m *ExportScheduleMutation) ResetEncryptTo() {
+	m.encrypt_to = nil
+	m.appendencrypt_to = nil
+}
+
+// SetReason sets the "reason" field.
+func (m *ExportScheduleMutation) SetReason(s string) {
+	m.reason = &s
+}
+
+// Reason returns the value of the "reason" field in the mutation.
+func (m *ExportScheduleMutation) Reason() (r string, exists bool) {
+	v := m.reason
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldReason returns the old "reason" field's value of the ExportSchedule entity.
+// If the ExportSchedule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportScheduleMutation) OldReason(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldReason is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldReason requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldReason: %w", err)
+	}
+	return oldValue.Reason, nil
+}
+
+// ClearReason clears the value of the "reason" field.
+func (m *ExportScheduleMutation) ClearReason() {
+	m.reason = nil
+	m.clearedFields[exportschedule.FieldReason] = struct{}{}
+}
+
+// ReasonCleared returns if the "reason" field was cleared in this mutation.
+func (m *ExportScheduleMutation) ReasonCleared() bool {
+	_, ok := m.clearedFields[exportschedule.FieldReason]
+	return ok
+}
+
+// ResetReason resets all changes to the "reason" field.
+func (m *ExportScheduleMutation) ResetReason() {
+	m.reason = nil
+	delete(m.clearedFields, exportschedule.FieldReason)
+}
+
+// SetEvery sets the "every" field.
+func (m *ExportScheduleMutation) SetEvery(s string) {
+	m.every = &s
+}
+
+// Every returns the value of the "every" field in the mutation.
+func (m *ExportScheduleMutation) Every() (r string, exists bool) {
+	v := m.every
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEvery returns the old "every" field's value of the ExportSchedule entity.
+// If the ExportSchedule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportScheduleMutation) OldEvery(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEvery is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEvery requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEvery: %w", err)
+	}
+	return oldValue.Every, nil
+}
+
+// ResetEvery resets all changes to the "every" field.
+func (m *ExportScheduleMutation) ResetEvery() {
+	m.every = nil
+}
+
+// SetKeep sets the "keep" field.
+func (m *ExportScheduleMutation) SetKeep(i int) {
+	m.keep = &i
+	m.addkeep = nil
+}
+
+// Keep returns the value of the "keep" field in the mutation.
+func (m *ExportScheduleMutation) Keep() (r int, exists bool) {
+	v := m.keep
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldKeep returns the old "keep" field's value of the ExportSchedule entity.
+// If the ExportSchedule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportScheduleMutation) OldKeep(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldKeep is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldKeep requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldKeep: %w", err)
+	}
+	return oldValue.Keep, nil
+}
+
+// AddKeep adds i to the "keep" field.
+func (m *ExportScheduleMutation) AddKeep(i int) {
+	if m.addkeep != nil {
+		*m.addkeep += i
+	} else {
+		m.addkeep = &i
+	}
+}
+
+// AddedKeep returns the value that was added to the "keep" field in this mutation.
+func (m *ExportScheduleMutation) AddedKeep() (r int, exists bool) {
+	v := m.addkeep
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetKeep resets all changes to the "keep" field.
+func (m *ExportScheduleMutation) ResetKeep() {
+	m.keep = nil
+	m.addkeep = nil
+}
+
+// SetCode sets the "code" field.
+func (m *ExportScheduleMutation) SetCode(s string) {
+	m.code = &s
+}
+
+// Code returns the value of the "code" field in the mutation.
+func (m *ExportScheduleMutation) Code() (r string, exists bool) {
+	v := m.code
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCode returns the old "code" field's value of the ExportSchedule entity.
+// If the ExportSchedule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportScheduleMutation) OldCode(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCode is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCode requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCode: %w", err)
+	}
+	return oldValue.Code, nil
+}
+
+// ClearCode clears the value of the "code" field.
+func (m *ExportScheduleMutation) ClearCode() {
+	m.code = nil
+	m.clearedFields[exportschedule.FieldCode] = struct{}{}
+}
+
+// CodeCleared returns if the "code" field was cleared in this mutation.
+func (m *ExportScheduleMutation) CodeCleared() bool {
+	_, ok := m.clearedFields[exportschedule.FieldCode]
+	return ok
+}
+
+// ResetCode resets all changes to the "code" field.
+func (m *ExportScheduleMutation) ResetCode() {
+	m.code = nil
+	delete(m.clearedFields, exportschedule.FieldCode)
+}
+
+// SetRequestedByID sets the "requested_by_id" field.
+func (m *ExportScheduleMutation) SetRequestedByID(gi gid.ID) {
+	m.requested_by = &gi
+}
+
+// RequestedByID returns the value of the "requested_by_id" field in the mutation.
+func (m *ExportScheduleMutation) RequestedByID() (r gid.ID, exists bool) {
+	v := m.requested_by
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRequestedByID returns the old "requested_by_id" field's value of the ExportSchedule entity.
+// If the ExportSchedule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportScheduleMutation) OldRequestedByID(ctx context.Context) (v gid.ID, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRequestedByID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRequestedByID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRequestedByID: %w", err)
+	}
+	return oldValue.RequestedByID, nil
+}
+
+// ResetRequestedByID resets all changes to the "requested_by_id" field.
+func (m *ExportScheduleMutation) ResetRequestedByID() {
+	m.requested_by = nil
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *ExportScheduleMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *ExportScheduleMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the ExportSchedule entity.
+// If the ExportSchedule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportScheduleMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *ExportScheduleMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetLastRunAt sets the "last_run_at" field.
+func (m *ExportScheduleMutation) SetLastRunAt(t time.Time) {
+	m.last_run_at = &t
+}
+
+// LastRunAt returns the value of the "last_run_at" field in the mutation.
+func (m *ExportScheduleMutation) LastRunAt() (r time.Time, exists bool) {
+	v := m.last_run_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldLastRunAt returns the old "last_run_at" field's value of the ExportSchedule entity.
+// If the ExportSchedule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportScheduleMutation) OldLastRunAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldLastRunAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldLastRunAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldLastRunAt: %w", err)
+	}
+	return oldValue.LastRunAt, nil
+}
+
+// ClearLastRunAt clears the value of the "last_run_at" field.
+func (m *ExportScheduleMutation) ClearLastRunAt() {
+	m.last_run_at = nil
+	m.clearedFields[exportschedule.FieldLastRunAt] = struct{}{}
+}
+
+// LastRunAtCleared returns if the "last_run_at" field was cleared in this mutation.
+func (m *ExportScheduleMutation) LastRunAtCleared() bool {
+	_, ok := m.clearedFields[exportschedule.FieldLastRunAt]
+	return ok
+}
+
+// ResetLastRunAt resets all changes to the "last_run_at" field.
+func (m *ExportScheduleMutation) ResetLastRunAt() {
+	m.last_run_at = nil
+	delete(m.clearedFields, exportschedule.FieldLastRunAt)
+}
+
+// SetNextRunAt sets the "next_run_at" field.
+func (m *ExportScheduleMutation) SetNextRunAt(t time.Time) {
+	m.next_run_at = &t
+}
+
+// NextRunAt returns the value of the "next_run_at" field in the mutation.
+func (m *ExportScheduleMutation) NextRunAt() (r time.Time, exists bool) {
+	v := m.next_run_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldNextRunAt returns the old "next_run_at" field's value of the ExportSchedule entity.
+// If the ExportSchedule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportScheduleMutation) OldNextRunAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldNextRunAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldNextRunAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldNextRunAt: %w", err)
+	}
+	return oldValue.NextRunAt, nil
+}
+
+// ClearNextRunAt clears the value of the "next_run_at" field.
+func (m *ExportScheduleMutation) ClearNextRunAt() {
+	m.next_run_at = nil
+	m.clearedFields[exportschedule.FieldNextRunAt] = struct{}{}
+}
+
+// NextRunAtCleared returns if the "next_run_at" field was cleared in this mutation.
+func (m *ExportScheduleMutation) NextRunAtCleared() bool {
+	_, ok := m.clearedFields[exportschedule.FieldNextRunAt]
+	return ok
+}
+
+// ResetNextRunAt resets all changes to the "next_run_at" field.
+func (m *ExportScheduleMutation) ResetNextRunAt() {
+	m.next_run_at = nil
+	delete(m.clearedFields, exportschedule.FieldNextRunAt)
+}
+
+// SetRemovedAt sets the "removed_at" field.
+func (m *ExportScheduleMutation) SetRemovedAt(t time.Time) {
+	m.removed_at = &t
+}
+
+// RemovedAt returns the value of the "removed_at" field in the mutation.
+func (m *ExportScheduleMutation) RemovedAt() (r time.Time, exists bool) {
+	v := m.removed_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRemovedAt returns the old "removed_at" field's value of the ExportSchedule entity.
+// If the ExportSchedule object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ExportScheduleMutation) OldRemovedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRemovedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRemovedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRemovedAt: %w", err)
+	}
+	return oldValue.RemovedAt, nil
+}
+
+// ClearRemovedAt clears the value of the "removed_at" field.
+func (m *ExportScheduleMutation) ClearRemovedAt() {
+	m.removed_at = nil
+	m.clearedFields[exportschedule.FieldRemovedAt] = struct{}{}
+}
+
+// RemovedAtCleared returns if the "removed_at" field was cleared in this mutation.
+func (m *ExportScheduleMutation) RemovedAtCleared() bool {
+	_, ok := m.clearedFields[exportschedule.FieldRemovedAt]
+	return ok
+}
+
+// ResetRemovedAt resets all changes to the "removed_at" field.
+func (m *ExportScheduleMutation) ResetRemovedAt() {
+	m.removed_at = nil
+	delete(m.clearedFields, exportschedule.FieldRemovedAt)
+}
+
+// ClearRequestedBy clears the "requested_by" edge to the User entity.
+func (m *ExportScheduleMutation) ClearRequestedBy() {
+	m.clearedrequested_by = true
+	m.clearedFields[exportschedule.FieldRequestedByID] = struct{}{}
+}
+
+// RequestedByCleared reports if the "requested_by" edge to the User entity was cleared.
+func (m *ExportScheduleMutation) RequestedByCleared() bool {
+	return m.clearedrequested_by
+}
+
+// RequestedByIDs returns the "requested_by" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// RequestedByID instead. It exists only for internal usage by the builders.
+func (m *ExportScheduleMutation) RequestedByIDs() (ids []gid.ID) {
+	if id := m.requested_by; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetRequestedBy resets all changes to the "requested_by" edge.
+func (m *ExportScheduleMutation) ResetRequestedBy() {
+	m.requested_by = nil
+	m.clearedrequested_by = false
+}
+
+// Where appends a list predicates to the ExportScheduleMutation builder.
+func (m *ExportScheduleMutation) Where(ps ...predicate.ExportSchedule) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the ExportScheduleMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *ExportScheduleMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.ExportSchedule, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *ExportScheduleMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *ExportScheduleMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (ExportSchedule).
+func (m *ExportScheduleMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *ExportScheduleMutation) Fields() []string {
+	fields := make([]string, 0, 15)
+	if m.tenant_id != nil {
+		fields = append(fields, exportschedule.FieldTenantID)
+	}
+	if m.record_type != nil {
+		fields = append(fields, exportschedule.FieldRecordType)
+	}
+	if m.filter != nil {
+		fields = append(fields, exportschedule.FieldFilter)
+	}
+	if m.states != nil {
+		fields = append(fields, exportschedule.FieldStates)
+	}
+	if m.format != nil {
+		fields = append(fields, exportschedule.FieldFormat)
+	}
+	if m.encrypt_to != nil {
+		fields = append(fields, exportschedule.FieldEncryptTo)
+	}
+	if m.reason != nil {
+		fields = append(fields, exportschedule.FieldReason)
+	}
+	if m.every != nil {
+		fields = append(fields, exportschedule.FieldEvery)
+	}
+	if m.keep != nil {
+		fields = append(fields, exportschedule.FieldKeep)
+	}
+	if m.code != nil {
+		fields = append(fields, exportschedule.FieldCode)
+	}
+	if m.requested_by != nil {
+		fields = append(fields, exportschedule.FieldRequestedByID)
+	}
+	if m.created_at != nil {
+		fields = append(fields, exportschedule.FieldCreatedAt)
+	}
+	if m.last_run_at != nil {
+		fields = append(fields, exportschedule.FieldLastRunAt)
+	}
+	if m.next_run_at != nil {
+		fields = append(fields, exportschedule.FieldNextRunAt)
+	}
+	if m.removed_at != nil {
+		fields = append(fields, exportschedule.FieldRemovedAt)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *ExportScheduleMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case exportschedule.FieldTenantID:
+		return m.TenantID()
+	case exportschedule.FieldRecordType:
+		return m.RecordType()
+	case exportschedule.FieldFilter:
+		return m.Filter()
+	case exportschedule.FieldStates:
+		return m.States()
+	case exportschedule.FieldFormat:
+		return m.Format()
+	case exportschedule.FieldEncryptTo:
+		return m.EncryptTo()
+	case exportschedule.FieldReason:
+		return m.Reason()
+	case exportschedule.FieldEvery:
+		return m.Every()
+	case exportschedule.FieldKeep:
+		return m.Keep()
+	case exportschedule.FieldCode:
+		return m.Code()
+	case exportschedule.FieldRequestedByID:
+		return m.RequestedByID()
+	case exportschedule.FieldCreatedAt:
+		return m.CreatedAt()
+	case exportschedule.FieldLastRunAt:
+		return m.LastRunAt()
+	case exportschedule.FieldNextRunAt:
+		return m.NextRunAt()
+	case exportschedule.FieldRemovedAt:
+		return m.RemovedAt()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *ExportScheduleMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case exportschedule.FieldTenantID:
+		return m.OldTenantID(ctx)
+	case exportschedule.FieldRecordType:
+		return m.OldRecordType(ctx)
+	case exportschedule.FieldFilter:
+		return m.OldFilter(ctx)
+	case exportschedule.FieldStates:
+		return m.OldStates(ctx)
+	case exportschedule.FieldFormat:
+		return m.OldFormat(ctx)
+	case exportschedule.FieldEncryptTo:
+		return m.OldEncryptTo(ctx)
+	case exportschedule.FieldReason:
+		return m.OldReason(ctx)
+	case exportschedule.FieldEvery:
+		return m.OldEvery(ctx)
+	case exportschedule.FieldKeep:
+		return m.OldKeep(ctx)
+	case exportschedule.FieldCode:
+		return m.OldCode(ctx)
+	case exportschedule.FieldRequestedByID:
+		return m.OldRequestedByID(ctx)
+	case exportschedule.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case exportschedule.FieldLastRunAt:
+		return m.OldLastRunAt(ctx)
+	case exportschedule.FieldNextRunAt:
+		return m.OldNextRunAt(ctx)
+	case exportschedule.FieldRemovedAt:
+		return m.OldRemovedAt(ctx)
+	}
+	return nil, fmt.Errorf("unknown ExportSchedule field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ExportScheduleMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case exportschedule.FieldTenantID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTenantID(v)
+		return nil
+	case exportschedule.FieldRecordType:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRecordType(v)
+		return nil
+	case exportschedule.FieldFilter:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetFilter(v)
+		return nil
+	case exportschedule.FieldStates:
+		v, ok := value.([]string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStates(v)
+		return nil
+	case exportschedule.FieldFormat:
+		v, ok := value.(exportschedule.Format)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetFormat(v)
+		return nil
+	case exportschedule.FieldEncryptTo:
+		v, ok := value.([]string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEncryptTo(v)
+		return nil
+	case exportschedule.FieldReason:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetReason(v)
+		return nil
+	case exportschedule.FieldEvery:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEvery(v)
+		return nil
+	case exportschedule.FieldKeep:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetKeep(v)
+		return nil
+	case exportschedule.FieldCode:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCode(v)
+		return nil
+	case exportschedule.FieldRequestedByID:
+		v, ok := value.(gid.ID)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRequestedByID(v)
+		return nil
+	case exportschedule.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case exportschedule.FieldLastRunAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetLastRunAt(v)
+		return nil
+	case exportschedule.FieldNextRunAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetNextRunAt(v)
+		return nil
+	case exportschedule.FieldRemovedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRemovedAt(v)
+		return nil
+	}
+	return fmt.Errorf("unknown ExportSchedule field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *ExportScheduleMutation) AddedFields() []string {
+	var fields []string
+	if m.addkeep != nil {
+		fields = append(fields, exportschedule.FieldKeep)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *ExportScheduleMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case exportschedule.FieldKeep:
+		return m.AddedKeep()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ExportScheduleMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case exportschedule.FieldKeep:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddKeep(v)
+		return nil
+	}
+	return fmt.Errorf("unknown ExportSchedule numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *ExportScheduleMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(exportschedule.FieldFilter) {
+		fields = append(fields, exportschedule.FieldFilter)
+	}
+	if m.FieldCleared(exportschedule.FieldReason) {
+		fields = append(fields, exportschedule.FieldReason)
+	}
+	if m.FieldCleared(exportschedule.FieldCode) {
+		fields = append(fields, exportschedule.FieldCode)
+	}
+	if m.FieldCleared(exportschedule.FieldLastRunAt) {
+		fields = append(fields, exportschedule.FieldLastRunAt)
+	}
+	if m.FieldCleared(exportschedule.FieldNextRunAt) {
+		fields = append(fields, exportschedule.FieldNextRunAt)
+	}
+	if m.FieldCleared(exportschedule.FieldRemovedAt) {
+		fields = append(fields, exportschedule.FieldRemovedAt)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *ExportScheduleMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *ExportScheduleMutation) ClearField(name string) error {
+	switch name {
+	case exportschedule.FieldFilter:
+		m.ClearFilter()
+		return nil
+	case exportschedule.FieldReason:
+		m.ClearReason()
+		return nil
+	case exportschedule.FieldCode:
+		m.ClearCode()
+		return nil
+	case exportschedule.FieldLastRunAt:
+		m.ClearLastRunAt()
+		return nil
+	case exportschedule.FieldNextRunAt:
+		m.ClearNextRunAt()
+		return nil
+	case exportschedule.FieldRemovedAt:
+		m.ClearRemovedAt()
+		return nil
+	}
+	return fmt.Errorf("unknown ExportSchedule nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *ExportScheduleMutation) ResetField(name string) error {
+	switch name {
+	case exportschedule.FieldTenantID:
+		m.ResetTenantID()
+		return nil
+	case exportschedule.FieldRecordType:
+		m.ResetRecordType()
+		return nil
+	case exportschedule.FieldFilter:
+		m.ResetFilter()
+		return nil
+	case exportschedule.FieldStates:
+		m.ResetStates()
+		return nil
+	case exportschedule.FieldFormat:
+		m.ResetFormat()
+		return nil
+	case exportschedule.FieldEncryptTo:
+		m.ResetEncryptTo()
+		return nil
+	case exportschedule.FieldReason:
+		m.ResetReason()
+		return nil
+	case exportschedule.FieldEvery:
+		m.ResetEvery()
+		return nil
+	case exportschedule.FieldKeep:
+		m.ResetKeep()
+		return nil
+	case exportschedule.FieldCode:
+		m.ResetCode()
+		return nil
+	case exportschedule.FieldRequestedByID:
+		m.ResetRequestedByID()
+		return nil
+	case exportschedule.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case exportschedule.FieldLastRunAt:
+		m.ResetLastRunAt()
+		return nil
+	case exportschedule.FieldNextRunAt:
+		m.ResetNextRunAt()
+		return nil
+	case exportschedule.FieldRemovedAt:
+		m.ResetRemovedAt()
+		return nil
+	}
+	return fmt.Errorf("unknown ExportSchedule field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *ExportScheduleMutation) AddedEdges() []string {
+	edges := make([]string, 0, 1)
+	if m.requested_by != nil {
+		edges = append(edges, exportschedule.EdgeRequestedBy)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *ExportScheduleMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case exportschedule.EdgeRequestedBy:
+		if id := m.requested_by; id != nil {
+			return []ent.Value{*id}
+		}
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *ExportScheduleMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 1)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *ExportScheduleMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *ExportScheduleMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 1)
+	if m.clearedrequested_by {
+		edges = append(edges, exportschedule.EdgeRequestedBy)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *ExportScheduleMutation) EdgeCleared(name string) bool {
+	switch name {
+	case exportschedule.EdgeRequestedBy:
+		return m.clearedrequested_by
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *ExportScheduleMutation) ClearEdge(name string) error {
+	switch name {
+	case exportschedule.EdgeRequestedBy:
+		m.ClearRequestedBy()
+		return nil
+	}
+	return fmt.Errorf("unknown ExportSchedule unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *ExportScheduleMutation) ResetEdge(name string) error {
+	switch name {
+	case exportschedule.EdgeRequestedBy:
+		m.ResetRequestedBy()
+		return nil
+	}
+	return fmt.Errorf("unknown ExportSchedule edge %s", name)
 }
 
 // LegalHoldMutation represents an operation that mutates the LegalHold nodes in the graph.
@@ -42841,6 +46051,9 @@ type TenantMutation struct {
 	addbrake_day         *int
 	purge_day            *int
 	addpurge_day         *int
+	export_days          *int
+	addexport_days       *int
+	export_before        *string
 	settings_version     *int
 	addsettings_version  *int
 	created_at           *time.Time
@@ -43452,6 +46665,111 @@ func (m *TenantMutation) ResetPurgeDay() {
 	delete(m.clearedFields, tenant.FieldPurgeDay)
 }
 
+// SetExportDays sets the "export_days" field.
+func (m *TenantMutation) SetExportDays(i int) {
+	m.export_days = &i
+	m.addexport_days = nil
+}
+
+// ExportDays returns the value of the "export_days" field in the mutation.
+func (m *TenantMutation) ExportDays() (r int, exists bool) {
+	v := m.export_days
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldExportDays returns the old "export_days" field's value of the Tenant entity.
+// If the Tenant object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TenantMutation) OldExportDays(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldExportDays is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldExportDays requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldExportDays: %w", err)
+	}
+	return oldValue.ExportDays, nil
+}
+
+// AddExportDays adds i to the "export_days" field.
+func (m *TenantMutation) AddExportDays(i int) {
+	if m.addexport_days != nil {
+		*m.addexport_days += i
+	} else {
+		m.addexport_days = &i
+	}
+}
+
+// AddedExportDays returns the value that was added to the "export_days" field in this mutation.
+func (m *TenantMutation) AddedExportDays() (r int, exists bool) {
+	v := m.addexport_days
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetExportDays resets all changes to the "export_days" field.
+func (m *TenantMutation) ResetExportDays() {
+	m.export_days = nil
+	m.addexport_days = nil
+}
+
+// SetExportBefore sets the "export_before" field.
+func (m *TenantMutation) SetExportBefore(s string) {
+	m.export_before = &s
+}
+
+// ExportBefore returns the value of the "export_before" field in the mutation.
+func (m *TenantMutation) ExportBefore() (r string, exists bool) {
+	v := m.export_before
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldExportBefore returns the old "export_before" field's value of the Tenant entity.
+// If the Tenant object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TenantMutation) OldExportBefore(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldExportBefore is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldExportBefore requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldExportBefore: %w", err)
+	}
+	return oldValue.ExportBefore, nil
+}
+
+// ClearExportBefore clears the value of the "export_before" field.
+func (m *TenantMutation) ClearExportBefore() {
+	m.export_before = nil
+	m.clearedFields[tenant.FieldExportBefore] = struct{}{}
+}
+
+// ExportBeforeCleared returns if the "export_before" field was cleared in this mutation.
+func (m *TenantMutation) ExportBeforeCleared() bool {
+	_, ok := m.clearedFields[tenant.FieldExportBefore]
+	return ok
+}
+
+// ResetExportBefore resets all changes to the "export_before" field.
+func (m *TenantMutation) ResetExportBefore() {
+	m.export_before = nil
+	delete(m.clearedFields, tenant.FieldExportBefore)
+}
+
 // SetSettingsVersion sets the "settings_version" field.
 func (m *TenantMutation) SetSettingsVersion(i int) {
 	m.settings_version = &i
@@ -43578,7 +46896,7 @@ func (m *TenantMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *TenantMutation) Fields() []string {
-	fields := make([]string, 0, 10)
+	fields := make([]string, 0, 12)
 	if m.name != nil {
 		fields = append(fields, tenant.FieldName)
 	}
@@ -43602,6 +46920,12 @@ func (m *TenantMutation) Fields() []string {
 	}
 	if m.purge_day != nil {
 		fields = append(fields, tenant.FieldPurgeDay)
+	}
+	if m.export_days != nil {
+		fields = append(fields, tenant.FieldExportDays)
+	}
+	if m.export_before != nil {
+		fields = append(fields, tenant.FieldExportBefore)
 	}
 	if m.settings_version != nil {
 		fields = append(fields, tenant.FieldSettingsVersion)
@@ -43633,6 +46957,10 @@ func (m *TenantMutation) Field(name string) (ent.Value, bool) {
 		return m.BrakeDay()
 	case tenant.FieldPurgeDay:
 		return m.PurgeDay()
+	case tenant.FieldExportDays:
+		return m.ExportDays()
+	case tenant.FieldExportBefore:
+		return m.ExportBefore()
 	case tenant.FieldSettingsVersion:
 		return m.SettingsVersion()
 	case tenant.FieldCreatedAt:
@@ -43662,6 +46990,10 @@ func (m *TenantMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldBrakeDay(ctx)
 	case tenant.FieldPurgeDay:
 		return m.OldPurgeDay(ctx)
+	case tenant.FieldExportDays:
+		return m.OldExportDays(ctx)
+	case tenant.FieldExportBefore:
+		return m.OldExportBefore(ctx)
 	case tenant.FieldSettingsVersion:
 		return m.OldSettingsVersion(ctx)
 	case tenant.FieldCreatedAt:
@@ -43731,6 +47063,20 @@ func (m *TenantMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetPurgeDay(v)
 		return nil
+	case tenant.FieldExportDays:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetExportDays(v)
+		return nil
+	case tenant.FieldExportBefore:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetExportBefore(v)
+		return nil
 	case tenant.FieldSettingsVersion:
 		v, ok := value.(int)
 		if !ok {
@@ -43774,6 +47120,9 @@ func (m *TenantMutation) AddedFields() []string {
 	if m.addpurge_day != nil {
 		fields = append(fields, tenant.FieldPurgeDay)
 	}
+	if m.addexport_days != nil {
+		fields = append(fields, tenant.FieldExportDays)
+	}
 	if m.addsettings_version != nil {
 		fields = append(fields, tenant.FieldSettingsVersion)
 	}
@@ -43799,6 +47148,8 @@ func (m *TenantMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedBrakeDay()
 	case tenant.FieldPurgeDay:
 		return m.AddedPurgeDay()
+	case tenant.FieldExportDays:
+		return m.AddedExportDays()
 	case tenant.FieldSettingsVersion:
 		return m.AddedSettingsVersion()
 	}
@@ -43859,6 +47210,13 @@ func (m *TenantMutation) AddField(name string, value ent.Value) error {
 		}
 		m.AddPurgeDay(v)
 		return nil
+	case tenant.FieldExportDays:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddExportDays(v)
+		return nil
 	case tenant.FieldSettingsVersion:
 		v, ok := value.(int)
 		if !ok {
@@ -43889,6 +47247,9 @@ func (m *TenantMutation) ClearedFields() []string {
 	if m.FieldCleared(tenant.FieldPurgeDay) {
 		fields = append(fields, tenant.FieldPurgeDay)
 	}
+	if m.FieldCleared(tenant.FieldExportBefore) {
+		fields = append(fields, tenant.FieldExportBefore)
+	}
 	return fields
 }
 
@@ -43917,6 +47278,9 @@ func (m *TenantMutation) ClearField(name string) error {
 		return nil
 	case tenant.FieldPurgeDay:
 		m.ClearPurgeDay()
+		return nil
+	case tenant.FieldExportBefore:
+		m.ClearExportBefore()
 		return nil
 	}
 	return fmt.Errorf("unknown Tenant nullable field %s", name)
@@ -43949,6 +47313,12 @@ func (m *TenantMutation) ResetField(name string) error {
 		return nil
 	case tenant.FieldPurgeDay:
 		m.ResetPurgeDay()
+		return nil
+	case tenant.FieldExportDays:
+		m.ResetExportDays()
+		return nil
+	case tenant.FieldExportBefore:
+		m.ResetExportBefore()
 		return nil
 	case tenant.FieldSettingsVersion:
 		m.ResetSettingsVersion()
@@ -44011,26 +47381,27 @@ func (m *TenantMutation) ResetEdge(name string) error {
 // TombstoneMutation represents an operation that mutates the Tombstone nodes in the graph.
 type TombstoneMutation struct {
 	config
-	op            Op
-	typ           string
-	id            *gid.ID
-	tenant_id     *gid.ID
-	record_id     *gid.ID
-	record_type   *string
-	number        *string
-	owner_id      *gid.ID
-	team_id       *gid.ID
-	purged_by     *gid.ID
-	purged_at     *time.Time
-	operation_id  *gid.ID
-	history       *[]map[string]interface{}
-	appendhistory []map[string]interface{}
-	refs          *map[string]string
-	content_hash  *[]byte
-	clearedFields map[string]struct{}
-	done          bool
-	oldValue      func(context.Context) (*Tombstone, error)
-	predicates    []predicate.Tombstone
+	op              Op
+	typ             string
+	id              *gid.ID
+	tenant_id       *gid.ID
+	record_id       *gid.ID
+	record_type     *string
+	number          *string
+	owner_id        *gid.ID
+	team_id         *gid.ID
+	purged_by       *gid.ID
+	purged_at       *time.Time
+	operation_id    *gid.ID
+	history         *[]map[string]interface{}
+	appendhistory   []map[string]interface{}
+	refs            *map[string]string
+	content_hash    *[]byte
+	export_manifest *string
+	clearedFields   map[string]struct{}
+	done            bool
+	oldValue        func(context.Context) (*Tombstone, error)
+	predicates      []predicate.Tombstone
 }
 
 var _ ent.Mutation = (*TombstoneMutation)(nil)
@@ -44636,6 +48007,55 @@ func (m *TombstoneMutation) ResetContentHash() {
 	m.content_hash = nil
 }
 
+// SetExportManifest sets the "export_manifest" field.
+func (m *TombstoneMutation) SetExportManifest(s string) {
+	m.export_manifest = &s
+}
+
+// ExportManifest returns the value of the "export_manifest" field in the mutation.
+func (m *TombstoneMutation) ExportManifest() (r string, exists bool) {
+	v := m.export_manifest
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldExportManifest returns the old "export_manifest" field's value of the Tombstone entity.
+// If the Tombstone object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TombstoneMutation) OldExportManifest(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldExportManifest is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldExportManifest requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldExportManifest: %w", err)
+	}
+	return oldValue.ExportManifest, nil
+}
+
+// ClearExportManifest clears the value of the "export_manifest" field.
+func (m *TombstoneMutation) ClearExportManifest() {
+	m.export_manifest = nil
+	m.clearedFields[tombstone.FieldExportManifest] = struct{}{}
+}
+
+// ExportManifestCleared returns if the "export_manifest" field was cleared in this mutation.
+func (m *TombstoneMutation) ExportManifestCleared() bool {
+	_, ok := m.clearedFields[tombstone.FieldExportManifest]
+	return ok
+}
+
+// ResetExportManifest resets all changes to the "export_manifest" field.
+func (m *TombstoneMutation) ResetExportManifest() {
+	m.export_manifest = nil
+	delete(m.clearedFields, tombstone.FieldExportManifest)
+}
+
 // Where appends a list predicates to the TombstoneMutation builder.
 func (m *TombstoneMutation) Where(ps ...predicate.Tombstone) {
 	m.predicates = append(m.predicates, ps...)
@@ -44670,7 +48090,7 @@ func (m *TombstoneMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *TombstoneMutation) Fields() []string {
-	fields := make([]string, 0, 12)
+	fields := make([]string, 0, 13)
 	if m.tenant_id != nil {
 		fields = append(fields, tombstone.FieldTenantID)
 	}
@@ -44707,6 +48127,9 @@ func (m *TombstoneMutation) Fields() []string {
 	if m.content_hash != nil {
 		fields = append(fields, tombstone.FieldContentHash)
 	}
+	if m.export_manifest != nil {
+		fields = append(fields, tombstone.FieldExportManifest)
+	}
 	return fields
 }
 
@@ -44739,6 +48162,8 @@ func (m *TombstoneMutation) Field(name string) (ent.Value, bool) {
 		return m.Refs()
 	case tombstone.FieldContentHash:
 		return m.ContentHash()
+	case tombstone.FieldExportManifest:
+		return m.ExportManifest()
 	}
 	return nil, false
 }
@@ -44772,6 +48197,8 @@ func (m *TombstoneMutation) OldField(ctx context.Context, name string) (ent.Valu
 		return m.OldRefs(ctx)
 	case tombstone.FieldContentHash:
 		return m.OldContentHash(ctx)
+	case tombstone.FieldExportManifest:
+		return m.OldExportManifest(ctx)
 	}
 	return nil, fmt.Errorf("unknown Tombstone field %s", name)
 }
@@ -44865,6 +48292,13 @@ func (m *TombstoneMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetContentHash(v)
 		return nil
+	case tombstone.FieldExportManifest:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetExportManifest(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Tombstone field %s", name)
 }
@@ -44907,6 +48341,9 @@ func (m *TombstoneMutation) ClearedFields() []string {
 	if m.FieldCleared(tombstone.FieldPurgedBy) {
 		fields = append(fields, tombstone.FieldPurgedBy)
 	}
+	if m.FieldCleared(tombstone.FieldExportManifest) {
+		fields = append(fields, tombstone.FieldExportManifest)
+	}
 	return fields
 }
 
@@ -44932,6 +48369,9 @@ func (m *TombstoneMutation) ClearField(name string) error {
 		return nil
 	case tombstone.FieldPurgedBy:
 		m.ClearPurgedBy()
+		return nil
+	case tombstone.FieldExportManifest:
+		m.ClearExportManifest()
 		return nil
 	}
 	return fmt.Errorf("unknown Tombstone nullable field %s", name)
@@ -44976,6 +48416,9 @@ func (m *TombstoneMutation) ResetField(name string) error {
 		return nil
 	case tombstone.FieldContentHash:
 		m.ResetContentHash()
+		return nil
+	case tombstone.FieldExportManifest:
+		m.ResetExportManifest()
 		return nil
 	}
 	return fmt.Errorf("unknown Tombstone field %s", name)

@@ -20,6 +20,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/export"
+	"github.com/lethe-crm/lethe/ent/exportschedule"
 	"github.com/lethe-crm/lethe/ent/legalhold"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
@@ -2502,6 +2504,36 @@ func (c *Client) NodesByID(ctx context.Context, ids []gid.ID, field *graphql.Col
 			out[r.ID] = r
 		}
 	}
+	if ids := byType[gidTypeOfExport]; len(ids) > 0 {
+		q := c.Export.Query().Where(export.IDIn(ids...))
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			out[r.ID] = r
+		}
+	}
+	if ids := byType[gidTypeOfExportSchedule]; len(ids) > 0 {
+		q := c.ExportSchedule.Query().Where(exportschedule.IDIn(ids...))
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			out[r.ID] = r
+		}
+	}
 	if ids := byType[gidTypeOfLegalHold]; len(ids) > 0 {
 		q := c.LegalHold.Query().Where(legalhold.IDIn(ids...))
 		if field != nil {
@@ -2658,6 +2690,10 @@ func (c *Client) NodesByID(ctx context.Context, ids []gid.ID, field *graphql.Col
 const gidTypeOfApproval = gid.Approval
 
 const gidTypeOfAuditEvent = gid.Event
+
+const gidTypeOfExport = gid.Export
+
+const gidTypeOfExportSchedule = gid.ExportSchedule
 
 const gidTypeOfLegalHold = gid.LegalHold
 

@@ -12,6 +12,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/export"
+	"github.com/lethe-crm/lethe/ent/exportschedule"
 	"github.com/lethe-crm/lethe/ent/legalhold"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
@@ -373,6 +375,38 @@ func init() {
 	dealDescID := dealMixinFields0[0].Descriptor()
 	// deal.DefaultID holds the default value on creation for the id field.
 	deal.DefaultID = dealDescID.Default.(func() gid.ID)
+	exportFields := schema.Export{}.Fields()
+	_ = exportFields
+	// exportDescReason is the schema descriptor for reason field.
+	exportDescReason := exportFields[6].Descriptor()
+	// export.ReasonValidator is a validator for the "reason" field. It is called by the builders before save.
+	export.ReasonValidator = exportDescReason.Validators[0].(func(string) error)
+	// exportDescRows is the schema descriptor for rows field.
+	exportDescRows := exportFields[8].Descriptor()
+	// export.DefaultRows holds the default value on creation for the rows field.
+	export.DefaultRows = exportDescRows.Default.(int)
+	// exportDescComplete is the schema descriptor for complete field.
+	exportDescComplete := exportFields[11].Descriptor()
+	// export.DefaultComplete holds the default value on creation for the complete field.
+	export.DefaultComplete = exportDescComplete.Default.(bool)
+	// exportDescAttempt is the schema descriptor for attempt field.
+	exportDescAttempt := exportFields[13].Descriptor()
+	// export.DefaultAttempt holds the default value on creation for the attempt field.
+	export.DefaultAttempt = exportDescAttempt.Default.(int)
+	// exportDescID is the schema descriptor for id field.
+	exportDescID := exportFields[0].Descriptor()
+	// export.DefaultID holds the default value on creation for the id field.
+	export.DefaultID = exportDescID.Default.(func() gid.ID)
+	exportscheduleFields := schema.ExportSchedule{}.Fields()
+	_ = exportscheduleFields
+	// exportscheduleDescReason is the schema descriptor for reason field.
+	exportscheduleDescReason := exportscheduleFields[6].Descriptor()
+	// exportschedule.ReasonValidator is a validator for the "reason" field. It is called by the builders before save.
+	exportschedule.ReasonValidator = exportscheduleDescReason.Validators[0].(func(string) error)
+	// exportscheduleDescID is the schema descriptor for id field.
+	exportscheduleDescID := exportscheduleFields[0].Descriptor()
+	// exportschedule.DefaultID holds the default value on creation for the id field.
+	exportschedule.DefaultID = exportscheduleDescID.Default.(func() gid.ID)
 	legalholdFields := schema.LegalHold{}.Fields()
 	_ = legalholdFields
 	// legalholdDescName is the schema descriptor for name field.
@@ -772,8 +806,12 @@ func init() {
 	tenantDescPurgeDay := tenantFields[8].Descriptor()
 	// tenant.DefaultPurgeDay holds the default value on creation for the purge_day field.
 	tenant.DefaultPurgeDay = tenantDescPurgeDay.Default.(int)
+	// tenantDescExportDays is the schema descriptor for export_days field.
+	tenantDescExportDays := tenantFields[9].Descriptor()
+	// tenant.DefaultExportDays holds the default value on creation for the export_days field.
+	tenant.DefaultExportDays = tenantDescExportDays.Default.(int)
 	// tenantDescSettingsVersion is the schema descriptor for settings_version field.
-	tenantDescSettingsVersion := tenantFields[9].Descriptor()
+	tenantDescSettingsVersion := tenantFields[11].Descriptor()
 	// tenant.DefaultSettingsVersion holds the default value on creation for the settings_version field.
 	tenant.DefaultSettingsVersion = tenantDescSettingsVersion.Default.(int)
 	// tenantDescID is the schema descriptor for id field.

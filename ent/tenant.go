@@ -34,6 +34,10 @@ type Tenant struct {
 	BrakeDay *int `json:"brake_day,omitempty"`
 	// Records that may be purged in 24 hours, by users and by the sweeper. Null is no quota.
 	PurgeDay *int `json:"purge_day,omitempty"`
+	// How long the file of an export is kept, in days.
+	ExportDays int `json:"export_days,omitempty"`
+	// The verbs that wait for an export, by type of record, as JSON. Null is none.
+	ExportBefore *string `json:"export_before,omitempty"`
 	// Counts the changes of the tenant's settings.
 	SettingsVersion int `json:"settings_version,omitempty"`
 	// CreatedAt holds the value of the "created_at" field.
@@ -48,9 +52,9 @@ func (*Tenant) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case tenant.FieldID:
 			values[i] = new(gid.ID)
-		case tenant.FieldBinDays, tenant.FieldHoldReleaseDays, tenant.FieldBrakeRecords, tenant.FieldBrakePercent, tenant.FieldBrakeHour, tenant.FieldBrakeDay, tenant.FieldPurgeDay, tenant.FieldSettingsVersion:
+		case tenant.FieldBinDays, tenant.FieldHoldReleaseDays, tenant.FieldBrakeRecords, tenant.FieldBrakePercent, tenant.FieldBrakeHour, tenant.FieldBrakeDay, tenant.FieldPurgeDay, tenant.FieldExportDays, tenant.FieldSettingsVersion:
 			values[i] = new(sql.NullInt64)
-		case tenant.FieldName:
+		case tenant.FieldName, tenant.FieldExportBefore:
 			values[i] = new(sql.NullString)
 		case tenant.FieldCreatedAt:
 			values[i] = new(sql.NullTime)
@@ -127,6 +131,19 @@ func (_m *Tenant) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.PurgeDay = new(int)
 				*_m.PurgeDay = int(value.Int64)
+			}
+		case tenant.FieldExportDays:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field export_days", values[i])
+			} else if value.Valid {
+				_m.ExportDays = int(value.Int64)
+			}
+		case tenant.FieldExportBefore:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field export_before", values[i])
+			} else if value.Valid {
+				_m.ExportBefore = new(string)
+				*_m.ExportBefore = value.String
 			}
 		case tenant.FieldSettingsVersion:
 			if value, ok := values[i].(*sql.NullInt64); !ok {
@@ -208,6 +225,14 @@ func (_m *Tenant) String() string {
 	if v := _m.PurgeDay; v != nil {
 		builder.WriteString("purge_day=")
 		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	builder.WriteString("export_days=")
+	builder.WriteString(fmt.Sprintf("%v", _m.ExportDays))
+	builder.WriteString(", ")
+	if v := _m.ExportBefore; v != nil {
+		builder.WriteString("export_before=")
+		builder.WriteString(*v)
 	}
 	builder.WriteString(", ")
 	builder.WriteString("settings_version=")

@@ -125,6 +125,34 @@ func (_c *TenantCreate) SetNillablePurgeDay(v *int) *TenantCreate {
 	return _c
 }
 
+// SetExportDays sets the "export_days" field.
+func (_c *TenantCreate) SetExportDays(v int) *TenantCreate {
+	_c.mutation.SetExportDays(v)
+	return _c
+}
+
+// SetNillableExportDays sets the "export_days" field if the given value is not nil.
+func (_c *TenantCreate) SetNillableExportDays(v *int) *TenantCreate {
+	if v != nil {
+		_c.SetExportDays(*v)
+	}
+	return _c
+}
+
+// SetExportBefore sets the "export_before" field.
+func (_c *TenantCreate) SetExportBefore(v string) *TenantCreate {
+	_c.mutation.SetExportBefore(v)
+	return _c
+}
+
+// SetNillableExportBefore sets the "export_before" field if the given value is not nil.
+func (_c *TenantCreate) SetNillableExportBefore(v *string) *TenantCreate {
+	if v != nil {
+		_c.SetExportBefore(*v)
+	}
+	return _c
+}
+
 // SetSettingsVersion sets the "settings_version" field.
 func (_c *TenantCreate) SetSettingsVersion(v int) *TenantCreate {
 	_c.mutation.SetSettingsVersion(v)
@@ -222,6 +250,10 @@ func (_c *TenantCreate) defaults() {
 		v := tenant.DefaultPurgeDay
 		_c.mutation.SetPurgeDay(v)
 	}
+	if _, ok := _c.mutation.ExportDays(); !ok {
+		v := tenant.DefaultExportDays
+		_c.mutation.SetExportDays(v)
+	}
 	if _, ok := _c.mutation.SettingsVersion(); !ok {
 		v := tenant.DefaultSettingsVersion
 		_c.mutation.SetSettingsVersion(v)
@@ -247,6 +279,9 @@ func (_c *TenantCreate) check() error {
 	}
 	if _, ok := _c.mutation.HoldReleaseDays(); !ok {
 		return &ValidationError{Name: "hold_release_days", err: errors.New(`ent: missing required field "Tenant.hold_release_days"`)}
+	}
+	if _, ok := _c.mutation.ExportDays(); !ok {
+		return &ValidationError{Name: "export_days", err: errors.New(`ent: missing required field "Tenant.export_days"`)}
 	}
 	if _, ok := _c.mutation.SettingsVersion(); !ok {
 		return &ValidationError{Name: "settings_version", err: errors.New(`ent: missing required field "Tenant.settings_version"`)}
@@ -320,6 +355,14 @@ func (_c *TenantCreate) createSpec() (*Tenant, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.PurgeDay(); ok {
 		_spec.SetField(tenant.FieldPurgeDay, field.TypeInt, value)
 		_node.PurgeDay = &value
+	}
+	if value, ok := _c.mutation.ExportDays(); ok {
+		_spec.SetField(tenant.FieldExportDays, field.TypeInt, value)
+		_node.ExportDays = value
+	}
+	if value, ok := _c.mutation.ExportBefore(); ok {
+		_spec.SetField(tenant.FieldExportBefore, field.TypeString, value)
+		_node.ExportBefore = &value
 	}
 	if value, ok := _c.mutation.SettingsVersion(); ok {
 		_spec.SetField(tenant.FieldSettingsVersion, field.TypeInt, value)

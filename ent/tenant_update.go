@@ -218,6 +218,47 @@ func (_u *TenantUpdate) ClearPurgeDay() *TenantUpdate {
 	return _u
 }
 
+// SetExportDays sets the "export_days" field.
+func (_u *TenantUpdate) SetExportDays(v int) *TenantUpdate {
+	_u.mutation.ResetExportDays()
+	_u.mutation.SetExportDays(v)
+	return _u
+}
+
+// SetNillableExportDays sets the "export_days" field if the given value is not nil.
+func (_u *TenantUpdate) SetNillableExportDays(v *int) *TenantUpdate {
+	if v != nil {
+		_u.SetExportDays(*v)
+	}
+	return _u
+}
+
+// AddExportDays adds value to the "export_days" field.
+func (_u *TenantUpdate) AddExportDays(v int) *TenantUpdate {
+	_u.mutation.AddExportDays(v)
+	return _u
+}
+
+// SetExportBefore sets the "export_before" field.
+func (_u *TenantUpdate) SetExportBefore(v string) *TenantUpdate {
+	_u.mutation.SetExportBefore(v)
+	return _u
+}
+
+// SetNillableExportBefore sets the "export_before" field if the given value is not nil.
+func (_u *TenantUpdate) SetNillableExportBefore(v *string) *TenantUpdate {
+	if v != nil {
+		_u.SetExportBefore(*v)
+	}
+	return _u
+}
+
+// ClearExportBefore clears the value of the "export_before" field.
+func (_u *TenantUpdate) ClearExportBefore() *TenantUpdate {
+	_u.mutation.ClearExportBefore()
+	return _u
+}
+
 // SetSettingsVersion sets the "settings_version" field.
 func (_u *TenantUpdate) SetSettingsVersion(v int) *TenantUpdate {
 	_u.mutation.ResetSettingsVersion()
@@ -352,6 +393,18 @@ func (_u *TenantUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.PurgeDayCleared() {
 		_spec.ClearField(tenant.FieldPurgeDay, field.TypeInt)
+	}
+	if value, ok := _u.mutation.ExportDays(); ok {
+		_spec.SetField(tenant.FieldExportDays, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedExportDays(); ok {
+		_spec.AddField(tenant.FieldExportDays, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.ExportBefore(); ok {
+		_spec.SetField(tenant.FieldExportBefore, field.TypeString, value)
+	}
+	if _u.mutation.ExportBeforeCleared() {
+		_spec.ClearField(tenant.FieldExportBefore, field.TypeString)
 	}
 	if value, ok := _u.mutation.SettingsVersion(); ok {
 		_spec.SetField(tenant.FieldSettingsVersion, field.TypeInt, value)
@@ -570,6 +623,47 @@ func (_u *TenantUpdateOne) ClearPurgeDay() *TenantUpdateOne {
 	return _u
 }
 
+// SetExportDays sets the "export_days" field.
+func (_u *TenantUpdateOne) SetExportDays(v int) *TenantUpdateOne {
+	_u.mutation.ResetExportDays()
+	_u.mutation.SetExportDays(v)
+	return _u
+}
+
+// SetNillableExportDays sets the "export_days" field if the given value is not nil.
+func (_u *TenantUpdateOne) SetNillableExportDays(v *int) *TenantUpdateOne {
+	if v != nil {
+		_u.SetExportDays(*v)
+	}
+	return _u
+}
+
+// AddExportDays adds value to the "export_days" field.
+func (_u *TenantUpdateOne) AddExportDays(v int) *TenantUpdateOne {
+	_u.mutation.AddExportDays(v)
+	return _u
+}
+
+// SetExportBefore sets the "export_before" field.
+func (_u *TenantUpdateOne) SetExportBefore(v string) *TenantUpdateOne {
+	_u.mutation.SetExportBefore(v)
+	return _u
+}
+
+// SetNillableExportBefore sets the "export_before" field if the given value is not nil.
+func (_u *TenantUpdateOne) SetNillableExportBefore(v *string) *TenantUpdateOne {
+	if v != nil {
+		_u.SetExportBefore(*v)
+	}
+	return _u
+}
+
+// ClearExportBefore clears the value of the "export_before" field.
+func (_u *TenantUpdateOne) ClearExportBefore() *TenantUpdateOne {
+	_u.mutation.ClearExportBefore()
+	return _u
+}
+
 // SetSettingsVersion sets the "settings_version" field.
 func (_u *TenantUpdateOne) SetSettingsVersion(v int) *TenantUpdateOne {
 	_u.mutation.ResetSettingsVersion()
@@ -734,6 +828,18 @@ func (_u *TenantUpdateOne) sqlSave(ctx context.Context) (_node *Tenant, err erro
 	}
 	if _u.mutation.PurgeDayCleared() {
 		_spec.ClearField(tenant.FieldPurgeDay, field.TypeInt)
+	}
+	if value, ok := _u.mutation.ExportDays(); ok {
+		_spec.SetField(tenant.FieldExportDays, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedExportDays(); ok {
+		_spec.AddField(tenant.FieldExportDays, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.ExportBefore(); ok {
+		_spec.SetField(tenant.FieldExportBefore, field.TypeString, value)
+	}
+	if _u.mutation.ExportBeforeCleared() {
+		_spec.ClearField(tenant.FieldExportBefore, field.TypeString)
 	}
 	if value, ok := _u.mutation.SettingsVersion(); ok {
 		_spec.SetField(tenant.FieldSettingsVersion, field.TypeInt, value)

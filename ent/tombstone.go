@@ -42,8 +42,10 @@ type Tombstone struct {
 	// What the record pointed to: edge and id.
 	Refs map[string]string `json:"refs,omitempty"`
 	// HMAC-SHA-256 of the record's last content under the tenant's key.
-	ContentHash  []byte `json:"content_hash,omitempty"`
-	selectValues sql.SelectValues
+	ContentHash []byte `json:"content_hash,omitempty"`
+	// SHA-256 of the manifest of the export that holds that content, where one was required.
+	ExportManifest *string `json:"export_manifest,omitempty"`
+	selectValues   sql.SelectValues
 }
 
 // scanValues returns the types for scanning values from sql.Rows.
@@ -57,7 +59,7 @@ func (*Tombstone) scanValues(columns []string) ([]any, error) {
 			values[i] = new([]byte)
 		case tombstone.FieldID, tombstone.FieldTenantID, tombstone.FieldRecordID, tombstone.FieldOperationID:
 			values[i] = new(gid.ID)
-		case tombstone.FieldRecordType, tombstone.FieldNumber:
+		case tombstone.FieldRecordType, tombstone.FieldNumber, tombstone.FieldExportManifest:
 			values[i] = new(sql.NullString)
 		case tombstone.FieldPurgedAt:
 			values[i] = new(sql.NullTime)
@@ -162,6 +164,13 @@ func (_m *Tombstone) assignValues(columns []string, values []any) error {
 			} else if value != nil {
 				_m.ContentHash = *value
 			}
+		case tombstone.FieldExportManifest:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field export_manifest", values[i])
+			} else if value.Valid {
+				_m.ExportManifest = new(string)
+				*_m.ExportManifest = value.String
+			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
 		}
@@ -241,6 +250,11 @@ func (_m *Tombstone) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("content_hash=")
 	builder.WriteString(fmt.Sprintf("%v", _m.ContentHash))
+	builder.WriteString(", ")
+	if v := _m.ExportManifest; v != nil {
+		builder.WriteString("export_manifest=")
+		builder.WriteString(*v)
+	}
 	builder.WriteByte(')')
 	return builder.String()
 }

@@ -125,6 +125,20 @@ func (_c *TombstoneCreate) SetContentHash(v []byte) *TombstoneCreate {
 	return _c
 }
 
+// SetExportManifest sets the "export_manifest" field.
+func (_c *TombstoneCreate) SetExportManifest(v string) *TombstoneCreate {
+	_c.mutation.SetExportManifest(v)
+	return _c
+}
+
+// SetNillableExportManifest sets the "export_manifest" field if the given value is not nil.
+func (_c *TombstoneCreate) SetNillableExportManifest(v *string) *TombstoneCreate {
+	if v != nil {
+		_c.SetExportManifest(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *TombstoneCreate) SetID(v gid.ID) *TombstoneCreate {
 	_c.mutation.SetID(v)
@@ -288,6 +302,10 @@ func (_c *TombstoneCreate) createSpec() (*Tombstone, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.ContentHash(); ok {
 		_spec.SetField(tombstone.FieldContentHash, field.TypeBytes, value)
 		_node.ContentHash = value
+	}
+	if value, ok := _c.mutation.ExportManifest(); ok {
+		_spec.SetField(tombstone.FieldExportManifest, field.TypeString, value)
+		_node.ExportManifest = &value
 	}
 	return _node, _spec
 }

@@ -190,6 +190,26 @@ func (_u *TombstoneUpdate) SetContentHash(v []byte) *TombstoneUpdate {
 	return _u
 }
 
+// SetExportManifest sets the "export_manifest" field.
+func (_u *TombstoneUpdate) SetExportManifest(v string) *TombstoneUpdate {
+	_u.mutation.SetExportManifest(v)
+	return _u
+}
+
+// SetNillableExportManifest sets the "export_manifest" field if the given value is not nil.
+func (_u *TombstoneUpdate) SetNillableExportManifest(v *string) *TombstoneUpdate {
+	if v != nil {
+		_u.SetExportManifest(*v)
+	}
+	return _u
+}
+
+// ClearExportManifest clears the value of the "export_manifest" field.
+func (_u *TombstoneUpdate) ClearExportManifest() *TombstoneUpdate {
+	_u.mutation.ClearExportManifest()
+	return _u
+}
+
 // Mutation returns the TombstoneMutation object of the builder.
 func (_u *TombstoneUpdate) Mutation() *TombstoneMutation {
 	return _u.mutation
@@ -280,6 +300,12 @@ func (_u *TombstoneUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if value, ok := _u.mutation.ContentHash(); ok {
 		_spec.SetField(tombstone.FieldContentHash, field.TypeBytes, value)
+	}
+	if value, ok := _u.mutation.ExportManifest(); ok {
+		_spec.SetField(tombstone.FieldExportManifest, field.TypeString, value)
+	}
+	if _u.mutation.ExportManifestCleared() {
+		_spec.ClearField(tombstone.FieldExportManifest, field.TypeString)
 	}
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
@@ -461,6 +487,26 @@ func (_u *TombstoneUpdateOne) SetContentHash(v []byte) *TombstoneUpdateOne {
 	return _u
 }
 
+// SetExportManifest sets the "export_manifest" field.
+func (_u *TombstoneUpdateOne) SetExportManifest(v string) *TombstoneUpdateOne {
+	_u.mutation.SetExportManifest(v)
+	return _u
+}
+
+// SetNillableExportManifest sets the "export_manifest" field if the given value is not nil.
+func (_u *TombstoneUpdateOne) SetNillableExportManifest(v *string) *TombstoneUpdateOne {
+	if v != nil {
+		_u.SetExportManifest(*v)
+	}
+	return _u
+}
+
+// ClearExportManifest clears the value of the "export_manifest" field.
+func (_u *TombstoneUpdateOne) ClearExportManifest() *TombstoneUpdateOne {
+	_u.mutation.ClearExportManifest()
+	return _u
+}
+
 // Mutation returns the TombstoneMutation object of the builder.
 func (_u *TombstoneUpdateOne) Mutation() *TombstoneMutation {
 	return _u.mutation
@@ -581,6 +627,12 @@ func (_u *TombstoneUpdateOne) sqlSave(ctx context.Context) (_node *Tombstone, er
 	}
 	if value, ok := _u.mutation.ContentHash(); ok {
 		_spec.SetField(tombstone.FieldContentHash, field.TypeBytes, value)
+	}
+	if value, ok := _u.mutation.ExportManifest(); ok {
+		_spec.SetField(tombstone.FieldExportManifest, field.TypeString, value)
+	}
+	if _u.mutation.ExportManifestCleared() {
+		_spec.ClearField(tombstone.FieldExportManifest, field.TypeString)
 	}
 	_node = &Tombstone{config: _u.config}
 	_spec.Assign = _node.assignValues

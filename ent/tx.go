@@ -32,6 +32,10 @@ type Tx struct {
 	Customer *CustomerClient
 	// Deal is the client for interacting with the Deal builders.
 	Deal *DealClient
+	// Export is the client for interacting with the Export builders.
+	Export *ExportClient
+	// ExportSchedule is the client for interacting with the ExportSchedule builders.
+	ExportSchedule *ExportScheduleClient
 	// LegalHold is the client for interacting with the LegalHold builders.
 	LegalHold *LegalHoldClient
 	// LegalHoldRecord is the client for interacting with the LegalHoldRecord builders.
@@ -219,6 +223,8 @@ func (tx *Tx) init() {
 	tx.Contact = NewContactClient(tx.config)
 	tx.Customer = NewCustomerClient(tx.config)
 	tx.Deal = NewDealClient(tx.config)
+	tx.Export = NewExportClient(tx.config)
+	tx.ExportSchedule = NewExportScheduleClient(tx.config)
 	tx.LegalHold = NewLegalHoldClient(tx.config)
 	tx.LegalHoldRecord = NewLegalHoldRecordClient(tx.config)
 	tx.Message = NewMessageClient(tx.config)

@@ -148,6 +148,17 @@ func TestEveryCodeIsProduced(t *testing.T) {
 			w.runsApproved(1)
 			return w.ask("purger", `query($id: ID!) { operation(id: $id) { items(first: 1) { nodes { code } } } }`, vars{"id": op})
 		},
+		lifecycle.ExportRequired: func(w *world) answer {
+			w.requireExport("[DELETE]")
+			return w.act("admin", "deleteRecords", ofIDs(w.customer("admin", "not exported")))
+		},
+		lifecycle.ExportStale: func(w *world) answer {
+			w.requireExport("[DELETE]")
+			c := w.customer("admin", "exported")
+			w.exported("admin", "CUSTOMER")
+			w.Empty(w.ask("admin", fmt.Sprintf(`mutation { updateCustomer(input: {id: %q, version: 1, name: "x"}) { customer { id } } }`, c)).Errors)
+			return w.act("admin", "deleteRecords", ofIDs(c))
+		},
 		lifecycle.BadUserInput: func(w *world) answer {
 			return w.act("admin", "suspendRecords", ofIDs(w.customer("admin", "s"))+fmt.Sprintf(`, until: %q`, time.Unix(0, 0).UTC().Format(time.RFC3339)))
 		},

@@ -78,6 +78,12 @@ func (r *Resolver) Attachment() generated.AttachmentResolver { return &attachmen
 
 func (r *Resolver) AuditEvent() generated.AuditEventResolver { return &auditEventResolver{r} }
 
+func (r *Resolver) Export() generated.ExportResolver { return &exportResolver{r} }
+
+func (r *Resolver) ExportSchedule() generated.ExportScheduleResolver {
+	return &exportScheduleResolver{r}
+}
+
 func (r *Resolver) LegalHold() generated.LegalHoldResolver { return &legalHoldResolver{r} }
 
 func (r *Resolver) Operation() generated.OperationResolver { return &operationResolver{r} }
@@ -91,13 +97,15 @@ func (r *Resolver) RetentionRule() generated.RetentionRuleResolver { return &ret
 func (r *Resolver) User() generated.UserResolver { return &userResolver{r} }
 
 type (
-	approvalResolver      struct{ *Resolver }
-	attachmentResolver    struct{ *Resolver }
-	auditEventResolver    struct{ *Resolver }
-	legalHoldResolver     struct{ *Resolver }
-	operationResolver     struct{ *Resolver }
-	operationItemResolver struct{ *Resolver }
-	queryResolver         struct{ *Resolver }
-	retentionRuleResolver struct{ *Resolver }
-	userResolver          struct{ *Resolver }
+	approvalResolver       struct{ *Resolver }
+	attachmentResolver     struct{ *Resolver }
+	auditEventResolver     struct{ *Resolver }
+	exportResolver         struct{ *Resolver }
+	exportScheduleResolver struct{ *Resolver }
+	legalHoldResolver      struct{ *Resolver }
+	operationResolver      struct{ *Resolver }
+	operationItemResolver  struct{ *Resolver }
+	queryResolver          struct{ *Resolver }
+	retentionRuleResolver  struct{ *Resolver }
+	userResolver           struct{ *Resolver }
 )

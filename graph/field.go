@@ -103,18 +103,13 @@ type usedFields struct {
 	orders map[string]map[string]string
 }
 
-// suffixes are what follows the name of a field in filters.
-var suffixes = []string{
-	"", "NEQ", "In", "NotIn", "GT", "GTE", "LT", "LTE", "Contains", "HasPrefix", "HasSuffix", "EqualFold", "ContainsFold", "IsNil", "NotNil",
-}
-
 func newUsedFields(schema *ast.Schema) usedFields {
 	u := usedFields{schema, map[string]map[string]string{}, map[string]map[string]string{}}
 	for _, t := range ent.RecordTypes {
 		filters, orders := map[string]string{}, map[string]string{}
 		where, order := schema.Types[t.Name+"WhereInput"], schema.Types[t.Name+"OrderField"]
 		for _, field := range access.Maskable(t.Name) {
-			for _, c := range suffixes {
+			for _, c := range access.Comparisons {
 				if where != nil && where.Fields.ForName(field+c) != nil {
 					filters[field+c] = field
 				}

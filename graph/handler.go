@@ -16,6 +16,7 @@ import (
 	"github.com/lethe-crm/lethe/graph/generated"
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/export"
 	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -30,6 +31,7 @@ type Config struct {
 	Records  *record.Service
 	People   *identity.Service
 	Policies *policy.Service
+	Exports  *export.Service
 	Audit    *audit.Log
 	Log      *slog.Logger
 

@@ -196,6 +196,8 @@ var messages = map[lifecycle.Code]string{
 	lifecycle.ApprovalRequired:    "Others have to agree first.",
 	lifecycle.Stale:               "It is not as it was when others agreed.",
 	lifecycle.SelfApproval:        "Nobody decides on what he asked for himself.",
+	lifecycle.ExportRequired:      "It has to be exported first: no complete export has it.",
+	lifecycle.ExportStale:         "It has to be exported again: it has changed since.",
 	lifecycle.BadUserInput:        "The input is not valid.",
 	lifecycle.AuthzUnavailable:    "Access could not be decided; try again.",
 	lifecycle.Internal:            "Something went wrong on our side.",

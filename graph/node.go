@@ -29,7 +29,7 @@ func (r *Resolver) nodes(ctx context.Context, ids []gid.ID) ([]ent.Noder, error)
 	var asked []gid.ID
 	for _, id := range ids {
 		switch t := id.Type(); {
-		case ent.RecordTypeOf(id) != nil, t == gid.User, t == gid.Team, t == gid.Operation, t == gid.Event, t == gid.LegalHold, t == gid.Approval, t == gid.RetentionRule:
+		case ent.RecordTypeOf(id) != nil, t == gid.User, t == gid.Team, t == gid.Operation, t == gid.Event, t == gid.LegalHold, t == gid.Approval, t == gid.RetentionRule, t == gid.Export, t == gid.ExportSchedule:
 			asked = append(asked, id)
 		}
 	}

@@ -43,6 +43,10 @@ func (r *auditEventResolver) Changes(ctx context.Context, obj *ent.AuditEvent) (
 	return r.eventChanges(ctx, obj)
 }
 
+func (r *auditEventResolver) ExportManifest(ctx context.Context, obj *ent.AuditEvent) (*string, error) {
+	return exportManifest(obj), nil
+}
+
 func (r *mutationResolver) DeleteRecords(ctx context.Context, input model.DeleteRecordsInput) (*model.OperationPayload, error) {
 	return r.run(ctx, deletion(&input))
 }

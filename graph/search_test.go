@@ -58,7 +58,7 @@ func TestRecordsAreFoundByWords(t *testing.T) {
 		w.Equal([]any{all[0]}, w.found("agent", "messages", "run", `, where: {not: {search: "c++"}}`))
 		w.Equal([]any{all[0], all[5]}, column(at(get[object](w, "agent", `{ messages(first: 9, where: {or: [{search: "dogs"}, {search: "elephant"}]}, orderBy: {field: SENT_AT, direction: ASC}) { nodes { id } } }`), "messages", "nodes"), "id"))
 		for document, path := range map[string][]any{
-			`{ customers(first: 9) { nodes { messages(first: 9, search: "run") { totalCount nodes { id } } } } }`:              {"customers", "nodes", 0, "messages"},
+			`{ customers(first: 9) { nodes { messages(first: 9, search: "run") { totalCount nodes { id } } } } }`:               {"customers", "nodes", 0, "messages"},
 			`query($c: ID!) { timeline(customer: $c, first: 9, search: "run") { totalCount nodes { ... on Message { id } } } }`: {"timeline"},
 		} {
 			var v vars

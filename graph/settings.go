@@ -45,7 +45,7 @@ func settingsModel(s *record.Settings) *model.TenantSettings {
 		return 0 // which the column never is null for
 	}
 	return &model.TenantSettings{
-		BinDays: days("binDays"), HoldReleaseDays: days("holdReleaseDays"), BrakeRecords: count(s.Value("brakeRecords")), BrakePercent: count(s.Value("brakePercent")),
+		BinDays: days("binDays"), ExportDays: days("exportDays"), ExportBefore: requirements(s.ExportBefore), HoldReleaseDays: days("holdReleaseDays"), BrakeRecords: count(s.Value("brakeRecords")), BrakePercent: count(s.Value("brakePercent")),
 		BrakeHour: count(s.Value("brakeHour")), BrakeDay: count(s.Value("brakeDay")), PurgeDay: count(s.Value("purgeDay")), Version: int32(s.Version), //nolint:gosec // counts by one
 	}
 }

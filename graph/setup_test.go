@@ -19,6 +19,8 @@ import (
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/audit"
+	"github.com/lethe-crm/lethe/internal/blob"
+	"github.com/lethe-crm/lethe/internal/export"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -80,6 +82,7 @@ type world struct {
 	people  *identity.Service
 	policy  *policies
 	control *access.Control
+	exports *export.Service
 	handler http.Handler
 	sql     *statements
 	log     *logged
@@ -149,7 +152,15 @@ func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *w
 	w.control = control
 	logger, log := slog.New(slog.NewTextHandler(w.log, nil)), audit.New(keys)
 	w.records, w.people = record.New(w.db, control, log, logger), identity.New(w.db, log, logger)
-	w.handler, err = graph.NewHandler(graph.Config{DB: w.db, Control: control, Records: w.records, People: w.people, Audit: log, Log: logger})
+	blobs, err := blob.Open(t.Context(), "mem://")
+	w.NoError(err)
+	w.exports = export.New(export.Config{
+		DB: w.db, Control: control, Records: w.records, Audit: log, Blobs: blobs, Log: logger,
+		ActAs: func(ctx context.Context, tenant, user gid.ID) (*actor.Actor, error) {
+			return w.people.ActAs(ctx, tenant, user, "")
+		},
+	})
+	w.handler, err = graph.NewHandler(graph.Config{DB: w.db, Control: control, Records: w.records, People: w.people, Exports: w.exports, Audit: log, Log: logger})
 	w.NoError(err)
 
 	w.tenant, w.other = w.newTenant("acme"), w.newTenant("other")

@@ -41,7 +41,7 @@ func DefaultRules(tenant string) []Rule {
 		}},
 		{RoleSubject(Compliance), everywhere, []authz.Action{
 			authz.Read, authz.ReadRetired, authz.HoldPlace, authz.HoldRelease, authz.HoldRead, authz.RetentionEdit,
-			authz.Erase, authz.Export, authz.AuditRead, authz.AuditVerify, authz.OperationRead,
+			authz.Erase, authz.Export, authz.ExportRead, authz.AuditRead, authz.AuditVerify, authz.OperationRead,
 		}},
 		{RoleSubject(Purger), everywhere, []authz.Action{
 			authz.Read, authz.ReadRetired, authz.Purge, authz.OperationRead,

@@ -125,7 +125,7 @@ func TestTheDefaultPolicyIsTheTableOfRoles(t *testing.T) {
 			mine | ours: "read create update delete archive suspend restore read_retired",
 			ours:        "void export import approve operation.read",
 		},
-		"compliance": {mine | ours | others: "read read_retired hold.place hold.release hold.read retention.edit erase export audit.read audit.verify operation.read"},
+		"compliance": {mine | ours | others: "read read_retired hold.place hold.release hold.read retention.edit erase export export.read audit.read audit.verify operation.read"},
 		"purger":     {mine | ours | others: "read read_retired purge operation.read"},
 		"admin":      {},
 		"system":     {mine | ours | others: "read read_retired delete void archive restore purge"},

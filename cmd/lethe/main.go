@@ -54,6 +54,7 @@ type commands struct {
 	Token   tokenCmd   `cmd:"" help:"Manage API tokens."`
 	Link    linkCmd    `cmd:"" help:"Manage sign-in links."`
 	Import  importCmd  `cmd:"" help:"Import mail or tables."`
+	Export  exportCmd  `cmd:"" help:"Export records into a file."`
 	Sweep   sweepCmd   `cmd:"" help:"Purge what is due for it."`
 	Backup  backupCmd  `cmd:"" help:"Copy the database and the bytes of attachments to a folder, while the server runs."`
 	Check   checkCmd   `cmd:"" help:"Find attachments without their bytes, bytes without an attachment, and records that were purged."`

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lethe-crm/lethe/graph"
 	"github.com/lethe-crm/lethe/internal/actor"
+	"github.com/lethe-crm/lethe/internal/export"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -85,7 +86,7 @@ func (s storage) withDB(ctx context.Context, create bool, do func(*store.DB) err
 type sweepCmd struct {
 	storage
 	output
-	Once bool `required:"" help:"Sweep once and end. A server sweeps by itself: scheduled and approved operations run, requests that nobody decided on expire, suspensions that ran out end, what retention rules say is done, and what is due is purged."`
+	Once bool `required:"" help:"Sweep once and end. A server sweeps by itself: scheduled and approved operations run, requests that nobody decided on expire, suspensions that ran out end, what retention rules say is done, exports are made, and what is due is purged."`
 }
 
 // Run implements the command.
@@ -97,7 +98,7 @@ func (cmd *sweepCmd) Run(ctx context.Context, c *console) error {
 		}
 		records := a.records(control)
 		did, err := a.applyRules(ctx, records)
-		rest, otherErr := a.sweep(ctx, records)
+		rest, otherErr := a.sweep(ctx, records, a.exports(control, records))
 		rest.Ruled = did.Ruled
 		did = rest
 		if err = errors.Join(err, otherErr); err != nil {
@@ -115,16 +116,18 @@ type swept struct {
 	Woken   int `json:"woken"`   // suspensions that ended
 	Ruled   int `json:"ruled"`   // records that retention rules changed
 	Purged  int `json:"purged"`  // records
+	Exports int `json:"exports"` // exports that schedules asked for
+	Ended   int `json:"ended"`   // exports whose file went
 	Bytes   int `json:"bytes"`   // attachments and exports whose bytes went
 }
 
 func (s swept) String() string {
-	return fmt.Sprintf("%d run, %d expired, %d taken up, %d woken, %d by rules, %d purged, bytes of %d removed", s.Ran, s.Expired, s.Jobs, s.Woken, s.Ruled, s.Purged, s.Bytes)
+	return fmt.Sprintf("%d run, %d expired, %d taken up, %d woken, %d by rules, %d purged, %d exports begun, %d ended, bytes of %d removed", s.Ran, s.Expired, s.Jobs, s.Woken, s.Ruled, s.Purged, s.Exports, s.Ended, s.Bytes)
 }
 
 // sweep does what is due. What fails holds up nothing else.
-func (a *app) sweep(ctx context.Context, records *record.Service) (did swept, err error) {
-	var errs [7]error
+func (a *app) sweep(ctx context.Context, records *record.Service, exports *export.Service) (did swept, err error) {
+	var errs [10]error
 	did.Expired, errs[0] = records.ExpireApprovals(ctx)
 	did.Ran, errs[1] = records.RunScheduled(ctx, a.actAs)
 	approved, err := records.RunApproved(ctx, a.actAs)
@@ -132,6 +135,10 @@ func (a *app) sweep(ctx context.Context, records *record.Service) (did swept, er
 	did.Jobs, errs[3] = records.TakeUp(ctx, a.actAs, false)
 	did.Woken, errs[4] = records.Wake(ctx)
 	did.Purged, errs[5] = records.Sweep(ctx)
+	did.Exports, errs[7] = exports.RunSchedules(ctx)
+	taken, err := exports.TakeUp(ctx, false)
+	did.Jobs, errs[8] = did.Jobs+taken, err
+	did.Ended, errs[9] = exports.Expire(ctx)
 	did.Bytes, errs[6] = a.blobs.Sweep(ctx, a.db)
 	return did, errors.Join(errs[:]...)
 }

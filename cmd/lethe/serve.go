@@ -13,6 +13,7 @@ import (
 
 	"github.com/lethe-crm/lethe/graph"
 	"github.com/lethe-crm/lethe/internal/attachment"
+	"github.com/lethe-crm/lethe/internal/export"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/identity/oidc"
@@ -85,14 +86,16 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	defer func() { err = errors.Join(err, control.Close()) }()
 	control.Observe(metrics.Call)
 	records := a.records(control)
-	queue, err := a.jobs(ctx, records)
+	exports := a.exports(control, records)
+	queue, err := a.jobs(ctx, records, exports)
 	if err != nil {
 		return err
 	}
 	records.WithQueue(queue)
+	exports.Queue = queue
 	records.OnBrake(metrics.Braked)
 	policies := policy.New(a.db, control, a.audit, log).WithApprovals(records)
-	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Audit: a.audit, Log: log, RequestID: server.RequestID})
+	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Audit: a.audit, Log: log, RequestID: server.RequestID})
 	if err != nil {
 		return fmt.Errorf("building the API: %w", err)
 	}
@@ -112,6 +115,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	if public == "" {
 		public = reachable(listener.Addr())
 	}
+	exports.PublicURL = public
 	if err := cmd.welcome(ctx, c, a, records, public); err != nil {
 		return errors.Join(err, listener.Close(), closeIf(watched))
 	}
@@ -132,6 +136,9 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	if _, err := records.TakeUp(ctx, a.actAs, true); err != nil { // what was under way when the last process was stopped, or killed
 		log.ErrorContext(ctx, "taking up what was under way failed", "error", err)
 	}
+	if _, err := exports.TakeUp(ctx, true); err != nil {
+		log.ErrorContext(ctx, "taking up exports failed", "error", err)
+	}
 	working.Go(func() { optimize(background, a.db, log) })
 	working.Go(func() { a.reindex(background, records) })
 	working.Go(func() { cmd.reload(background, hangups, control, metrics, log) })
@@ -140,7 +147,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	files := attachment.NewHandler(attachment.Config{
 		Control: control, Records: records, Log: log, Now: a.db.Now, MaxUpload: int64(cmd.MaxUpload), RequestID: server.RequestID,
 	})
-	config := server.Config{GraphQL: api, AuthZEN: decisions, Attachments: files, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics}
+	config := server.Config{GraphQL: api, AuthZEN: decisions, Attachments: files, Exports: exports, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics}
 	if watched != nil {
 		config.Metrics = nil
 		log.InfoContext(ctx, "metrics on http://"+watched.Addr().String()+"/metrics")
@@ -207,19 +214,24 @@ func reachable(addr net.Addr) string {
 }
 
 // jobs is the queue of what is done in the background.
-func (a *app) jobs(ctx context.Context, records *record.Service) (*jobs.Runner, error) {
+func (a *app) jobs(ctx context.Context, records *record.Service, exports *export.Service) (*jobs.Runner, error) {
 	return jobs.New(ctx, jobs.Config{
 		DB: a.db, Log: a.log, Every: sweepEvery,
 		Work:   func(ctx context.Context, tenant, op gid.ID) error { return records.Work(ctx, a.actAs, tenant, op) },
 		GiveUp: records.Stop,
-		Sweep:  func(ctx context.Context) { a.does(ctx, records, a.sweep) },
-		Rules:  func(ctx context.Context) { a.does(ctx, records, a.applyRules) },
+		Export: exports.Work, GiveUpExport: exports.GiveUp,
+		Sweep: func(ctx context.Context) {
+			a.does(ctx, func(ctx context.Context) (swept, error) { return a.sweep(ctx, records, exports) })
+		},
+		Rules: func(ctx context.Context) {
+			a.does(ctx, func(ctx context.Context) (swept, error) { return a.applyRules(ctx, records) })
+		},
 	})
 }
 
 // does what the clock brings about, and says what that was.
-func (a *app) does(ctx context.Context, records *record.Service, what func(context.Context, *record.Service) (swept, error)) {
-	did, err := what(ctx, records)
+func (a *app) does(ctx context.Context, what func(context.Context) (swept, error)) {
+	did, err := what(ctx)
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:

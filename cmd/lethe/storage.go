@@ -15,6 +15,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/blob"
 	"github.com/lethe-crm/lethe/internal/config"
+	"github.com/lethe-crm/lethe/internal/export"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/policy"
@@ -167,6 +168,11 @@ func (a *app) records(control *access.Control) *record.Service {
 	records := record.New(a.db, control, a.audit, a.log).WithBlobs(a.blobs)
 	records.ActingAs(a.actAs)
 	return records
+}
+
+// exports makes files of records.
+func (a *app) exports(control *access.Control, records *record.Service) *export.Service {
+	return export.New(export.Config{DB: a.db, Control: control, Records: records, Audit: a.audit, Blobs: a.blobs, Log: a.log, ActAs: a.actAs})
 }
 
 // withApp runs a command of the operator on a database that is there.

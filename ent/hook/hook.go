@@ -129,6 +129,30 @@ func (f DealFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error)
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.DealMutation", m)
 }
 
+// The ExportFunc type is an adapter to allow the use of ordinary
+// function as Export mutator.
+type ExportFunc func(context.Context, *ent.ExportMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f ExportFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.ExportMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.ExportMutation", m)
+}
+
+// The ExportScheduleFunc type is an adapter to allow the use of ordinary
+// function as ExportSchedule mutator.
+type ExportScheduleFunc func(context.Context, *ent.ExportScheduleMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f ExportScheduleFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.ExportScheduleMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.ExportScheduleMutation", m)
+}
+
 // The LegalHoldFunc type is an adapter to allow the use of ordinary
 // function as LegalHold mutator.
 type LegalHoldFunc func(context.Context, *ent.LegalHoldMutation) (ent.Value, error)

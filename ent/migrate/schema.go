@@ -905,6 +905,128 @@ var (
 			},
 		},
 	}
+	// ExportsColumns holds the columns for the "exports" table.
+	ExportsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "record_type", Type: field.TypeString},
+		{Name: "filter", Type: field.TypeString, Nullable: true, Size: 2147483647},
+		{Name: "states", Type: field.TypeJSON},
+		{Name: "format", Type: field.TypeEnum, Enums: []string{"CSV", "XLSX", "JSONL"}},
+		{Name: "encrypt_to", Type: field.TypeJSON},
+		{Name: "reason", Type: field.TypeString, Nullable: true, Size: 2147483647},
+		{Name: "status", Type: field.TypeEnum, Enums: []string{"PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"}, Default: "PENDING"},
+		{Name: "rows", Type: field.TypeInt, Default: 0},
+		{Name: "manifest", Type: field.TypeString, Nullable: true, Size: 2147483647},
+		{Name: "manifest_sha256", Type: field.TypeString, Nullable: true},
+		{Name: "complete", Type: field.TypeBool, Default: false},
+		{Name: "code", Type: field.TypeString, Nullable: true},
+		{Name: "attempt", Type: field.TypeInt, Default: 0},
+		{Name: "blob_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "worked_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "finished_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "expires_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "downloaded_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "requested_by_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "schedule_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// ExportsTable holds the schema information for the "exports" table.
+	ExportsTable = &schema.Table{
+		Name:       "exports",
+		Columns:    ExportsColumns,
+		PrimaryKey: []*schema.Column{ExportsColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "exports_users_requested_by",
+				Columns:    []*schema.Column{ExportsColumns[21]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "exports_export_schedules_schedule",
+				Columns:    []*schema.Column{ExportsColumns[22]},
+				RefColumns: []*schema.Column{ExportSchedulesColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "export_tenant_id_id",
+				Unique:  false,
+				Columns: []*schema.Column{ExportsColumns[1], ExportsColumns[0]},
+			},
+			{
+				Name:    "export_schedule_id",
+				Unique:  false,
+				Columns: []*schema.Column{ExportsColumns[22]},
+			},
+			{
+				Name:    "export_worked_at",
+				Unique:  false,
+				Columns: []*schema.Column{ExportsColumns[17]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "worked_at IS NOT NULL",
+				},
+			},
+			{
+				Name:    "export_expires_at",
+				Unique:  false,
+				Columns: []*schema.Column{ExportsColumns[19]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "expires_at IS NOT NULL",
+				},
+			},
+		},
+	}
+	// ExportSchedulesColumns holds the columns for the "export_schedules" table.
+	ExportSchedulesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "record_type", Type: field.TypeString},
+		{Name: "filter", Type: field.TypeString, Nullable: true, Size: 2147483647},
+		{Name: "states", Type: field.TypeJSON},
+		{Name: "format", Type: field.TypeEnum, Enums: []string{"CSV", "XLSX", "JSONL"}},
+		{Name: "encrypt_to", Type: field.TypeJSON},
+		{Name: "reason", Type: field.TypeString, Nullable: true, Size: 2147483647},
+		{Name: "every", Type: field.TypeString},
+		{Name: "keep", Type: field.TypeInt},
+		{Name: "code", Type: field.TypeString, Nullable: true},
+		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "last_run_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "next_run_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "removed_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "requested_by_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// ExportSchedulesTable holds the schema information for the "export_schedules" table.
+	ExportSchedulesTable = &schema.Table{
+		Name:       "export_schedules",
+		Columns:    ExportSchedulesColumns,
+		PrimaryKey: []*schema.Column{ExportSchedulesColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "export_schedules_users_requested_by",
+				Columns:    []*schema.Column{ExportSchedulesColumns[15]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "exportschedule_tenant_id_id",
+				Unique:  false,
+				Columns: []*schema.Column{ExportSchedulesColumns[1], ExportSchedulesColumns[0]},
+			},
+			{
+				Name:    "exportschedule_next_run_at",
+				Unique:  false,
+				Columns: []*schema.Column{ExportSchedulesColumns[13]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "next_run_at IS NOT NULL",
+				},
+			},
+		},
+	}
 	// LegalHoldsColumns holds the columns for the "legal_holds" table.
 	LegalHoldsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
@@ -1953,6 +2075,8 @@ var (
 		{Name: "brake_hour", Type: field.TypeInt, Nullable: true, Default: 2000},
 		{Name: "brake_day", Type: field.TypeInt, Nullable: true, Default: 5000},
 		{Name: "purge_day", Type: field.TypeInt, Nullable: true, Default: 50000},
+		{Name: "export_days", Type: field.TypeInt, Default: 7},
+		{Name: "export_before", Type: field.TypeString, Nullable: true, Size: 2147483647},
 		{Name: "settings_version", Type: field.TypeInt, Default: 1},
 		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
 	}
@@ -1977,6 +2101,7 @@ var (
 		{Name: "history", Type: field.TypeJSON},
 		{Name: "refs", Type: field.TypeJSON},
 		{Name: "content_hash", Type: field.TypeBytes},
+		{Name: "export_manifest", Type: field.TypeString, Nullable: true},
 	}
 	// TombstonesTable holds the schema information for the "tombstones" table.
 	TombstonesTable = &schema.Table{
@@ -2064,6 +2189,8 @@ var (
 		ContactsTable,
 		CustomersTable,
 		DealsTable,
+		ExportsTable,
+		ExportSchedulesTable,
 		LegalHoldsTable,
 		LegalHoldRecordsTable,
 		MessagesTable,
@@ -2128,6 +2255,9 @@ func init() {
 	DealsTable.ForeignKeys[3].RefTable = OperationsTable
 	DealsTable.ForeignKeys[4].RefTable = CustomersTable
 	DealsTable.ForeignKeys[5].RefTable = ContactsTable
+	ExportsTable.ForeignKeys[0].RefTable = UsersTable
+	ExportsTable.ForeignKeys[1].RefTable = ExportSchedulesTable
+	ExportSchedulesTable.ForeignKeys[0].RefTable = UsersTable
 	LegalHoldsTable.ForeignKeys[0].RefTable = UsersTable
 	LegalHoldsTable.ForeignKeys[1].RefTable = UsersTable
 	LegalHoldRecordsTable.ForeignKeys[0].RefTable = LegalHoldsTable

@@ -36,6 +36,12 @@ type Customer func(*sql.Selector)
 // Deal is the predicate function for deal builders.
 type Deal func(*sql.Selector)
 
+// Export is the predicate function for export builders.
+type Export func(*sql.Selector)
+
+// ExportSchedule is the predicate function for exportschedule builders.
+type ExportSchedule func(*sql.Selector)
+
 // LegalHold is the predicate function for legalhold builders.
 type LegalHold func(*sql.Selector)
 

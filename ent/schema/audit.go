@@ -88,6 +88,7 @@ func (Tombstone) Fields() []ent.Field {
 		field.JSON("history", []map[string]any{}).Comment("The states the record went through, with times and operations."),
 		field.JSON("refs", map[string]string{}).Comment("What the record pointed to: edge and id."),
 		field.Bytes("content_hash").Comment("HMAC-SHA-256 of the record's last content under the tenant's key."),
+		field.String("export_manifest").Optional().Nillable().Comment("SHA-256 of the manifest of the export that holds that content, where one was required."),
 	}
 }
 

@@ -31,6 +31,8 @@ func (Tenant) Fields() []ent.Field {
 		field.Int("brake_hour").Optional().Nillable().Default(2_000).Comment("Records one actor may change in an hour."),
 		field.Int("brake_day").Optional().Nillable().Default(5_000).Comment("Records one actor may change in a day."),
 		field.Int("purge_day").Optional().Nillable().Default(50_000).Comment("Records that may be purged in 24 hours, by users and by the sweeper. Null is no quota."),
+		field.Int("export_days").Default(7).Comment("How long the file of an export is kept, in days."),
+		field.Text("export_before").Optional().Nillable().Comment("The verbs that wait for an export, by type of record, as JSON. Null is none."),
 		field.Int("settings_version").Default(1).Comment("Counts the changes of the tenant's settings."),
 		field.Time("created_at").Immutable().SchemaType(mixin.TimeSchema()),
 	}

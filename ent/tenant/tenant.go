@@ -28,6 +28,10 @@ const (
 	FieldBrakeDay = "brake_day"
 	// FieldPurgeDay holds the string denoting the purge_day field in the database.
 	FieldPurgeDay = "purge_day"
+	// FieldExportDays holds the string denoting the export_days field in the database.
+	FieldExportDays = "export_days"
+	// FieldExportBefore holds the string denoting the export_before field in the database.
+	FieldExportBefore = "export_before"
 	// FieldSettingsVersion holds the string denoting the settings_version field in the database.
 	FieldSettingsVersion = "settings_version"
 	// FieldCreatedAt holds the string denoting the created_at field in the database.
@@ -47,6 +51,8 @@ var Columns = []string{
 	FieldBrakeHour,
 	FieldBrakeDay,
 	FieldPurgeDay,
+	FieldExportDays,
+	FieldExportBefore,
 	FieldSettingsVersion,
 	FieldCreatedAt,
 }
@@ -78,6 +84,8 @@ var (
 	DefaultBrakeDay int
 	// DefaultPurgeDay holds the default value on creation for the "purge_day" field.
 	DefaultPurgeDay int
+	// DefaultExportDays holds the default value on creation for the "export_days" field.
+	DefaultExportDays int
 	// DefaultSettingsVersion holds the default value on creation for the "settings_version" field.
 	DefaultSettingsVersion int
 	// DefaultID holds the default value on creation for the "id" field.
@@ -130,6 +138,16 @@ func ByBrakeDay(opts ...sql.OrderTermOption) OrderOption {
 // ByPurgeDay orders the results by the purge_day field.
 func ByPurgeDay(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldPurgeDay, opts...).ToFunc()
+}
+
+// ByExportDays orders the results by the export_days field.
+func ByExportDays(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldExportDays, opts...).ToFunc()
+}
+
+// ByExportBefore orders the results by the export_before field.
+func ByExportBefore(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldExportBefore, opts...).ToFunc()
 }
 
 // BySettingsVersion orders the results by the settings_version field.

@@ -95,6 +95,16 @@ func PurgeDay(v int) predicate.Tenant {
 	return predicate.Tenant(sql.FieldEQ(FieldPurgeDay, v))
 }
 
+// ExportDays applies equality check predicate on the "export_days" field. It's identical to ExportDaysEQ.
+func ExportDays(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldExportDays, v))
+}
+
+// ExportBefore applies equality check predicate on the "export_before" field. It's identical to ExportBeforeEQ.
+func ExportBefore(v string) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldExportBefore, v))
+}
+
 // SettingsVersion applies equality check predicate on the "settings_version" field. It's identical to SettingsVersionEQ.
 func SettingsVersion(v int) predicate.Tenant {
 	return predicate.Tenant(sql.FieldEQ(FieldSettingsVersion, v))
@@ -498,6 +508,121 @@ func PurgeDayIsNil() predicate.Tenant {
 // PurgeDayNotNil applies the NotNil predicate on the "purge_day" field.
 func PurgeDayNotNil() predicate.Tenant {
 	return predicate.Tenant(sql.FieldNotNull(FieldPurgeDay))
+}
+
+// ExportDaysEQ applies the EQ predicate on the "export_days" field.
+func ExportDaysEQ(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldExportDays, v))
+}
+
+// ExportDaysNEQ applies the NEQ predicate on the "export_days" field.
+func ExportDaysNEQ(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNEQ(FieldExportDays, v))
+}
+
+// ExportDaysIn applies the In predicate on the "export_days" field.
+func ExportDaysIn(vs ...int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldIn(FieldExportDays, vs...))
+}
+
+// ExportDaysNotIn applies the NotIn predicate on the "export_days" field.
+func ExportDaysNotIn(vs ...int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNotIn(FieldExportDays, vs...))
+}
+
+// ExportDaysGT applies the GT predicate on the "export_days" field.
+func ExportDaysGT(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGT(FieldExportDays, v))
+}
+
+// ExportDaysGTE applies the GTE predicate on the "export_days" field.
+func ExportDaysGTE(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGTE(FieldExportDays, v))
+}
+
+// ExportDaysLT applies the LT predicate on the "export_days" field.
+func ExportDaysLT(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLT(FieldExportDays, v))
+}
+
+// ExportDaysLTE applies the LTE predicate on the "export_days" field.
+func ExportDaysLTE(v int) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLTE(FieldExportDays, v))
+}
+
+// ExportBeforeEQ applies the EQ predicate on the "export_before" field.
+func ExportBeforeEQ(v string) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEQ(FieldExportBefore, v))
+}
+
+// ExportBeforeNEQ applies the NEQ predicate on the "export_before" field.
+func ExportBeforeNEQ(v string) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNEQ(FieldExportBefore, v))
+}
+
+// ExportBeforeIn applies the In predicate on the "export_before" field.
+func ExportBeforeIn(vs ...string) predicate.Tenant {
+	return predicate.Tenant(sql.FieldIn(FieldExportBefore, vs...))
+}
+
+// ExportBeforeNotIn applies the NotIn predicate on the "export_before" field.
+func ExportBeforeNotIn(vs ...string) predicate.Tenant {
+	return predicate.Tenant(sql.FieldNotIn(FieldExportBefore, vs...))
+}
+
+// ExportBeforeGT applies the GT predicate on the "export_before" field.
+func ExportBeforeGT(v string) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGT(FieldExportBefore, v))
+}
+
+// ExportBeforeGTE applies the GTE predicate on the "export_before" field.
+func ExportBeforeGTE(v string) predicate.Tenant {
+	return predicate.Tenant(sql.FieldGTE(FieldExportBefore, v))
+}
+
+// ExportBeforeLT applies the LT predicate on the "export_before" field.
+func ExportBeforeLT(v string) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLT(FieldExportBefore, v))
+}
+
+// ExportBeforeLTE applies the LTE predicate on the "export_before" field.
+func ExportBeforeLTE(v string) predicate.Tenant {
+	return predicate.Tenant(sql.FieldLTE(FieldExportBefore, v))
+}
+
+// ExportBeforeContains applies the Contains predicate on the "export_before" field.
+func ExportBeforeContains(v string) predicate.Tenant {
+	return predicate.Tenant(sql.FieldContains(FieldExportBefore, v))
+}
+
+// ExportBeforeHasPrefix applies the HasPrefix predicate on the "export_before" field.
+func ExportBeforeHasPrefix(v string) predicate.Tenant {
+	return predicate.Tenant(sql.FieldHasPrefix(FieldExportBefore, v))
+}
+
+// ExportBeforeHasSuffix applies the HasSuffix predicate on the "export_before" field.
+func ExportBeforeHasSuffix(v string) predicate.Tenant {
+	return predicate.Tenant(sql.FieldHasSuffix(FieldExportBefore, v))
+}
+
+// ExportBeforeIsNil applies the IsNil predicate on the "export_before" field.
+func ExportBeforeIsNil() predicate.Tenant {
+	return predicate.Tenant(sql.FieldIsNull(FieldExportBefore))
+}
+
+// ExportBeforeNotNil applies the NotNil predicate on the "export_before" field.
+func ExportBeforeNotNil() predicate.Tenant {
+	return predicate.Tenant(sql.FieldNotNull(FieldExportBefore))
+}
+
+// ExportBeforeEqualFold applies the EqualFold predicate on the "export_before" field.
+func ExportBeforeEqualFold(v string) predicate.Tenant {
+	return predicate.Tenant(sql.FieldEqualFold(FieldExportBefore, v))
+}
+
+// ExportBeforeContainsFold applies the ContainsFold predicate on the "export_before" field.
+func ExportBeforeContainsFold(v string) predicate.Tenant {
+	return predicate.Tenant(sql.FieldContainsFold(FieldExportBefore, v))
 }
 
 // SettingsVersionEQ applies the EQ predicate on the "settings_version" field.

@@ -36,6 +36,8 @@ const (
 	FieldRefs = "refs"
 	// FieldContentHash holds the string denoting the content_hash field in the database.
 	FieldContentHash = "content_hash"
+	// FieldExportManifest holds the string denoting the export_manifest field in the database.
+	FieldExportManifest = "export_manifest"
 	// Table holds the table name of the tombstone in the database.
 	Table = "tombstones"
 )
@@ -55,6 +57,7 @@ var Columns = []string{
 	FieldHistory,
 	FieldRefs,
 	FieldContentHash,
+	FieldExportManifest,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -123,4 +126,9 @@ func ByPurgedAt(opts ...sql.OrderTermOption) OrderOption {
 // ByOperationID orders the results by the operation_id field.
 func ByOperationID(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldOperationID, opts...).ToFunc()
+}
+
+// ByExportManifest orders the results by the export_manifest field.
+func ByExportManifest(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldExportManifest, opts...).ToFunc()
 }

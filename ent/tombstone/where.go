@@ -105,6 +105,11 @@ func ContentHash(v []byte) predicate.Tombstone {
 	return predicate.Tombstone(sql.FieldEQ(FieldContentHash, v))
 }
 
+// ExportManifest applies equality check predicate on the "export_manifest" field. It's identical to ExportManifestEQ.
+func ExportManifest(v string) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldEQ(FieldExportManifest, v))
+}
+
 // TenantIDEQ applies the EQ predicate on the "tenant_id" field.
 func TenantIDEQ(v gid.ID) predicate.Tombstone {
 	return predicate.Tombstone(sql.FieldEQ(FieldTenantID, v))
@@ -773,6 +778,81 @@ func ContentHashLT(v []byte) predicate.Tombstone {
 // ContentHashLTE applies the LTE predicate on the "content_hash" field.
 func ContentHashLTE(v []byte) predicate.Tombstone {
 	return predicate.Tombstone(sql.FieldLTE(FieldContentHash, v))
+}
+
+// ExportManifestEQ applies the EQ predicate on the "export_manifest" field.
+func ExportManifestEQ(v string) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldEQ(FieldExportManifest, v))
+}
+
+// ExportManifestNEQ applies the NEQ predicate on the "export_manifest" field.
+func ExportManifestNEQ(v string) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldNEQ(FieldExportManifest, v))
+}
+
+// ExportManifestIn applies the In predicate on the "export_manifest" field.
+func ExportManifestIn(vs ...string) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldIn(FieldExportManifest, vs...))
+}
+
+// ExportManifestNotIn applies the NotIn predicate on the "export_manifest" field.
+func ExportManifestNotIn(vs ...string) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldNotIn(FieldExportManifest, vs...))
+}
+
+// ExportManifestGT applies the GT predicate on the "export_manifest" field.
+func ExportManifestGT(v string) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldGT(FieldExportManifest, v))
+}
+
+// ExportManifestGTE applies the GTE predicate on the "export_manifest" field.
+func ExportManifestGTE(v string) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldGTE(FieldExportManifest, v))
+}
+
+// ExportManifestLT applies the LT predicate on the "export_manifest" field.
+func ExportManifestLT(v string) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldLT(FieldExportManifest, v))
+}
+
+// ExportManifestLTE applies the LTE predicate on the "export_manifest" field.
+func ExportManifestLTE(v string) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldLTE(FieldExportManifest, v))
+}
+
+// ExportManifestContains applies the Contains predicate on the "export_manifest" field.
+func ExportManifestContains(v string) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldContains(FieldExportManifest, v))
+}
+
+// ExportManifestHasPrefix applies the HasPrefix predicate on the "export_manifest" field.
+func ExportManifestHasPrefix(v string) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldHasPrefix(FieldExportManifest, v))
+}
+
+// ExportManifestHasSuffix applies the HasSuffix predicate on the "export_manifest" field.
+func ExportManifestHasSuffix(v string) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldHasSuffix(FieldExportManifest, v))
+}
+
+// ExportManifestIsNil applies the IsNil predicate on the "export_manifest" field.
+func ExportManifestIsNil() predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldIsNull(FieldExportManifest))
+}
+
+// ExportManifestNotNil applies the NotNil predicate on the "export_manifest" field.
+func ExportManifestNotNil() predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldNotNull(FieldExportManifest))
+}
+
+// ExportManifestEqualFold applies the EqualFold predicate on the "export_manifest" field.
+func ExportManifestEqualFold(v string) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldEqualFold(FieldExportManifest, v))
+}
+
+// ExportManifestContainsFold applies the ContainsFold predicate on the "export_manifest" field.
+func ExportManifestContainsFold(v string) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldContainsFold(FieldExportManifest, v))
 }
 
 // And groups predicates with the AND operator between them.

@@ -2388,6 +2388,443 @@ func (ec *executionContext) writeDeletePolicyTestPayload(w io.Writer, fields []d
 	writeText(w, "}")
 }
 
+// directExport are the selected fields of a Export, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directExport(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, exportImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "filter":
+			d.index = 2
+		case "format":
+			d.index = 3
+		case "reason":
+			d.index = 4
+		case "status":
+			d.index = 5
+		case "rows":
+			d.index = 6
+		case "manifest":
+			d.index = 7
+		case "complete":
+			d.index = 8
+		case "createdAt":
+			d.index = 9
+		case "workedAt":
+			d.index = 10
+		case "finishedAt":
+			d.index = 11
+		case "expiresAt":
+			d.index = 12
+		case "downloadedAt":
+			d.index = 13
+		case "manifestSHA256":
+			d.index = 14
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeExport(w io.Writer, fields []directField, obj *ent.Export) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"Export"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			writeOptional(w, obj.Filter, writeString)
+		case 3:
+			ec.marshalNExportFormat2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportᚐFormat(context.Background(), nil, obj.Format).MarshalGQL(w)
+		case 4:
+			writeOptional(w, obj.Reason, writeString)
+		case 5:
+			ec.marshalNExportStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportᚐStatus(context.Background(), nil, obj.Status).MarshalGQL(w)
+		case 6:
+			writeInt(w, obj.Rows)
+		case 7:
+			writeOptional(w, obj.Manifest, writeString)
+		case 8:
+			writeBool(w, obj.Complete)
+		case 9:
+			writeTime(w, obj.CreatedAt)
+		case 10:
+			writeOptional(w, obj.WorkedAt, writeTime)
+		case 11:
+			writeOptional(w, obj.FinishedAt, writeTime)
+		case 12:
+			writeOptional(w, obj.ExpiresAt, writeTime)
+		case 13:
+			writeOptional(w, obj.DownloadedAt, writeTime)
+		case 14:
+			writeOptional(w, obj.ManifestSha256, writeString)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directExportConnection are the selected fields of a ExportConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directExportConnection(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, exportConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directExportEdge(ctx, f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 2
+			d.below = ec.directPageInfo(ctx, f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 3
+		case "nodes":
+			d.index = 4
+			d.below = ec.directExport(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeExportConnection(w io.Writer, fields []directField, obj *ent.ExportConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ExportConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *ent.ExportEdge) { ec.writeExportEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.writePageInfo(w, f.below, &obj.PageInfo)
+		case 3:
+			writeInt(w, obj.TotalCount)
+		case 4:
+			writeList(obj.Nodes(), func(w io.Writer, obj *ent.Export) { ec.writeExport(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directExportEdge are the selected fields of a ExportEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directExportEdge(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, exportEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "node":
+			d.index = 1
+			d.below = ec.directExport(ctx, f.Selections)
+			return d.below != nil
+		case "cursor":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeExportEdge(w io.Writer, fields []directField, obj *ent.ExportEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ExportEdge"`)
+		case 1:
+			ec.writeExport(w, f.below, obj.Node)
+		case 2:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directExportPayload are the selected fields of a ExportPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directExportPayload(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, exportPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "export":
+			d.index = 1
+			d.below = ec.directExport(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeExportPayload(w io.Writer, fields []directField, obj *model.ExportPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ExportPayload"`)
+		case 1:
+			ec.writeExport(w, f.below, obj.Export)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directExportRequirement are the selected fields of a ExportRequirement, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directExportRequirement(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, exportRequirementImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "type":
+			d.index = 1
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeExportRequirement(w io.Writer, fields []directField, obj *model.ExportRequirement) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ExportRequirement"`)
+		case 1:
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directExportSchedule are the selected fields of a ExportSchedule, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directExportSchedule(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, exportScheduleImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "filter":
+			d.index = 2
+		case "format":
+			d.index = 3
+		case "reason":
+			d.index = 4
+		case "every":
+			d.index = 5
+		case "keep":
+			d.index = 6
+		case "createdAt":
+			d.index = 7
+		case "lastRunAt":
+			d.index = 8
+		case "nextRunAt":
+			d.index = 9
+		case "removedAt":
+			d.index = 10
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeExportSchedule(w io.Writer, fields []directField, obj *ent.ExportSchedule) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ExportSchedule"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			writeOptional(w, obj.Filter, writeString)
+		case 3:
+			ec.marshalNExportFormat2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋexportscheduleᚐFormat(context.Background(), nil, obj.Format).MarshalGQL(w)
+		case 4:
+			writeOptional(w, obj.Reason, writeString)
+		case 5:
+			writeString(w, obj.Every)
+		case 6:
+			writeInt(w, obj.Keep)
+		case 7:
+			writeTime(w, obj.CreatedAt)
+		case 8:
+			writeOptional(w, obj.LastRunAt, writeTime)
+		case 9:
+			writeOptional(w, obj.NextRunAt, writeTime)
+		case 10:
+			writeOptional(w, obj.RemovedAt, writeTime)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directExportScheduleConnection are the selected fields of a ExportScheduleConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directExportScheduleConnection(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, exportScheduleConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directExportScheduleEdge(ctx, f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 2
+			d.below = ec.directPageInfo(ctx, f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 3
+		case "nodes":
+			d.index = 4
+			d.below = ec.directExportSchedule(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeExportScheduleConnection(w io.Writer, fields []directField, obj *ent.ExportScheduleConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ExportScheduleConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *ent.ExportScheduleEdge) { ec.writeExportScheduleEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.writePageInfo(w, f.below, &obj.PageInfo)
+		case 3:
+			writeInt(w, obj.TotalCount)
+		case 4:
+			writeList(obj.Nodes(), func(w io.Writer, obj *ent.ExportSchedule) { ec.writeExportSchedule(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directExportScheduleEdge are the selected fields of a ExportScheduleEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directExportScheduleEdge(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, exportScheduleEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "node":
+			d.index = 1
+			d.below = ec.directExportSchedule(ctx, f.Selections)
+			return d.below != nil
+		case "cursor":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeExportScheduleEdge(w io.Writer, fields []directField, obj *ent.ExportScheduleEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ExportScheduleEdge"`)
+		case 1:
+			ec.writeExportSchedule(w, f.below, obj.Node)
+		case 2:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directExportSchedulePayload are the selected fields of a ExportSchedulePayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directExportSchedulePayload(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, exportSchedulePayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "schedule":
+			d.index = 1
+			d.below = ec.directExportSchedule(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeExportSchedulePayload(w io.Writer, fields []directField, obj *model.ExportSchedulePayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ExportSchedulePayload"`)
+		case 1:
+			ec.writeExportSchedule(w, f.below, obj.Schedule)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directFieldChange are the selected fields of a FieldChange, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directFieldChange(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, fieldChangeImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -5584,8 +6021,14 @@ func (ec *executionContext) directTenantSettings(ctx context.Context, sel ast.Se
 			d.index = 6
 		case "purgeDay":
 			d.index = 7
-		case "version":
+		case "exportDays":
 			d.index = 8
+		case "version":
+			d.index = 9
+		case "exportBefore":
+			d.index = 10
+			d.below = ec.directExportRequirement(ctx, f.Selections)
+			return d.below != nil
 		default:
 			return false
 		}
@@ -5619,7 +6062,11 @@ func (ec *executionContext) writeTenantSettings(w io.Writer, fields []directFiel
 		case 7:
 			ec.marshalOInt2ᚖint32(context.Background(), nil, obj.PurgeDay).MarshalGQL(w)
 		case 8:
+			ec.marshalNInt2int32(context.Background(), nil, obj.ExportDays).MarshalGQL(w)
+		case 9:
 			ec.marshalNInt2int32(context.Background(), nil, obj.Version).MarshalGQL(w)
+		case 10:
+			writeList(obj.ExportBefore, func(w io.Writer, obj *model.ExportRequirement) { ec.writeExportRequirement(w, f.below, obj) }).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")

@@ -17,6 +17,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/call"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/export"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
 	"github.com/lethe-crm/lethe/ent/operation"
@@ -413,6 +414,42 @@ type CreateDealInput struct {
 	PrimaryContactID graphql.Omittable[*gid.ID] `json:"primaryContactID,omitempty"`
 }
 
+// Records to export.
+type CreateExportInput struct {
+	// The type of the records.
+	Type ent.RecordKind `json:"type"`
+	// Which of them. Without, all that the caller may export.
+	Filter graphql.Omittable[*ExportFilter] `json:"filter,omitempty"`
+	// Records in these states.
+	States []lifecycle.State `json:"states"`
+	// The form of the file.
+	Format export.Format `json:"format"`
+	// Keys of age (age1...), 20 at most, that can decrypt the file. Without, it is not encrypted.
+	EncryptTo graphql.Omittable[[]string] `json:"encryptTo,omitempty"`
+	// Why, up to 1,000 characters: it stands in the manifest.
+	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
+}
+
+// Records to export again and again, in the caller's name.
+type CreateExportScheduleInput struct {
+	// The type of the records.
+	Type ent.RecordKind `json:"type"`
+	// Which of them. Without, all that the caller may export.
+	Filter graphql.Omittable[*ExportFilter] `json:"filter,omitempty"`
+	// Records in these states.
+	States []lifecycle.State `json:"states"`
+	// The form of the file.
+	Format export.Format `json:"format"`
+	// Keys of age (age1...), 20 at most, that can decrypt the file. Without, it is not encrypted.
+	EncryptTo graphql.Omittable[[]string] `json:"encryptTo,omitempty"`
+	// Why, up to 1,000 characters: it stands in the manifest.
+	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
+	// When: a cron expression in UTC, of minute, hour, day, month and weekday, or @hourly, @daily, @weekly, @monthly.
+	Every string `json:"every"`
+	// How many of its files are kept, the newest: 1 to 100.
+	Keep int32 `json:"keep"`
+}
+
 // What a new Message is made of.
 type CreateMessageInput struct {
 	// The owner.
@@ -647,6 +684,52 @@ type EmptyBinInput struct {
 	PreviewToken graphql.Omittable[*string] `json:"previewToken,omitempty"`
 	// Repeating a request under the same key has one effect. Kept 7 days.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+}
+
+// Records of one type; exactly one of the fields.
+type ExportFilter struct {
+	// Customers that match.
+	Customers graphql.Omittable[*ent.CustomerWhereInput] `json:"customers,omitempty"`
+	// Contacts that match.
+	Contacts graphql.Omittable[*ent.ContactWhereInput] `json:"contacts,omitempty"`
+	// Deals that match.
+	Deals graphql.Omittable[*ent.DealWhereInput] `json:"deals,omitempty"`
+	// Messages that match.
+	Messages graphql.Omittable[*ent.MessageWhereInput] `json:"messages,omitempty"`
+	// Calls that match.
+	Calls graphql.Omittable[*ent.CallWhereInput] `json:"calls,omitempty"`
+	// Tasks that match.
+	Tasks graphql.Omittable[*ent.TaskWhereInput] `json:"tasks,omitempty"`
+	// Notes that match.
+	Notes graphql.Omittable[*ent.NoteWhereInput] `json:"notes,omitempty"`
+	// Attachments that match.
+	Attachments graphql.Omittable[*ent.AttachmentWhereInput] `json:"attachments,omitempty"`
+}
+
+// An export to end.
+type ExportInput struct {
+	// The export.
+	ID gid.ID `json:"id"`
+}
+
+// An export as it is now.
+type ExportPayload struct {
+	// The export.
+	Export *ent.Export `json:"export"`
+}
+
+// What waits for an export of the records of a type.
+type ExportRequirement struct {
+	// The type of the records.
+	Type ent.RecordKind `json:"type"`
+	// The verbs that are refused until a complete export has what a record says.
+	Verbs []lifecycle.Verb `json:"verbs"`
+}
+
+// A schedule as it is now.
+type ExportSchedulePayload struct {
+	// The schedule.
+	Schedule *ent.ExportSchedule `json:"schedule"`
 }
 
 // A changed field with its values before and after.
@@ -1019,12 +1102,28 @@ type ReleaseHoldInput struct {
 	Reason string `json:"reason"`
 }
 
+// A schedule to remove.
+type RemoveExportScheduleInput struct {
+	// The schedule.
+	ID gid.ID `json:"id"`
+}
+
 // A retention rule to remove.
 type RemoveRetentionRuleInput struct {
 	// The rule.
 	ID gid.ID `json:"id"`
 	// Its version as the caller saw it.
 	Version int32 `json:"version"`
+}
+
+// Verbs that are to wait for an export.
+type RequireExportInput struct {
+	// The version of the settings as the caller saw them.
+	Version int32 `json:"version"`
+	// The type of the records.
+	Type ent.RecordKind `json:"type"`
+	// VOID, DELETE, PURGE, or some of them. Empty is none.
+	Verbs []lifecycle.Verb `json:"verbs"`
 }
 
 // Values that mend a restore, by type of record.
@@ -1311,8 +1410,12 @@ type TenantSettings struct {
 	BrakeDay *int32 `json:"brakeDay,omitempty"`
 	// Records that may be purged in 24 hours, by users and by the sweeper. Null is no quota.
 	PurgeDay *int32 `json:"purgeDay,omitempty"`
+	// How long the file of an export is kept, in days.
+	ExportDays int32 `json:"exportDays"`
 	// Counts the changes. Name it in an update to act only on what you saw.
 	Version int32 `json:"version"`
+	// The verbs that wait for an export, by type. Types without any are left out.
+	ExportBefore []*ExportRequirement `json:"exportBefore"`
 }
 
 // Which operation to take back.
@@ -1577,6 +1680,8 @@ type UpdateSettingsInput struct {
 	BrakeDay graphql.Omittable[*int32] `json:"brakeDay,omitempty"`
 	// Records purged in 24 hours.
 	PurgeDay graphql.Omittable[*int32] `json:"purgeDay,omitempty"`
+	// Days that files of exports are kept, 1 to 3,650: of exports made from now on.
+	ExportDays graphql.Omittable[*int32] `json:"exportDays,omitempty"`
 }
 
 // What to change of a Task: a field that is absent stays, null clears it.

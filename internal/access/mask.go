@@ -2,6 +2,7 @@ package access
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
@@ -29,6 +30,20 @@ var maskable = func() map[string][]string {
 	}
 	return out
 }()
+
+// Comparisons are what follows the name of a field in filters.
+var Comparisons = []string{
+	"", "NEQ", "In", "NotIn", "GT", "GTE", "LT", "LTE", "Contains", "HasPrefix", "HasSuffix", "EqualFold", "ContainsFold", "IsNil", "NotNil",
+}
+
+// Comparable is Filterable of what a filter calls a comparison with a field.
+func (r *Rows) Comparable(typ, comparison string) bool {
+	m := r.mask(typ)
+	return m == nil || !slices.ContainsFunc(maskable[typ], func(field string) bool {
+		rest, ok := strings.CutPrefix(comparison, field)
+		return ok && slices.Contains(Comparisons, rest) && m.names[field]
+	})
+}
 
 // mask is what is hidden of the records of one type.
 type mask struct {

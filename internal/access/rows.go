@@ -84,10 +84,33 @@ func (r *Rows) Where(s *sql.Selector, typ string) {
 		}
 	case typ == ent.TypeApproval:
 		preds = append(preds, r.approvals(s))
+	case typ == ent.TypeExport || typ == ent.TypeExportSchedule:
+		preds = append(preds, r.exports(s)...)
 	case typ == ent.TypeRetentionRule: // which says of records what not everybody may know
 		preds = append(preds, predicates(s, r.plan(typ, authz.RetentionEdit, entfilter.Mapper{}))...)
 	}
 	s.Where(join(" AND ", preds))
+}
+
+// WhereMay narrows s, a query over the records of a type, to those to which the
+// actor may do something; that he may read them, Where says.
+func (r *Rows) WhereMay(s *sql.Selector, typ string, action authz.Action) {
+	if preds := predicates(s, r.plan(typ, action, mapper(typ))); len(preds) > 0 {
+		s.Where(join(" AND ", preds))
+	}
+}
+
+// exports are shown to who asked for them, and to who may read those of others.
+func (r *Rows) exports(s *sql.Selector) []*sql.Predicate {
+	others := r.plan(ent.TypeExport, authz.ExportRead, entfilter.Mapper{})
+	if others.predicate == nil {
+		return nil
+	}
+	mine := sql.ExprP("1 = 0")
+	if !r.actor.User.IsZero() {
+		mine = sql.EQ(s.C("requested_by_id"), r.actor.User)
+	}
+	return []*sql.Predicate{either(mine, others.predicate(s))}
 }
 
 // items are shown to who asked for the operation, and of other people's

@@ -66,6 +66,8 @@ var layers = []layer{
 		"who may come in is known before anything is asked, and to whoever serves it"},
 	{"internal/importer", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", others),
 		"it turns files into requests to the pipeline"},
+	{"internal/export", concat(concat(entities, policy...), "internal/blob", "internal/store", "internal/audit", "internal/record", others),
+		"it turns what somebody may read into files"},
 	{"internal/demo", concat(concat(entities, policy...), "internal/store", "internal/record", "internal/importer", others),
 		"sample data comes in as any other does"},
 
@@ -75,7 +77,7 @@ var layers = []layer{
 	{"internal/attachment", concat(concat(entities, policy...), "internal/blob", "internal/store", "internal/audit", "internal/record", others),
 		"files come and go here; whose they are, and who may have them, the pipeline says"},
 	{"internal/transport", []string{"internal/lifecycle"}, "it carries any schema; of ours it knows the codes"},
-	{"graph", concat(concat(entities, policy...), "internal/blob", "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/transport", others),
+	{"graph", concat(concat(entities, policy...), "internal/blob", "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/export", "internal/transport", others),
 		"resolvers hand on; a document's transaction begins and ends here"},
 
 	{"internal/server", []string{anything}, "it ties together what is served"},
@@ -131,6 +133,8 @@ func TestRules(t *testing.T) {
 		{"ent", "authz", true},
 		{"internal/server", "internal/pdp", true},
 		{"internal/pdp", "internal/access", true},
+		{"internal/export", "internal/record", true},
+		{"graph", "internal/export", true},
 		{"internal/pdp", "authz/authzen", true},
 
 		{"graph", "internal/server", false},
@@ -151,6 +155,7 @@ func TestRules(t *testing.T) {
 		{"internal/audit", "internal/record", false},
 		{"internal/transport", "graph", false},
 		{"internal/pdp", "internal/record", false},
+		{"internal/record", "internal/export", false},
 		{"internal/pdp", "graph", false},
 		{"internal/audit", "graph/model", false},
 	} {

@@ -65,6 +65,8 @@ const (
 	LegalHold      Type = 92
 	Approval       Type = 95
 	RetentionRule  Type = 100
+	Export         Type = 110
+	ExportSchedule Type = 111
 )
 
 // prefixes are what clients see before the underscore.
@@ -76,6 +78,7 @@ var prefixes = map[Type]string{
 	Recipient: "recipient", Policy: "policy", Tombstone: "tombstone",
 	PolicyRevision: "revision", PolicyTest: "policytest",
 	LegalHold: "hold", Approval: "approval", RetentionRule: "rule",
+	Export: "export", ExportSchedule: "schedule",
 }
 
 var types = func() map[string]Type {

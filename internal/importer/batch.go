@@ -45,6 +45,12 @@ type row struct {
 	files    []*file           // of mail
 	filed    bool              // it is decided which of them are kept
 
+	// Of a row of an export: the record that it was, and how else than by their ids
+	// its references are found.
+	exported bool
+	was      gid.ID
+	beside   map[string]string
+
 	// Of mail, with addresses folded:
 	sender     string
 	recipients []string
@@ -55,15 +61,16 @@ type row struct {
 	values            record.Values // as given, and what was linked
 	parent            *row          // of the same batch, to be created first
 	created           ent.Record
-	ownerRef, teamRef *gid.ID // of the customer it belongs to
-	alike             string  // what it says, where it has no key of its own
+	ownerRef, teamRef *gid.ID           // of the customer it belongs to
+	alike             string            // what it says, where it has no key of its own
+	found             map[string]string // names of references whose ids are gone
 }
 
 func (i *ReportItem) fail(code, reason string) { i.Outcome, i.Code, i.Reason = Failed, code, reason }
 
 func (row *row) reset() {
 	row.item.Outcome, row.item.Code, row.item.Reason, row.item.Attachments, row.item.AttachmentsFailed = "", "", "", 0, 0
-	row.values, row.parent, row.created, row.ownerRef, row.teamRef, row.alike = maps.Clone(row.given), nil, nil, nil, nil, ""
+	row.values, row.parent, row.created, row.ownerRef, row.teamRef, row.alike, row.found = maps.Clone(row.given), nil, nil, nil, nil, "", nil
 	row.item.Warnings = slices.Clone(row.warnings)
 	for _, f := range row.files {
 		f.taken = false
@@ -94,8 +101,20 @@ func (row *row) scoped(t *ent.RecordType, u ent.RecordUnique) string {
 }
 
 func (row *row) number() string {
-	number, _ := row.given["number"].(string)
+	of := row.given
+	if row.exported && row.values != nil { // which may have lost it
+		of = row.values
+	}
+	number, _ := of["number"].(string)
 	return number
+}
+
+// named is what a row names by a field as people do.
+func (row *row) named(field string) string {
+	if text := row.found[field]; text != "" {
+		return text
+	}
+	return row.refs[field]
 }
 
 // add puts a row into the batch and writes the batch when it is full.
@@ -220,6 +239,9 @@ func (r *run) attempt(ctx context.Context, rows []*row) (rest []*row, err error)
 		ctx = visible.With(ctx, r.Control.Rows(ctx, r.actor))
 		for _, row := range rows {
 			row.reset()
+		}
+		if err := r.leaveOutExported(ctx, tx, rows); err != nil {
+			return err
 		}
 		if err := r.leaveOutTwins(ctx, tx, rows, false); err != nil {
 			return err

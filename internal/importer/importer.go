@@ -86,6 +86,9 @@ type UsageError struct{ message string }
 
 func (e *UsageError) Error() string { return e.message }
 
+// Misused makes a UsageError of what was wrong with a command.
+func Misused(err error) error { return &UsageError{err.Error()} }
+
 func usage(format string, args ...any) error { return &UsageError{fmt.Sprintf(format, args...)} }
 
 // ErrNothing reports a source of which not one item could be read.

@@ -112,8 +112,11 @@ func (r *run) twins(ctx context.Context, q store.Querier, rows []*row, within bo
 // refer to by address and by Message-ID.
 func (r *run) link(ctx context.Context, tx *store.Tx, rows []*row) error {
 	rows = slices.DeleteFunc(slices.Clone(rows), func(row *row) bool { return !row.pending() })
+	if err := r.findReferences(ctx, rows); err != nil {
+		return err
+	}
 	users, err := r.users(ctx, tx, distinct(rows, func(row *row) []string {
-		return []string{row.owner, row.sender, record.Fold(row.refs[assigneeField], lifecycle.FoldEmail)}
+		return []string{row.owner, row.sender, record.Fold(row.named(assigneeField), lifecycle.FoldEmail)}
 	}))
 	if err != nil {
 		return err
@@ -129,14 +132,14 @@ func (r *run) link(ctx context.Context, tx *store.Tx, rows []*row) error {
 		}
 	}
 	for _, row := range rows {
-		address := record.Fold(row.refs[assigneeField], lifecycle.FoldEmail)
+		address := record.Fold(row.named(assigneeField), lifecycle.FoldEmail)
 		if address == "" {
 			continue
 		}
 		if u, ok := users[address]; ok && u.active {
 			row.values["assigneeID"] = u.id
 		} else {
-			row.warnf("assignee: there is no active user %q", row.refs[assigneeField])
+			row.warnf("assignee: there is no active user %q", row.named(assigneeField))
 		}
 	}
 	if !r.mail {
@@ -215,7 +218,7 @@ func (r *run) linkPeople(ctx context.Context, rows []*row) error {
 		return err
 	}
 	for _, row := range rows {
-		if row.values["customerID"] != nil {
+		if row.values["customerID"] != nil || row.exported {
 			continue // it says whose it is
 		}
 		var of *customerRow

@@ -38,7 +38,7 @@ func (r *run) resolve(ctx context.Context, rows []*row) error {
 	within := func(row *row, found ent.Record) bool {
 		of, known := row.values["customerID"].(gid.ID)
 		at, _ := found.Column("customer_id").(gid.ID)
-		if row.refs["customer"] != "" { // which may not have been found
+		if row.named("customer") != "" { // which may not have been found
 			return known && of == at
 		}
 		return !known || of == at
@@ -68,7 +68,7 @@ type candidates struct {
 func (r *run) named(ctx context.Context, rows []*row, field, typ string, columns []string, fits func(*row, ent.Record) bool) (*candidates, error) {
 	c := &candidates{columns: columns, by: map[string][]ent.Record{}, fits: fits}
 	for _, column := range columns {
-		texts := distinct(rows, func(row *row) []string { return []string{keyFor(column, row.refs[field])} })
+		texts := distinct(rows, func(row *row) []string { return []string{keyFor(column, row.named(field))} })
 		for keys := range slices.Chunk(texts, lookupKeys) {
 			args := make([]any, len(keys))
 			for i, key := range keys {
@@ -99,7 +99,7 @@ func keyFor(column, text string) string {
 // set fills the reference of a row, or says why not: a record that must have it
 // fails, another one is imported without.
 func (c *candidates) set(r *run, row *row, field, into string) {
-	text := row.refs[field]
+	text := row.named(field)
 	if text == "" || row.values[into] != nil || !row.pending() {
 		return
 	}
@@ -186,7 +186,7 @@ func (r *run) linkByPhone(ctx context.Context, rows []*row) error {
 	for _, row := range rows {
 		number := row.otherParty()
 		if contact := by[ent.TypeContact][number]; contact != nil {
-			if row.values["contactID"] == nil && row.refs["contact"] == "" {
+			if row.values["contactID"] == nil && row.named("contact") == "" {
 				row.values["contactID"] = contact.RecordID()
 			}
 			if of, ok := contact.Column("customer_id").(gid.ID); ok {
@@ -213,7 +213,7 @@ func inDigits(column string, numbers []any) *sql.Predicate {
 
 // otherParty is the number by which a call that names no customer finds one.
 func (row *row) otherParty() string {
-	if row.values["customerID"] != nil || row.refs["customer"] != "" || !row.pending() {
+	if row.values["customerID"] != nil || row.exported || row.named("customer") != "" || !row.pending() {
 		return ""
 	}
 	field := "fromNumber"

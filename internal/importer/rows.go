@@ -62,6 +62,10 @@ type column struct {
 func (r *run) columns(t table.Source) ([]column, error) {
 	known, header := r.fields(t.Epoch()), t.Header()
 	var out []column
+	exported := len(r.Map) == 0 && isExport(header)
+	if exported {
+		known = r.exportFields()
+	}
 	if len(r.Map) == 0 {
 		for _, name := range header {
 			before := len(out)
@@ -71,7 +75,7 @@ func (r *run) columns(t table.Source) ([]column, error) {
 					out = append(out, column{name, field, parse})
 				}
 			}
-			if len(out) == before {
+			if len(out) == before && (!exported || !r.isLost(name)) {
 				r.report.UnusedColumns = append(r.report.UnusedColumns, name)
 			}
 		}
@@ -96,7 +100,7 @@ func (r *run) columns(t table.Source) ([]column, error) {
 	filled := map[string]string{}
 	for _, c := range out {
 		field := c.field
-		if field == ownerField || isReference(field) {
+		if !exported && (field == ownerField || isReference(field)) {
 			field += "ID"
 		}
 		if other, twice := filled[field]; twice {
@@ -145,6 +149,9 @@ func (row *row) fill(t *ent.RecordType, columns []column, values map[string]stri
 			return fmt.Errorf("%s: is required", f.GraphQL)
 		}
 	}
+	if row.given[idField] != nil {
+		row.asExported()
+	}
 	row.addresses()
 	return nil
 }
@@ -154,7 +161,7 @@ func (row *row) fill(t *ent.RecordType, columns []column, values map[string]stri
 func (row *row) addresses() {
 	if text, ok := row.given["sender"].(string); ok {
 		sender, name := text, ""
-		if of := mailboxes(text); len(of) == 1 {
+		if of := mailboxes(text); len(of) == 1 && !row.exported {
 			sender, name = addressAndName(of[0])
 		}
 		row.given["sender"], row.sender = sender, record.Fold(sender, lifecycle.FoldEmail)

@@ -32,9 +32,9 @@ const (
 	// stopWithin is how long what has begun may take to come to its next resting place.
 	stopWithin = 8 * time.Second
 
-	// The queues of the clock, so that no operation keeps it waiting, and of retention
-	// rules, which may have much to do.
-	sweeps, rules = "sweeps", "rules"
+	// The queues of the clock, so that no operation keeps it waiting, of retention
+	// rules, which may have much to do, and of exports, which take as long as they take.
+	sweeps, rules, exports = "sweeps", "rules", "exports"
 )
 
 // Config says what to do.
@@ -45,6 +45,10 @@ type Config struct {
 	Work func(ctx context.Context, tenant, operation gid.ID) error
 	// GiveUp says that work on an operation has failed too often.
 	GiveUp func(ctx context.Context, tenant, operation gid.ID) error
+	// Export makes an export until it has ended, or the context ends, and GiveUpExport
+	// says that this has failed too often.
+	Export       func(ctx context.Context, tenant, export gid.ID) error
+	GiveUpExport func(ctx context.Context, tenant, export gid.ID) error
 	// Sweep does what is due; one process does it at a time, every so often.
 	Sweep func(ctx context.Context)
 	// Rules lets retention rules act whose time has come, as often, beside that.
@@ -75,6 +79,18 @@ type operation struct {
 
 // Kind implements river.JobArgs.
 func (operation) Kind() string { return "operation" }
+
+// export is a job.
+type export struct {
+	Tenant gid.ID `json:"tenant"`
+	Export gid.ID `json:"export"`
+}
+
+// Kind implements river.JobArgs.
+func (export) Kind() string { return "export" }
+
+// InsertOpts implements river.JobArgsWithInsertOpts.
+func (export) InsertOpts() river.InsertOpts { return river.InsertOpts{Queue: exports} }
 
 // sweep is a job.
 type sweep struct{}
@@ -137,13 +153,14 @@ func addTo[T, R any](ctx context.Context, tx *store.Tx, args river.JobArgs, into
 func (c Config) config() *river.Config {
 	all := river.NewWorkers()
 	river.AddWorker(all, river.WorkFunc(c.work))
+	river.AddWorker(all, river.WorkFunc(c.export))
 	river.AddWorker(all, river.WorkFunc(func(ctx context.Context, job *river.Job[sweep]) error { return c.clock(ctx, job.JobRow, c.Sweep) }))
 	river.AddWorker(all, river.WorkFunc(func(ctx context.Context, job *river.Job[retention]) error { return c.clock(ctx, job.JobRow, c.Rules) }))
 	return &river.Config{
 		Logger:       slog.New(warnings{c.Log.Handler()}),
 		JobTimeout:   -1, // an operation takes as long as it takes
 		MaxAttempts:  attempts,
-		Queues:       map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: workers}, sweeps: {MaxWorkers: 1}, rules: {MaxWorkers: 1}},
+		Queues:       map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: workers}, sweeps: {MaxWorkers: 1}, rules: {MaxWorkers: 1}, exports: {MaxWorkers: 1}},
 		Workers:      all,
 		PeriodicJobs: []*river.PeriodicJob{c.periodic(sweep{}, sweeps), c.periodic(retention{}, rules)},
 	}
@@ -156,13 +173,22 @@ func (c Config) periodic(args river.JobArgs, queue string) *river.PeriodicJob {
 }
 
 func (c Config) work(ctx context.Context, job *river.Job[operation]) error {
-	err := c.Work(ctx, job.Args.Tenant, job.Args.Operation)
+	return c.try(ctx, job.JobRow, job.Args.Tenant, job.Args.Operation, c.Work, c.GiveUp)
+}
+
+func (c Config) export(ctx context.Context, job *river.Job[export]) error {
+	return c.try(ctx, job.JobRow, job.Args.Tenant, job.Args.Export, c.Export, c.GiveUpExport)
+}
+
+// try works on something, and gives it up when that has failed too often.
+func (c Config) try(ctx context.Context, job *rivertype.JobRow, tenant, id gid.ID, work, giveUp func(ctx context.Context, tenant, id gid.ID) error) error {
+	err := work(ctx, tenant, id)
 	if err == nil || ctx.Err() != nil { // another process goes on with it, or this one when it is back
 		return err
 	}
-	c.Log.ErrorContext(ctx, "work on an operation failed", "operation", job.Args.Operation, "attempt", job.Attempt, "error", err)
+	c.Log.ErrorContext(ctx, "work in the background failed", job.Kind, id, "attempt", job.Attempt, "error", err)
 	if job.Attempt >= job.MaxAttempts {
-		err = errors.Join(err, c.GiveUp(ctx, job.Args.Tenant, job.Args.Operation))
+		err = errors.Join(err, giveUp(ctx, tenant, id))
 	}
 	return err
 }
@@ -178,6 +204,11 @@ func (c Config) clock(ctx context.Context, job *rivertype.JobRow, do func(contex
 // Enqueue has an operation worked on once the transaction is committed.
 func (r *Runner) Enqueue(ctx context.Context, tx *store.Tx, tenant, op gid.ID) error {
 	return r.add(ctx, tx, operation{tenant, op})
+}
+
+// EnqueueExport has an export made once the transaction is committed.
+func (r *Runner) EnqueueExport(ctx context.Context, tx *store.Tx, tenant, id gid.ID) error {
+	return r.add(ctx, tx, export{tenant, id})
 }
 
 // Run works until the context ends. What has begun comes to its next resting

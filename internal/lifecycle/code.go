@@ -32,6 +32,8 @@ const (
 	ApprovalRequired    Code = "APPROVAL_REQUIRED"
 	Stale               Code = "STALE"
 	SelfApproval        Code = "SELF_APPROVAL"
+	ExportRequired      Code = "EXPORT_REQUIRED"
+	ExportStale         Code = "EXPORT_STALE"
 	BadUserInput        Code = "BAD_USER_INPUT"
 	AuthzUnavailable    Code = "AUTHZ_UNAVAILABLE"
 	Internal            Code = "INTERNAL"
@@ -42,7 +44,7 @@ func Codes() []Code {
 	return []Code{
 		NotFound, Forbidden, FieldForbidden, IllegalTransition, NotRetired, RecordNotEditable, Conflict,
 		UniqueConflict, HasDependents, ParentRetired, Hold, Retained, InvalidFilter, Limit, DuplicateInput,
-		IdempotencyMismatch, Gone, Lockout, ApprovalRequired, Stale, SelfApproval, BadUserInput, AuthzUnavailable, Internal,
+		IdempotencyMismatch, Gone, Lockout, ApprovalRequired, Stale, SelfApproval, ExportRequired, ExportStale, BadUserInput, AuthzUnavailable, Internal,
 	}
 }
 

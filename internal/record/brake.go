@@ -39,6 +39,10 @@ type settings struct {
 	// further than it does.
 	live map[*ent.RecordType]int
 
+	// exportBefore are the verbs that wait for an export.
+	exportBefore ExportBefore
+	exported     bool // whether exports say anything of records; of a purge
+
 	// rules are those that may ask for the verb.
 	rules []Rule
 }
@@ -59,21 +63,24 @@ func (r *run) readSettings(ctx context.Context) error {
 	sum := changed + `o.finished_at > ?) + ` + changed + `o.finished_at IS NULL AND o.worked_at > ? AND o.id <> ?)`
 	s, days, holdDays := &r.settings, 0, 0
 	hour, day := r.q.Now().Add(-time.Hour), r.q.Now().Add(-24*time.Hour)
-	var rules *string
+	var rules, before *string
 	*s = settings{}
-	purges, quota := `NULL, 0`, []any(nil)
+	purges, quota := `NULL, 0, FALSE`, []any(nil)
 	if r.req.Verb == lifecycle.Purge {
-		purges, quota = `t.purge_day, CASE WHEN t.purge_day IS NULL THEN 0 ELSE `+purgedSince+` END`, []any{day, day, r.id}
+		purges, quota = `t.purge_day, CASE WHEN t.purge_day IS NULL THEN 0 ELSE `+purgedSince+` END, EXISTS (SELECT 1 FROM export_rows x WHERE x.tenant_id = t.id)`, []any{day, day, r.id}
 	}
-	_, err := store.Build(r.q).Add(`SELECT t.bin_days, t.hold_release_days, t.brake_records, t.brake_percent, t.brake_hour, t.brake_day,
+	_, err := store.Build(r.q).Add(`SELECT t.bin_days, t.hold_release_days, t.export_before, t.brake_records, t.brake_percent, t.brake_hour, t.brake_day,
 		CASE WHEN t.brake_hour IS NULL THEN 0 ELSE `+sum+` END, CASE WHEN t.brake_day IS NULL THEN 0 ELSE `+sum+` END,
 		`+rulesJSON(r.q, `t.id`, r.subjects()...)+`, `,
 		r.a.User, hour, r.a.User, hour, r.id, r.a.User, day, r.a.User, day, r.id).Add(purges, quota...).Add(` FROM tenants t WHERE t.id = ?`, r.a.Tenant).
-		One(ctx, r.q, &days, &holdDays, &s.records, &s.percent, &s.hour, &s.day, &s.lastHour, &s.lastDay, &rules, &s.purgeDay, &s.lastPurged)
+		One(ctx, r.q, &days, &holdDays, &before, &s.records, &s.percent, &s.hour, &s.day, &s.lastHour, &s.lastDay, &rules, &s.purgeDay, &s.lastPurged, &s.exported)
 	if err != nil {
 		return fmt.Errorf("reading the tenant's settings: %w", err)
 	}
 	if s.rules, err = r.readRules(rules); err != nil {
+		return err
+	}
+	if s.exportBefore, err = readExportBefore(before); err != nil {
 		return err
 	}
 	s.bin, s.holdRelease = time.Duration(days)*24*time.Hour, time.Duration(holdDays)*24*time.Hour

@@ -54,6 +54,8 @@ func (s *Service) newClient(driver dialect.Driver) *ent.Client {
 	c.LegalHoldRecord.Use(refuse)
 	c.RetentionRule.Use(refuse)
 	c.RetentionWait.Use(refuse)
+	c.Export.Use(refuse)
+	c.ExportSchedule.Use(refuse)
 	return c
 }
 

@@ -107,6 +107,9 @@ type plan struct {
 	keeps map[gid.ID]kept
 	wide  []wideHold
 
+	// exported says which export has what of a record that has to be exported first.
+	exported map[gid.ID]exported
+
 	// met are the edges by which something in reach may have live dependants.
 	met map[edgeKey]bool
 	// changing are the nodes that go ahead, picked or not, by depth and id.

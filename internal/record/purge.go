@@ -38,6 +38,9 @@ func (r *run) planPurge(ctx context.Context) error {
 		if err == nil {
 			err = r.keepByRules(ctx)
 		}
+		if err == nil {
+			err = r.keepUnexported(ctx)
+		}
 		if err != nil {
 			return err
 		}
@@ -53,6 +56,9 @@ func (r *run) planPurge(ctx context.Context) error {
 		return err
 	}
 	if err := r.keepByRules(ctx); err != nil {
+		return err
+	}
+	if err := r.keepUnexported(ctx); err != nil {
 		return err
 	}
 	r.settle()
@@ -74,6 +80,7 @@ func (r *run) applyPurge(ctx context.Context) error {
 	for _, n := range r.changing {
 		e := event(string(lifecycle.Purge), n.row, nil)
 		e.From, e.Version, e.Operation, e.PolicyVersion = n.row.RecordState(), n.row.RecordVersion()+1, &r.id, version
+		e.Detail = r.exportDetail(lifecycle.Purge, n.row)
 		if !e.From.Retired() { // it was deleted just now
 			e.From, e.Version = lifecycle.Deleted, e.Version+1
 		}
@@ -90,6 +97,9 @@ func (r *run) applyPurge(ctx context.Context) error {
 	}
 	var gone []gid.ID
 	if err := r.letGo(ctx); err != nil {
+		return err
+	}
+	if err := r.forgetExports(ctx); err != nil {
 		return err
 	}
 	for _, t := range slices.Backward(typeOrder) {
@@ -200,7 +210,7 @@ func (r *run) orphan(stmt *store.SQL, now time.Time) {
 }
 
 var tombstoneColumns = []string{
-	"id", "tenant_id", "record_id", "record_type", "number", "owner_id", "team_id", "purged_by", "purged_at", "operation_id", "history", "refs", "content_hash",
+	"id", "tenant_id", "record_id", "record_type", "number", "owner_id", "team_id", "purged_by", "purged_at", "operation_id", "history", "refs", "content_hash", "export_manifest",
 }
 
 // tombstones writes what remains of each record.
@@ -263,6 +273,7 @@ func (r *run) tombstones(ctx context.Context) error {
 		rows = append(rows, []any{
 			gid.New(gid.Tombstone), r.a.Tenant, id, t.Name, number, nullID(refOf(row, "owner_id")), nullID(refOf(row, "team_id")), nullID(r.a.UserRef()),
 			r.tx.Now(), r.id, string(past), string(pointers), mac.Sum(nil),
+			nullText(r.manifestOf(lifecycle.Purge, row)),
 		})
 	}
 	if err := r.tx.Insert(ctx, "tombstones", tombstoneColumns, rows); err != nil {

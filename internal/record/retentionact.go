@@ -311,6 +311,9 @@ func (c *cycle) act(ctx context.Context, most int) (ops []*ent.Operation, change
 		if err != nil {
 			return ops, changed, errors.Join(append(errs, err)...)
 		}
+		if found, err = c.exportedOf(read, found); err != nil {
+			return ops, changed, errors.Join(append(errs, err)...)
+		}
 		if most > 0 {
 			found = found[:min(len(found), most-tried)]
 		}

@@ -35,6 +35,9 @@ func (r *run) planRetire(ctx context.Context) error {
 	if err := r.keepHeld(ctx); err != nil {
 		return err
 	}
+	if err := r.keepUnexported(ctx); err != nil {
+		return err
+	}
 	blocked, err := r.keptByDependants(ctx)
 	if err != nil {
 		return err
@@ -226,6 +229,7 @@ func (r *run) auditRetired(ctx context.Context, verb lifecycle.Verb, to lifecycl
 		e.From, e.To, e.Version = n.row.RecordState(), cmp.Or(to, n.to), n.row.RecordVersion()+1
 		e.Operation, e.PolicyVersion = &r.id, version
 		e.Personal.Reason = r.req.Reason
+		e.Detail = r.exportDetail(verb, n.row)
 		return e
 	})
 }

@@ -20,6 +20,8 @@ import (
 // Settings are those of a tenant.
 type Settings struct {
 	Version int // counts their changes
+	// ExportBefore are the verbs that wait for an export, by type of record.
+	ExportBefore ExportBefore
 
 	values map[string]*int
 }
@@ -44,6 +46,7 @@ var TenantSettings = []Setting{
 	{"brakeHour", "brake_hour", 0, 1 << 30, true},
 	{"brakeDay", "brake_day", 0, 1 << 30, true},
 	{purgeDay, "purge_day", 0, 1 << 30, true},
+	{"exportDays", "export_days", 1, 3_650, false},
 }
 
 // Settings answers the settings of the actor's tenant, to who may change them.
@@ -69,7 +72,8 @@ func (s *Service) maySet(ctx context.Context, a *actor.Actor) error {
 
 func (s *Service) settingsOf(ctx context.Context, q store.Querier, a *actor.Actor) (*Settings, error) {
 	out := &Settings{values: map[string]*int{}}
-	stmt, dest := store.Build(q).Add(`SELECT settings_version`), []any{&out.Version}
+	var before *string
+	stmt, dest := store.Build(q).Add(`SELECT settings_version, export_before`), []any{&out.Version, &before}
 	read := make([]*int, len(TenantSettings))
 	for i, setting := range TenantSettings {
 		stmt.Add(`, ` + setting.column)
@@ -81,7 +85,9 @@ func (s *Service) settingsOf(ctx context.Context, q store.Querier, a *actor.Acto
 	for i, setting := range TenantSettings {
 		out.values[setting.Name] = read[i]
 	}
-	return out, nil
+	var err error
+	out.ExportBefore, err = readExportBefore(before)
+	return out, err
 }
 
 // UpdateSettings changes settings of the actor's tenant, by name, that he saw at a

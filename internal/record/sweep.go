@@ -63,6 +63,10 @@ func (s *Service) sweepTenant(ctx context.Context, tenant gid.ID, now time.Time)
 	if err != nil {
 		return 0, err
 	}
+	before, err := s.exportBeforeOf(ctx, tenant)
+	if err != nil {
+		return 0, err
+	}
 	var failures error
 	last := due{rank: -1}
 	for ctx.Err() == nil {
@@ -83,6 +87,13 @@ func (s *Service) sweepTenant(ctx context.Context, tenant gid.ID, now time.Time)
 		}
 		if len(keep) > 0 && len(ids) > 0 {
 			waits, err := s.keptByRules(ctx, tenant, keep, ids, now)
+			if err != nil {
+				return purged, errors.Join(failures, err)
+			}
+			ids = slices.DeleteFunc(ids, func(id gid.ID) bool { return waits[id] })
+		}
+		if len(ids) > 0 {
+			waits, err := s.unexported(ctx, tenant, before, lifecycle.Purge, ids)
 			if err != nil {
 				return purged, errors.Join(failures, err)
 			}

@@ -137,7 +137,8 @@ func (s *Service) endSuspensions(ctx context.Context, verb lifecycle.Verb, ids [
 
 // lasting reports whether a refusal will be the same a moment later.
 func lasting(code lifecycle.Code) bool {
-	return code == lifecycle.Hold || code == lifecycle.Retained || code == lifecycle.Limit || code == lifecycle.HasDependents || code == lifecycle.Forbidden || code == lifecycle.UniqueConflict || code == lifecycle.ParentRetired
+	return code == lifecycle.Hold || code == lifecycle.Retained || code == lifecycle.Limit || code == lifecycle.HasDependents || code == lifecycle.Forbidden || code == lifecycle.UniqueConflict || code == lifecycle.ParentRetired ||
+		code == lifecycle.ExportRequired || code == lifecycle.ExportStale
 }
 
 // isDue reports whether the clock by which a timer came for a record has run out.

@@ -62,7 +62,10 @@ type Config struct {
 	// Attachments takes and answers files, at /attachments and below; it finds the
 	// actor where GraphQL does. Nil is none.
 	Attachments http.Handler
-	Identity    Identity
+	// Exports gives the files of exports, below /exports/, to who is signed in or has
+	// a link; it finds the actor where GraphQL does. Nil is none.
+	Exports  http.Handler
+	Identity Identity
 	// Issued is asked about bearer tokens it takes; nil takes none.
 	Issued Issued
 	DB     Database
@@ -104,6 +107,9 @@ func New(c Config) *Server {
 		files := own.Handler(s.authenticated(c.Attachments))
 		mux.Handle("/attachments", files)
 		mux.Handle("/attachments/", files)
+	}
+	if c.Exports != nil {
+		mux.Handle("GET /exports/{id}", s.authenticated(c.Exports))
 	}
 	mux.HandleFunc("GET /signin", s.showSignIn)
 	mux.Handle("POST /signin", sameOrigin.Handler(http.HandlerFunc(s.signIn)))

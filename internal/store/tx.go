@@ -24,6 +24,8 @@ type Tx struct {
 	sql *sql.Tx // once begun, on SQLite
 	now time.Time
 
+	snapshot bool // it only reads, and all as it was when it began
+
 	begun  bool
 	ended  bool
 	queue  []queued
@@ -67,11 +69,23 @@ func (tx *Tx) begin() error {
 		return sql.ErrTxDone
 	}
 	if tx.db.pool != nil {
-		pg, err := tx.db.pool.Begin(tx.ctx)
+		var options pgx.TxOptions
+		if tx.snapshot {
+			options = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+		}
+		pg, err := tx.db.pool.BeginTx(tx.ctx, options)
 		if err != nil {
 			return fmt.Errorf("beginning a transaction: %w", err)
 		}
 		tx.pg, tx.begun = pg, true
+		return nil
+	}
+	if tx.snapshot {
+		raw, err := tx.db.sql.BeginTx(tx.ctx, &sql.TxOptions{ReadOnly: true})
+		if err != nil {
+			return fmt.Errorf("beginning to read: %w", err)
+		}
+		tx.sql, tx.begun = raw, true
 		return nil
 	}
 	// Whoever waits for SQLite's writer asks it again and again, and may be
@@ -190,6 +204,21 @@ func (db *DB) InTx(ctx context.Context, fn func(context.Context, *Tx) error) (er
 	return tx.End(ctx, err)
 }
 
+// Snapshot runs fn, which only reads, over the database as it is at the first
+// statement, whatever others write until it is done. Who writes does not wait for
+// it; fn does so through the context that it was not given.
+func (db *DB) Snapshot(ctx context.Context, fn func(context.Context, *Tx) error) error {
+	tx := &Tx{db: db, ctx: ctx, values: map[any]any{}, snapshot: true}
+	tx.on = traced{beginning{tx}, db.trace}
+	err := fn(context.WithValue(ctx, txKey{}, tx), tx)
+	// There is nothing to commit.
+	if e := tx.rollback(ctx); err == nil && e != nil && !errors.Is(e, sql.ErrTxDone) && !errors.Is(e, pgx.ErrTxClosed) {
+		err = fmt.Errorf("ending a snapshot: %w", e)
+	}
+	tx.ended, tx.begun = true, false
+	return err
+}
+
 // Dialect implements Querier.
 func (tx *Tx) Dialect() string { return tx.db.dialect }
 
@@ -222,7 +251,7 @@ func (tx *Tx) session() session { return tx.on }
 
 // Driver is the ent driver over the transaction. Its own transactions join it.
 func (tx *Tx) Driver() dialect.Driver {
-	return driver{session: tx.on, dialect: tx.db.dialect, writes: true}
+	return driver{session: tx.on, dialect: tx.db.dialect, writes: !tx.snapshot}
 }
 
 // Pause waits before a transaction is tried again that lost a deadlock: longer

@@ -33,6 +33,7 @@ func Conformance(t *testing.T, open func(testing.TB, ...store.Option) *store.DB)
 		"text is compared letter by letter":                            text,
 		"times keep their order and their microseconds":                times,
 		"a row lock holds until the end of the transaction":            locks,
+		"a snapshot stays as it is while others write":                 snapshot,
 		"migrations go down and up again":                              migrateDownAndUp,
 		"a cancelled context ends a transaction without a trace of it": cancelled,
 	} {
@@ -53,6 +54,22 @@ func tenants(t *testing.T, q store.Querier) (n int) {
 	_, err := store.Build(q).Add(`SELECT COUNT(*) FROM tenants`).One(t.Context(), q, &n)
 	require.NoError(t, err)
 	return n
+}
+
+// snapshot reads twice, with a write in between that does not wait for it.
+func snapshot(t *testing.T, db *store.DB) {
+	t.Helper()
+	ctx := t.Context()
+	require.NoError(t, insertTenant(ctx, db, "before"))
+	require.ErrorIs(t, db.Snapshot(ctx, func(_ context.Context, tx *store.Tx) error {
+		require.Equal(t, 1, tenants(t, tx))
+		require.NoError(t, insertTenant(ctx, db, "meanwhile"))
+		require.NoError(t, db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error { return insertTenant(ctx, tx, "in a transaction") }))
+		require.Equal(t, 1, tenants(t, tx))
+		require.ErrorIs(t, tx.Driver().Exec(ctx, `DELETE FROM tenants`, []any{}, nil), store.ErrNoTransaction)
+		return errBoom
+	}), errBoom)
+	require.Equal(t, 3, tenants(t, db))
 }
 
 var errBoom = errors.New("boom")
