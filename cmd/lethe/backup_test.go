@@ -81,7 +81,9 @@ func (p place) filled() (address, token string, customers []string, stop func() 
 	for range 2 {
 		_, body := ask(p.T, http.DefaultClient, address, token, `mutation { createCustomer(input: {name: "Acme"}) { customer { id } } }`)
 		var v struct {
-			Data struct{ CreateCustomer struct{ Customer struct{ ID string } } }
+			Data struct {
+				CreateCustomer struct{ Customer struct{ ID string } }
+			}
 		}
 		require.NoError(p, json.Unmarshal([]byte(body), &v))
 		customers = append(customers, v.Data.CreateCustomer.Customer.ID)
