@@ -56,7 +56,6 @@ type world struct {
 	http    *httptest.Server
 	users   map[string]*actor.Actor
 	tokens  map[string]string
-	roles   map[string]string
 	log     *logged
 }
 
