@@ -12,6 +12,7 @@ import (
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
+	"github.com/lethe-crm/lethe/ent/alertrule"
 	"github.com/lethe-crm/lethe/ent/apitoken"
 	"github.com/lethe-crm/lethe/ent/approval"
 	"github.com/lethe-crm/lethe/ent/approvalrule"
@@ -22,10 +23,12 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/department"
 	"github.com/lethe-crm/lethe/ent/legalhold"
 	"github.com/lethe-crm/lethe/ent/legalholdrecord"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
+	"github.com/lethe-crm/lethe/ent/notification"
 	"github.com/lethe-crm/lethe/ent/numbercounter"
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
@@ -45,6 +48,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/tenant"
 	"github.com/lethe-crm/lethe/ent/tombstone"
 	"github.com/lethe-crm/lethe/ent/user"
+	"github.com/lethe-crm/lethe/ent/webhook"
+	"github.com/lethe-crm/lethe/ent/webhookdelivery"
 )
 
 // ent aliases to avoid import conflicts in user's code.
@@ -105,6 +110,7 @@ var (
 func checkColumn(t, c string) error {
 	initCheck.Do(func() {
 		columnCheck = sql.NewColumnCheck(map[string]func(string) bool{
+			alertrule.Table:       alertrule.ValidColumn,
 			apitoken.Table:        apitoken.ValidColumn,
 			approval.Table:        approval.ValidColumn,
 			approvalrule.Table:    approvalrule.ValidColumn,
@@ -115,10 +121,12 @@ func checkColumn(t, c string) error {
 			contact.Table:         contact.ValidColumn,
 			customer.Table:        customer.ValidColumn,
 			deal.Table:            deal.ValidColumn,
+			department.Table:      department.ValidColumn,
 			legalhold.Table:       legalhold.ValidColumn,
 			legalholdrecord.Table: legalholdrecord.ValidColumn,
 			message.Table:         message.ValidColumn,
 			note.Table:            note.ValidColumn,
+			notification.Table:    notification.ValidColumn,
 			numbercounter.Table:   numbercounter.ValidColumn,
 			operation.Table:       operation.ValidColumn,
 			operationitem.Table:   operationitem.ValidColumn,
@@ -138,6 +146,8 @@ func checkColumn(t, c string) error {
 			tenant.Table:          tenant.ValidColumn,
 			tombstone.Table:       tombstone.ValidColumn,
 			user.Table:            user.ValidColumn,
+			webhook.Table:         webhook.ValidColumn,
+			webhookdelivery.Table: webhookdelivery.ValidColumn,
 		})
 	})
 	return columnCheck(t, c)

@@ -65,6 +65,12 @@ const (
 	LegalHold      Type = 92
 	Approval       Type = 95
 	RetentionRule  Type = 100
+
+	Notification    Type = 120
+	Webhook         Type = 121
+	WebhookDelivery Type = 122
+	Department      Type = 123
+	AlertRule       Type = 124
 )
 
 // prefixes are what clients see before the underscore.
@@ -76,6 +82,7 @@ var prefixes = map[Type]string{
 	Recipient: "recipient", Policy: "policy", Tombstone: "tombstone",
 	PolicyRevision: "revision", PolicyTest: "policytest",
 	LegalHold: "hold", Approval: "approval", RetentionRule: "rule",
+	Notification: "notification", Webhook: "webhook", WebhookDelivery: "delivery", Department: "department", AlertRule: "alert",
 }
 
 var types = func() map[string]Type {

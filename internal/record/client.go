@@ -54,6 +54,11 @@ func (s *Service) newClient(driver dialect.Driver) *ent.Client {
 	c.LegalHoldRecord.Use(refuse)
 	c.RetentionRule.Use(refuse)
 	c.RetentionWait.Use(refuse)
+	c.Notification.Use(refuse)
+	c.Webhook.Use(refuse)
+	c.WebhookDelivery.Use(refuse)
+	c.Department.Use(refuse)
+	c.AlertRule.Use(refuse)
 	return c
 }
 
