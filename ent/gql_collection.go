@@ -5880,10 +5880,10 @@ func (_q *WebhookQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 				selectedFields = append(selectedFields, webhook.FieldVersion)
 				fieldSeen[webhook.FieldVersion] = struct{}{}
 			}
-		case "oldSecretUntil":
-			if _, ok := fieldSeen[webhook.FieldOldSecretUntil]; !ok {
-				selectedFields = append(selectedFields, webhook.FieldOldSecretUntil)
-				fieldSeen[webhook.FieldOldSecretUntil] = struct{}{}
+		case "previousSecretUntil":
+			if _, ok := fieldSeen[webhook.FieldPreviousSecretUntil]; !ok {
+				selectedFields = append(selectedFields, webhook.FieldPreviousSecretUntil)
+				fieldSeen[webhook.FieldPreviousSecretUntil] = struct{}{}
 			}
 		case "createdAt":
 			if _, ok := fieldSeen[webhook.FieldCreatedAt]; !ok {

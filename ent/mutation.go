@@ -49700,32 +49700,32 @@ func (m *UserMutation) ResetEdge(name string) error {
 // WebhookMutation represents an operation that mutates the Webhook nodes in the graph.
 type WebhookMutation struct {
 	config
-	op                Op
-	typ               string
-	id                *gid.ID
-	tenant_id         *gid.ID
-	url               *string
-	name              *string
-	kinds             *[]string
-	appendkinds       []string
-	types             *[]string
-	appendtypes       []string
-	enabled           *bool
-	version           *int
-	addversion        *int
-	secret            *[]byte
-	old_secret        *[]byte
-	old_secret_until  *time.Time
-	created_at        *time.Time
-	updated_at        *time.Time
-	failing_since     *time.Time
-	removed_at        *time.Time
-	clearedFields     map[string]struct{}
-	created_by        *gid.ID
-	clearedcreated_by bool
-	done              bool
-	oldValue          func(context.Context) (*Webhook, error)
-	predicates        []predicate.Webhook
+	op                    Op
+	typ                   string
+	id                    *gid.ID
+	tenant_id             *gid.ID
+	url                   *string
+	name                  *string
+	kinds                 *[]string
+	appendkinds           []string
+	types                 *[]string
+	appendtypes           []string
+	enabled               *bool
+	version               *int
+	addversion            *int
+	secret                *[]byte
+	previous_secret       *[]byte
+	previous_secret_until *time.Time
+	created_at            *time.Time
+	updated_at            *time.Time
+	failing_since         *time.Time
+	removed_at            *time.Time
+	clearedFields         map[string]struct{}
+	created_by            *gid.ID
+	clearedcreated_by     bool
+	done                  bool
+	oldValue              func(context.Context) (*Webhook, error)
+	predicates            []predicate.Webhook
 }
 
 var _ ent.Mutation = (*WebhookMutation)(nil)
@@ -50170,102 +50170,102 @@ func (m *WebhookMutation) ResetSecret() {
 	m.secret = nil
 }
 
-// SetOldSecret sets the "old_secret" field.
-func (m *WebhookMutation) SetOldSecret(b []byte) {
-	m.old_secret = &b
+// SetPreviousSecret sets the "previous_secret" field.
+func (m *WebhookMutation) SetPreviousSecret(b []byte) {
+	m.previous_secret = &b
 }
 
-// OldSecret returns the value of the "old_secret" field in the mutation.
-func (m *WebhookMutation) OldSecret() (r []byte, exists bool) {
-	v := m.old_secret
+// PreviousSecret returns the value of the "previous_secret" field in the mutation.
+func (m *WebhookMutation) PreviousSecret() (r []byte, exists bool) {
+	v := m.previous_secret
 	if v == nil {
 		return
 	}
 	return *v, true
 }
 
-// OldOldSecret returns the old "old_secret" field's value of the Webhook entity.
+// OldPreviousSecret returns the old "previous_secret" field's value of the Webhook entity.
 // If the Webhook object wasn't provided to the builder, the object is fetched from the database.
 // An error is returned if the mutation operation is not UpdateOne, or the database query fails.
-func (m *WebhookMutation) OldOldSecret(ctx context.Context) (v []byte, err error) {
+func (m *WebhookMutation) OldPreviousSecret(ctx context.Context) (v []byte, err error) {
 	if !m.op.Is(OpUpdateOne) {
-		return v, errors.New("OldOldSecret is only allowed on UpdateOne operations")
+		return v, errors.New("OldPreviousSecret is only allowed on UpdateOne operations")
 	}
 	if m.id == nil || m.oldValue == nil {
-		return v, errors.New("OldOldSecret requires an ID field in the mutation")
+		return v, errors.New("OldPreviousSecret requires an ID field in the mutation")
 	}
 	oldValue, err := m.oldValue(ctx)
 	if err != nil {
-		return v, fmt.Errorf("querying old value for OldOldSecret: %w", err)
+		return v, fmt.Errorf("querying old value for OldPreviousSecret: %w", err)
 	}
-	return oldValue.OldSecret, nil
+	return oldValue.PreviousSecret, nil
 }
 
-// ClearOldSecret clears the value of the "old_secret" field.
-func (m *WebhookMutation) ClearOldSecret() {
-	m.old_secret = nil
-	m.clearedFields[webhook.FieldOldSecret] = struct{}{}
+// ClearPreviousSecret clears the value of the "previous_secret" field.
+func (m *WebhookMutation) ClearPreviousSecret() {
+	m.previous_secret = nil
+	m.clearedFields[webhook.FieldPreviousSecret] = struct{}{}
 }
 
-// OldSecretCleared returns if the "old_secret" field was cleared in this mutation.
-func (m *WebhookMutation) OldSecretCleared() bool {
-	_, ok := m.clearedFields[webhook.FieldOldSecret]
+// PreviousSecretCleared returns if the "previous_secret" field was cleared in this mutation.
+func (m *WebhookMutation) PreviousSecretCleared() bool {
+	_, ok := m.clearedFields[webhook.FieldPreviousSecret]
 	return ok
 }
 
-// ResetOldSecret resets all changes to the "old_secret" field.
-func (m *WebhookMutation) ResetOldSecret() {
-	m.old_secret = nil
-	delete(m.clearedFields, webhook.FieldOldSecret)
+// ResetPreviousSecret resets all changes to the "previous_secret" field.
+func (m *WebhookMutation) ResetPreviousSecret() {
+	m.previous_secret = nil
+	delete(m.clearedFields, webhook.FieldPreviousSecret)
 }
 
-// SetOldSecretUntil sets the "old_secret_until" field.
-func (m *WebhookMutation) SetOldSecretUntil(t time.Time) {
-	m.old_secret_until = &t
+// SetPreviousSecretUntil sets the "previous_secret_until" field.
+func (m *WebhookMutation) SetPreviousSecretUntil(t time.Time) {
+	m.previous_secret_until = &t
 }
 
-// OldSecretUntil returns the value of the "old_secret_until" field in the mutation.
-func (m *WebhookMutation) OldSecretUntil() (r time.Time, exists bool) {
-	v := m.old_secret_until
+// PreviousSecretUntil returns the value of the "previous_secret_until" field in the mutation.
+func (m *WebhookMutation) PreviousSecretUntil() (r time.Time, exists bool) {
+	v := m.previous_secret_until
 	if v == nil {
 		return
 	}
 	return *v, true
 }
 
-// OldOldSecretUntil returns the old "old_secret_until" field's value of the Webhook entity.
+// OldPreviousSecretUntil returns the old "previous_secret_until" field's value of the Webhook entity.
 // If the Webhook object wasn't provided to the builder, the object is fetched from the database.
 // An error is returned if the mutation operation is not UpdateOne, or the database query fails.
-func (m *WebhookMutation) OldOldSecretUntil(ctx context.Context) (v *time.Time, err error) {
+func (m *WebhookMutation) OldPreviousSecretUntil(ctx context.Context) (v *time.Time, err error) {
 	if !m.op.Is(OpUpdateOne) {
-		return v, errors.New("OldOldSecretUntil is only allowed on UpdateOne operations")
+		return v, errors.New("OldPreviousSecretUntil is only allowed on UpdateOne operations")
 	}
 	if m.id == nil || m.oldValue == nil {
-		return v, errors.New("OldOldSecretUntil requires an ID field in the mutation")
+		return v, errors.New("OldPreviousSecretUntil requires an ID field in the mutation")
 	}
 	oldValue, err := m.oldValue(ctx)
 	if err != nil {
-		return v, fmt.Errorf("querying old value for OldOldSecretUntil: %w", err)
+		return v, fmt.Errorf("querying old value for OldPreviousSecretUntil: %w", err)
 	}
-	return oldValue.OldSecretUntil, nil
+	return oldValue.PreviousSecretUntil, nil
 }
 
-// ClearOldSecretUntil clears the value of the "old_secret_until" field.
-func (m *WebhookMutation) ClearOldSecretUntil() {
-	m.old_secret_until = nil
-	m.clearedFields[webhook.FieldOldSecretUntil] = struct{}{}
+// ClearPreviousSecretUntil clears the value of the "previous_secret_until" field.
+func (m *WebhookMutation) ClearPreviousSecretUntil() {
+	m.previous_secret_until = nil
+	m.clearedFields[webhook.FieldPreviousSecretUntil] = struct{}{}
 }
 
-// OldSecretUntilCleared returns if the "old_secret_until" field was cleared in this mutation.
-func (m *WebhookMutation) OldSecretUntilCleared() bool {
-	_, ok := m.clearedFields[webhook.FieldOldSecretUntil]
+// PreviousSecretUntilCleared returns if the "previous_secret_until" field was cleared in this mutation.
+func (m *WebhookMutation) PreviousSecretUntilCleared() bool {
+	_, ok := m.clearedFields[webhook.FieldPreviousSecretUntil]
 	return ok
 }
 
-// ResetOldSecretUntil resets all changes to the "old_secret_until" field.
-func (m *WebhookMutation) ResetOldSecretUntil() {
-	m.old_secret_until = nil
-	delete(m.clearedFields, webhook.FieldOldSecretUntil)
+// ResetPreviousSecretUntil resets all changes to the "previous_secret_until" field.
+func (m *WebhookMutation) ResetPreviousSecretUntil() {
+	m.previous_secret_until = nil
+	delete(m.clearedFields, webhook.FieldPreviousSecretUntil)
 }
 
 // SetCreatedByID sets the "created_by_id" field.
@@ -50573,11 +50573,11 @@ func (m *WebhookMutation) Fields() []string {
 	if m.secret != nil {
 		fields = append(fields, webhook.FieldSecret)
 	}
-	if m.old_secret != nil {
-		fields = append(fields, webhook.FieldOldSecret)
+	if m.previous_secret != nil {
+		fields = append(fields, webhook.FieldPreviousSecret)
 	}
-	if m.old_secret_until != nil {
-		fields = append(fields, webhook.FieldOldSecretUntil)
+	if m.previous_secret_until != nil {
+		fields = append(fields, webhook.FieldPreviousSecretUntil)
 	}
 	if m.created_by != nil {
 		fields = append(fields, webhook.FieldCreatedByID)
@@ -50618,10 +50618,10 @@ func (m *WebhookMutation) Field(name string) (ent.Value, bool) {
 		return m.Version()
 	case webhook.FieldSecret:
 		return m.Secret()
-	case webhook.FieldOldSecret:
-		return m.OldSecret()
-	case webhook.FieldOldSecretUntil:
-		return m.OldSecretUntil()
+	case webhook.FieldPreviousSecret:
+		return m.PreviousSecret()
+	case webhook.FieldPreviousSecretUntil:
+		return m.PreviousSecretUntil()
 	case webhook.FieldCreatedByID:
 		return m.CreatedByID()
 	case webhook.FieldCreatedAt:
@@ -50657,10 +50657,10 @@ func (m *WebhookMutation) OldField(ctx context.Context, name string) (ent.Value,
 		return m.OldVersion(ctx)
 	case webhook.FieldSecret:
 		return m.OldSecret(ctx)
-	case webhook.FieldOldSecret:
-		return m.OldOldSecret(ctx)
-	case webhook.FieldOldSecretUntil:
-		return m.OldOldSecretUntil(ctx)
+	case webhook.FieldPreviousSecret:
+		return m.OldPreviousSecret(ctx)
+	case webhook.FieldPreviousSecretUntil:
+		return m.OldPreviousSecretUntil(ctx)
 	case webhook.FieldCreatedByID:
 		return m.OldCreatedByID(ctx)
 	case webhook.FieldCreatedAt:
@@ -50736,19 +50736,19 @@ func (m *WebhookMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetSecret(v)
 		return nil
-	case webhook.FieldOldSecret:
+	case webhook.FieldPreviousSecret:
 		v, ok := value.([]byte)
 		if !ok {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
-		m.SetOldSecret(v)
+		m.SetPreviousSecret(v)
 		return nil
-	case webhook.FieldOldSecretUntil:
+	case webhook.FieldPreviousSecretUntil:
 		v, ok := value.(time.Time)
 		if !ok {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
-		m.SetOldSecretUntil(v)
+		m.SetPreviousSecretUntil(v)
 		return nil
 	case webhook.FieldCreatedByID:
 		v, ok := value.(gid.ID)
@@ -50830,11 +50830,11 @@ func (m *WebhookMutation) AddField(name string, value ent.Value) error {
 // mutation.
 func (m *WebhookMutation) ClearedFields() []string {
 	var fields []string
-	if m.FieldCleared(webhook.FieldOldSecret) {
-		fields = append(fields, webhook.FieldOldSecret)
+	if m.FieldCleared(webhook.FieldPreviousSecret) {
+		fields = append(fields, webhook.FieldPreviousSecret)
 	}
-	if m.FieldCleared(webhook.FieldOldSecretUntil) {
-		fields = append(fields, webhook.FieldOldSecretUntil)
+	if m.FieldCleared(webhook.FieldPreviousSecretUntil) {
+		fields = append(fields, webhook.FieldPreviousSecretUntil)
 	}
 	if m.FieldCleared(webhook.FieldCreatedByID) {
 		fields = append(fields, webhook.FieldCreatedByID)
@@ -50859,11 +50859,11 @@ func (m *WebhookMutation) FieldCleared(name string) bool {
 // error if the field is not defined in the schema.
 func (m *WebhookMutation) ClearField(name string) error {
 	switch name {
-	case webhook.FieldOldSecret:
-		m.ClearOldSecret()
+	case webhook.FieldPreviousSecret:
+		m.ClearPreviousSecret()
 		return nil
-	case webhook.FieldOldSecretUntil:
-		m.ClearOldSecretUntil()
+	case webhook.FieldPreviousSecretUntil:
+		m.ClearPreviousSecretUntil()
 		return nil
 	case webhook.FieldCreatedByID:
 		m.ClearCreatedByID()
@@ -50906,11 +50906,11 @@ func (m *WebhookMutation) ResetField(name string) error {
 	case webhook.FieldSecret:
 		m.ResetSecret()
 		return nil
-	case webhook.FieldOldSecret:
-		m.ResetOldSecret()
+	case webhook.FieldPreviousSecret:
+		m.ResetPreviousSecret()
 		return nil
-	case webhook.FieldOldSecretUntil:
-		m.ResetOldSecretUntil()
+	case webhook.FieldPreviousSecretUntil:
+		m.ResetPreviousSecretUntil()
 		return nil
 	case webhook.FieldCreatedByID:
 		m.ResetCreatedByID()

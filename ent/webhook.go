@@ -36,10 +36,10 @@ type Webhook struct {
 	Version int `json:"version,omitempty"`
 	// What it is signed with, sealed under the tenant's key.
 	Secret []byte `json:"secret,omitempty"`
-	// OldSecret holds the value of the "old_secret" field.
-	OldSecret []byte `json:"old_secret,omitempty"`
+	// PreviousSecret holds the value of the "previous_secret" field.
+	PreviousSecret []byte `json:"previous_secret,omitempty"`
 	// Until when it is signed with the secret before this one, too. Null where there is none.
-	OldSecretUntil *time.Time `json:"old_secret_until,omitempty"`
+	PreviousSecretUntil *time.Time `json:"previous_secret_until,omitempty"`
 	// CreatedByID holds the value of the "created_by_id" field.
 	CreatedByID *gid.ID `json:"created_by_id,omitempty"`
 	// When it was created.
@@ -85,7 +85,7 @@ func (*Webhook) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case webhook.FieldCreatedByID:
 			values[i] = &sql.NullScanner{S: new(gid.ID)}
-		case webhook.FieldKinds, webhook.FieldTypes, webhook.FieldSecret, webhook.FieldOldSecret:
+		case webhook.FieldKinds, webhook.FieldTypes, webhook.FieldSecret, webhook.FieldPreviousSecret:
 			values[i] = new([]byte)
 		case webhook.FieldID, webhook.FieldTenantID:
 			values[i] = new(gid.ID)
@@ -95,7 +95,7 @@ func (*Webhook) scanValues(columns []string) ([]any, error) {
 			values[i] = new(sql.NullInt64)
 		case webhook.FieldURL, webhook.FieldName:
 			values[i] = new(sql.NullString)
-		case webhook.FieldOldSecretUntil, webhook.FieldCreatedAt, webhook.FieldUpdatedAt, webhook.FieldFailingSince, webhook.FieldRemovedAt:
+		case webhook.FieldPreviousSecretUntil, webhook.FieldCreatedAt, webhook.FieldUpdatedAt, webhook.FieldFailingSince, webhook.FieldRemovedAt:
 			values[i] = new(sql.NullTime)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -170,18 +170,18 @@ func (_m *Webhook) assignValues(columns []string, values []any) error {
 			} else if value != nil {
 				_m.Secret = *value
 			}
-		case webhook.FieldOldSecret:
+		case webhook.FieldPreviousSecret:
 			if value, ok := values[i].(*[]byte); !ok {
-				return fmt.Errorf("unexpected type %T for field old_secret", values[i])
+				return fmt.Errorf("unexpected type %T for field previous_secret", values[i])
 			} else if value != nil {
-				_m.OldSecret = *value
+				_m.PreviousSecret = *value
 			}
-		case webhook.FieldOldSecretUntil:
+		case webhook.FieldPreviousSecretUntil:
 			if value, ok := values[i].(*sql.NullTime); !ok {
-				return fmt.Errorf("unexpected type %T for field old_secret_until", values[i])
+				return fmt.Errorf("unexpected type %T for field previous_secret_until", values[i])
 			} else if value.Valid {
-				_m.OldSecretUntil = new(time.Time)
-				*_m.OldSecretUntil = value.Time
+				_m.PreviousSecretUntil = new(time.Time)
+				*_m.PreviousSecretUntil = value.Time
 			}
 		case webhook.FieldCreatedByID:
 			if value, ok := values[i].(*sql.NullScanner); !ok {
@@ -281,11 +281,11 @@ func (_m *Webhook) String() string {
 	builder.WriteString("secret=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Secret))
 	builder.WriteString(", ")
-	builder.WriteString("old_secret=")
-	builder.WriteString(fmt.Sprintf("%v", _m.OldSecret))
+	builder.WriteString("previous_secret=")
+	builder.WriteString(fmt.Sprintf("%v", _m.PreviousSecret))
 	builder.WriteString(", ")
-	if v := _m.OldSecretUntil; v != nil {
-		builder.WriteString("old_secret_until=")
+	if v := _m.PreviousSecretUntil; v != nil {
+		builder.WriteString("previous_secret_until=")
 		builder.WriteString(v.Format(time.ANSIC))
 	}
 	builder.WriteString(", ")

@@ -94,22 +94,22 @@ func (_c *WebhookCreate) SetSecret(v []byte) *WebhookCreate {
 	return _c
 }
 
-// SetOldSecret sets the "old_secret" field.
-func (_c *WebhookCreate) SetOldSecret(v []byte) *WebhookCreate {
-	_c.mutation.SetOldSecret(v)
+// SetPreviousSecret sets the "previous_secret" field.
+func (_c *WebhookCreate) SetPreviousSecret(v []byte) *WebhookCreate {
+	_c.mutation.SetPreviousSecret(v)
 	return _c
 }
 
-// SetOldSecretUntil sets the "old_secret_until" field.
-func (_c *WebhookCreate) SetOldSecretUntil(v time.Time) *WebhookCreate {
-	_c.mutation.SetOldSecretUntil(v)
+// SetPreviousSecretUntil sets the "previous_secret_until" field.
+func (_c *WebhookCreate) SetPreviousSecretUntil(v time.Time) *WebhookCreate {
+	_c.mutation.SetPreviousSecretUntil(v)
 	return _c
 }
 
-// SetNillableOldSecretUntil sets the "old_secret_until" field if the given value is not nil.
-func (_c *WebhookCreate) SetNillableOldSecretUntil(v *time.Time) *WebhookCreate {
+// SetNillablePreviousSecretUntil sets the "previous_secret_until" field if the given value is not nil.
+func (_c *WebhookCreate) SetNillablePreviousSecretUntil(v *time.Time) *WebhookCreate {
 	if v != nil {
-		_c.SetOldSecretUntil(*v)
+		_c.SetPreviousSecretUntil(*v)
 	}
 	return _c
 }
@@ -344,13 +344,13 @@ func (_c *WebhookCreate) createSpec() (*Webhook, *sqlgraph.CreateSpec) {
 		_spec.SetField(webhook.FieldSecret, field.TypeBytes, value)
 		_node.Secret = value
 	}
-	if value, ok := _c.mutation.OldSecret(); ok {
-		_spec.SetField(webhook.FieldOldSecret, field.TypeBytes, value)
-		_node.OldSecret = value
+	if value, ok := _c.mutation.PreviousSecret(); ok {
+		_spec.SetField(webhook.FieldPreviousSecret, field.TypeBytes, value)
+		_node.PreviousSecret = value
 	}
-	if value, ok := _c.mutation.OldSecretUntil(); ok {
-		_spec.SetField(webhook.FieldOldSecretUntil, field.TypeTime, value)
-		_node.OldSecretUntil = &value
+	if value, ok := _c.mutation.PreviousSecretUntil(); ok {
+		_spec.SetField(webhook.FieldPreviousSecretUntil, field.TypeTime, value)
+		_node.PreviousSecretUntil = &value
 	}
 	if value, ok := _c.mutation.CreatedAt(); ok {
 		_spec.SetField(webhook.FieldCreatedAt, field.TypeTime, value)

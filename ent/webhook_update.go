@@ -124,35 +124,35 @@ func (_u *WebhookUpdate) SetSecret(v []byte) *WebhookUpdate {
 	return _u
 }
 
-// SetOldSecret sets the "old_secret" field.
-func (_u *WebhookUpdate) SetOldSecret(v []byte) *WebhookUpdate {
-	_u.mutation.SetOldSecret(v)
+// SetPreviousSecret sets the "previous_secret" field.
+func (_u *WebhookUpdate) SetPreviousSecret(v []byte) *WebhookUpdate {
+	_u.mutation.SetPreviousSecret(v)
 	return _u
 }
 
-// ClearOldSecret clears the value of the "old_secret" field.
-func (_u *WebhookUpdate) ClearOldSecret() *WebhookUpdate {
-	_u.mutation.ClearOldSecret()
+// ClearPreviousSecret clears the value of the "previous_secret" field.
+func (_u *WebhookUpdate) ClearPreviousSecret() *WebhookUpdate {
+	_u.mutation.ClearPreviousSecret()
 	return _u
 }
 
-// SetOldSecretUntil sets the "old_secret_until" field.
-func (_u *WebhookUpdate) SetOldSecretUntil(v time.Time) *WebhookUpdate {
-	_u.mutation.SetOldSecretUntil(v)
+// SetPreviousSecretUntil sets the "previous_secret_until" field.
+func (_u *WebhookUpdate) SetPreviousSecretUntil(v time.Time) *WebhookUpdate {
+	_u.mutation.SetPreviousSecretUntil(v)
 	return _u
 }
 
-// SetNillableOldSecretUntil sets the "old_secret_until" field if the given value is not nil.
-func (_u *WebhookUpdate) SetNillableOldSecretUntil(v *time.Time) *WebhookUpdate {
+// SetNillablePreviousSecretUntil sets the "previous_secret_until" field if the given value is not nil.
+func (_u *WebhookUpdate) SetNillablePreviousSecretUntil(v *time.Time) *WebhookUpdate {
 	if v != nil {
-		_u.SetOldSecretUntil(*v)
+		_u.SetPreviousSecretUntil(*v)
 	}
 	return _u
 }
 
-// ClearOldSecretUntil clears the value of the "old_secret_until" field.
-func (_u *WebhookUpdate) ClearOldSecretUntil() *WebhookUpdate {
-	_u.mutation.ClearOldSecretUntil()
+// ClearPreviousSecretUntil clears the value of the "previous_secret_until" field.
+func (_u *WebhookUpdate) ClearPreviousSecretUntil() *WebhookUpdate {
+	_u.mutation.ClearPreviousSecretUntil()
 	return _u
 }
 
@@ -329,17 +329,17 @@ func (_u *WebhookUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.Secret(); ok {
 		_spec.SetField(webhook.FieldSecret, field.TypeBytes, value)
 	}
-	if value, ok := _u.mutation.OldSecret(); ok {
-		_spec.SetField(webhook.FieldOldSecret, field.TypeBytes, value)
+	if value, ok := _u.mutation.PreviousSecret(); ok {
+		_spec.SetField(webhook.FieldPreviousSecret, field.TypeBytes, value)
 	}
-	if _u.mutation.OldSecretCleared() {
-		_spec.ClearField(webhook.FieldOldSecret, field.TypeBytes)
+	if _u.mutation.PreviousSecretCleared() {
+		_spec.ClearField(webhook.FieldPreviousSecret, field.TypeBytes)
 	}
-	if value, ok := _u.mutation.OldSecretUntil(); ok {
-		_spec.SetField(webhook.FieldOldSecretUntil, field.TypeTime, value)
+	if value, ok := _u.mutation.PreviousSecretUntil(); ok {
+		_spec.SetField(webhook.FieldPreviousSecretUntil, field.TypeTime, value)
 	}
-	if _u.mutation.OldSecretUntilCleared() {
-		_spec.ClearField(webhook.FieldOldSecretUntil, field.TypeTime)
+	if _u.mutation.PreviousSecretUntilCleared() {
+		_spec.ClearField(webhook.FieldPreviousSecretUntil, field.TypeTime)
 	}
 	if value, ok := _u.mutation.UpdatedAt(); ok {
 		_spec.SetField(webhook.FieldUpdatedAt, field.TypeTime, value)
@@ -498,35 +498,35 @@ func (_u *WebhookUpdateOne) SetSecret(v []byte) *WebhookUpdateOne {
 	return _u
 }
 
-// SetOldSecret sets the "old_secret" field.
-func (_u *WebhookUpdateOne) SetOldSecret(v []byte) *WebhookUpdateOne {
-	_u.mutation.SetOldSecret(v)
+// SetPreviousSecret sets the "previous_secret" field.
+func (_u *WebhookUpdateOne) SetPreviousSecret(v []byte) *WebhookUpdateOne {
+	_u.mutation.SetPreviousSecret(v)
 	return _u
 }
 
-// ClearOldSecret clears the value of the "old_secret" field.
-func (_u *WebhookUpdateOne) ClearOldSecret() *WebhookUpdateOne {
-	_u.mutation.ClearOldSecret()
+// ClearPreviousSecret clears the value of the "previous_secret" field.
+func (_u *WebhookUpdateOne) ClearPreviousSecret() *WebhookUpdateOne {
+	_u.mutation.ClearPreviousSecret()
 	return _u
 }
 
-// SetOldSecretUntil sets the "old_secret_until" field.
-func (_u *WebhookUpdateOne) SetOldSecretUntil(v time.Time) *WebhookUpdateOne {
-	_u.mutation.SetOldSecretUntil(v)
+// SetPreviousSecretUntil sets the "previous_secret_until" field.
+func (_u *WebhookUpdateOne) SetPreviousSecretUntil(v time.Time) *WebhookUpdateOne {
+	_u.mutation.SetPreviousSecretUntil(v)
 	return _u
 }
 
-// SetNillableOldSecretUntil sets the "old_secret_until" field if the given value is not nil.
-func (_u *WebhookUpdateOne) SetNillableOldSecretUntil(v *time.Time) *WebhookUpdateOne {
+// SetNillablePreviousSecretUntil sets the "previous_secret_until" field if the given value is not nil.
+func (_u *WebhookUpdateOne) SetNillablePreviousSecretUntil(v *time.Time) *WebhookUpdateOne {
 	if v != nil {
-		_u.SetOldSecretUntil(*v)
+		_u.SetPreviousSecretUntil(*v)
 	}
 	return _u
 }
 
-// ClearOldSecretUntil clears the value of the "old_secret_until" field.
-func (_u *WebhookUpdateOne) ClearOldSecretUntil() *WebhookUpdateOne {
-	_u.mutation.ClearOldSecretUntil()
+// ClearPreviousSecretUntil clears the value of the "previous_secret_until" field.
+func (_u *WebhookUpdateOne) ClearPreviousSecretUntil() *WebhookUpdateOne {
+	_u.mutation.ClearPreviousSecretUntil()
 	return _u
 }
 
@@ -733,17 +733,17 @@ func (_u *WebhookUpdateOne) sqlSave(ctx context.Context) (_node *Webhook, err er
 	if value, ok := _u.mutation.Secret(); ok {
 		_spec.SetField(webhook.FieldSecret, field.TypeBytes, value)
 	}
-	if value, ok := _u.mutation.OldSecret(); ok {
-		_spec.SetField(webhook.FieldOldSecret, field.TypeBytes, value)
+	if value, ok := _u.mutation.PreviousSecret(); ok {
+		_spec.SetField(webhook.FieldPreviousSecret, field.TypeBytes, value)
 	}
-	if _u.mutation.OldSecretCleared() {
-		_spec.ClearField(webhook.FieldOldSecret, field.TypeBytes)
+	if _u.mutation.PreviousSecretCleared() {
+		_spec.ClearField(webhook.FieldPreviousSecret, field.TypeBytes)
 	}
-	if value, ok := _u.mutation.OldSecretUntil(); ok {
-		_spec.SetField(webhook.FieldOldSecretUntil, field.TypeTime, value)
+	if value, ok := _u.mutation.PreviousSecretUntil(); ok {
+		_spec.SetField(webhook.FieldPreviousSecretUntil, field.TypeTime, value)
 	}
-	if _u.mutation.OldSecretUntilCleared() {
-		_spec.ClearField(webhook.FieldOldSecretUntil, field.TypeTime)
+	if _u.mutation.PreviousSecretUntilCleared() {
+		_spec.ClearField(webhook.FieldPreviousSecretUntil, field.TypeTime)
 	}
 	if value, ok := _u.mutation.UpdatedAt(); ok {
 		_spec.SetField(webhook.FieldUpdatedAt, field.TypeTime, value)

@@ -29,10 +29,10 @@ const (
 	FieldVersion = "version"
 	// FieldSecret holds the string denoting the secret field in the database.
 	FieldSecret = "secret"
-	// FieldOldSecret holds the string denoting the old_secret field in the database.
-	FieldOldSecret = "old_secret"
-	// FieldOldSecretUntil holds the string denoting the old_secret_until field in the database.
-	FieldOldSecretUntil = "old_secret_until"
+	// FieldPreviousSecret holds the string denoting the previous_secret field in the database.
+	FieldPreviousSecret = "previous_secret"
+	// FieldPreviousSecretUntil holds the string denoting the previous_secret_until field in the database.
+	FieldPreviousSecretUntil = "previous_secret_until"
 	// FieldCreatedByID holds the string denoting the created_by_id field in the database.
 	FieldCreatedByID = "created_by_id"
 	// FieldCreatedAt holds the string denoting the created_at field in the database.
@@ -67,8 +67,8 @@ var Columns = []string{
 	FieldEnabled,
 	FieldVersion,
 	FieldSecret,
-	FieldOldSecret,
-	FieldOldSecretUntil,
+	FieldPreviousSecret,
+	FieldPreviousSecretUntil,
 	FieldCreatedByID,
 	FieldCreatedAt,
 	FieldUpdatedAt,
@@ -132,9 +132,9 @@ func ByVersion(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldVersion, opts...).ToFunc()
 }
 
-// ByOldSecretUntil orders the results by the old_secret_until field.
-func ByOldSecretUntil(opts ...sql.OrderTermOption) OrderOption {
-	return sql.OrderByField(FieldOldSecretUntil, opts...).ToFunc()
+// ByPreviousSecretUntil orders the results by the previous_secret_until field.
+func ByPreviousSecretUntil(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldPreviousSecretUntil, opts...).ToFunc()
 }
 
 // ByCreatedByID orders the results by the created_by_id field.

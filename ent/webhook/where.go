@@ -88,14 +88,14 @@ func Secret(v []byte) predicate.Webhook {
 	return predicate.Webhook(sql.FieldEQ(FieldSecret, v))
 }
 
-// OldSecret applies equality check predicate on the "old_secret" field. It's identical to OldSecretEQ.
-func OldSecret(v []byte) predicate.Webhook {
-	return predicate.Webhook(sql.FieldEQ(FieldOldSecret, v))
+// PreviousSecret applies equality check predicate on the "previous_secret" field. It's identical to PreviousSecretEQ.
+func PreviousSecret(v []byte) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldPreviousSecret, v))
 }
 
-// OldSecretUntil applies equality check predicate on the "old_secret_until" field. It's identical to OldSecretUntilEQ.
-func OldSecretUntil(v time.Time) predicate.Webhook {
-	return predicate.Webhook(sql.FieldEQ(FieldOldSecretUntil, v))
+// PreviousSecretUntil applies equality check predicate on the "previous_secret_until" field. It's identical to PreviousSecretUntilEQ.
+func PreviousSecretUntil(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldPreviousSecretUntil, v))
 }
 
 // CreatedByID applies equality check predicate on the "created_by_id" field. It's identical to CreatedByIDEQ.
@@ -413,104 +413,104 @@ func SecretLTE(v []byte) predicate.Webhook {
 	return predicate.Webhook(sql.FieldLTE(FieldSecret, v))
 }
 
-// OldSecretEQ applies the EQ predicate on the "old_secret" field.
-func OldSecretEQ(v []byte) predicate.Webhook {
-	return predicate.Webhook(sql.FieldEQ(FieldOldSecret, v))
+// PreviousSecretEQ applies the EQ predicate on the "previous_secret" field.
+func PreviousSecretEQ(v []byte) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldPreviousSecret, v))
 }
 
-// OldSecretNEQ applies the NEQ predicate on the "old_secret" field.
-func OldSecretNEQ(v []byte) predicate.Webhook {
-	return predicate.Webhook(sql.FieldNEQ(FieldOldSecret, v))
+// PreviousSecretNEQ applies the NEQ predicate on the "previous_secret" field.
+func PreviousSecretNEQ(v []byte) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNEQ(FieldPreviousSecret, v))
 }
 
-// OldSecretIn applies the In predicate on the "old_secret" field.
-func OldSecretIn(vs ...[]byte) predicate.Webhook {
-	return predicate.Webhook(sql.FieldIn(FieldOldSecret, vs...))
+// PreviousSecretIn applies the In predicate on the "previous_secret" field.
+func PreviousSecretIn(vs ...[]byte) predicate.Webhook {
+	return predicate.Webhook(sql.FieldIn(FieldPreviousSecret, vs...))
 }
 
-// OldSecretNotIn applies the NotIn predicate on the "old_secret" field.
-func OldSecretNotIn(vs ...[]byte) predicate.Webhook {
-	return predicate.Webhook(sql.FieldNotIn(FieldOldSecret, vs...))
+// PreviousSecretNotIn applies the NotIn predicate on the "previous_secret" field.
+func PreviousSecretNotIn(vs ...[]byte) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNotIn(FieldPreviousSecret, vs...))
 }
 
-// OldSecretGT applies the GT predicate on the "old_secret" field.
-func OldSecretGT(v []byte) predicate.Webhook {
-	return predicate.Webhook(sql.FieldGT(FieldOldSecret, v))
+// PreviousSecretGT applies the GT predicate on the "previous_secret" field.
+func PreviousSecretGT(v []byte) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGT(FieldPreviousSecret, v))
 }
 
-// OldSecretGTE applies the GTE predicate on the "old_secret" field.
-func OldSecretGTE(v []byte) predicate.Webhook {
-	return predicate.Webhook(sql.FieldGTE(FieldOldSecret, v))
+// PreviousSecretGTE applies the GTE predicate on the "previous_secret" field.
+func PreviousSecretGTE(v []byte) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGTE(FieldPreviousSecret, v))
 }
 
-// OldSecretLT applies the LT predicate on the "old_secret" field.
-func OldSecretLT(v []byte) predicate.Webhook {
-	return predicate.Webhook(sql.FieldLT(FieldOldSecret, v))
+// PreviousSecretLT applies the LT predicate on the "previous_secret" field.
+func PreviousSecretLT(v []byte) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLT(FieldPreviousSecret, v))
 }
 
-// OldSecretLTE applies the LTE predicate on the "old_secret" field.
-func OldSecretLTE(v []byte) predicate.Webhook {
-	return predicate.Webhook(sql.FieldLTE(FieldOldSecret, v))
+// PreviousSecretLTE applies the LTE predicate on the "previous_secret" field.
+func PreviousSecretLTE(v []byte) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLTE(FieldPreviousSecret, v))
 }
 
-// OldSecretIsNil applies the IsNil predicate on the "old_secret" field.
-func OldSecretIsNil() predicate.Webhook {
-	return predicate.Webhook(sql.FieldIsNull(FieldOldSecret))
+// PreviousSecretIsNil applies the IsNil predicate on the "previous_secret" field.
+func PreviousSecretIsNil() predicate.Webhook {
+	return predicate.Webhook(sql.FieldIsNull(FieldPreviousSecret))
 }
 
-// OldSecretNotNil applies the NotNil predicate on the "old_secret" field.
-func OldSecretNotNil() predicate.Webhook {
-	return predicate.Webhook(sql.FieldNotNull(FieldOldSecret))
+// PreviousSecretNotNil applies the NotNil predicate on the "previous_secret" field.
+func PreviousSecretNotNil() predicate.Webhook {
+	return predicate.Webhook(sql.FieldNotNull(FieldPreviousSecret))
 }
 
-// OldSecretUntilEQ applies the EQ predicate on the "old_secret_until" field.
-func OldSecretUntilEQ(v time.Time) predicate.Webhook {
-	return predicate.Webhook(sql.FieldEQ(FieldOldSecretUntil, v))
+// PreviousSecretUntilEQ applies the EQ predicate on the "previous_secret_until" field.
+func PreviousSecretUntilEQ(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldPreviousSecretUntil, v))
 }
 
-// OldSecretUntilNEQ applies the NEQ predicate on the "old_secret_until" field.
-func OldSecretUntilNEQ(v time.Time) predicate.Webhook {
-	return predicate.Webhook(sql.FieldNEQ(FieldOldSecretUntil, v))
+// PreviousSecretUntilNEQ applies the NEQ predicate on the "previous_secret_until" field.
+func PreviousSecretUntilNEQ(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNEQ(FieldPreviousSecretUntil, v))
 }
 
-// OldSecretUntilIn applies the In predicate on the "old_secret_until" field.
-func OldSecretUntilIn(vs ...time.Time) predicate.Webhook {
-	return predicate.Webhook(sql.FieldIn(FieldOldSecretUntil, vs...))
+// PreviousSecretUntilIn applies the In predicate on the "previous_secret_until" field.
+func PreviousSecretUntilIn(vs ...time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldIn(FieldPreviousSecretUntil, vs...))
 }
 
-// OldSecretUntilNotIn applies the NotIn predicate on the "old_secret_until" field.
-func OldSecretUntilNotIn(vs ...time.Time) predicate.Webhook {
-	return predicate.Webhook(sql.FieldNotIn(FieldOldSecretUntil, vs...))
+// PreviousSecretUntilNotIn applies the NotIn predicate on the "previous_secret_until" field.
+func PreviousSecretUntilNotIn(vs ...time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNotIn(FieldPreviousSecretUntil, vs...))
 }
 
-// OldSecretUntilGT applies the GT predicate on the "old_secret_until" field.
-func OldSecretUntilGT(v time.Time) predicate.Webhook {
-	return predicate.Webhook(sql.FieldGT(FieldOldSecretUntil, v))
+// PreviousSecretUntilGT applies the GT predicate on the "previous_secret_until" field.
+func PreviousSecretUntilGT(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGT(FieldPreviousSecretUntil, v))
 }
 
-// OldSecretUntilGTE applies the GTE predicate on the "old_secret_until" field.
-func OldSecretUntilGTE(v time.Time) predicate.Webhook {
-	return predicate.Webhook(sql.FieldGTE(FieldOldSecretUntil, v))
+// PreviousSecretUntilGTE applies the GTE predicate on the "previous_secret_until" field.
+func PreviousSecretUntilGTE(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGTE(FieldPreviousSecretUntil, v))
 }
 
-// OldSecretUntilLT applies the LT predicate on the "old_secret_until" field.
-func OldSecretUntilLT(v time.Time) predicate.Webhook {
-	return predicate.Webhook(sql.FieldLT(FieldOldSecretUntil, v))
+// PreviousSecretUntilLT applies the LT predicate on the "previous_secret_until" field.
+func PreviousSecretUntilLT(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLT(FieldPreviousSecretUntil, v))
 }
 
-// OldSecretUntilLTE applies the LTE predicate on the "old_secret_until" field.
-func OldSecretUntilLTE(v time.Time) predicate.Webhook {
-	return predicate.Webhook(sql.FieldLTE(FieldOldSecretUntil, v))
+// PreviousSecretUntilLTE applies the LTE predicate on the "previous_secret_until" field.
+func PreviousSecretUntilLTE(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLTE(FieldPreviousSecretUntil, v))
 }
 
-// OldSecretUntilIsNil applies the IsNil predicate on the "old_secret_until" field.
-func OldSecretUntilIsNil() predicate.Webhook {
-	return predicate.Webhook(sql.FieldIsNull(FieldOldSecretUntil))
+// PreviousSecretUntilIsNil applies the IsNil predicate on the "previous_secret_until" field.
+func PreviousSecretUntilIsNil() predicate.Webhook {
+	return predicate.Webhook(sql.FieldIsNull(FieldPreviousSecretUntil))
 }
 
-// OldSecretUntilNotNil applies the NotNil predicate on the "old_secret_until" field.
-func OldSecretUntilNotNil() predicate.Webhook {
-	return predicate.Webhook(sql.FieldNotNull(FieldOldSecretUntil))
+// PreviousSecretUntilNotNil applies the NotNil predicate on the "previous_secret_until" field.
+func PreviousSecretUntilNotNil() predicate.Webhook {
+	return predicate.Webhook(sql.FieldNotNull(FieldPreviousSecretUntil))
 }
 
 // CreatedByIDEQ applies the EQ predicate on the "created_by_id" field.

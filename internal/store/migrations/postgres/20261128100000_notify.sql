@@ -17,7 +17,7 @@ CREATE TABLE "alert_rules" ("id" uuid NOT NULL, "tenant_id" uuid NOT NULL, "name
 -- create index "alertrule_tenant_id_id"
 CREATE INDEX "alertrule_tenant_id_id" ON "alert_rules" ("tenant_id", "id");
 -- create "webhooks" table
-CREATE TABLE "webhooks" ("id" uuid NOT NULL, "tenant_id" uuid NOT NULL, "url" text NOT NULL, "name" character varying NOT NULL DEFAULT '', "kinds" jsonb NOT NULL, "types" jsonb NOT NULL, "enabled" boolean NOT NULL DEFAULT true, "version" bigint NOT NULL DEFAULT 1, "secret" bytea NOT NULL, "old_secret" bytea NULL, "old_secret_until" timestamptz NULL, "created_at" timestamptz NOT NULL, "updated_at" timestamptz NOT NULL, "failing_since" timestamptz NULL, "removed_at" timestamptz NULL, "created_by_id" uuid NULL, PRIMARY KEY ("id"), CONSTRAINT "webhooks_users_created_by" FOREIGN KEY ("created_by_id") REFERENCES "users" ("id") ON DELETE RESTRICT);
+CREATE TABLE "webhooks" ("id" uuid NOT NULL, "tenant_id" uuid NOT NULL, "url" text NOT NULL, "name" character varying NOT NULL DEFAULT '', "kinds" jsonb NOT NULL, "types" jsonb NOT NULL, "enabled" boolean NOT NULL DEFAULT true, "version" bigint NOT NULL DEFAULT 1, "secret" bytea NOT NULL, "previous_secret" bytea NULL, "previous_secret_until" timestamptz NULL, "created_at" timestamptz NOT NULL, "updated_at" timestamptz NOT NULL, "failing_since" timestamptz NULL, "removed_at" timestamptz NULL, "created_by_id" uuid NULL, PRIMARY KEY ("id"), CONSTRAINT "webhooks_users_created_by" FOREIGN KEY ("created_by_id") REFERENCES "users" ("id") ON DELETE RESTRICT);
 -- create index "webhook_tenant_id_id"
 CREATE INDEX "webhook_tenant_id_id" ON "webhooks" ("tenant_id", "id");
 -- create "departments" table

@@ -29,7 +29,7 @@ CREATE UNIQUE INDEX `notification_fact_id_user_id` ON `notifications` (`fact_id`
 -- create index "notification_at"
 CREATE INDEX `notification_at` ON `notifications` (`at`);
 -- create "webhooks" table
-CREATE TABLE `webhooks` (`id` text NOT NULL, `tenant_id` text NOT NULL, `url` text NOT NULL, `name` text NOT NULL DEFAULT (''), `kinds` json NOT NULL, `types` json NOT NULL, `enabled` bool NOT NULL DEFAULT (true), `version` integer NOT NULL DEFAULT (1), `secret` blob NOT NULL, `old_secret` blob NULL, `old_secret_until` datetime NULL, `created_at` datetime NOT NULL, `updated_at` datetime NOT NULL, `failing_since` datetime NULL, `removed_at` datetime NULL, `created_by_id` text NULL, PRIMARY KEY (`id`), CONSTRAINT `webhooks_users_created_by` FOREIGN KEY (`created_by_id`) REFERENCES `users` (`id`) ON DELETE RESTRICT);
+CREATE TABLE `webhooks` (`id` text NOT NULL, `tenant_id` text NOT NULL, `url` text NOT NULL, `name` text NOT NULL DEFAULT (''), `kinds` json NOT NULL, `types` json NOT NULL, `enabled` bool NOT NULL DEFAULT (true), `version` integer NOT NULL DEFAULT (1), `secret` blob NOT NULL, `previous_secret` blob NULL, `previous_secret_until` datetime NULL, `created_at` datetime NOT NULL, `updated_at` datetime NOT NULL, `failing_since` datetime NULL, `removed_at` datetime NULL, `created_by_id` text NULL, PRIMARY KEY (`id`), CONSTRAINT `webhooks_users_created_by` FOREIGN KEY (`created_by_id`) REFERENCES `users` (`id`) ON DELETE RESTRICT);
 -- create index "webhook_tenant_id_id"
 CREATE INDEX `webhook_tenant_id_id` ON `webhooks` (`tenant_id`, `id`);
 -- create "webhook_deliveries" table
