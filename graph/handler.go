@@ -17,6 +17,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/notify"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
@@ -30,6 +31,7 @@ type Config struct {
 	Records  *record.Service
 	People   *identity.Service
 	Policies *policy.Service
+	Notify   *notify.Service
 	Audit    *audit.Log
 	Log      *slog.Logger
 

@@ -13,6 +13,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/notify"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 )
@@ -85,7 +86,7 @@ func (s storage) withDB(ctx context.Context, create bool, do func(*store.DB) err
 type sweepCmd struct {
 	storage
 	output
-	Once bool `required:"" help:"Sweep once and end. A server sweeps by itself: scheduled and approved operations run, requests that nobody decided on expire, suspensions that ran out end, what retention rules say is done, and what is due is purged."`
+	Once bool `required:"" help:"Sweep once and end. A server sweeps by itself: scheduled and approved operations run, requests that nobody decided on expire, suspensions that ran out end, what retention rules say is done, what is due is purged, and who has to know is told."`
 }
 
 // Run implements the command.
@@ -97,7 +98,7 @@ func (cmd *sweepCmd) Run(ctx context.Context, c *console) error {
 		}
 		records := a.records(control)
 		did, err := a.applyRules(ctx, records)
-		rest, otherErr := a.sweep(ctx, records)
+		rest, otherErr := a.sweep(ctx, records, a.notifying(control, false))
 		rest.Ruled = did.Ruled
 		did = rest
 		if err = errors.Join(err, otherErr); err != nil {
@@ -116,15 +117,17 @@ type swept struct {
 	Ruled   int `json:"ruled"`   // records that retention rules changed
 	Purged  int `json:"purged"`  // records
 	Bytes   int `json:"bytes"`   // attachments and exports whose bytes went
+	Told    int `json:"told"`    // what happened, and digests of what is going to
+	Old     int `json:"old"`     // notifications and deliveries that were too old
 }
 
 func (s swept) String() string {
-	return fmt.Sprintf("%d run, %d expired, %d taken up, %d woken, %d by rules, %d purged, bytes of %d removed", s.Ran, s.Expired, s.Jobs, s.Woken, s.Ruled, s.Purged, s.Bytes)
+	return fmt.Sprintf("%d run, %d expired, %d taken up, %d woken, %d by rules, %d purged, bytes of %d removed, %d told, %d forgotten", s.Ran, s.Expired, s.Jobs, s.Woken, s.Ruled, s.Purged, s.Bytes, s.Told, s.Old)
 }
 
 // sweep does what is due. What fails holds up nothing else.
-func (a *app) sweep(ctx context.Context, records *record.Service) (did swept, err error) {
-	var errs [7]error
+func (a *app) sweep(ctx context.Context, records *record.Service, telling *notify.Service) (did swept, err error) {
+	var errs [9]error
 	did.Expired, errs[0] = records.ExpireApprovals(ctx)
 	did.Ran, errs[1] = records.RunScheduled(ctx, a.actAs)
 	approved, err := records.RunApproved(ctx, a.actAs)
@@ -133,6 +136,8 @@ func (a *app) sweep(ctx context.Context, records *record.Service) (did swept, er
 	did.Woken, errs[4] = records.Wake(ctx)
 	did.Purged, errs[5] = records.Sweep(ctx)
 	did.Bytes, errs[6] = a.blobs.Sweep(ctx, a.db)
+	_, did.Old, errs[7] = telling.Sweep(ctx)
+	did.Told, errs[8] = telling.Tell(ctx)
 	return did, errors.Join(errs[:]...)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/identity/oidc"
 	"github.com/lethe-crm/lethe/internal/jobs"
+	"github.com/lethe-crm/lethe/internal/notify"
 	"github.com/lethe-crm/lethe/internal/pdp"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -33,6 +34,9 @@ type serveCmd struct {
 	URL      string     `name:"url" placeholder:"URL" help:"Where people reach the server, if that is elsewhere, as behind a proxy."`
 	Demo     bool       `help:"Load sample data into a tenant named demo, and print sign-in links for its users."`
 	Migrate  bool       `help:"Bring the tables of a PostgreSQL database up to date first; SQLite needs no asking."`
+	// Tests and receivers within one's own network want it; tenants who are strangers to one another must not have it.
+	AllowPrivateWebhooks bool `help:"Let webhooks be at private addresses, and without TLS."`
+
 	Metrics  string     `placeholder:"ADDRESS" help:"Where to serve /metrics, and not beside the API."`
 	OIDC     string     `name:"oidc" placeholder:"FILE" help:"Whose bearer tokens are taken beside Lethe's own: a list of OpenID Connect issuers in JSON. Default is nobody's."`
 	LogLevel slog.Level `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
@@ -64,14 +68,15 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	defer func() { err = errors.Join(err, control.Close()) }()
 	control.Observe(metrics.Call)
 	records := a.records(control)
-	queue, err := a.jobs(ctx, records)
+	telling := a.notifying(control, cmd.AllowPrivateWebhooks)
+	queue, err := a.jobs(ctx, records, telling)
 	if err != nil {
 		return err
 	}
 	records.WithQueue(queue)
 	records.OnBrake(metrics.Braked)
 	policies := policy.New(a.db, control, a.audit, log).WithApprovals(records)
-	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Audit: a.audit, Log: log, RequestID: server.RequestID})
+	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Notify: telling, Audit: a.audit, Log: log, RequestID: server.RequestID})
 	if err != nil {
 		return fmt.Errorf("building the API: %w", err)
 	}
@@ -111,6 +116,11 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	if _, err := records.TakeUp(ctx, a.actAs, true); err != nil { // what was under way when the last process was stopped, or killed
 		log.ErrorContext(ctx, "taking up what was under way failed", "error", err)
 	}
+	working.Go(func() {
+		if err := telling.Run(background); err != nil {
+			log.ErrorContext(background, "telling what happened ended", "error", err)
+		}
+	})
 	working.Go(func() { optimize(background, a.db, log) })
 	working.Go(func() { cmd.reload(background, hangups, control, metrics, log) })
 
@@ -182,19 +192,23 @@ func reachable(addr net.Addr) string {
 }
 
 // jobs is the queue of what is done in the background.
-func (a *app) jobs(ctx context.Context, records *record.Service) (*jobs.Runner, error) {
+func (a *app) jobs(ctx context.Context, records *record.Service, telling *notify.Service) (*jobs.Runner, error) {
 	return jobs.New(ctx, jobs.Config{
 		DB: a.db, Log: a.log, Every: sweepEvery,
 		Work:   func(ctx context.Context, tenant, op gid.ID) error { return records.Work(ctx, a.actAs, tenant, op) },
 		GiveUp: records.Stop,
-		Sweep:  func(ctx context.Context) { a.does(ctx, records, a.sweep) },
-		Rules:  func(ctx context.Context) { a.does(ctx, records, a.applyRules) },
+		Sweep: func(ctx context.Context) {
+			a.does(ctx, func(ctx context.Context) (swept, error) { return a.sweep(ctx, records, telling) })
+		},
+		Rules: func(ctx context.Context) {
+			a.does(ctx, func(ctx context.Context) (swept, error) { return a.applyRules(ctx, records) })
+		},
 	})
 }
 
 // does what the clock brings about, and says what that was.
-func (a *app) does(ctx context.Context, records *record.Service, what func(context.Context, *record.Service) (swept, error)) {
-	did, err := what(ctx, records)
+func (a *app) does(ctx context.Context, what func(context.Context) (swept, error)) {
+	did, err := what(ctx)
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:

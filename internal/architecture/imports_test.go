@@ -61,6 +61,8 @@ var layers = []layer{
 		"the pipeline serves every caller and knows none"},
 	{"internal/policy", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", others),
 		"what a policy may become is decided before anybody is let in by it"},
+	{"internal/notify", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", others),
+		"it tells what has happened, after it has"},
 	{"internal/identity", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", "internal/policy", others),
 		"who may come in is known before anything is asked, and to whoever serves it"},
 	{"internal/importer", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", others),
@@ -72,7 +74,7 @@ var layers = []layer{
 	{"internal/pdp", concat(concat(entities, policy...), "internal/store", "internal/audit", others),
 		"it asks the chain for other applications, about users and records as they are; it changes nothing"},
 	{"internal/transport", []string{"internal/lifecycle"}, "it carries any schema; of ours it knows the codes"},
-	{"graph", concat(concat(entities, policy...), "internal/blob", "internal/search", "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/transport", others),
+	{"graph", concat(concat(entities, policy...), "internal/blob", "internal/search", "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/notify", "internal/transport", others),
 		"resolvers hand on; a document's transaction begins and ends here"},
 
 	{"internal/server", []string{anything}, "it ties together what is served"},

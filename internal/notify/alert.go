@@ -17,6 +17,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 )
 
@@ -61,10 +62,10 @@ func questions(action authz.Action, object string) []access.Question {
 
 func (r *AlertRule) check(ctx context.Context, tx *store.Tx, tenant gid.ID) error {
 	if r.Name == "" {
-		return refuse(lifecycle.BadUserInput, "must not be empty", "name")
+		return record.Refuse(lifecycle.BadUserInput, "must not be empty", "name")
 	}
 	if err := mixin.Characters(mixin.MaxName)(r.Name); err != nil {
-		return refuse(lifecycle.BadUserInput, err.Error(), "name")
+		return record.Refuse(lifecycle.BadUserInput, err.Error(), "name")
 	}
 	for _, bound := range []struct {
 		field         string
@@ -73,23 +74,23 @@ func (r *AlertRule) check(ctx context.Context, tx *store.Tx, tenant gid.ID) erro
 		onlyOutOfHour bool
 	}{{"count", r.Count, 1, 1 << 30, false}, {"minutes", r.Minutes, 1, maxMinutes, false}, {"fromHour", r.FromHour, 0, 23, true}, {"toHour", r.ToHour, 1, 24, true}} {
 		if bound.is < bound.least || bound.is > bound.most {
-			return refuse(lifecycle.BadUserInput, fmt.Sprintf("must be from %d to %d", bound.least, bound.most), bound.field)
+			return record.Refuse(lifecycle.BadUserInput, fmt.Sprintf("must be from %d to %d", bound.least, bound.most), bound.field)
 		}
 	}
 	if _, err := time.LoadLocation(r.Zone); err != nil || r.Zone == "" || r.Zone == "Local" {
-		return refuse(lifecycle.BadUserInput, "is no IANA time zone", "zone")
+		return record.Refuse(lifecycle.BadUserInput, "is no IANA time zone", "zone")
 	}
 	if r.Kind == alertrule.KindOUT_OF_HOURS && len(r.Verbs) == 0 {
-		return refuse(lifecycle.BadUserInput, "must not be empty", "verbs")
+		return record.Refuse(lifecycle.BadUserInput, "must not be empty", "verbs")
 	}
 	for _, v := range r.Verbs {
 		if !slices.Contains(watchable, v) {
-			return refuse(lifecycle.BadUserInput, "cannot be watched", "verbs")
+			return record.Refuse(lifecycle.BadUserInput, "cannot be watched", "verbs")
 		}
 	}
 	for _, d := range r.Weekdays {
 		if d < 1 || d > 7 {
-			return refuse(lifecycle.BadUserInput, "must be from 1 to 7", "weekdays")
+			return record.Refuse(lifecycle.BadUserInput, "must be from 1 to 7", "weekdays")
 		}
 	}
 	found := 0
@@ -98,13 +99,13 @@ func (r *AlertRule) check(ctx context.Context, tx *store.Tx, tenant gid.ID) erro
 	case err != nil:
 		return fmt.Errorf("looking for departments: %w", err)
 	case found != len(r.Departments):
-		return refuse(lifecycle.BadUserInput, "names a department that is not there, or one twice", "departments")
+		return record.Refuse(lifecycle.BadUserInput, "names a department that is not there, or one twice", "departments")
 	case len(r.Departments) == 0 && len(r.Roles) == 0:
-		return refuse(lifecycle.BadUserInput, "tells nobody", "departments", "roles")
+		return record.Refuse(lifecycle.BadUserInput, "tells nobody", "departments", "roles")
 	}
 	for _, role := range r.Roles {
 		if role == "" || len(role) > 64 {
-			return refuse(lifecycle.BadUserInput, "is no role", "roles")
+			return record.Refuse(lifecycle.BadUserInput, "is no role", "roles")
 		}
 	}
 	return nil
@@ -133,7 +134,7 @@ func (s *Service) CreateAlertRule(ctx context.Context, r AlertRule) (gid.ID, err
 	id := gid.New(gid.AlertRule)
 	return id, s.change(ctx, authz.AlertEdit, objectAlert, "ALERT_RULE_CREATE", func(ctx context.Context, tx *store.Tx, a *actor.Actor) (map[string]any, error) {
 		if alertrule.KindValidator(r.Kind) != nil {
-			return nil, refuse(lifecycle.BadUserInput, "there is no such kind", "kind")
+			return nil, record.Refuse(lifecycle.BadUserInput, "there is no such kind", "kind")
 		}
 		if err := r.check(ctx, tx, a.Tenant); err != nil {
 			return nil, err
@@ -143,7 +144,7 @@ func (s *Service) CreateAlertRule(ctx context.Context, r AlertRule) (gid.ID, err
 			return nil, fmt.Errorf("counting alert rules: %w", err)
 		}
 		if count >= maxRules {
-			return nil, refuse(lifecycle.Limit, fmt.Sprintf("more than %d alert rules", maxRules))
+			return nil, record.Refuse(lifecycle.Limit, fmt.Sprintf("more than %d alert rules", maxRules))
 		}
 		values := append([]any{id, a.Tenant, string(r.Kind), tx.Now(), tx.Now()}, r.columns()...)
 		_, err := store.Build(tx).Add(`INSERT INTO alert_rules (id, tenant_id, kind, created_at, updated_at, name, count, minutes, verbs, from_hour, to_hour, zone, weekdays, departments, roles, enabled, version)
@@ -190,7 +191,7 @@ func lockRule(ctx context.Context, tx *store.Tx, a *actor.Actor, id gid.ID, vers
 	case err != nil:
 		return r, fmt.Errorf("reading an alert rule: %w", err)
 	case !found:
-		return r, refuse(lifecycle.NotFound, "there is no such alert rule", "id")
+		return r, record.Refuse(lifecycle.NotFound, "there is no such alert rule", "id")
 	case at != version:
 		return r, movedOn(at)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 )
 
@@ -31,18 +32,18 @@ type Department struct {
 
 func (d *Department) check(ctx context.Context, tx *store.Tx, a *actor.Actor) error {
 	if d.Name == "" {
-		return refuse(lifecycle.BadUserInput, "must not be empty", "name")
+		return record.Refuse(lifecycle.BadUserInput, "must not be empty", "name")
 	}
 	for field, text := range map[string]string{"name": d.Name, "address": d.Address} {
 		if err := mixin.Characters(mixin.MaxName)(text); err != nil {
-			return refuse(lifecycle.BadUserInput, err.Error(), field)
+			return record.Refuse(lifecycle.BadUserInput, err.Error(), field)
 		}
 	}
 	if err := d.Interests.check(); err != nil {
 		return err
 	}
 	if len(d.Members) > maxMembers {
-		return refuse(lifecycle.Limit, fmt.Sprintf("more than %d members", maxMembers), "members")
+		return record.Refuse(lifecycle.Limit, fmt.Sprintf("more than %d members", maxMembers), "members")
 	}
 	if err := among(ctx, tx, a.Tenant, d.Members, "members"); err != nil {
 		return err
@@ -51,7 +52,7 @@ func (d *Department) check(ctx context.Context, tx *store.Tx, a *actor.Actor) er
 		return nil
 	}
 	if _, err := lockWebhook(ctx, tx, a, *d.Webhook, 0); err != nil {
-		if refused, ok := errors.AsType[*Error](err); ok {
+		if refused, ok := errors.AsType[*record.Error](err); ok {
 			refused.Code, refused.Fields = lifecycle.BadUserInput, []string{"webhook"}
 		}
 		return err
@@ -66,7 +67,7 @@ func (s *Service) mayTellWebhook(ctx context.Context, a *actor.Actor, d *Departm
 		return nil
 	}
 	if answer := s.Control.Decide(ctx, a, questions(authz.WebhookEdit, objectWebhook)); !answer[0].Permit {
-		return refuse(lifecycle.Forbidden, "the policy does not allow this", "webhook")
+		return record.Refuse(lifecycle.Forbidden, "the policy does not allow this", "webhook")
 	}
 	return s.check(ctx, a, &Webhook{URL: "https://webhook.invalid", Interests: d.Interests})
 }
@@ -91,7 +92,7 @@ func (s *Service) CreateDepartment(ctx context.Context, d Department) (gid.ID, e
 			return nil, fmt.Errorf("counting departments: %w", err)
 		}
 		if count >= maxDepartments {
-			return nil, refuse(lifecycle.Limit, fmt.Sprintf("more than %d departments", maxDepartments))
+			return nil, record.Refuse(lifecycle.Limit, fmt.Sprintf("more than %d departments", maxDepartments))
 		}
 		_, err := store.Build(tx).Add(`INSERT INTO departments (id, tenant_id, name, address, kinds, types, webhook_id, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?)`,
 			id, a.Tenant, d.Name, d.Address, store.JSONStrings(d.kinds()), store.JSONStrings(d.types()), nullID(d.Webhook), tx.Now(), tx.Now()).Exec(ctx, tx)
@@ -125,7 +126,7 @@ func lockDepartment(ctx context.Context, tx *store.Tx, a *actor.Actor, id gid.ID
 	case err != nil:
 		return d, fmt.Errorf("reading a department: %w", err)
 	case !found:
-		return d, refuse(lifecycle.NotFound, "there is no such department", "id")
+		return d, record.Refuse(lifecycle.NotFound, "there is no such department", "id")
 	case at != version:
 		return d, movedOn(at)
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 )
 
@@ -66,20 +67,6 @@ func New(c Config) *Service {
 	return s
 }
 
-// Error is a refusal of a change.
-type Error struct {
-	Code       lifecycle.Code
-	Message    string
-	Fields     []string
-	Extensions map[string]any
-}
-
-func (e *Error) Error() string { return fmt.Sprintf("%s: %s %v", e.Code, e.Message, e.Fields) }
-
-func refuse(code lifecycle.Code, message string, fields ...string) *Error {
-	return &Error{Code: code, Message: message, Fields: fields}
-}
-
 // change carries a change by the actor out, who must have a right on an object, in
 // the transaction of the context or in one of its own, and writes an event of it.
 func (s *Service) change(ctx context.Context, action authz.Action, object, event string, do func(context.Context, *store.Tx, *actor.Actor) (map[string]any, error)) error {
@@ -90,15 +77,15 @@ func (s *Service) change(ctx context.Context, action authz.Action, object, event
 	return s.DB.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		ctx, err := s.Control.Repin(ctx, a.Tenant)
 		if err != nil {
-			return refuse(lifecycle.AuthzUnavailable, "the policy could not be read; try again")
+			return record.Refuse(lifecycle.AuthzUnavailable, "the policy could not be read; try again")
 		}
 		var detail map[string]any
 		if s.Control.May(ctx, a, access.Question{Action: action, Type: object}) {
 			detail, err = do(ctx, tx, a)
 		} else {
-			err = refuse(lifecycle.Forbidden, "the policy does not allow this")
+			err = record.Refuse(lifecycle.Forbidden, "the policy does not allow this")
 		}
-		if refused, ok := errors.AsType[*Error](err); ok {
+		if refused, ok := errors.AsType[*record.Error](err); ok {
 			s.logRefusal(ctx, tx, audit.Event{Action: event, Code: refused.Code})
 		}
 		if err != nil || detail == nil {
@@ -127,16 +114,16 @@ type Interests struct {
 
 func (i Interests) check() error {
 	if len(i.Kinds) == 0 {
-		return refuse(lifecycle.BadUserInput, "must not be empty", "kinds")
+		return record.Refuse(lifecycle.BadUserInput, "must not be empty", "kinds")
 	}
 	for _, k := range i.Kinds {
 		if notification.KindValidator(k) != nil {
-			return refuse(lifecycle.BadUserInput, "there is no such kind", "kinds")
+			return record.Refuse(lifecycle.BadUserInput, "there is no such kind", "kinds")
 		}
 	}
 	for _, t := range i.Types {
 		if ent.RecordTypeNamed(t) == nil {
-			return refuse(lifecycle.BadUserInput, "there is no such type", "types")
+			return record.Refuse(lifecycle.BadUserInput, "there is no such type", "types")
 		}
 	}
 	return nil
@@ -165,7 +152,7 @@ func among(ctx context.Context, tx *store.Tx, tenant gid.ID, users []gid.ID, fie
 		return fmt.Errorf("looking for users: %w", err)
 	}
 	if found != len(users) {
-		return refuse(lifecycle.BadUserInput, "names somebody who is no active user, or twice", field)
+		return record.Refuse(lifecycle.BadUserInput, "names somebody who is no active user, or twice", field)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 )
 
@@ -19,7 +20,7 @@ const MaxFollowed = 10_000
 
 // Follow has the actor told of what becomes of a record, which he must have been
 // found to be able to read. Followed again, nothing changes.
-func (s *Service) Follow(ctx context.Context, record gid.ID) error {
+func (s *Service) Follow(ctx context.Context, of gid.ID) error {
 	a := actor.From(ctx)
 	if a == nil || a.User.IsZero() {
 		return errors.New("notify: nobody follows")
@@ -30,9 +31,9 @@ func (s *Service) Follow(ctx context.Context, record gid.ID) error {
 			return fmt.Errorf("counting what is followed: %w", err)
 		}
 		if count >= MaxFollowed {
-			return refuse(lifecycle.Limit, fmt.Sprintf("more than %d records", MaxFollowed), "id")
+			return record.Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records", MaxFollowed), "id")
 		}
-		_, err := store.Build(tx).Add(`INSERT INTO follows (tenant_id, user_id, record_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, a.Tenant, a.User, record).Exec(ctx, tx)
+		_, err := store.Build(tx).Add(`INSERT INTO follows (tenant_id, user_id, record_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, a.Tenant, a.User, of).Exec(ctx, tx)
 		if err != nil {
 			return fmt.Errorf("following a record: %w", err)
 		}
@@ -41,13 +42,13 @@ func (s *Service) Follow(ctx context.Context, record gid.ID) error {
 }
 
 // Unfollow ends what Follow began.
-func (s *Service) Unfollow(ctx context.Context, record gid.ID) error {
+func (s *Service) Unfollow(ctx context.Context, of gid.ID) error {
 	a := actor.From(ctx)
 	if a == nil || a.User.IsZero() {
 		return errors.New("notify: nobody follows")
 	}
 	return s.DB.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
-		if _, err := store.Build(tx).Add(`DELETE FROM follows WHERE record_id = ? AND user_id = ?`, record, a.User).Exec(ctx, tx); err != nil {
+		if _, err := store.Build(tx).Add(`DELETE FROM follows WHERE record_id = ? AND user_id = ?`, of, a.User).Exec(ctx, tx); err != nil {
 			return fmt.Errorf("following a record no more: %w", err)
 		}
 		return nil
@@ -121,11 +122,11 @@ func (s *Service) Counts(ctx context.Context, notifications []gid.ID) (map[gid.I
 		}
 		c.Type = ent.RecordTypeNamed(typ).Kind()
 		if c.Count == 1 {
-			record, err := gid.ParseUUID(first)
+			id, err := gid.ParseUUID(first)
 			if err != nil {
 				return err
 			}
-			c.Record = record
+			c.Record = id
 		}
 		out[id] = append(out[id], c)
 		return nil

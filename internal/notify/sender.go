@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
 )
 
 const (
@@ -83,7 +84,7 @@ func (s *sender) checkHost(host string) error {
 	lower := strings.TrimSuffix(strings.ToLower(host), ".")
 	addr, err := netip.ParseAddr(host)
 	if err == nil && !public(addr) || lower == "localhost" || strings.HasSuffix(lower, ".localhost") {
-		return refuse(lifecycle.BadUserInput, "is not on the public Internet", "url")
+		return record.Refuse(lifecycle.BadUserInput, "is not on the public Internet", "url")
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 )
 
@@ -79,7 +80,7 @@ func (s *Service) check(ctx context.Context, a *actor.Actor, w *Webhook) error {
 		return err
 	}
 	if err := errors.Join(mixin.Characters(mixin.MaxName)(w.Name)); err != nil {
-		return refuse(lifecycle.BadUserInput, err.Error(), "name")
+		return record.Refuse(lifecycle.BadUserInput, err.Error(), "name")
 	}
 	if err := w.Interests.check(); err != nil {
 		return err
@@ -92,12 +93,12 @@ func (s *Service) check(ctx context.Context, a *actor.Actor, w *Webhook) error {
 	}
 	for _, t := range types {
 		if !s.Control.Everywhere(ctx, a, authz.Read, t) {
-			return refuse(lifecycle.Forbidden, "it would be told of records that you may not read", "types")
+			return record.Refuse(lifecycle.Forbidden, "it would be told of records that you may not read", "types")
 		}
 	}
 	for _, k := range w.Kinds {
 		if (k == notification.KindHOLD_PLACED || k == notification.KindHOLD_RELEASED) && !s.Control.May(ctx, a, access.Question{Action: authz.HoldRead, Type: ent.TypeLegalHold}) {
-			return refuse(lifecycle.Forbidden, "it would be told of holds that you may not know of", "kinds")
+			return record.Refuse(lifecycle.Forbidden, "it would be told of holds that you may not know of", "kinds")
 		}
 	}
 	return nil
@@ -107,13 +108,13 @@ func (s *Service) checkURL(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Host == "" || u.Hostname() == "" || len(text) > maxURL:
-		return refuse(lifecycle.BadUserInput, "is not the URL of a web server", "url")
+		return record.Refuse(lifecycle.BadUserInput, "is not the URL of a web server", "url")
 	case u.Scheme != "https" && (u.Scheme != "http" || !s.AllowPrivate):
-		return refuse(lifecycle.BadUserInput, "must begin with https://", "url")
+		return record.Refuse(lifecycle.BadUserInput, "must begin with https://", "url")
 	case u.User != nil:
-		return refuse(lifecycle.BadUserInput, "must not hold a user name or password: events are signed", "url")
+		return record.Refuse(lifecycle.BadUserInput, "must not hold a user name or password: events are signed", "url")
 	case u.Fragment != "" || strings.Contains(text, "#"):
-		return refuse(lifecycle.BadUserInput, "must not hold a fragment", "url")
+		return record.Refuse(lifecycle.BadUserInput, "must not hold a fragment", "url")
 	}
 	return s.sender.checkHost(u.Hostname())
 }
@@ -130,7 +131,7 @@ func (s *Service) CreateWebhook(ctx context.Context, w Webhook) (id gid.ID, secr
 			return nil, fmt.Errorf("counting webhooks: %w", err)
 		}
 		if count >= maxWebhooks {
-			return nil, refuse(lifecycle.Limit, fmt.Sprintf("more than %d webhooks", maxWebhooks))
+			return nil, record.Refuse(lifecycle.Limit, fmt.Sprintf("more than %d webhooks", maxWebhooks))
 		}
 		raw, err := newSecret()
 		if err != nil {
@@ -172,15 +173,15 @@ func lockWebhook(ctx context.Context, tx *store.Tx, a *actor.Actor, id gid.ID, v
 	case err != nil:
 		return w, fmt.Errorf("reading a webhook: %w", err)
 	case !found:
-		return w, refuse(lifecycle.NotFound, "there is no such webhook", "id")
+		return w, record.Refuse(lifecycle.NotFound, "there is no such webhook", "id")
 	case version != 0 && at != version:
 		return w, movedOn(at)
 	}
 	return w, errors.Join(json.Unmarshal(kinds, &w.Kinds), json.Unmarshal(types, &w.Types))
 }
 
-func movedOn(version int) *Error {
-	return &Error{Code: lifecycle.Conflict, Message: "it has changed since", Fields: []string{"version"}, Extensions: map[string]any{"version": version}}
+func movedOn(version int) *record.Error {
+	return &record.Error{Code: lifecycle.Conflict, Message: "it has changed since", Fields: []string{"version"}, Extensions: map[string]any{"version": version}}
 }
 
 // UpdateWebhook changes a webhook that the actor saw at a version. What was not sent
@@ -271,7 +272,7 @@ func (s *Service) TestWebhook(ctx context.Context, id gid.ID) (delivery gid.ID, 
 			return nil, err
 		}
 		if !w.Enabled {
-			return nil, refuse(lifecycle.BadUserInput, "the webhook is disabled", "id")
+			return nil, record.Refuse(lifecycle.BadUserInput, "the webhook is disabled", "id")
 		}
 		body, err := json.Marshal(payload{Type: "webhook.test", Timestamp: tx.Now(), Data: payloadData{Tenant: a.Tenant.String(), Actor: a.User.String()}})
 		if err != nil {
@@ -320,7 +321,7 @@ func (s *Service) ReplayDeliveries(ctx context.Context, r Replay) (replayed int,
 		case err != nil:
 			return nil, fmt.Errorf("looking for deliveries: %w", err)
 		case len(ids) > maxReplay:
-			return nil, refuse(lifecycle.Limit, fmt.Sprintf("more than %d deliveries at once", maxReplay), "since")
+			return nil, record.Refuse(lifecycle.Limit, fmt.Sprintf("more than %d deliveries at once", maxReplay), "since")
 		}
 		n, err := store.Build(tx).Add(`UPDATE webhook_deliveries SET status = 'PENDING', attempts = 0, next_at = ?, delivered_at = NULL, status_code = NULL, failure = NULL WHERE `, tx.Now()).IDs("id", ids).Exec(ctx, tx)
 		if err != nil {
