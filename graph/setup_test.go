@@ -21,6 +21,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/notify"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 	"github.com/lethe-crm/lethe/internal/store/storetest"
@@ -80,6 +81,7 @@ type world struct {
 	people  *identity.Service
 	policy  *policies
 	control *access.Control
+	notify  *notify.Service
 	handler http.Handler
 	sql     *statements
 	log     *logged
@@ -87,6 +89,8 @@ type world struct {
 	tenant, other  gid.ID
 	sales, support gid.ID
 	users          map[string]gid.ID // by role; agent2 is in Support
+
+	later func(time.Duration) // moves the clock
 }
 
 // logged is what went to the log.
@@ -142,14 +146,21 @@ func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *w
 		clock = clock.Add(time.Millisecond)
 		return clock
 	}))
+	w.later = func(d time.Duration) {
+		step.Lock()
+		defer step.Unlock()
+		clock = clock.Add(d)
+	}
 	keys, err := audit.NewKeys([]byte(strings.Repeat("k", audit.KeySize)))
 	w.NoError(err)
 	control, err := access.New(w.policy, func(string, uint64, []casbin.Finding, error) {})
 	w.NoError(err)
 	w.control = control
-	logger, log := slog.New(slog.NewTextHandler(w.log, nil)), audit.New(keys)
+	outbox := notify.NewOutbox()
+	logger, log := slog.New(slog.NewTextHandler(w.log, nil)), audit.New(keys).Feeding(outbox)
+	w.notify = notify.New(notify.Config{DB: w.db, Control: control, Audit: log, Outbox: outbox, Log: logger, AllowPrivate: true})
 	w.records, w.people = record.New(w.db, control, log, logger), identity.New(w.db, log, logger)
-	w.handler, err = graph.NewHandler(graph.Config{DB: w.db, Control: control, Records: w.records, People: w.people, Audit: log, Log: logger})
+	w.handler, err = graph.NewHandler(graph.Config{DB: w.db, Control: control, Records: w.records, People: w.people, Notify: w.notify, Audit: log, Log: logger})
 	w.NoError(err)
 
 	w.tenant, w.other = w.newTenant("acme"), w.newTenant("other")

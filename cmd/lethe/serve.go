@@ -30,10 +30,10 @@ const sweepEvery = 15 * time.Second
 
 type serveCmd struct {
 	storage
-	Listen   string     `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where to listen (${default})."`
-	URL      string     `name:"url" placeholder:"URL" help:"Where people reach the server, if that is elsewhere, as behind a proxy."`
-	Demo     bool       `help:"Load sample data into a tenant named demo, and print sign-in links for its users."`
-	Migrate  bool       `help:"Bring the tables of a PostgreSQL database up to date first; SQLite needs no asking."`
+	Listen  string `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where to listen (${default})."`
+	URL     string `name:"url" placeholder:"URL" help:"Where people reach the server, if that is elsewhere, as behind a proxy."`
+	Demo    bool   `help:"Load sample data into a tenant named demo, and print sign-in links for its users."`
+	Migrate bool   `help:"Bring the tables of a PostgreSQL database up to date first; SQLite needs no asking."`
 	// Tests and receivers within one's own network want it; tenants who are strangers to one another must not have it.
 	AllowPrivateWebhooks bool `help:"Let webhooks be at private addresses, and without TLS."`
 
