@@ -590,9 +590,11 @@ func (t *telling) list(ctx context.Context, tx *store.Tx, types []string, into *
 		}
 		return stmt
 	}
-	kind := func(typ string) string {
+	kind := func(typ string) string { // as the API names it
 		if t := ent.RecordTypeNamed(typ); t != nil {
-			return string(t.Kind())
+			var b strings.Builder
+			t.Kind().MarshalGQL(&b)
+			return strings.Trim(b.String(), `"`)
 		}
 		return typ
 	}
