@@ -58,6 +58,11 @@ type noted struct {
 	records                          []string
 }
 
+// is reports whether an event belongs to a fact.
+func (n *noted) is(tenant gid.ID, e *audit.Event, outcome audit.Outcome, subject, about *gid.ID) bool {
+	return n.action == e.Action && n.outcome == outcome && n.tenant == tenant && same(n.operation, e.Operation) && same(n.subject, subject) && same(n.about, about)
+}
+
 // Hear implements audit.Listener.
 func (l *listener) Hear(tenant gid.ID, actor *gid.ID, id gid.ID, e *audit.Event) {
 	outcome := e.Outcome
@@ -68,11 +73,14 @@ func (l *listener) Hear(tenant gid.ID, actor *gid.ID, id gid.ID, e *audit.Event)
 	if outcome == audit.Succeeded && !listens {
 		return
 	}
-	// A record that is changed because of another one is an UPDATE; these verbs without an operation are no lifecycle events.
 	subject := idIn(e, named)
+	var about *gid.ID
+	if e.Action == actionAlert {
+		about = idIn(e, "actor")
+	}
 	n := l.last
-	if n == nil || n.action != e.Action || n.outcome != outcome || n.tenant != tenant || !same(n.operation, e.Operation) || !same(n.subject, subject) {
-		n = l.find(tenant, actor, id, e, outcome, subject)
+	if n == nil || !n.is(tenant, e, outcome, subject, about) {
+		n = l.find(tenant, actor, id, e, outcome, subject, about)
 	}
 	l.last = n
 	n.count++
@@ -80,18 +88,17 @@ func (l *listener) Hear(tenant gid.ID, actor *gid.ID, id gid.ID, e *audit.Event)
 		n.records = append(n.records, e.RecordID.String())
 	}
 	if e.Action == actionAlert {
-		n.about = idIn(e, "actor")
 		n.count, _ = e.Detail["count"].(int)
 	}
 }
 
-func (l *listener) find(tenant gid.ID, actor *gid.ID, id gid.ID, e *audit.Event, outcome audit.Outcome, subject *gid.ID) *noted {
+func (l *listener) find(tenant gid.ID, actor *gid.ID, id gid.ID, e *audit.Event, outcome audit.Outcome, subject, about *gid.ID) *noted {
 	for _, n := range l.facts {
-		if n.action == e.Action && n.outcome == outcome && n.tenant == tenant && same(n.operation, e.Operation) && same(n.subject, subject) {
+		if n.is(tenant, e, outcome, subject, about) {
 			return n
 		}
 	}
-	n := &noted{id: id, tenant: tenant, action: e.Action, outcome: outcome, actor: copied(actor), operation: copied(e.Operation), subject: subject}
+	n := &noted{id: id, tenant: tenant, action: e.Action, outcome: outcome, actor: copied(actor), operation: copied(e.Operation), subject: subject, about: about}
 	if e.Operation != nil && subject == nil {
 		n.id = factOf(*e.Operation, e.Action, outcome)
 	}
