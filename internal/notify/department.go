@@ -175,8 +175,8 @@ func (s *Service) RemoveDepartment(ctx context.Context, id gid.ID, version int) 
 		if _, err := lockDepartment(ctx, tx, a, id, version); err != nil {
 			return nil, err
 		}
-		for _, from := range []string{`department_members WHERE department_id = ?`, `departments WHERE id = ?`} {
-			if _, err := store.Build(tx).Add(`DELETE FROM `+from, id).Exec(ctx, tx); err != nil {
+		for _, from := range []string{`DELETE FROM department_members WHERE department_id = ?`, `DELETE FROM departments WHERE id = ?`} {
+			if _, err := store.Build(tx).Add(from, id).Exec(ctx, tx); err != nil {
 				return nil, fmt.Errorf("removing a department: %w", err)
 			}
 		}

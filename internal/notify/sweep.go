@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/lethe-crm/lethe/ent"
@@ -34,13 +35,13 @@ func (s *Service) Sweep(ctx context.Context) (digests, removed int, err error) {
 	now := s.DB.Now()
 	var n int
 	for i, old := range []struct {
-		table, where string
-		before       time.Time
+		find string
+		with []string
 	}{
-		{"notifications", `at < ?`, now.Add(-keep)},
-		{"webhook_deliveries", `created_at < ? AND status <> 'PENDING'`, now.Add(-keep)},
+		{`SELECT id FROM notifications WHERE at < ?`, []string{`DELETE FROM notification_records WHERE notification_id`, `DELETE FROM notifications WHERE id`}},
+		{`SELECT id FROM webhook_deliveries WHERE created_at < ? AND status <> 'PENDING'`, []string{`DELETE FROM webhook_deliveries WHERE id`}},
 	} {
-		n, errs[1+i] = s.remove(ctx, old.table, old.where, old.before)
+		n, errs[1+i] = s.remove(ctx, old.find, now.Add(-keep), old.with)
 		removed += n
 	}
 	errs[3] = s.DB.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
@@ -61,12 +62,12 @@ func (s *Service) Sweep(ctx context.Context) (digests, removed int, err error) {
 }
 
 // remove removes rows with what belongs to them, some at a time.
-func (s *Service) remove(ctx context.Context, table, where string, before time.Time) (removed int, err error) {
+func (s *Service) remove(ctx context.Context, find string, before time.Time, with []string) (removed int, err error) {
 	for {
 		n := 0
 		err := s.DB.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 			var ids []gid.ID
-			err := store.Build(tx).Add(`SELECT id FROM `+table+` WHERE `+where+` ORDER BY id LIMIT ?`, before, sweepRows).Query(ctx, tx, func(row store.Row) error {
+			err := store.Build(tx).Add(find+` ORDER BY id LIMIT ?`, before, sweepRows).Query(ctx, tx, func(row store.Row) error {
 				var id gid.ID
 				err := row.Scan(&id)
 				ids = append(ids, id)
@@ -75,16 +76,16 @@ func (s *Service) remove(ctx context.Context, table, where string, before time.T
 			if n = len(ids); err != nil || n == 0 {
 				return err
 			}
-			if table == "notifications" {
-				if _, err := store.Build(tx).Add(`DELETE FROM notification_records WHERE `).IDs("notification_id", ids).Exec(ctx, tx); err != nil {
+			for _, from := range with {
+				table, column, _ := strings.Cut(from, " WHERE ")
+				if _, err := store.Build(tx).Add(table+` WHERE `).IDs(column, ids).Exec(ctx, tx); err != nil {
 					return err
 				}
 			}
-			_, err = store.Build(tx).Add(`DELETE FROM `+table+` WHERE `).IDs("id", ids).Exec(ctx, tx)
-			return err
+			return nil
 		})
 		if err != nil {
-			return removed, fmt.Errorf("removing old %s: %w", table, err)
+			return removed, fmt.Errorf("removing what is too old: %w", err)
 		}
 		if removed += n; n < sweepRows {
 			return removed, nil
