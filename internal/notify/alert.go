@@ -162,7 +162,7 @@ const ruleColumns = `name, kind, count, minutes, verbs, from_hour, to_hour, zone
 func (r *AlertRule) scan(row store.Row, before ...any) error {
 	var verbs, weekdays, departments, roles []byte
 	var kind string
-	dest := append(before, &r.Name, &kind, &r.Count, &r.Minutes, &verbs, &r.FromHour, &r.ToHour, &r.Zone, &weekdays, &departments, &roles, &r.Enabled)
+	dest := append(slices.Clone(before), &r.Name, &kind, &r.Count, &r.Minutes, &verbs, &r.FromHour, &r.ToHour, &r.Zone, &weekdays, &departments, &roles, &r.Enabled)
 	if err := row.Scan(dest...); err != nil {
 		return err
 	}

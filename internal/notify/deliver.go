@@ -247,7 +247,7 @@ func (s *Service) make(ctx context.Context, a *attempt) error {
 	at := s.DB.Now()
 	got := s.sender.send(ctx, a.url, a.id.String(), at, sign(a.id.String(), at, a.body, a.secrets...), a.body)
 	if ctx.Err() != nil { // nobody knows: it is made again when its lease is over
-		return nil
+		return nil //nolint:nilerr // there is nothing to be written down
 	}
 	for try := 1; ; try++ {
 		err := s.settle(ctx, a, got)

@@ -225,7 +225,7 @@ func (f *fact) source() func(*store.SQL) *store.SQL {
 // forget removes what follows records that were purged.
 func (s *Service) forget(ctx context.Context, tx *store.Tx, f *fact) error {
 	for _, from := range []string{`DELETE FROM follows`, `DELETE FROM notification_records`, `DELETE FROM purge_notices`} {
-		if _, err := f.source()(store.Build(tx).Add(from + ` WHERE record_id IN (SELECT gone.record_id FROM (`)).Add(`) gone)`).Exec(ctx, tx); err != nil {
+		if _, err := f.source()(store.Build(tx).Add(from+` WHERE record_id IN (SELECT gone.record_id FROM (`)).Add(`) gone)`).Exec(ctx, tx); err != nil {
 			return fmt.Errorf("forgetting what was purged: %w", err)
 		}
 	}
