@@ -12,6 +12,7 @@ import (
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
+	"github.com/lethe-crm/lethe/ent/alertrule"
 	"github.com/lethe-crm/lethe/ent/apitoken"
 	"github.com/lethe-crm/lethe/ent/approval"
 	"github.com/lethe-crm/lethe/ent/approvalrule"
@@ -22,12 +23,14 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/department"
 	"github.com/lethe-crm/lethe/ent/export"
 	"github.com/lethe-crm/lethe/ent/exportschedule"
 	"github.com/lethe-crm/lethe/ent/legalhold"
 	"github.com/lethe-crm/lethe/ent/legalholdrecord"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
+	"github.com/lethe-crm/lethe/ent/notification"
 	"github.com/lethe-crm/lethe/ent/numbercounter"
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
@@ -47,6 +50,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/tenant"
 	"github.com/lethe-crm/lethe/ent/tombstone"
 	"github.com/lethe-crm/lethe/ent/user"
+	"github.com/lethe-crm/lethe/ent/webhook"
+	"github.com/lethe-crm/lethe/ent/webhookdelivery"
 )
 
 // ent aliases to avoid import conflicts in user's code.
@@ -107,6 +112,7 @@ var (
 func checkColumn(t, c string) error {
 	initCheck.Do(func() {
 		columnCheck = sql.NewColumnCheck(map[string]func(string) bool{
+			alertrule.Table:       alertrule.ValidColumn,
 			apitoken.Table:        apitoken.ValidColumn,
 			approval.Table:        approval.ValidColumn,
 			approvalrule.Table:    approvalrule.ValidColumn,
@@ -117,12 +123,14 @@ func checkColumn(t, c string) error {
 			contact.Table:         contact.ValidColumn,
 			customer.Table:        customer.ValidColumn,
 			deal.Table:            deal.ValidColumn,
+			department.Table:      department.ValidColumn,
 			export.Table:          export.ValidColumn,
 			exportschedule.Table:  exportschedule.ValidColumn,
 			legalhold.Table:       legalhold.ValidColumn,
 			legalholdrecord.Table: legalholdrecord.ValidColumn,
 			message.Table:         message.ValidColumn,
 			note.Table:            note.ValidColumn,
+			notification.Table:    notification.ValidColumn,
 			numbercounter.Table:   numbercounter.ValidColumn,
 			operation.Table:       operation.ValidColumn,
 			operationitem.Table:   operationitem.ValidColumn,
@@ -142,6 +150,8 @@ func checkColumn(t, c string) error {
 			tenant.Table:          tenant.ValidColumn,
 			tombstone.Table:       tombstone.ValidColumn,
 			user.Table:            user.ValidColumn,
+			webhook.Table:         webhook.ValidColumn,
+			webhookdelivery.Table: webhookdelivery.ValidColumn,
 		})
 	})
 	return columnCheck(t, c)

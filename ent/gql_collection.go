@@ -11,6 +11,7 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 
 	"entgo.io/contrib/entgql"
+	"github.com/lethe-crm/lethe/ent/alertrule"
 	"github.com/lethe-crm/lethe/ent/approval"
 	"github.com/lethe-crm/lethe/ent/attachment"
 	"github.com/lethe-crm/lethe/ent/auditevent"
@@ -18,11 +19,13 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/department"
 	"github.com/lethe-crm/lethe/ent/export"
 	"github.com/lethe-crm/lethe/ent/exportschedule"
 	"github.com/lethe-crm/lethe/ent/legalhold"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
+	"github.com/lethe-crm/lethe/ent/notification"
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
 	"github.com/lethe-crm/lethe/ent/policyrevision"
@@ -31,10 +34,142 @@ import (
 	"github.com/lethe-crm/lethe/ent/task"
 	"github.com/lethe-crm/lethe/ent/team"
 	"github.com/lethe-crm/lethe/ent/user"
+	"github.com/lethe-crm/lethe/ent/webhook"
+	"github.com/lethe-crm/lethe/ent/webhookdelivery"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/visible"
 )
+
+// CollectNodes is CollectFields for a field of the selection other than the one being resolved.
+func (_q *AlertRuleQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
+	return _q.collectField(ctx, false, graphql.GetOperationContext(ctx), field, alertruleImplementors...)
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *AlertRuleQuery) CollectFields(ctx context.Context, satisfies ...string) (*AlertRuleQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *AlertRuleQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, satisfies ...string) error {
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(alertrule.Columns))
+		selectedFields = []string{alertrule.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+		case "name":
+			if _, ok := fieldSeen[alertrule.FieldName]; !ok {
+				selectedFields = append(selectedFields, alertrule.FieldName)
+				fieldSeen[alertrule.FieldName] = struct{}{}
+			}
+		case "kind":
+			if _, ok := fieldSeen[alertrule.FieldKind]; !ok {
+				selectedFields = append(selectedFields, alertrule.FieldKind)
+				fieldSeen[alertrule.FieldKind] = struct{}{}
+			}
+		case "count":
+			if _, ok := fieldSeen[alertrule.FieldCount]; !ok {
+				selectedFields = append(selectedFields, alertrule.FieldCount)
+				fieldSeen[alertrule.FieldCount] = struct{}{}
+			}
+		case "minutes":
+			if _, ok := fieldSeen[alertrule.FieldMinutes]; !ok {
+				selectedFields = append(selectedFields, alertrule.FieldMinutes)
+				fieldSeen[alertrule.FieldMinutes] = struct{}{}
+			}
+		case "fromHour":
+			if _, ok := fieldSeen[alertrule.FieldFromHour]; !ok {
+				selectedFields = append(selectedFields, alertrule.FieldFromHour)
+				fieldSeen[alertrule.FieldFromHour] = struct{}{}
+			}
+		case "toHour":
+			if _, ok := fieldSeen[alertrule.FieldToHour]; !ok {
+				selectedFields = append(selectedFields, alertrule.FieldToHour)
+				fieldSeen[alertrule.FieldToHour] = struct{}{}
+			}
+		case "zone":
+			if _, ok := fieldSeen[alertrule.FieldZone]; !ok {
+				selectedFields = append(selectedFields, alertrule.FieldZone)
+				fieldSeen[alertrule.FieldZone] = struct{}{}
+			}
+		case "weekdays":
+			if _, ok := fieldSeen[alertrule.FieldWeekdays]; !ok {
+				selectedFields = append(selectedFields, alertrule.FieldWeekdays)
+				fieldSeen[alertrule.FieldWeekdays] = struct{}{}
+			}
+		case "enabled":
+			if _, ok := fieldSeen[alertrule.FieldEnabled]; !ok {
+				selectedFields = append(selectedFields, alertrule.FieldEnabled)
+				fieldSeen[alertrule.FieldEnabled] = struct{}{}
+			}
+		case "version":
+			if _, ok := fieldSeen[alertrule.FieldVersion]; !ok {
+				selectedFields = append(selectedFields, alertrule.FieldVersion)
+				fieldSeen[alertrule.FieldVersion] = struct{}{}
+			}
+		case "createdAt":
+			if _, ok := fieldSeen[alertrule.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, alertrule.FieldCreatedAt)
+				fieldSeen[alertrule.FieldCreatedAt] = struct{}{}
+			}
+		case "updatedAt":
+			if _, ok := fieldSeen[alertrule.FieldUpdatedAt]; !ok {
+				selectedFields = append(selectedFields, alertrule.FieldUpdatedAt)
+				fieldSeen[alertrule.FieldUpdatedAt] = struct{}{}
+			}
+		case "removedAt":
+			if _, ok := fieldSeen[alertrule.FieldRemovedAt]; !ok {
+				selectedFields = append(selectedFields, alertrule.FieldRemovedAt)
+				fieldSeen[alertrule.FieldRemovedAt] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if unknownSeen {
+		_q.ctx.Fields = nil
+	} else {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type alertrulePaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []AlertRulePaginateOption
+}
+
+func newAlertRulePaginateArgs(rv map[string]any, err error) (*alertrulePaginateArgs, error) {
+	args := &alertrulePaginateArgs{}
+	if err != nil || rv == nil {
+		return args, err
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	return args, nil
+}
 
 // CollectNodes is CollectFields for a field of the selection other than the one being resolved.
 func (_q *ApprovalQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
@@ -3095,6 +3230,114 @@ func newDealPaginateArgs(rv map[string]any, err error) (*dealPaginateArgs, error
 }
 
 // CollectNodes is CollectFields for a field of the selection other than the one being resolved.
+func (_q *DepartmentQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
+	return _q.collectField(ctx, false, graphql.GetOperationContext(ctx), field, departmentImplementors...)
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *DepartmentQuery) CollectFields(ctx context.Context, satisfies ...string) (*DepartmentQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *DepartmentQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, satisfies ...string) error {
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(department.Columns))
+		selectedFields = []string{department.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "webhook":
+			query := _q.withWebhook
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&WebhookClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, webhookImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withWebhook = query
+			if _, ok := fieldSeen[department.FieldWebhookID]; !ok {
+				selectedFields = append(selectedFields, department.FieldWebhookID)
+				fieldSeen[department.FieldWebhookID] = struct{}{}
+			}
+		case "name":
+			if _, ok := fieldSeen[department.FieldName]; !ok {
+				selectedFields = append(selectedFields, department.FieldName)
+				fieldSeen[department.FieldName] = struct{}{}
+			}
+		case "address":
+			if _, ok := fieldSeen[department.FieldAddress]; !ok {
+				selectedFields = append(selectedFields, department.FieldAddress)
+				fieldSeen[department.FieldAddress] = struct{}{}
+			}
+		case "version":
+			if _, ok := fieldSeen[department.FieldVersion]; !ok {
+				selectedFields = append(selectedFields, department.FieldVersion)
+				fieldSeen[department.FieldVersion] = struct{}{}
+			}
+		case "createdAt":
+			if _, ok := fieldSeen[department.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, department.FieldCreatedAt)
+				fieldSeen[department.FieldCreatedAt] = struct{}{}
+			}
+		case "updatedAt":
+			if _, ok := fieldSeen[department.FieldUpdatedAt]; !ok {
+				selectedFields = append(selectedFields, department.FieldUpdatedAt)
+				fieldSeen[department.FieldUpdatedAt] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if unknownSeen {
+		_q.ctx.Fields = nil
+	} else {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type departmentPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []DepartmentPaginateOption
+}
+
+func newDepartmentPaginateArgs(rv map[string]any, err error) (*departmentPaginateArgs, error) {
+	args := &departmentPaginateArgs{}
+	if err != nil || rv == nil {
+		return args, err
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	return args, nil
+}
+
+// CollectNodes is CollectFields for a field of the selection other than the one being resolved.
 func (_q *ExportQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
 	return _q.collectField(ctx, false, graphql.GetOperationContext(ctx), field, exportImplementors...)
 }
@@ -4385,6 +4628,173 @@ func newNotePaginateArgs(rv map[string]any, err error) (*notePaginateArgs, error
 	}
 	if v, ok := rv[searchField].(string); ok {
 		args.opts = append(args.opts, WithNoteSearch(&v))
+	}
+	return args, nil
+}
+
+// CollectNodes is CollectFields for a field of the selection other than the one being resolved.
+func (_q *NotificationQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
+	return _q.collectField(ctx, false, graphql.GetOperationContext(ctx), field, notificationImplementors...)
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *NotificationQuery) CollectFields(ctx context.Context, satisfies ...string) (*NotificationQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *NotificationQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, satisfies ...string) error {
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(notification.Columns))
+		selectedFields = []string{notification.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "operation":
+			query := _q.withOperation
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&OperationClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, operationImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withOperation = query
+			if _, ok := fieldSeen[notification.FieldOperationID]; !ok {
+				selectedFields = append(selectedFields, notification.FieldOperationID)
+				fieldSeen[notification.FieldOperationID] = struct{}{}
+			}
+
+		case "approval":
+			query := _q.withApproval
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&ApprovalClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, approvalImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withApproval = query
+			if _, ok := fieldSeen[notification.FieldApprovalID]; !ok {
+				selectedFields = append(selectedFields, notification.FieldApprovalID)
+				fieldSeen[notification.FieldApprovalID] = struct{}{}
+			}
+
+		case "about":
+			query := _q.withAbout
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withAbout = query
+			if _, ok := fieldSeen[notification.FieldAboutID]; !ok {
+				selectedFields = append(selectedFields, notification.FieldAboutID)
+				fieldSeen[notification.FieldAboutID] = struct{}{}
+			}
+		case "kind":
+			if _, ok := fieldSeen[notification.FieldKind]; !ok {
+				selectedFields = append(selectedFields, notification.FieldKind)
+				fieldSeen[notification.FieldKind] = struct{}{}
+			}
+		case "at":
+			if _, ok := fieldSeen[notification.FieldAt]; !ok {
+				selectedFields = append(selectedFields, notification.FieldAt)
+				fieldSeen[notification.FieldAt] = struct{}{}
+			}
+		case "days":
+			if _, ok := fieldSeen[notification.FieldDays]; !ok {
+				selectedFields = append(selectedFields, notification.FieldDays)
+				fieldSeen[notification.FieldDays] = struct{}{}
+			}
+		case "count":
+			if _, ok := fieldSeen[notification.FieldCount]; !ok {
+				selectedFields = append(selectedFields, notification.FieldCount)
+				fieldSeen[notification.FieldCount] = struct{}{}
+			}
+		case "readAt":
+			if _, ok := fieldSeen[notification.FieldReadAt]; !ok {
+				selectedFields = append(selectedFields, notification.FieldReadAt)
+				fieldSeen[notification.FieldReadAt] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if unknownSeen {
+		_q.ctx.Fields = nil
+	} else {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type notificationPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []NotificationPaginateOption
+}
+
+func newNotificationPaginateArgs(rv map[string]any, err error) (*notificationPaginateArgs, error) {
+	args := &notificationPaginateArgs{}
+	if err != nil || rv == nil {
+		return args, err
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case map[string]any:
+			var (
+				err1, err2 error
+				order      = &NotificationOrder{Field: &NotificationOrderField{}, Direction: entgql.OrderDirectionAsc}
+			)
+			if d, ok := v[directionField]; ok {
+				err1 = order.Direction.UnmarshalGQL(d)
+			}
+			if f, ok := v[fieldField]; ok {
+				err2 = order.Field.UnmarshalGQL(f)
+			}
+			if err := cmp.Or(err1, err2); err != nil {
+				return nil, badInput(orderByField, err)
+			}
+			args.opts = append(args.opts, WithNotificationOrder(order))
+		case *NotificationOrder:
+			if v != nil {
+				args.opts = append(args.opts, WithNotificationOrder(v))
+			}
+		}
 	}
 	return args, nil
 }
@@ -5718,6 +6128,257 @@ func newUserPaginateArgs(rv map[string]any, err error) (*userPaginateArgs, error
 	}
 	if v, ok := rv[whereField].(*UserWhereInput); ok {
 		args.opts = append(args.opts, WithUserFilter(v.Filter))
+	}
+	return args, nil
+}
+
+// CollectNodes is CollectFields for a field of the selection other than the one being resolved.
+func (_q *WebhookQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
+	return _q.collectField(ctx, false, graphql.GetOperationContext(ctx), field, webhookImplementors...)
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *WebhookQuery) CollectFields(ctx context.Context, satisfies ...string) (*WebhookQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *WebhookQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, satisfies ...string) error {
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(webhook.Columns))
+		selectedFields = []string{webhook.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "createdBy":
+			query := _q.withCreatedBy
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&UserClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withCreatedBy = query
+			if _, ok := fieldSeen[webhook.FieldCreatedByID]; !ok {
+				selectedFields = append(selectedFields, webhook.FieldCreatedByID)
+				fieldSeen[webhook.FieldCreatedByID] = struct{}{}
+			}
+		case "url":
+			if _, ok := fieldSeen[webhook.FieldURL]; !ok {
+				selectedFields = append(selectedFields, webhook.FieldURL)
+				fieldSeen[webhook.FieldURL] = struct{}{}
+			}
+		case "name":
+			if _, ok := fieldSeen[webhook.FieldName]; !ok {
+				selectedFields = append(selectedFields, webhook.FieldName)
+				fieldSeen[webhook.FieldName] = struct{}{}
+			}
+		case "enabled":
+			if _, ok := fieldSeen[webhook.FieldEnabled]; !ok {
+				selectedFields = append(selectedFields, webhook.FieldEnabled)
+				fieldSeen[webhook.FieldEnabled] = struct{}{}
+			}
+		case "version":
+			if _, ok := fieldSeen[webhook.FieldVersion]; !ok {
+				selectedFields = append(selectedFields, webhook.FieldVersion)
+				fieldSeen[webhook.FieldVersion] = struct{}{}
+			}
+		case "previousSecretUntil":
+			if _, ok := fieldSeen[webhook.FieldPreviousSecretUntil]; !ok {
+				selectedFields = append(selectedFields, webhook.FieldPreviousSecretUntil)
+				fieldSeen[webhook.FieldPreviousSecretUntil] = struct{}{}
+			}
+		case "createdAt":
+			if _, ok := fieldSeen[webhook.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, webhook.FieldCreatedAt)
+				fieldSeen[webhook.FieldCreatedAt] = struct{}{}
+			}
+		case "updatedAt":
+			if _, ok := fieldSeen[webhook.FieldUpdatedAt]; !ok {
+				selectedFields = append(selectedFields, webhook.FieldUpdatedAt)
+				fieldSeen[webhook.FieldUpdatedAt] = struct{}{}
+			}
+		case "failingSince":
+			if _, ok := fieldSeen[webhook.FieldFailingSince]; !ok {
+				selectedFields = append(selectedFields, webhook.FieldFailingSince)
+				fieldSeen[webhook.FieldFailingSince] = struct{}{}
+			}
+		case "removedAt":
+			if _, ok := fieldSeen[webhook.FieldRemovedAt]; !ok {
+				selectedFields = append(selectedFields, webhook.FieldRemovedAt)
+				fieldSeen[webhook.FieldRemovedAt] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if unknownSeen {
+		_q.ctx.Fields = nil
+	} else {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type webhookPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []WebhookPaginateOption
+}
+
+func newWebhookPaginateArgs(rv map[string]any, err error) (*webhookPaginateArgs, error) {
+	args := &webhookPaginateArgs{}
+	if err != nil || rv == nil {
+		return args, err
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	return args, nil
+}
+
+// CollectNodes is CollectFields for a field of the selection other than the one being resolved.
+func (_q *WebhookDeliveryQuery) CollectNodes(ctx context.Context, field graphql.CollectedField) error {
+	return _q.collectField(ctx, false, graphql.GetOperationContext(ctx), field, webhookdeliveryImplementors...)
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *WebhookDeliveryQuery) CollectFields(ctx context.Context, satisfies ...string) (*WebhookDeliveryQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *WebhookDeliveryQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, satisfies ...string) error {
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(webhookdelivery.Columns))
+		selectedFields = []string{webhookdelivery.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "webhook":
+			query := _q.withWebhook
+			narrow := query == nil || len(query.ctx.Fields) > 0
+			if query == nil {
+				query = (&WebhookClient{config: _q.config}).Query()
+			}
+			if err := query.collectField(ctx, oneNode, opCtx, field, mayAddCondition(satisfies, webhookImplementors)...); err != nil {
+				return err
+			}
+			if !narrow {
+				query.ctx.Fields = nil
+			}
+			_q.withWebhook = query
+			if _, ok := fieldSeen[webhookdelivery.FieldWebhookID]; !ok {
+				selectedFields = append(selectedFields, webhookdelivery.FieldWebhookID)
+				fieldSeen[webhookdelivery.FieldWebhookID] = struct{}{}
+			}
+		case "eventType":
+			if _, ok := fieldSeen[webhookdelivery.FieldEventType]; !ok {
+				selectedFields = append(selectedFields, webhookdelivery.FieldEventType)
+				fieldSeen[webhookdelivery.FieldEventType] = struct{}{}
+			}
+		case "status":
+			if _, ok := fieldSeen[webhookdelivery.FieldStatus]; !ok {
+				selectedFields = append(selectedFields, webhookdelivery.FieldStatus)
+				fieldSeen[webhookdelivery.FieldStatus] = struct{}{}
+			}
+		case "attempts":
+			if _, ok := fieldSeen[webhookdelivery.FieldAttempts]; !ok {
+				selectedFields = append(selectedFields, webhookdelivery.FieldAttempts)
+				fieldSeen[webhookdelivery.FieldAttempts] = struct{}{}
+			}
+		case "createdAt":
+			if _, ok := fieldSeen[webhookdelivery.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, webhookdelivery.FieldCreatedAt)
+				fieldSeen[webhookdelivery.FieldCreatedAt] = struct{}{}
+			}
+		case "nextAt":
+			if _, ok := fieldSeen[webhookdelivery.FieldNextAt]; !ok {
+				selectedFields = append(selectedFields, webhookdelivery.FieldNextAt)
+				fieldSeen[webhookdelivery.FieldNextAt] = struct{}{}
+			}
+		case "deliveredAt":
+			if _, ok := fieldSeen[webhookdelivery.FieldDeliveredAt]; !ok {
+				selectedFields = append(selectedFields, webhookdelivery.FieldDeliveredAt)
+				fieldSeen[webhookdelivery.FieldDeliveredAt] = struct{}{}
+			}
+		case "statusCode":
+			if _, ok := fieldSeen[webhookdelivery.FieldStatusCode]; !ok {
+				selectedFields = append(selectedFields, webhookdelivery.FieldStatusCode)
+				fieldSeen[webhookdelivery.FieldStatusCode] = struct{}{}
+			}
+		case "failure":
+			if _, ok := fieldSeen[webhookdelivery.FieldFailure]; !ok {
+				selectedFields = append(selectedFields, webhookdelivery.FieldFailure)
+				fieldSeen[webhookdelivery.FieldFailure] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if unknownSeen {
+		_q.ctx.Fields = nil
+	} else {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type webhookdeliveryPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []WebhookDeliveryPaginateOption
+}
+
+func newWebhookDeliveryPaginateArgs(rv map[string]any, err error) (*webhookdeliveryPaginateArgs, error) {
+	args := &webhookdeliveryPaginateArgs{}
+	if err != nil || rv == nil {
+		return args, err
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
 	}
 	return args, nil
 }

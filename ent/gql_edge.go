@@ -725,6 +725,14 @@ func (_m *Deal) Attachments(
 	return _m.QueryAttachments().Unique(false).Paginate(ctx, after, first, before, last, opts...)
 }
 
+func (_m *Department) Webhook(ctx context.Context) (*Webhook, error) {
+	result, err := _m.Edges.WebhookOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryWebhook().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
 func (_m *Export) RequestedBy(ctx context.Context) (*User, error) {
 	result, err := _m.Edges.RequestedByOrErr()
 	if IsNotLoaded(err) {
@@ -1020,6 +1028,30 @@ func (_m *Note) Attachments(
 	return _m.QueryAttachments().Unique(false).Paginate(ctx, after, first, before, last, opts...)
 }
 
+func (_m *Notification) Operation(ctx context.Context) (*Operation, error) {
+	result, err := _m.Edges.OperationOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryOperation().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Notification) Approval(ctx context.Context) (*Approval, error) {
+	result, err := _m.Edges.ApprovalOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryApproval().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Notification) About(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.AboutOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryAbout().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
 func (_m *Operation) Actor(ctx context.Context) (*User, error) {
 	result, err := _m.Edges.ActorOrErr()
 	if IsNotLoaded(err) {
@@ -1182,6 +1214,22 @@ func (_m *User) Teams(ctx context.Context) (result []*Team, err error) {
 	}
 	if IsNotLoaded(err) {
 		result, err = _m.QueryTeams().All(ctx)
+	}
+	return result, err
+}
+
+func (_m *Webhook) CreatedBy(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.CreatedByOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryCreatedBy().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *WebhookDelivery) Webhook(ctx context.Context) (*Webhook, error) {
+	result, err := _m.Edges.WebhookOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryWebhook().Only(ctx)
 	}
 	return result, err
 }

@@ -7,6 +7,11 @@ type Noder interface {
 	IsNode()
 }
 
+var alertruleImplementors = []string{"AlertRule", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*AlertRule) IsNode() {}
+
 var approvalImplementors = []string{"Approval", "Node"}
 
 // IsNode implements the Node interface check for GQLGen.
@@ -57,6 +62,11 @@ func (*Deal) IsNode() {}
 // IsRecord implements the Record interface check for GQLGen.
 func (*Deal) IsRecord() {}
 
+var departmentImplementors = []string{"Department", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*Department) IsNode() {}
+
 var exportImplementors = []string{"Export", "Node"}
 
 // IsNode implements the Node interface check for GQLGen.
@@ -87,6 +97,11 @@ func (*Note) IsNode() {}
 
 // IsRecord implements the Record interface check for GQLGen.
 func (*Note) IsRecord() {}
+
+var notificationImplementors = []string{"Notification", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*Notification) IsNode() {}
 
 var operationImplementors = []string{"Operation", "Node"}
 
@@ -130,3 +145,13 @@ var userImplementors = []string{"User", "Node"}
 
 // IsNode implements the Node interface check for GQLGen.
 func (*User) IsNode() {}
+
+var webhookImplementors = []string{"Webhook", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*Webhook) IsNode() {}
+
+var webhookdeliveryImplementors = []string{"WebhookDelivery", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*WebhookDelivery) IsNode() {}

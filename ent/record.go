@@ -13,6 +13,7 @@ import (
 	"entgo.io/ent/dialect/sql"
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/lethe-crm/lethe/authz"
+	"github.com/lethe-crm/lethe/ent/alertrule"
 	"github.com/lethe-crm/lethe/ent/approval"
 	"github.com/lethe-crm/lethe/ent/attachment"
 	"github.com/lethe-crm/lethe/ent/auditevent"
@@ -20,11 +21,13 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/department"
 	"github.com/lethe-crm/lethe/ent/export"
 	"github.com/lethe-crm/lethe/ent/exportschedule"
 	"github.com/lethe-crm/lethe/ent/legalhold"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
+	"github.com/lethe-crm/lethe/ent/notification"
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
 	"github.com/lethe-crm/lethe/ent/policyrevision"
@@ -32,6 +35,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/task"
 	"github.com/lethe-crm/lethe/ent/team"
 	"github.com/lethe-crm/lethe/ent/user"
+	"github.com/lethe-crm/lethe/ent/webhook"
+	"github.com/lethe-crm/lethe/ent/webhookdelivery"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/search"
@@ -2399,6 +2404,21 @@ func (c *Client) NodesByID(ctx context.Context, ids []gid.ID, field *graphql.Col
 		byType[id.Type()] = append(byType[id.Type()], id)
 	}
 	out := make(map[gid.ID]Noder, len(ids))
+	if ids := byType[gidTypeOfAlertRule]; len(ids) > 0 {
+		q := c.AlertRule.Query().Where(alertrule.IDIn(ids...))
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			out[r.ID] = r
+		}
+	}
 	if ids := byType[gidTypeOfApproval]; len(ids) > 0 {
 		q := c.Approval.Query().Where(approval.IDIn(ids...))
 		if field != nil {
@@ -2504,6 +2524,21 @@ func (c *Client) NodesByID(ctx context.Context, ids []gid.ID, field *graphql.Col
 			out[r.ID] = r
 		}
 	}
+	if ids := byType[gidTypeOfDepartment]; len(ids) > 0 {
+		q := c.Department.Query().Where(department.IDIn(ids...))
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			out[r.ID] = r
+		}
+	}
 	if ids := byType[gidTypeOfExport]; len(ids) > 0 {
 		q := c.Export.Query().Where(export.IDIn(ids...))
 		if field != nil {
@@ -2566,6 +2601,21 @@ func (c *Client) NodesByID(ctx context.Context, ids []gid.ID, field *graphql.Col
 	}
 	if ids := byType[7]; len(ids) > 0 {
 		q := c.Note.Query().Where(note.IDIn(ids...))
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			out[r.ID] = r
+		}
+	}
+	if ids := byType[gidTypeOfNotification]; len(ids) > 0 {
+		q := c.Notification.Query().Where(notification.IDIn(ids...))
 		if field != nil {
 			if err := q.CollectNodes(ctx, *field); err != nil {
 				return nil, err
@@ -2684,18 +2734,54 @@ func (c *Client) NodesByID(ctx context.Context, ids []gid.ID, field *graphql.Col
 			out[r.ID] = r
 		}
 	}
+	if ids := byType[gidTypeOfWebhook]; len(ids) > 0 {
+		q := c.Webhook.Query().Where(webhook.IDIn(ids...))
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			out[r.ID] = r
+		}
+	}
+	if ids := byType[gidTypeOfWebhookDelivery]; len(ids) > 0 {
+		q := c.WebhookDelivery.Query().Where(webhookdelivery.IDIn(ids...))
+		if field != nil {
+			if err := q.CollectNodes(ctx, *field); err != nil {
+				return nil, err
+			}
+		}
+		rows, err := q.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			out[r.ID] = r
+		}
+	}
 	return out, nil
 }
+
+const gidTypeOfAlertRule = gid.AlertRule
 
 const gidTypeOfApproval = gid.Approval
 
 const gidTypeOfAuditEvent = gid.Event
+
+const gidTypeOfDepartment = gid.Department
 
 const gidTypeOfExport = gid.Export
 
 const gidTypeOfExportSchedule = gid.ExportSchedule
 
 const gidTypeOfLegalHold = gid.LegalHold
+
+const gidTypeOfNotification = gid.Notification
 
 const gidTypeOfOperation = gid.Operation
 
@@ -2710,6 +2796,10 @@ const gidTypeOfRetentionRule = gid.RetentionRule
 const gidTypeOfTeam = gid.Team
 
 const gidTypeOfUser = gid.User
+
+const gidTypeOfWebhook = gid.Webhook
+
+const gidTypeOfWebhookDelivery = gid.WebhookDelivery
 
 // recordOrErr keeps a typed nil out of the interface.
 func recordOrErr[T Record](r T, err error) (Record, error) {

@@ -3,6 +3,7 @@
 package ent
 
 import (
+	"github.com/lethe-crm/lethe/ent/alertrule"
 	"github.com/lethe-crm/lethe/ent/apitoken"
 	"github.com/lethe-crm/lethe/ent/approval"
 	"github.com/lethe-crm/lethe/ent/approvalrule"
@@ -12,11 +13,13 @@ import (
 	"github.com/lethe-crm/lethe/ent/contact"
 	"github.com/lethe-crm/lethe/ent/customer"
 	"github.com/lethe-crm/lethe/ent/deal"
+	"github.com/lethe-crm/lethe/ent/department"
 	"github.com/lethe-crm/lethe/ent/export"
 	"github.com/lethe-crm/lethe/ent/exportschedule"
 	"github.com/lethe-crm/lethe/ent/legalhold"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
+	"github.com/lethe-crm/lethe/ent/notification"
 	"github.com/lethe-crm/lethe/ent/numbercounter"
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/operationitem"
@@ -35,6 +38,8 @@ import (
 	"github.com/lethe-crm/lethe/ent/tenant"
 	"github.com/lethe-crm/lethe/ent/tombstone"
 	"github.com/lethe-crm/lethe/ent/user"
+	"github.com/lethe-crm/lethe/ent/webhook"
+	"github.com/lethe-crm/lethe/ent/webhookdelivery"
 	"github.com/lethe-crm/lethe/internal/gid"
 )
 
@@ -42,6 +47,58 @@ import (
 // (default values, validators, hooks and policies) and stitches it
 // to their package variables.
 func init() {
+	alertruleFields := schema.AlertRule{}.Fields()
+	_ = alertruleFields
+	// alertruleDescName is the schema descriptor for name field.
+	alertruleDescName := alertruleFields[1].Descriptor()
+	// alertrule.NameValidator is a validator for the "name" field. It is called by the builders before save.
+	alertrule.NameValidator = func() func(string) error {
+		validators := alertruleDescName.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(name string) error {
+			for _, fn := range fns {
+				if err := fn(name); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// alertruleDescCount is the schema descriptor for count field.
+	alertruleDescCount := alertruleFields[3].Descriptor()
+	// alertrule.DefaultCount holds the default value on creation for the count field.
+	alertrule.DefaultCount = alertruleDescCount.Default.(int)
+	// alertruleDescMinutes is the schema descriptor for minutes field.
+	alertruleDescMinutes := alertruleFields[4].Descriptor()
+	// alertrule.DefaultMinutes holds the default value on creation for the minutes field.
+	alertrule.DefaultMinutes = alertruleDescMinutes.Default.(int)
+	// alertruleDescFromHour is the schema descriptor for from_hour field.
+	alertruleDescFromHour := alertruleFields[6].Descriptor()
+	// alertrule.DefaultFromHour holds the default value on creation for the from_hour field.
+	alertrule.DefaultFromHour = alertruleDescFromHour.Default.(int)
+	// alertruleDescToHour is the schema descriptor for to_hour field.
+	alertruleDescToHour := alertruleFields[7].Descriptor()
+	// alertrule.DefaultToHour holds the default value on creation for the to_hour field.
+	alertrule.DefaultToHour = alertruleDescToHour.Default.(int)
+	// alertruleDescZone is the schema descriptor for zone field.
+	alertruleDescZone := alertruleFields[8].Descriptor()
+	// alertrule.DefaultZone holds the default value on creation for the zone field.
+	alertrule.DefaultZone = alertruleDescZone.Default.(string)
+	// alertruleDescEnabled is the schema descriptor for enabled field.
+	alertruleDescEnabled := alertruleFields[12].Descriptor()
+	// alertrule.DefaultEnabled holds the default value on creation for the enabled field.
+	alertrule.DefaultEnabled = alertruleDescEnabled.Default.(bool)
+	// alertruleDescVersion is the schema descriptor for version field.
+	alertruleDescVersion := alertruleFields[13].Descriptor()
+	// alertrule.DefaultVersion holds the default value on creation for the version field.
+	alertrule.DefaultVersion = alertruleDescVersion.Default.(int)
+	// alertruleDescID is the schema descriptor for id field.
+	alertruleDescID := alertruleFields[0].Descriptor()
+	// alertrule.DefaultID holds the default value on creation for the id field.
+	alertrule.DefaultID = alertruleDescID.Default.(func() gid.ID)
 	apitokenFields := schema.ApiToken{}.Fields()
 	_ = apitokenFields
 	// apitokenDescID is the schema descriptor for id field.
@@ -375,6 +432,38 @@ func init() {
 	dealDescID := dealMixinFields0[0].Descriptor()
 	// deal.DefaultID holds the default value on creation for the id field.
 	deal.DefaultID = dealDescID.Default.(func() gid.ID)
+	departmentFields := schema.Department{}.Fields()
+	_ = departmentFields
+	// departmentDescName is the schema descriptor for name field.
+	departmentDescName := departmentFields[1].Descriptor()
+	// department.NameValidator is a validator for the "name" field. It is called by the builders before save.
+	department.NameValidator = func() func(string) error {
+		validators := departmentDescName.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(name string) error {
+			for _, fn := range fns {
+				if err := fn(name); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// departmentDescAddress is the schema descriptor for address field.
+	departmentDescAddress := departmentFields[2].Descriptor()
+	// department.DefaultAddress holds the default value on creation for the address field.
+	department.DefaultAddress = departmentDescAddress.Default.(string)
+	// departmentDescVersion is the schema descriptor for version field.
+	departmentDescVersion := departmentFields[6].Descriptor()
+	// department.DefaultVersion holds the default value on creation for the version field.
+	department.DefaultVersion = departmentDescVersion.Default.(int)
+	// departmentDescID is the schema descriptor for id field.
+	departmentDescID := departmentFields[0].Descriptor()
+	// department.DefaultID holds the default value on creation for the id field.
+	department.DefaultID = departmentDescID.Default.(func() gid.ID)
 	exportFields := schema.Export{}.Fields()
 	_ = exportFields
 	// exportDescReason is the schema descriptor for reason field.
@@ -519,6 +608,16 @@ func init() {
 	noteDescID := noteMixinFields0[0].Descriptor()
 	// note.DefaultID holds the default value on creation for the id field.
 	note.DefaultID = noteDescID.Default.(func() gid.ID)
+	notificationFields := schema.Notification{}.Fields()
+	_ = notificationFields
+	// notificationDescRecords is the schema descriptor for records field.
+	notificationDescRecords := notificationFields[11].Descriptor()
+	// notification.DefaultRecords holds the default value on creation for the records field.
+	notification.DefaultRecords = notificationDescRecords.Default.(int)
+	// notificationDescID is the schema descriptor for id field.
+	notificationDescID := notificationFields[0].Descriptor()
+	// notification.DefaultID holds the default value on creation for the id field.
+	notification.DefaultID = notificationDescID.Default.(func() gid.ID)
 	numbercounterFields := schema.NumberCounter{}.Fields()
 	_ = numbercounterFields
 	// numbercounterDescNext is the schema descriptor for next field.
@@ -838,4 +937,34 @@ func init() {
 	userDescID := userFields[0].Descriptor()
 	// user.DefaultID holds the default value on creation for the id field.
 	user.DefaultID = userDescID.Default.(func() gid.ID)
+	webhookFields := schema.Webhook{}.Fields()
+	_ = webhookFields
+	// webhookDescName is the schema descriptor for name field.
+	webhookDescName := webhookFields[2].Descriptor()
+	// webhook.DefaultName holds the default value on creation for the name field.
+	webhook.DefaultName = webhookDescName.Default.(string)
+	// webhook.NameValidator is a validator for the "name" field. It is called by the builders before save.
+	webhook.NameValidator = webhookDescName.Validators[0].(func(string) error)
+	// webhookDescEnabled is the schema descriptor for enabled field.
+	webhookDescEnabled := webhookFields[5].Descriptor()
+	// webhook.DefaultEnabled holds the default value on creation for the enabled field.
+	webhook.DefaultEnabled = webhookDescEnabled.Default.(bool)
+	// webhookDescVersion is the schema descriptor for version field.
+	webhookDescVersion := webhookFields[6].Descriptor()
+	// webhook.DefaultVersion holds the default value on creation for the version field.
+	webhook.DefaultVersion = webhookDescVersion.Default.(int)
+	// webhookDescID is the schema descriptor for id field.
+	webhookDescID := webhookFields[0].Descriptor()
+	// webhook.DefaultID holds the default value on creation for the id field.
+	webhook.DefaultID = webhookDescID.Default.(func() gid.ID)
+	webhookdeliveryFields := schema.WebhookDelivery{}.Fields()
+	_ = webhookdeliveryFields
+	// webhookdeliveryDescAttempts is the schema descriptor for attempts field.
+	webhookdeliveryDescAttempts := webhookdeliveryFields[5].Descriptor()
+	// webhookdelivery.DefaultAttempts holds the default value on creation for the attempts field.
+	webhookdelivery.DefaultAttempts = webhookdeliveryDescAttempts.Default.(int)
+	// webhookdeliveryDescID is the schema descriptor for id field.
+	webhookdeliveryDescID := webhookdeliveryFields[0].Descriptor()
+	// webhookdelivery.DefaultID holds the default value on creation for the id field.
+	webhookdelivery.DefaultID = webhookdeliveryDescID.Default.(func() gid.ID)
 }

@@ -12,6 +12,8 @@ import (
 // Tx is a transactional client that is created by calling Client.Tx().
 type Tx struct {
 	config
+	// AlertRule is the client for interacting with the AlertRule builders.
+	AlertRule *AlertRuleClient
 	// ApiToken is the client for interacting with the ApiToken builders.
 	ApiToken *ApiTokenClient
 	// Approval is the client for interacting with the Approval builders.
@@ -32,6 +34,8 @@ type Tx struct {
 	Customer *CustomerClient
 	// Deal is the client for interacting with the Deal builders.
 	Deal *DealClient
+	// Department is the client for interacting with the Department builders.
+	Department *DepartmentClient
 	// Export is the client for interacting with the Export builders.
 	Export *ExportClient
 	// ExportSchedule is the client for interacting with the ExportSchedule builders.
@@ -44,6 +48,8 @@ type Tx struct {
 	Message *MessageClient
 	// Note is the client for interacting with the Note builders.
 	Note *NoteClient
+	// Notification is the client for interacting with the Notification builders.
+	Notification *NotificationClient
 	// NumberCounter is the client for interacting with the NumberCounter builders.
 	NumberCounter *NumberCounterClient
 	// Operation is the client for interacting with the Operation builders.
@@ -82,6 +88,10 @@ type Tx struct {
 	Tombstone *TombstoneClient
 	// User is the client for interacting with the User builders.
 	User *UserClient
+	// Webhook is the client for interacting with the Webhook builders.
+	Webhook *WebhookClient
+	// WebhookDelivery is the client for interacting with the WebhookDelivery builders.
+	WebhookDelivery *WebhookDeliveryClient
 
 	// lazily loaded.
 	client     *Client
@@ -213,6 +223,7 @@ func (tx *Tx) Client() *Client {
 }
 
 func (tx *Tx) init() {
+	tx.AlertRule = NewAlertRuleClient(tx.config)
 	tx.ApiToken = NewApiTokenClient(tx.config)
 	tx.Approval = NewApprovalClient(tx.config)
 	tx.ApprovalRule = NewApprovalRuleClient(tx.config)
@@ -223,12 +234,14 @@ func (tx *Tx) init() {
 	tx.Contact = NewContactClient(tx.config)
 	tx.Customer = NewCustomerClient(tx.config)
 	tx.Deal = NewDealClient(tx.config)
+	tx.Department = NewDepartmentClient(tx.config)
 	tx.Export = NewExportClient(tx.config)
 	tx.ExportSchedule = NewExportScheduleClient(tx.config)
 	tx.LegalHold = NewLegalHoldClient(tx.config)
 	tx.LegalHoldRecord = NewLegalHoldRecordClient(tx.config)
 	tx.Message = NewMessageClient(tx.config)
 	tx.Note = NewNoteClient(tx.config)
+	tx.Notification = NewNotificationClient(tx.config)
 	tx.NumberCounter = NewNumberCounterClient(tx.config)
 	tx.Operation = NewOperationClient(tx.config)
 	tx.OperationItem = NewOperationItemClient(tx.config)
@@ -248,6 +261,8 @@ func (tx *Tx) init() {
 	tx.Tenant = NewTenantClient(tx.config)
 	tx.Tombstone = NewTombstoneClient(tx.config)
 	tx.User = NewUserClient(tx.config)
+	tx.Webhook = NewWebhookClient(tx.config)
+	tx.WebhookDelivery = NewWebhookDeliveryClient(tx.config)
 }
 
 // txDriver wraps the given dialect.Tx with a nop dialect.Driver implementation.
@@ -257,7 +272,7 @@ func (tx *Tx) init() {
 // of them in order to commit or rollback the transaction.
 //
 // If a closed transaction is embedded in one of the generated entities, and the entity
-// applies a query, for example: ApiToken.QueryXXX(), the query will be executed
+// applies a query, for example: AlertRule.QueryXXX(), the query will be executed
 // through the driver which created this transaction.
 //
 // Note that txDriver is not goroutine safe.

@@ -72,11 +72,15 @@ func (r *queryResolver) Tasks(ctx context.Context, after *entgql.Cursor[gid.ID],
 		ent.WithTaskOrder(orderBy), ent.WithTaskFilter(where.Filter), ent.WithTaskStates(states), ent.WithTaskSearch(search))
 }
 
+func (r *Resolver) AlertRule() generated.AlertRuleResolver { return &alertRuleResolver{r} }
+
 func (r *Resolver) Approval() generated.ApprovalResolver { return &approvalResolver{r} }
 
 func (r *Resolver) Attachment() generated.AttachmentResolver { return &attachmentResolver{r} }
 
 func (r *Resolver) AuditEvent() generated.AuditEventResolver { return &auditEventResolver{r} }
+
+func (r *Resolver) Department() generated.DepartmentResolver { return &departmentResolver{r} }
 
 func (r *Resolver) Export() generated.ExportResolver { return &exportResolver{r} }
 
@@ -85,6 +89,8 @@ func (r *Resolver) ExportSchedule() generated.ExportScheduleResolver {
 }
 
 func (r *Resolver) LegalHold() generated.LegalHoldResolver { return &legalHoldResolver{r} }
+
+func (r *Resolver) Notification() generated.NotificationResolver { return &notificationResolver{r} }
 
 func (r *Resolver) Operation() generated.OperationResolver { return &operationResolver{r} }
 
@@ -96,16 +102,22 @@ func (r *Resolver) RetentionRule() generated.RetentionRuleResolver { return &ret
 
 func (r *Resolver) User() generated.UserResolver { return &userResolver{r} }
 
+func (r *Resolver) Webhook() generated.WebhookResolver { return &webhookResolver{r} }
+
 type (
+	alertRuleResolver      struct{ *Resolver }
 	approvalResolver       struct{ *Resolver }
 	attachmentResolver     struct{ *Resolver }
 	auditEventResolver     struct{ *Resolver }
+	departmentResolver     struct{ *Resolver }
 	exportResolver         struct{ *Resolver }
 	exportScheduleResolver struct{ *Resolver }
 	legalHoldResolver      struct{ *Resolver }
+	notificationResolver   struct{ *Resolver }
 	operationResolver      struct{ *Resolver }
 	operationItemResolver  struct{ *Resolver }
 	queryResolver          struct{ *Resolver }
 	retentionRuleResolver  struct{ *Resolver }
 	userResolver           struct{ *Resolver }
+	webhookResolver        struct{ *Resolver }
 )

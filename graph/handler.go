@@ -18,6 +18,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/export"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/notify"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
@@ -32,6 +33,7 @@ type Config struct {
 	People   *identity.Service
 	Policies *policy.Service
 	Exports  *export.Service
+	Notify   *notify.Service
 	Audit    *audit.Log
 	Log      *slog.Logger
 

@@ -29,7 +29,8 @@ func (r *Resolver) nodes(ctx context.Context, ids []gid.ID) ([]ent.Noder, error)
 	var asked []gid.ID
 	for _, id := range ids {
 		switch t := id.Type(); {
-		case ent.RecordTypeOf(id) != nil, t == gid.User, t == gid.Team, t == gid.Operation, t == gid.Event, t == gid.LegalHold, t == gid.Approval, t == gid.RetentionRule, t == gid.Export, t == gid.ExportSchedule:
+		case ent.RecordTypeOf(id) != nil, t == gid.User, t == gid.Team, t == gid.Operation, t == gid.Event, t == gid.LegalHold, t == gid.Approval, t == gid.RetentionRule, t == gid.Export, t == gid.ExportSchedule,
+			t == gid.Notification, t == gid.Webhook, t == gid.WebhookDelivery, t == gid.Department, t == gid.AlertRule:
 			asked = append(asked, id)
 		}
 	}

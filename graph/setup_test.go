@@ -23,6 +23,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/export"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/notify"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 	"github.com/lethe-crm/lethe/internal/store/storetest"
@@ -83,6 +84,7 @@ type world struct {
 	policy  *policies
 	control *access.Control
 	exports *export.Service
+	notify  *notify.Service
 	handler http.Handler
 	sql     *statements
 	log     *logged
@@ -90,6 +92,8 @@ type world struct {
 	tenant, other  gid.ID
 	sales, support gid.ID
 	users          map[string]gid.ID // by role; agent2 is in Support
+
+	later func(time.Duration) // moves the clock
 }
 
 // logged is what went to the log.
@@ -145,12 +149,19 @@ func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *w
 		clock = clock.Add(time.Millisecond)
 		return clock
 	}))
+	w.later = func(d time.Duration) {
+		step.Lock()
+		defer step.Unlock()
+		clock = clock.Add(d)
+	}
 	keys, err := audit.NewKeys([]byte(strings.Repeat("k", audit.KeySize)))
 	w.NoError(err)
 	control, err := access.New(w.policy, func(string, uint64, []casbin.Finding, error) {})
 	w.NoError(err)
 	w.control = control
-	logger, log := slog.New(slog.NewTextHandler(w.log, nil)), audit.New(keys)
+	outbox := notify.NewOutbox()
+	logger, log := slog.New(slog.NewTextHandler(w.log, nil)), audit.New(keys).Feeding(outbox)
+	w.notify = notify.New(notify.Config{DB: w.db, Control: control, Audit: log, Outbox: outbox, Log: logger, AllowPrivate: true})
 	w.records, w.people = record.New(w.db, control, log, logger), identity.New(w.db, log, logger)
 	blobs, err := blob.Open(t.Context(), "mem://")
 	w.NoError(err)
@@ -160,7 +171,7 @@ func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *w
 			return w.people.ActAs(ctx, tenant, user, "")
 		},
 	})
-	w.handler, err = graph.NewHandler(graph.Config{DB: w.db, Control: control, Records: w.records, People: w.people, Exports: w.exports, Audit: log, Log: logger})
+	w.handler, err = graph.NewHandler(graph.Config{DB: w.db, Control: control, Records: w.records, People: w.people, Exports: w.exports, Notify: w.notify, Audit: log, Log: logger})
 	w.NoError(err)
 
 	w.tenant, w.other = w.newTenant("acme"), w.newTenant("other")

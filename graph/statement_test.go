@@ -138,8 +138,9 @@ func TestStatementsOfVerbs(t *testing.T) {
 			operation("manager", verb("delete"), vars{"ids": ids(other...)})
 			_, cost["empty the bin"] = operation("purger", `mutation($n: Int!) { emptyBin(input: {types: [MESSAGE], expectedCount: $n}) { operation { id status } } }`, vars{"n": n})
 			want := map[string]int{
-				"delete": 11, "restore": 9, "void": 11, "delete what is void": 12, "restore to void": 9, "restore to live": 9,
-				"delete by filter": 13, "undo": 14, "purge": 14, "empty the bin": 15,
+				// One of them notes what is to be told; on PostgreSQL it is no round trip.
+				"delete": 12, "restore": 10, "void": 12, "delete what is void": 13, "restore to void": 10, "restore to live": 10,
+				"delete by filter": 14, "undo": 15, "purge": 15, "empty the bin": 16,
 			}
 			words := 2 // the words of records and their places
 			if w.db.Dialect() == "postgres" {

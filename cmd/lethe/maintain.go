@@ -14,6 +14,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/export"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/notify"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 )
@@ -86,7 +87,7 @@ func (s storage) withDB(ctx context.Context, create bool, do func(*store.DB) err
 type sweepCmd struct {
 	storage
 	output
-	Once bool `required:"" help:"Sweep once and end. A server sweeps by itself: scheduled and approved operations run, requests that nobody decided on expire, suspensions that ran out end, what retention rules say is done, exports are made, and what is due is purged."`
+	Once bool `required:"" help:"Sweep once and end. A server sweeps by itself: scheduled and approved operations run, requests that nobody decided on expire, suspensions that ran out end, what retention rules say is done, exports are made, what is due is purged, and who has to know is told."`
 }
 
 // Run implements the command.
@@ -98,7 +99,7 @@ func (cmd *sweepCmd) Run(ctx context.Context, c *console) error {
 		}
 		records := a.records(control)
 		did, err := a.applyRules(ctx, records)
-		rest, otherErr := a.sweep(ctx, records, a.exports(control, records))
+		rest, otherErr := a.sweep(ctx, records, a.exports(control, records), a.notifying(control, false))
 		rest.Ruled = did.Ruled
 		did = rest
 		if err = errors.Join(err, otherErr); err != nil {
@@ -119,15 +120,17 @@ type swept struct {
 	Exports int `json:"exports"` // exports that schedules asked for
 	Ended   int `json:"ended"`   // exports whose file went
 	Bytes   int `json:"bytes"`   // attachments and exports whose bytes went
+	Told    int `json:"told"`    // what happened, and digests of what is going to
+	Old     int `json:"old"`     // notifications and deliveries that were too old
 }
 
 func (s swept) String() string {
-	return fmt.Sprintf("%d run, %d expired, %d taken up, %d woken, %d by rules, %d purged, %d exports begun, %d ended, bytes of %d removed", s.Ran, s.Expired, s.Jobs, s.Woken, s.Ruled, s.Purged, s.Exports, s.Ended, s.Bytes)
+	return fmt.Sprintf("%d run, %d expired, %d taken up, %d woken, %d by rules, %d purged, %d exports begun, %d ended, bytes of %d removed, %d told, %d forgotten", s.Ran, s.Expired, s.Jobs, s.Woken, s.Ruled, s.Purged, s.Exports, s.Ended, s.Bytes, s.Told, s.Old)
 }
 
 // sweep does what is due. What fails holds up nothing else.
-func (a *app) sweep(ctx context.Context, records *record.Service, exports *export.Service) (did swept, err error) {
-	var errs [10]error
+func (a *app) sweep(ctx context.Context, records *record.Service, exports *export.Service, telling *notify.Service) (did swept, err error) {
+	var errs [12]error
 	did.Expired, errs[0] = records.ExpireApprovals(ctx)
 	did.Ran, errs[1] = records.RunScheduled(ctx, a.actAs)
 	approved, err := records.RunApproved(ctx, a.actAs)
@@ -140,6 +143,8 @@ func (a *app) sweep(ctx context.Context, records *record.Service, exports *expor
 	did.Jobs, errs[8] = did.Jobs+taken, err
 	did.Ended, errs[9] = exports.Expire(ctx)
 	did.Bytes, errs[6] = a.blobs.Sweep(ctx, a.db)
+	_, did.Old, errs[10] = telling.Sweep(ctx)
+	did.Told, errs[11] = telling.Tell(ctx)
 	return did, errors.Join(errs[:]...)
 }
 

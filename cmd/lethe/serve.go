@@ -18,6 +18,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/identity/oidc"
 	"github.com/lethe-crm/lethe/internal/jobs"
+	"github.com/lethe-crm/lethe/internal/notify"
 	"github.com/lethe-crm/lethe/internal/pdp"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -33,10 +34,13 @@ const sweepEvery = 15 * time.Second
 
 type serveCmd struct {
 	storage
-	Listen    string     `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where to listen (${default})."`
-	URL       string     `name:"url" placeholder:"URL" help:"Where people reach the server, if that is elsewhere, as behind a proxy."`
-	Demo      bool       `help:"Load sample data into a tenant named demo, and print sign-in links for its users."`
-	Migrate   bool       `help:"Bring the tables of a PostgreSQL database up to date first; SQLite needs no asking."`
+	Listen  string `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where to listen (${default})."`
+	URL     string `name:"url" placeholder:"URL" help:"Where people reach the server, if that is elsewhere, as behind a proxy."`
+	Demo    bool   `help:"Load sample data into a tenant named demo, and print sign-in links for its users."`
+	Migrate bool   `help:"Bring the tables of a PostgreSQL database up to date first; SQLite needs no asking."`
+	// Tests and receivers within one's own network want it; tenants who are strangers to one another must not have it.
+	AllowPrivateWebhooks bool `help:"Let webhooks be at private addresses, and without TLS."`
+
 	Metrics   string     `placeholder:"ADDRESS" help:"Where to serve /metrics, and not beside the API."`
 	OIDC      string     `name:"oidc" placeholder:"FILE" help:"Whose bearer tokens are taken beside Lethe's own: a list of OpenID Connect issuers in JSON. Default is nobody's."`
 	MaxUpload size       `default:"25MiB" placeholder:"SIZE" help:"The largest file that is taken (${default})."`
@@ -87,7 +91,8 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	control.Observe(metrics.Call)
 	records := a.records(control)
 	exports := a.exports(control, records)
-	queue, err := a.jobs(ctx, records, exports)
+	telling := a.notifying(control, cmd.AllowPrivateWebhooks)
+	queue, err := a.jobs(ctx, records, exports, telling)
 	if err != nil {
 		return err
 	}
@@ -95,7 +100,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	exports.Queue = queue
 	records.OnBrake(metrics.Braked)
 	policies := policy.New(a.db, control, a.audit, log).WithApprovals(records)
-	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Audit: a.audit, Log: log, RequestID: server.RequestID})
+	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Notify: telling, Audit: a.audit, Log: log, RequestID: server.RequestID})
 	if err != nil {
 		return fmt.Errorf("building the API: %w", err)
 	}
@@ -139,6 +144,11 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	if _, err := exports.TakeUp(ctx, true); err != nil {
 		log.ErrorContext(ctx, "taking up exports failed", "error", err)
 	}
+	working.Go(func() {
+		if err := telling.Run(background); err != nil {
+			log.ErrorContext(background, "telling what happened ended", "error", err)
+		}
+	})
 	working.Go(func() { optimize(background, a.db, log) })
 	working.Go(func() { a.reindex(background, records) })
 	working.Go(func() { cmd.reload(background, hangups, control, metrics, log) })
@@ -214,14 +224,14 @@ func reachable(addr net.Addr) string {
 }
 
 // jobs is the queue of what is done in the background.
-func (a *app) jobs(ctx context.Context, records *record.Service, exports *export.Service) (*jobs.Runner, error) {
+func (a *app) jobs(ctx context.Context, records *record.Service, exports *export.Service, telling *notify.Service) (*jobs.Runner, error) {
 	return jobs.New(ctx, jobs.Config{
 		DB: a.db, Log: a.log, Every: sweepEvery,
 		Work:   func(ctx context.Context, tenant, op gid.ID) error { return records.Work(ctx, a.actAs, tenant, op) },
 		GiveUp: records.Stop,
 		Export: exports.Work, GiveUpExport: exports.GiveUp,
 		Sweep: func(ctx context.Context) {
-			a.does(ctx, func(ctx context.Context) (swept, error) { return a.sweep(ctx, records, exports) })
+			a.does(ctx, func(ctx context.Context) (swept, error) { return a.sweep(ctx, records, exports, telling) })
 		},
 		Rules: func(ctx context.Context) {
 			a.does(ctx, func(ctx context.Context) (swept, error) { return a.applyRules(ctx, records) })

@@ -18,6 +18,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/export"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/notify"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
@@ -65,6 +66,7 @@ func (s storage) chain() (members []authz.Config, vocabulary casbin.Vocabulary, 
 type app struct {
 	db       *store.DB
 	audit    *audit.Log
+	outbox   *notify.Outbox
 	identity *identity.Service
 	blobs    *blob.Bucket
 	log      *slog.Logger
@@ -125,9 +127,10 @@ func (s storage) open(ctx context.Context, log *slog.Logger, o opening) (a *app,
 	if err != nil {
 		return nil, err
 	}
-	events := audit.New(keys)
+	outbox := notify.NewOutbox()
+	events := audit.New(keys).Feeding(outbox)
 	return &app{
-		db: db, audit: events, identity: identity.New(db, events, log).WithVocabulary(vocabulary), blobs: bucket, log: log, members: members, vocabulary: vocabulary,
+		db: db, audit: events, outbox: outbox, identity: identity.New(db, events, log).WithVocabulary(vocabulary), blobs: bucket, log: log, members: members, vocabulary: vocabulary,
 	}, nil
 }
 
@@ -161,6 +164,11 @@ func (a *app) control() (*access.Control, error) {
 			}
 		}
 	}, a.members...)
+}
+
+// notifying tells what happened.
+func (a *app) notifying(control *access.Control, allowPrivate bool) *notify.Service {
+	return notify.New(notify.Config{DB: a.db, Control: control, Audit: a.audit, Outbox: a.outbox, Log: a.log, AllowPrivate: allowPrivate})
 }
 
 // records is the pipeline.

@@ -9,6 +9,40 @@ import (
 )
 
 var (
+	// AlertRulesColumns holds the columns for the "alert_rules" table.
+	AlertRulesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "name", Type: field.TypeString},
+		{Name: "kind", Type: field.TypeEnum, Enums: []string{"DELETIONS_PER_ACTOR", "OUT_OF_HOURS", "DENIALS", "PURGE_FAILED"}},
+		{Name: "count", Type: field.TypeInt, Default: 1},
+		{Name: "minutes", Type: field.TypeInt, Default: 60},
+		{Name: "verbs", Type: field.TypeJSON},
+		{Name: "from_hour", Type: field.TypeInt, Default: 8},
+		{Name: "to_hour", Type: field.TypeInt, Default: 18},
+		{Name: "zone", Type: field.TypeString, Default: "UTC"},
+		{Name: "weekdays", Type: field.TypeJSON},
+		{Name: "departments", Type: field.TypeJSON},
+		{Name: "roles", Type: field.TypeJSON},
+		{Name: "enabled", Type: field.TypeBool, Default: true},
+		{Name: "version", Type: field.TypeInt, Default: 1},
+		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "updated_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "removed_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+	}
+	// AlertRulesTable holds the schema information for the "alert_rules" table.
+	AlertRulesTable = &schema.Table{
+		Name:       "alert_rules",
+		Columns:    AlertRulesColumns,
+		PrimaryKey: []*schema.Column{AlertRulesColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "alertrule_tenant_id_id",
+				Unique:  false,
+				Columns: []*schema.Column{AlertRulesColumns[1], AlertRulesColumns[0]},
+			},
+		},
+	}
 	// APITokensColumns holds the columns for the "api_tokens" table.
 	APITokensColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
@@ -905,6 +939,40 @@ var (
 			},
 		},
 	}
+	// DepartmentsColumns holds the columns for the "departments" table.
+	DepartmentsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "name", Type: field.TypeString},
+		{Name: "address", Type: field.TypeString, Default: ""},
+		{Name: "kinds", Type: field.TypeJSON},
+		{Name: "types", Type: field.TypeJSON},
+		{Name: "version", Type: field.TypeInt, Default: 1},
+		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "updated_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "webhook_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// DepartmentsTable holds the schema information for the "departments" table.
+	DepartmentsTable = &schema.Table{
+		Name:       "departments",
+		Columns:    DepartmentsColumns,
+		PrimaryKey: []*schema.Column{DepartmentsColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "departments_webhooks_webhook",
+				Columns:    []*schema.Column{DepartmentsColumns[9]},
+				RefColumns: []*schema.Column{WebhooksColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "department_tenant_id_id",
+				Unique:  false,
+				Columns: []*schema.Column{DepartmentsColumns[1], DepartmentsColumns[0]},
+			},
+		},
+	}
 	// ExportsColumns holds the columns for the "exports" table.
 	ExportsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
@@ -1436,6 +1504,66 @@ var (
 				Annotation: &entsql.IndexAnnotation{
 					Where: "retired_at IS NULL",
 				},
+			},
+		},
+	}
+	// NotificationsColumns holds the columns for the "notifications" table.
+	NotificationsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "fact_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "user_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "kind", Type: field.TypeEnum, Enums: []string{"DELETED", "VOIDED", "RESTORED", "ARCHIVED", "SUSPENDED", "PURGED", "WILL_BE_PURGED", "HOLD_PLACED", "HOLD_RELEASED", "APPROVAL_ASKED", "APPROVAL_DECIDED", "OPERATION_FINISHED", "BRAKE_PULLED", "PURGE_FAILED", "ALERT", "WEBHOOK_DISABLED"}},
+		{Name: "at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "subject_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "days", Type: field.TypeInt, Nullable: true},
+		{Name: "count", Type: field.TypeInt, Nullable: true},
+		{Name: "records", Type: field.TypeInt, Default: 0},
+		{Name: "read_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "operation_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "approval_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "about_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// NotificationsTable holds the schema information for the "notifications" table.
+	NotificationsTable = &schema.Table{
+		Name:       "notifications",
+		Columns:    NotificationsColumns,
+		PrimaryKey: []*schema.Column{NotificationsColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "notifications_operations_operation",
+				Columns:    []*schema.Column{NotificationsColumns[11]},
+				RefColumns: []*schema.Column{OperationsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "notifications_approvals_approval",
+				Columns:    []*schema.Column{NotificationsColumns[12]},
+				RefColumns: []*schema.Column{ApprovalsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "notifications_users_about",
+				Columns:    []*schema.Column{NotificationsColumns[13]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "notification_user_id_at",
+				Unique:  false,
+				Columns: []*schema.Column{NotificationsColumns[3], NotificationsColumns[5]},
+			},
+			{
+				Name:    "notification_fact_id_user_id",
+				Unique:  true,
+				Columns: []*schema.Column{NotificationsColumns[2], NotificationsColumns[3]},
+			},
+			{
+				Name:    "notification_at",
+				Unique:  false,
+				Columns: []*schema.Column{NotificationsColumns[5]},
 			},
 		},
 	}
@@ -2152,6 +2280,95 @@ var (
 			},
 		},
 	}
+	// WebhooksColumns holds the columns for the "webhooks" table.
+	WebhooksColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "url", Type: field.TypeString, Size: 2147483647},
+		{Name: "name", Type: field.TypeString, Default: ""},
+		{Name: "kinds", Type: field.TypeJSON},
+		{Name: "types", Type: field.TypeJSON},
+		{Name: "enabled", Type: field.TypeBool, Default: true},
+		{Name: "version", Type: field.TypeInt, Default: 1},
+		{Name: "secret", Type: field.TypeBytes},
+		{Name: "previous_secret", Type: field.TypeBytes, Nullable: true},
+		{Name: "previous_secret_until", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "updated_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "failing_since", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "removed_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "created_by_id", Type: field.TypeString, Nullable: true, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// WebhooksTable holds the schema information for the "webhooks" table.
+	WebhooksTable = &schema.Table{
+		Name:       "webhooks",
+		Columns:    WebhooksColumns,
+		PrimaryKey: []*schema.Column{WebhooksColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "webhooks_users_created_by",
+				Columns:    []*schema.Column{WebhooksColumns[15]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "webhook_tenant_id_id",
+				Unique:  false,
+				Columns: []*schema.Column{WebhooksColumns[1], WebhooksColumns[0]},
+			},
+		},
+	}
+	// WebhookDeliveriesColumns holds the columns for the "webhook_deliveries" table.
+	WebhookDeliveriesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "tenant_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+		{Name: "event_type", Type: field.TypeString},
+		{Name: "body", Type: field.TypeBytes},
+		{Name: "status", Type: field.TypeEnum, Enums: []string{"PENDING", "DELIVERED", "FAILED", "DEAD"}},
+		{Name: "attempts", Type: field.TypeInt, Default: 0},
+		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "next_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "delivered_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
+		{Name: "status_code", Type: field.TypeInt, Nullable: true},
+		{Name: "failure", Type: field.TypeString, Nullable: true},
+		{Name: "webhook_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
+	}
+	// WebhookDeliveriesTable holds the schema information for the "webhook_deliveries" table.
+	WebhookDeliveriesTable = &schema.Table{
+		Name:       "webhook_deliveries",
+		Columns:    WebhookDeliveriesColumns,
+		PrimaryKey: []*schema.Column{WebhookDeliveriesColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "webhook_deliveries_webhooks_webhook",
+				Columns:    []*schema.Column{WebhookDeliveriesColumns[11]},
+				RefColumns: []*schema.Column{WebhooksColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "webhookdelivery_webhook_id_id",
+				Unique:  false,
+				Columns: []*schema.Column{WebhookDeliveriesColumns[11], WebhookDeliveriesColumns[0]},
+			},
+			{
+				Name:    "webhookdelivery_webhook_id_next_at",
+				Unique:  false,
+				Columns: []*schema.Column{WebhookDeliveriesColumns[11], WebhookDeliveriesColumns[7]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "next_at IS NOT NULL",
+				},
+			},
+			{
+				Name:    "webhookdelivery_created_at",
+				Unique:  false,
+				Columns: []*schema.Column{WebhookDeliveriesColumns[6]},
+			},
+		},
+	}
 	// UserTeamsColumns holds the columns for the "user_teams" table.
 	UserTeamsColumns = []*schema.Column{
 		{Name: "user_id", Type: field.TypeString, SchemaType: map[string]string{"postgres": "uuid", "sqlite3": "text"}},
@@ -2179,6 +2396,7 @@ var (
 	}
 	// Tables holds all the tables in the schema.
 	Tables = []*schema.Table{
+		AlertRulesTable,
 		APITokensTable,
 		ApprovalsTable,
 		ApprovalRulesTable,
@@ -2189,12 +2407,14 @@ var (
 		ContactsTable,
 		CustomersTable,
 		DealsTable,
+		DepartmentsTable,
 		ExportsTable,
 		ExportSchedulesTable,
 		LegalHoldsTable,
 		LegalHoldRecordsTable,
 		MessagesTable,
 		NotesTable,
+		NotificationsTable,
 		NumberCountersTable,
 		OperationsTable,
 		OperationItemsTable,
@@ -2214,6 +2434,8 @@ var (
 		TenantsTable,
 		TombstonesTable,
 		UsersTable,
+		WebhooksTable,
+		WebhookDeliveriesTable,
 		UserTeamsTable,
 	}
 )
@@ -2255,6 +2477,7 @@ func init() {
 	DealsTable.ForeignKeys[3].RefTable = OperationsTable
 	DealsTable.ForeignKeys[4].RefTable = CustomersTable
 	DealsTable.ForeignKeys[5].RefTable = ContactsTable
+	DepartmentsTable.ForeignKeys[0].RefTable = WebhooksTable
 	ExportsTable.ForeignKeys[0].RefTable = UsersTable
 	ExportsTable.ForeignKeys[1].RefTable = ExportSchedulesTable
 	ExportSchedulesTable.ForeignKeys[0].RefTable = UsersTable
@@ -2279,6 +2502,9 @@ func init() {
 	NotesTable.ForeignKeys[4].RefTable = CustomersTable
 	NotesTable.ForeignKeys[5].RefTable = ContactsTable
 	NotesTable.ForeignKeys[6].RefTable = DealsTable
+	NotificationsTable.ForeignKeys[0].RefTable = OperationsTable
+	NotificationsTable.ForeignKeys[1].RefTable = ApprovalsTable
+	NotificationsTable.ForeignKeys[2].RefTable = UsersTable
 	OperationsTable.ForeignKeys[0].RefTable = UsersTable
 	OperationsTable.ForeignKeys[1].RefTable = UsersTable
 	OperationsTable.ForeignKeys[2].RefTable = OperationsTable
@@ -2297,6 +2523,8 @@ func init() {
 	TasksTable.ForeignKeys[4].RefTable = CustomersTable
 	TasksTable.ForeignKeys[5].RefTable = DealsTable
 	TasksTable.ForeignKeys[6].RefTable = UsersTable
+	WebhooksTable.ForeignKeys[0].RefTable = UsersTable
+	WebhookDeliveriesTable.ForeignKeys[0].RefTable = WebhooksTable
 	UserTeamsTable.ForeignKeys[0].RefTable = UsersTable
 	UserTeamsTable.ForeignKeys[1].RefTable = TeamsTable
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/lethe-crm/lethe/graph/model"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/notify"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/visible"
@@ -305,6 +306,212 @@ func (ec *executionContext) writeActor(w io.Writer, fields []directField, obj *m
 			ec.marshalNActorKind2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐActorKind(context.Background(), nil, obj.Kind).MarshalGQL(w)
 		case 2:
 			ec.writeUser(w, f.below, obj.User)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directAlertRule are the selected fields of a AlertRule, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directAlertRule(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, alertRuleImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "name":
+			d.index = 2
+		case "kind":
+			d.index = 3
+		case "count":
+			d.index = 4
+		case "minutes":
+			d.index = 5
+		case "fromHour":
+			d.index = 6
+		case "toHour":
+			d.index = 7
+		case "zone":
+			d.index = 8
+		case "enabled":
+			d.index = 9
+		case "version":
+			d.index = 10
+		case "createdAt":
+			d.index = 11
+		case "updatedAt":
+			d.index = 12
+		case "removedAt":
+			d.index = 13
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeAlertRule(w io.Writer, fields []directField, obj *ent.AlertRule) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"AlertRule"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			writeString(w, obj.Name)
+		case 3:
+			ec.marshalNAlertKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋalertruleᚐKind(context.Background(), nil, obj.Kind).MarshalGQL(w)
+		case 4:
+			writeInt(w, obj.Count)
+		case 5:
+			writeInt(w, obj.Minutes)
+		case 6:
+			writeInt(w, obj.FromHour)
+		case 7:
+			writeInt(w, obj.ToHour)
+		case 8:
+			writeString(w, obj.Zone)
+		case 9:
+			writeBool(w, obj.Enabled)
+		case 10:
+			writeInt(w, obj.Version)
+		case 11:
+			writeTime(w, obj.CreatedAt)
+		case 12:
+			writeTime(w, obj.UpdatedAt)
+		case 13:
+			writeOptional(w, obj.RemovedAt, writeTime)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directAlertRuleConnection are the selected fields of a AlertRuleConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directAlertRuleConnection(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, alertRuleConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directAlertRuleEdge(ctx, f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 2
+			d.below = ec.directPageInfo(ctx, f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 3
+		case "nodes":
+			d.index = 4
+			d.below = ec.directAlertRule(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeAlertRuleConnection(w io.Writer, fields []directField, obj *ent.AlertRuleConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"AlertRuleConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *ent.AlertRuleEdge) { ec.writeAlertRuleEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.writePageInfo(w, f.below, &obj.PageInfo)
+		case 3:
+			writeInt(w, obj.TotalCount)
+		case 4:
+			writeList(obj.Nodes(), func(w io.Writer, obj *ent.AlertRule) { ec.writeAlertRule(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directAlertRuleEdge are the selected fields of a AlertRuleEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directAlertRuleEdge(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, alertRuleEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "node":
+			d.index = 1
+			d.below = ec.directAlertRule(ctx, f.Selections)
+			return d.below != nil
+		case "cursor":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeAlertRuleEdge(w io.Writer, fields []directField, obj *ent.AlertRuleEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"AlertRuleEdge"`)
+		case 1:
+			ec.writeAlertRule(w, f.below, obj.Node)
+		case 2:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directAlertRulePayload are the selected fields of a AlertRulePayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directAlertRulePayload(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, alertRulePayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "rule":
+			d.index = 1
+			d.below = ec.directAlertRule(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeAlertRulePayload(w io.Writer, fields []directField, obj *model.AlertRulePayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"AlertRulePayload"`)
+		case 1:
+			ec.writeAlertRule(w, f.below, obj.Rule)
 		}
 	}
 	writeText(w, "}")
@@ -2388,6 +2595,184 @@ func (ec *executionContext) writeDeletePolicyTestPayload(w io.Writer, fields []d
 	writeText(w, "}")
 }
 
+// directDepartment are the selected fields of a Department, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directDepartment(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, departmentImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "name":
+			d.index = 2
+		case "address":
+			d.index = 3
+		case "version":
+			d.index = 4
+		case "createdAt":
+			d.index = 5
+		case "updatedAt":
+			d.index = 6
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeDepartment(w io.Writer, fields []directField, obj *ent.Department) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"Department"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			writeString(w, obj.Name)
+		case 3:
+			writeString(w, obj.Address)
+		case 4:
+			writeInt(w, obj.Version)
+		case 5:
+			writeTime(w, obj.CreatedAt)
+		case 6:
+			writeTime(w, obj.UpdatedAt)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directDepartmentConnection are the selected fields of a DepartmentConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directDepartmentConnection(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, departmentConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directDepartmentEdge(ctx, f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 2
+			d.below = ec.directPageInfo(ctx, f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 3
+		case "nodes":
+			d.index = 4
+			d.below = ec.directDepartment(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeDepartmentConnection(w io.Writer, fields []directField, obj *ent.DepartmentConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"DepartmentConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *ent.DepartmentEdge) { ec.writeDepartmentEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.writePageInfo(w, f.below, &obj.PageInfo)
+		case 3:
+			writeInt(w, obj.TotalCount)
+		case 4:
+			writeList(obj.Nodes(), func(w io.Writer, obj *ent.Department) { ec.writeDepartment(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directDepartmentEdge are the selected fields of a DepartmentEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directDepartmentEdge(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, departmentEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "node":
+			d.index = 1
+			d.below = ec.directDepartment(ctx, f.Selections)
+			return d.below != nil
+		case "cursor":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeDepartmentEdge(w io.Writer, fields []directField, obj *ent.DepartmentEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"DepartmentEdge"`)
+		case 1:
+			ec.writeDepartment(w, f.below, obj.Node)
+		case 2:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directDepartmentPayload are the selected fields of a DepartmentPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directDepartmentPayload(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, departmentPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "department":
+			d.index = 1
+			d.below = ec.directDepartment(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeDepartmentPayload(w io.Writer, fields []directField, obj *model.DepartmentPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"DepartmentPayload"`)
+		case 1:
+			ec.writeDepartment(w, f.below, obj.Department)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directExport are the selected fields of a Export, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directExport(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, exportImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -3523,6 +3908,223 @@ func (ec *executionContext) writeNotePayload(w io.Writer, fields []directField, 
 			writeText(w, `"NotePayload"`)
 		case 1:
 			ec.writeNote(w, f.below, obj.Note)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directNotification are the selected fields of a Notification, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directNotification(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, notificationImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "kind":
+			d.index = 2
+		case "at":
+			d.index = 3
+		case "days":
+			d.index = 4
+		case "count":
+			d.index = 5
+		case "readAt":
+			d.index = 6
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeNotification(w io.Writer, fields []directField, obj *ent.Notification) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"Notification"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			ec.marshalNNotificationKind2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋnotificationᚐKind(context.Background(), nil, obj.Kind).MarshalGQL(w)
+		case 3:
+			writeTime(w, obj.At)
+		case 4:
+			ec.marshalOInt2ᚖint(context.Background(), nil, obj.Days).MarshalGQL(w)
+		case 5:
+			ec.marshalOInt2ᚖint(context.Background(), nil, obj.Count).MarshalGQL(w)
+		case 6:
+			writeOptional(w, obj.ReadAt, writeTime)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directNotificationConnection are the selected fields of a NotificationConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directNotificationConnection(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, notificationConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directNotificationEdge(ctx, f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 2
+			d.below = ec.directPageInfo(ctx, f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 3
+		case "nodes":
+			d.index = 4
+			d.below = ec.directNotification(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeNotificationConnection(w io.Writer, fields []directField, obj *ent.NotificationConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"NotificationConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *ent.NotificationEdge) { ec.writeNotificationEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.writePageInfo(w, f.below, &obj.PageInfo)
+		case 3:
+			writeInt(w, obj.TotalCount)
+		case 4:
+			writeList(obj.Nodes(), func(w io.Writer, obj *ent.Notification) { ec.writeNotification(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directNotificationCount are the selected fields of a NotificationCount, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directNotificationCount(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, notificationCountImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "type":
+			d.index = 1
+		case "count":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeNotificationCount(w io.Writer, fields []directField, obj *notify.Counted) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"NotificationCount"`)
+		case 1:
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type).MarshalGQL(w)
+		case 2:
+			writeInt(w, obj.Count)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directNotificationEdge are the selected fields of a NotificationEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directNotificationEdge(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, notificationEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "node":
+			d.index = 1
+			d.below = ec.directNotification(ctx, f.Selections)
+			return d.below != nil
+		case "cursor":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeNotificationEdge(w io.Writer, fields []directField, obj *ent.NotificationEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"NotificationEdge"`)
+		case 1:
+			ec.writeNotification(w, f.below, obj.Node)
+		case 2:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directNotificationsPayload are the selected fields of a NotificationsPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directNotificationsPayload(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, notificationsPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "marked":
+			d.index = 1
+		case "unread":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeNotificationsPayload(w io.Writer, fields []directField, obj *model.NotificationsPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"NotificationsPayload"`)
+		case 1:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Marked).MarshalGQL(w)
+		case 2:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Unread).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -4780,6 +5382,39 @@ func (ec *executionContext) writeRecordRef(w io.Writer, fields []directField, ob
 			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type).MarshalGQL(w)
 		case 3:
 			ec.marshalNRecordState2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.State).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directReplayDeliveriesPayload are the selected fields of a ReplayDeliveriesPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directReplayDeliveriesPayload(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, replayDeliveriesPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "replayed":
+			d.index = 1
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeReplayDeliveriesPayload(w io.Writer, fields []directField, obj *model.ReplayDeliveriesPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"ReplayDeliveriesPayload"`)
+		case 1:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Replayed).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")
@@ -6072,6 +6707,41 @@ func (ec *executionContext) writeTenantSettings(w io.Writer, fields []directFiel
 	writeText(w, "}")
 }
 
+// directTestWebhookPayload are the selected fields of a TestWebhookPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directTestWebhookPayload(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, testWebhookPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "delivery":
+			d.index = 1
+			d.below = ec.directWebhookDelivery(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeTestWebhookPayload(w io.Writer, fields []directField, obj *model.TestWebhookPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"TestWebhookPayload"`)
+		case 1:
+			ec.writeWebhookDelivery(w, f.below, obj.Delivery)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directThreadImpact are the selected fields of a ThreadImpact, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directThreadImpact(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, threadImpactImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -6579,6 +7249,394 @@ func (ec *executionContext) writeVoidCandidateEdge(w io.Writer, fields []directF
 			ec.writeVoidCandidate(w, f.below, obj.Node)
 		case 2:
 			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directWebhook are the selected fields of a Webhook, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directWebhook(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, webhookImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "url":
+			d.index = 2
+		case "name":
+			d.index = 3
+		case "enabled":
+			d.index = 4
+		case "version":
+			d.index = 5
+		case "previousSecretUntil":
+			d.index = 6
+		case "createdAt":
+			d.index = 7
+		case "updatedAt":
+			d.index = 8
+		case "failingSince":
+			d.index = 9
+		case "removedAt":
+			d.index = 10
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeWebhook(w io.Writer, fields []directField, obj *ent.Webhook) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"Webhook"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			writeString(w, obj.URL)
+		case 3:
+			writeString(w, obj.Name)
+		case 4:
+			writeBool(w, obj.Enabled)
+		case 5:
+			writeInt(w, obj.Version)
+		case 6:
+			writeOptional(w, obj.PreviousSecretUntil, writeTime)
+		case 7:
+			writeTime(w, obj.CreatedAt)
+		case 8:
+			writeTime(w, obj.UpdatedAt)
+		case 9:
+			writeOptional(w, obj.FailingSince, writeTime)
+		case 10:
+			writeOptional(w, obj.RemovedAt, writeTime)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directWebhookConnection are the selected fields of a WebhookConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directWebhookConnection(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, webhookConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directWebhookEdge(ctx, f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 2
+			d.below = ec.directPageInfo(ctx, f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 3
+		case "nodes":
+			d.index = 4
+			d.below = ec.directWebhook(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeWebhookConnection(w io.Writer, fields []directField, obj *ent.WebhookConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"WebhookConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *ent.WebhookEdge) { ec.writeWebhookEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.writePageInfo(w, f.below, &obj.PageInfo)
+		case 3:
+			writeInt(w, obj.TotalCount)
+		case 4:
+			writeList(obj.Nodes(), func(w io.Writer, obj *ent.Webhook) { ec.writeWebhook(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directWebhookDelivery are the selected fields of a WebhookDelivery, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directWebhookDelivery(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, webhookDeliveryImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "id":
+			d.index = 1
+		case "eventType":
+			d.index = 2
+		case "status":
+			d.index = 3
+		case "attempts":
+			d.index = 4
+		case "createdAt":
+			d.index = 5
+		case "nextAt":
+			d.index = 6
+		case "deliveredAt":
+			d.index = 7
+		case "statusCode":
+			d.index = 8
+		case "failure":
+			d.index = 9
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeWebhookDelivery(w io.Writer, fields []directField, obj *ent.WebhookDelivery) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"WebhookDelivery"`)
+		case 1:
+			writeID(w, obj.ID)
+		case 2:
+			writeString(w, obj.EventType)
+		case 3:
+			ec.marshalNWebhookDeliveryStatus2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚋwebhookdeliveryᚐStatus(context.Background(), nil, obj.Status).MarshalGQL(w)
+		case 4:
+			writeInt(w, obj.Attempts)
+		case 5:
+			writeTime(w, obj.CreatedAt)
+		case 6:
+			writeOptional(w, obj.NextAt, writeTime)
+		case 7:
+			writeOptional(w, obj.DeliveredAt, writeTime)
+		case 8:
+			ec.marshalOInt2ᚖint(context.Background(), nil, obj.StatusCode).MarshalGQL(w)
+		case 9:
+			writeOptional(w, obj.Failure, writeString)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directWebhookDeliveryConnection are the selected fields of a WebhookDeliveryConnection, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directWebhookDeliveryConnection(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, webhookDeliveryConnectionImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "edges":
+			d.index = 1
+			d.below = ec.directWebhookDeliveryEdge(ctx, f.Selections)
+			return d.below != nil
+		case "pageInfo":
+			d.index = 2
+			d.below = ec.directPageInfo(ctx, f.Selections)
+			return d.below != nil
+		case "totalCount":
+			d.index = 3
+		case "nodes":
+			d.index = 4
+			d.below = ec.directWebhookDelivery(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeWebhookDeliveryConnection(w io.Writer, fields []directField, obj *ent.WebhookDeliveryConnection) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"WebhookDeliveryConnection"`)
+		case 1:
+			writeList(obj.Edges, func(w io.Writer, obj *ent.WebhookDeliveryEdge) { ec.writeWebhookDeliveryEdge(w, f.below, obj) }).MarshalGQL(w)
+		case 2:
+			ec.writePageInfo(w, f.below, &obj.PageInfo)
+		case 3:
+			writeInt(w, obj.TotalCount)
+		case 4:
+			writeList(obj.Nodes(), func(w io.Writer, obj *ent.WebhookDelivery) { ec.writeWebhookDelivery(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directWebhookDeliveryEdge are the selected fields of a WebhookDeliveryEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directWebhookDeliveryEdge(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, webhookDeliveryEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "node":
+			d.index = 1
+			d.below = ec.directWebhookDelivery(ctx, f.Selections)
+			return d.below != nil
+		case "cursor":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeWebhookDeliveryEdge(w io.Writer, fields []directField, obj *ent.WebhookDeliveryEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"WebhookDeliveryEdge"`)
+		case 1:
+			ec.writeWebhookDelivery(w, f.below, obj.Node)
+		case 2:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directWebhookEdge are the selected fields of a WebhookEdge, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directWebhookEdge(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, webhookEdgeImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "node":
+			d.index = 1
+			d.below = ec.directWebhook(ctx, f.Selections)
+			return d.below != nil
+		case "cursor":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeWebhookEdge(w io.Writer, fields []directField, obj *ent.WebhookEdge) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"WebhookEdge"`)
+		case 1:
+			ec.writeWebhook(w, f.below, obj.Node)
+		case 2:
+			ec.marshalNCursor2entgoᚗioᚋcontribᚋentgqlᚐCursor(context.Background(), nil, obj.Cursor).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directWebhookPayload are the selected fields of a WebhookPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directWebhookPayload(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, webhookPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "webhook":
+			d.index = 1
+			d.below = ec.directWebhook(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeWebhookPayload(w io.Writer, fields []directField, obj *model.WebhookPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"WebhookPayload"`)
+		case 1:
+			ec.writeWebhook(w, f.below, obj.Webhook)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directWebhookSecretPayload are the selected fields of a WebhookSecretPayload, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directWebhookSecretPayload(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, webhookSecretPayloadImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "webhook":
+			d.index = 1
+			d.below = ec.directWebhook(ctx, f.Selections)
+			return d.below != nil
+		case "secret":
+			d.index = 2
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeWebhookSecretPayload(w io.Writer, fields []directField, obj *model.WebhookSecretPayload) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"WebhookSecretPayload"`)
+		case 1:
+			ec.writeWebhook(w, f.below, obj.Webhook)
+		case 2:
+			writeString(w, obj.Secret)
 		}
 	}
 	writeText(w, "}")

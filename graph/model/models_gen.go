@@ -13,6 +13,7 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/ent/alertrule"
 	"github.com/lethe-crm/lethe/ent/approval"
 	"github.com/lethe-crm/lethe/ent/call"
 	"github.com/lethe-crm/lethe/ent/customer"
@@ -20,6 +21,7 @@ import (
 	"github.com/lethe-crm/lethe/ent/export"
 	"github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/ent/note"
+	"github.com/lethe-crm/lethe/ent/notification"
 	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/ent/recipient"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -118,6 +120,12 @@ type AddToHoldInput struct {
 	ID gid.ID `json:"id"`
 	// The records, up to 1,000, in any state.
 	Records []gid.ID `json:"records"`
+}
+
+// An alert rule as it is now.
+type AlertRulePayload struct {
+	// The rule.
+	Rule *ent.AlertRule `json:"rule"`
 }
 
 // A change of the policy.
@@ -296,6 +304,34 @@ type ContactPayload struct {
 	Contact *ent.Contact `json:"contact"`
 }
 
+// A new alert rule.
+type CreateAlertRuleInput struct {
+	// What it is called, up to 500 characters.
+	Name string `json:"name"`
+	// What it looks for.
+	Kind alertrule.Kind `json:"kind"`
+	// From how many on it is unusual.
+	Count int32 `json:"count"`
+	// Within how many minutes they count, 1 to 1,440; as long it is not raised again for the same actor.
+	Minutes int32 `json:"minutes"`
+	// OUT_OF_HOURS: the verbs. ERASE is not among them.
+	Verbs graphql.Omittable[[]lifecycle.Verb] `json:"verbs,omitempty"`
+	// OUT_OF_HOURS: when working hours begin, 0 to 23.
+	FromHour int32 `json:"fromHour"`
+	// OUT_OF_HOURS: when they end, 1 to 24.
+	ToHour int32 `json:"toHour"`
+	// OUT_OF_HOURS: their time zone, by its IANA name.
+	Zone string `json:"zone"`
+	// OUT_OF_HOURS: the working days, 1 for Monday to 7 for Sunday. Empty is every day.
+	Weekdays []int32 `json:"weekdays"`
+	// The departments that are told.
+	Departments graphql.Omittable[[]gid.ID] `json:"departments,omitempty"`
+	// The roles that are told.
+	Roles graphql.Omittable[[]string] `json:"roles,omitempty"`
+	// Whether it is in force.
+	Enabled bool `json:"enabled"`
+}
+
 // What a new Attachment is made of.
 type CreateAttachmentInput struct {
 	// The owner.
@@ -412,6 +448,22 @@ type CreateDealInput struct {
 	CustomerID graphql.Omittable[*gid.ID] `json:"customerID,omitempty"`
 	// The primary contact.
 	PrimaryContactID graphql.Omittable[*gid.ID] `json:"primaryContactID,omitempty"`
+}
+
+// A new department.
+type CreateDepartmentInput struct {
+	// What it is called, up to 500 characters.
+	Name string `json:"name"`
+	// Where else it is reached, for people to read.
+	Address string `json:"address"`
+	// What it is told of.
+	Kinds []notification.Kind `json:"kinds"`
+	// Of which types of records. Without, or empty, all.
+	Types graphql.Omittable[[]ent.RecordKind] `json:"types,omitempty"`
+	// Who is in it: active users, up to 1,000.
+	Members []gid.ID `json:"members"`
+	// A webhook that is told with it.
+	Webhook graphql.Omittable[*gid.ID] `json:"webhook,omitempty"`
 }
 
 // Records to export.
@@ -612,6 +664,20 @@ type CreateUserInput struct {
 	ExternalSubject graphql.Omittable[*string] `json:"externalSubject,omitempty"`
 }
 
+// A new webhook.
+type CreateWebhookInput struct {
+	// Where it is told, by POST: https, a public address, without a user name or a fragment.
+	URL string `json:"url"`
+	// What it is for, up to 500 characters.
+	Name string `json:"name"`
+	// What it is told of.
+	Kinds []notification.Kind `json:"kinds"`
+	// Of which types of records. Without, or empty, all. The caller must be able to read all records of these.
+	Types graphql.Omittable[[]ent.RecordKind] `json:"types,omitempty"`
+	// Whether anything is sent to it.
+	Enabled bool `json:"enabled"`
+}
+
 // What a write of a Customer answers.
 type CustomerPayload struct {
 	// The record as it is now.
@@ -666,6 +732,12 @@ type DeleteRecordsInput struct {
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 	// Take live dependants along that would block.
 	Cascade bool `json:"cascade"`
+}
+
+// A department as it is now.
+type DepartmentPayload struct {
+	// The department. Null once it is removed.
+	Department *ent.Department `json:"department,omitempty"`
 }
 
 // What of the bin to purge.
@@ -742,6 +814,12 @@ type FieldChange struct {
 	New *string `json:"new,omitempty"`
 }
 
+// A record that is followed, or not any more.
+type FollowPayload struct {
+	// The record.
+	Record ent.Record `json:"record,omitempty"`
+}
+
 // The records of one type that match. It compares fields of their own, not of what they refer to.
 type HoldFilter struct {
 	// The attachments that match.
@@ -780,6 +858,14 @@ type MessagePayload struct {
 type NotePayload struct {
 	// The record as it is now.
 	Note *ent.Note `json:"note"`
+}
+
+// Notifications that were marked as read.
+type NotificationsPayload struct {
+	// How many had not been.
+	Marked int32 `json:"marked"`
+	// How many of the caller's are left that are not.
+	Unread int32 `json:"unread"`
 }
 
 // What a verb answers.
@@ -1102,6 +1188,22 @@ type ReleaseHoldInput struct {
 	Reason string `json:"reason"`
 }
 
+// An alert rule to remove.
+type RemoveAlertRuleInput struct {
+	// The rule.
+	ID gid.ID `json:"id"`
+	// Its version as the caller saw it.
+	Version int32 `json:"version"`
+}
+
+// A department to remove.
+type RemoveDepartmentInput struct {
+	// The department.
+	ID gid.ID `json:"id"`
+	// Its version as the caller saw it.
+	Version int32 `json:"version"`
+}
+
 // A schedule to remove.
 type RemoveExportScheduleInput struct {
 	// The schedule.
@@ -1114,6 +1216,24 @@ type RemoveRetentionRuleInput struct {
 	ID gid.ID `json:"id"`
 	// Its version as the caller saw it.
 	Version int32 `json:"version"`
+}
+
+// Deliveries to send once more, under the ids they had.
+type ReplayDeliveriesInput struct {
+	// Which, up to 1,000.
+	Ids graphql.Omittable[[]gid.ID] `json:"ids,omitempty"`
+	// All of a webhook, instead, that were not taken.
+	Webhook graphql.Omittable[*gid.ID] `json:"webhook,omitempty"`
+	// Those of that webhook since then.
+	Since graphql.Omittable[*time.Time] `json:"since,omitempty"`
+	// With those that were taken.
+	Delivered bool `json:"delivered"`
+}
+
+// Deliveries that are sent once more.
+type ReplayDeliveriesPayload struct {
+	// How many.
+	Replayed int32 `json:"replayed"`
 }
 
 // Verbs that are to wait for an export.
@@ -1418,6 +1538,12 @@ type TenantSettings struct {
 	ExportBefore []*ExportRequirement `json:"exportBefore"`
 }
 
+// An event that was sent to try a webhook out.
+type TestWebhookPayload struct {
+	// The event on its way.
+	Delivery *ent.WebhookDelivery `json:"delivery"`
+}
+
 // Which operation to take back.
 type UndoOperationInput struct {
 	// The operation.
@@ -1428,6 +1554,36 @@ type UndoOperationInput struct {
 	Mode graphql.Omittable[*operation.Mode] `json:"mode,omitempty"`
 	// Repeating a request under the same key has one effect. Kept 7 days.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+}
+
+// What to change of an alert rule: what is absent stays as it is.
+type UpdateAlertRuleInput struct {
+	// The rule.
+	ID gid.ID `json:"id"`
+	// Its version as the caller saw it: CONFLICT when it moved on.
+	Version int32 `json:"version"`
+	// What it is called.
+	Name graphql.Omittable[*string] `json:"name,omitempty"`
+	// From how many on it is unusual.
+	Count graphql.Omittable[*int32] `json:"count,omitempty"`
+	// Within how many minutes they count.
+	Minutes graphql.Omittable[*int32] `json:"minutes,omitempty"`
+	// OUT_OF_HOURS: the verbs.
+	Verbs graphql.Omittable[[]lifecycle.Verb] `json:"verbs,omitempty"`
+	// OUT_OF_HOURS: when working hours begin.
+	FromHour graphql.Omittable[*int32] `json:"fromHour,omitempty"`
+	// OUT_OF_HOURS: when they end.
+	ToHour graphql.Omittable[*int32] `json:"toHour,omitempty"`
+	// OUT_OF_HOURS: their time zone.
+	Zone graphql.Omittable[*string] `json:"zone,omitempty"`
+	// OUT_OF_HOURS: the working days. Empty is every day.
+	Weekdays graphql.Omittable[[]int32] `json:"weekdays,omitempty"`
+	// The departments that are told.
+	Departments graphql.Omittable[[]gid.ID] `json:"departments,omitempty"`
+	// The roles that are told.
+	Roles graphql.Omittable[[]string] `json:"roles,omitempty"`
+	// Whether it is in force.
+	Enabled graphql.Omittable[*bool] `json:"enabled,omitempty"`
 }
 
 // What to change of a Attachment: a field that is absent stays, null clears it.
@@ -1562,6 +1718,26 @@ type UpdateDealInput struct {
 	CustomerID graphql.Omittable[*gid.ID] `json:"customerID,omitempty"`
 	// The primary contact.
 	PrimaryContactID graphql.Omittable[*gid.ID] `json:"primaryContactID,omitempty"`
+}
+
+// What to change of a department: what is absent stays as it is.
+type UpdateDepartmentInput struct {
+	// The department.
+	ID gid.ID `json:"id"`
+	// Its version as the caller saw it: CONFLICT when it moved on.
+	Version int32 `json:"version"`
+	// What it is called.
+	Name graphql.Omittable[*string] `json:"name,omitempty"`
+	// Where else it is reached.
+	Address graphql.Omittable[*string] `json:"address,omitempty"`
+	// What it is told of.
+	Kinds graphql.Omittable[[]notification.Kind] `json:"kinds,omitempty"`
+	// Of which types of records. Empty is all.
+	Types graphql.Omittable[[]ent.RecordKind] `json:"types,omitempty"`
+	// Who is in it.
+	Members graphql.Omittable[[]gid.ID] `json:"members,omitempty"`
+	// A webhook that is told with it. Null for none.
+	Webhook graphql.Omittable[*gid.ID] `json:"webhook,omitempty"`
 }
 
 // What to change of a Message: a field that is absent stays, null clears it.
@@ -1726,6 +1902,24 @@ type UpdateUserInput struct {
 	ExternalSubject graphql.Omittable[*string] `json:"externalSubject,omitempty"`
 }
 
+// What to change of a webhook: what is absent stays as it is.
+type UpdateWebhookInput struct {
+	// The webhook.
+	ID gid.ID `json:"id"`
+	// Its version as the caller saw it: CONFLICT when it moved on.
+	Version int32 `json:"version"`
+	// Where it is told.
+	URL graphql.Omittable[*string] `json:"url,omitempty"`
+	// What it is for.
+	Name graphql.Omittable[*string] `json:"name,omitempty"`
+	// What it is told of.
+	Kinds graphql.Omittable[[]notification.Kind] `json:"kinds,omitempty"`
+	// Of which types of records. Empty is all.
+	Types graphql.Omittable[[]ent.RecordKind] `json:"types,omitempty"`
+	// Whether anything is sent to it. What happens while it is not, it is never told of.
+	Enabled graphql.Omittable[*bool] `json:"enabled,omitempty"`
+}
+
 // A user who was created or changed.
 type UserPayload struct {
 	// The user as he is now.
@@ -1784,6 +1978,28 @@ type VoidRecordsInput struct {
 	Cascade bool `json:"cascade"`
 	// The record this one says again.
 	DuplicateOf graphql.Omittable[*gid.ID] `json:"duplicateOf,omitempty"`
+}
+
+// A webhook as it is now.
+type WebhookPayload struct {
+	// The webhook.
+	Webhook *ent.Webhook `json:"webhook"`
+}
+
+// A webhook with its secret, which cannot be had again.
+type WebhookSecretPayload struct {
+	// The webhook.
+	Webhook *ent.Webhook `json:"webhook"`
+	// What its events are signed with: whsec_ and base64.
+	Secret string `json:"secret"`
+}
+
+// A webhook, at a version.
+type WebhookVersionInput struct {
+	// The webhook.
+	ID gid.ID `json:"id"`
+	// Its version as the caller saw it.
+	Version int32 `json:"version"`
 }
 
 // Who may do something to some record of a type.

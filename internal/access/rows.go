@@ -86,6 +86,12 @@ func (r *Rows) Where(s *sql.Selector, typ string) {
 		preds = append(preds, r.approvals(s))
 	case typ == ent.TypeExport || typ == ent.TypeExportSchedule:
 		preds = append(preds, r.exports(s)...)
+	case typ == ent.TypeNotification:
+		preds = append(preds, r.notifications(s))
+	case typ == ent.TypeWebhook, typ == ent.TypeWebhookDelivery:
+		preds = append(preds, predicates(s, r.plan("Webhook", authz.WebhookEdit, entfilter.Mapper{}))...)
+	case typ == ent.TypeDepartment, typ == ent.TypeAlertRule:
+		preds = append(preds, predicates(s, r.plan("Alert", authz.AlertEdit, entfilter.Mapper{}))...)
 	case typ == ent.TypeRetentionRule: // which says of records what not everybody may know
 		preds = append(preds, predicates(s, r.plan(typ, authz.RetentionEdit, entfilter.Mapper{}))...)
 	}

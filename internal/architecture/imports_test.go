@@ -62,6 +62,8 @@ var layers = []layer{
 		"the pipeline serves every caller and knows none"},
 	{"internal/policy", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", others),
 		"what a policy may become is decided before anybody is let in by it"},
+	{"internal/notify", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", others),
+		"it tells what has happened, after it has"},
 	{"internal/identity", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", "internal/policy", others),
 		"who may come in is known before anything is asked, and to whoever serves it"},
 	{"internal/importer", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", others),
@@ -77,7 +79,7 @@ var layers = []layer{
 	{"internal/attachment", concat(concat(entities, policy...), "internal/blob", "internal/store", "internal/audit", "internal/record", others),
 		"files come and go here; whose they are, and who may have them, the pipeline says"},
 	{"internal/transport", []string{"internal/lifecycle"}, "it carries any schema; of ours it knows the codes"},
-	{"graph", concat(concat(entities, policy...), "internal/blob", "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/export", "internal/transport", others),
+	{"graph", concat(concat(entities, policy...), "internal/blob", "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/export", "internal/notify", "internal/transport", others),
 		"resolvers hand on; a document's transaction begins and ends here"},
 
 	{"internal/server", []string{anything}, "it ties together what is served"},

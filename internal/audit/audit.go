@@ -70,10 +70,32 @@ type Event struct {
 // Log writes events.
 type Log struct {
 	keys *Keys
+	feed Feed
+}
+
+// Feed is told of the events of a transaction as they are written, before it
+// commits: what follows from them is written with them, or not at all.
+type Feed interface {
+	// Of begins with a transaction's events.
+	Of(tx *store.Tx) Listener
+}
+
+// Listener hears of the events of one transaction that are written at once.
+type Listener interface {
+	// Hear is told of each event, which it must not keep.
+	Hear(tenant gid.ID, actor *gid.ID, id gid.ID, e *Event)
+	// End comes after the last of them.
+	End(ctx context.Context) error
 }
 
 // New returns a log that seals under keys.
-func New(keys *Keys) *Log { return &Log{keys} }
+func New(keys *Keys) *Log { return &Log{keys: keys} }
+
+// Feeding has a feed told of what is written from now on.
+func (l *Log) Feeding(f Feed) *Log {
+	l.feed = f
+	return l
+}
 
 // Keys are the keys the log seals under.
 func (l *Log) Keys() *Keys { return l.keys }
@@ -136,6 +158,9 @@ func (l *Log) pending(tx *store.Tx) *pending {
 func (l *Log) write(ctx context.Context, tx *store.Tx, p *pending) error {
 	batches, done := p.batches, 0
 	sealer := sealer{keys: l.keys}
+	if l.feed != nil {
+		sealer.listener = l.feed.Of(tx)
+	}
 	err := tx.InsertEach(ctx, "audit_events", columns, p.total, func(_ int, row []any) error {
 		for batches[0].n == done {
 			batches, done = batches[1:], 0
@@ -148,6 +173,9 @@ func (l *Log) write(ctx context.Context, tx *store.Tx, p *pending) error {
 		return fmt.Errorf("writing the audit log: %w", err)
 	}
 	*p = pending{}
+	if sealer.listener != nil {
+		return sealer.listener.End(ctx)
+	}
 	return nil
 }
 
@@ -163,8 +191,9 @@ func (l *Log) Write(ctx context.Context, db *store.DB, events ...Event) error {
 
 // sealer fills the rows of events, one after the other.
 type sealer struct {
-	keys  *Keys
-	plain []byte // of the last event
+	keys     *Keys
+	listener Listener // nil where nobody listens
+	plain    []byte   // of the last event
 }
 
 func (s *sealer) fill(row []any, tx *store.Tx, a *actor.Actor, e *Event) error {
@@ -195,6 +224,9 @@ func (s *sealer) fill(row []any, tx *store.Tx, a *actor.Actor, e *Event) error {
 	detail, err := jsonOrNil(e.Detail, len(e.Detail))
 	if err != nil {
 		return err
+	}
+	if s.listener != nil {
+		s.listener.Hear(a.Tenant, a.UserRef(), id, e)
 	}
 	copy(row, []any{
 		id, a.Tenant, tx.Now(), e.Action, string(outcome), text(string(e.Code)), ref(a.UserRef()), ref(token), ref(e.RecordID), text(e.RecordType),
@@ -337,6 +369,36 @@ func (k *Keys) aead(tenant gid.ID, seal []byte) (cipher.AEAD, error) {
 		return nil, fmt.Errorf("preparing a cipher: %w", err)
 	}
 	return cipher.NewGCM(block)
+}
+
+// Seal encrypts a secret of a tenant that has to be read again, such as what
+// webhooks are signed with. It is opened for the same owner only.
+func (k *Keys) Seal(tenant, owner gid.ID, secret []byte) ([]byte, error) {
+	aead, err := k.aead(tenant, owner[:])
+	if err != nil {
+		return nil, err
+	}
+	nonce := make([]byte, aead.NonceSize(), aead.NonceSize()+len(secret)+aead.Overhead())
+	if _, err := rand.Read(nonce); err != nil {
+		return nil, fmt.Errorf("drawing a nonce: %w", err)
+	}
+	return aead.Seal(nonce, nonce, secret, owner[:]), nil
+}
+
+// Unseal decrypts what Seal encrypted.
+func (k *Keys) Unseal(tenant, owner gid.ID, sealed []byte) ([]byte, error) {
+	aead, err := k.aead(tenant, owner[:])
+	if err != nil {
+		return nil, err
+	}
+	if len(sealed) < aead.NonceSize() {
+		return nil, errors.New("audit: a sealed secret is too short")
+	}
+	secret, err := aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], owner[:])
+	if err != nil {
+		return nil, fmt.Errorf("opening a secret: %w", err)
+	}
+	return secret, nil
 }
 
 // Check is a value that proves, kept in the database, that a key is the one the

@@ -26,7 +26,7 @@ var customers = export.Spec{Type: "Customer", Format: export.CSV}
 // keys are those of the bytes that are there.
 func (w *world) keys() (all []string) {
 	w.Helper()
-	w.NoError(w.blobs.Keys(w.Context(), func(key string) error { all = append(all, key); return nil }))
+	w.NoError(w.blobs.Keys(w.Context(), func(key string, _ int64) error { all = append(all, key); return nil }))
 	return all
 }
 

@@ -67,6 +67,12 @@ const (
 	RetentionRule  Type = 100
 	Export         Type = 110
 	ExportSchedule Type = 111
+
+	Notification    Type = 120
+	Webhook         Type = 121
+	WebhookDelivery Type = 122
+	Department      Type = 123
+	AlertRule       Type = 124
 )
 
 // prefixes are what clients see before the underscore.
@@ -79,6 +85,7 @@ var prefixes = map[Type]string{
 	PolicyRevision: "revision", PolicyTest: "policytest",
 	LegalHold: "hold", Approval: "approval", RetentionRule: "rule",
 	Export: "export", ExportSchedule: "schedule",
+	Notification: "notification", Webhook: "webhook", WebhookDelivery: "delivery", Department: "department", AlertRule: "alert",
 }
 
 var types = func() map[string]Type {

@@ -56,6 +56,11 @@ func (s *Service) newClient(driver dialect.Driver) *ent.Client {
 	c.RetentionWait.Use(refuse)
 	c.Export.Use(refuse)
 	c.ExportSchedule.Use(refuse)
+	c.Notification.Use(refuse)
+	c.Webhook.Use(refuse)
+	c.WebhookDelivery.Use(refuse)
+	c.Department.Use(refuse)
+	c.AlertRule.Use(refuse)
 	return c
 }
 

@@ -28,7 +28,7 @@ func TestBothDatabasesFindTheSame(t *testing.T) {
 			db, tenant, other := open(t), gid.New(gid.Tenant), gid.New(gid.Tenant)
 			entries := make([]index.Entry, len(texts))
 			for i, text := range texts {
-				entries[i] = index.Entry{Record: gid.New(gid.Message), Texts: []search.Text{{'a', text}, {'b', "hidden"}}}
+				entries[i] = index.Entry{Record: gid.New(gid.Message), Texts: []search.Text{{Field: 'a', Text: text}, {Field: 'b', Text: "hidden"}}}
 			}
 			put := func(list []index.Entry) {
 				require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *store.Tx) error { return index.Put(ctx, tx, tenant, list) }))
