@@ -113,7 +113,7 @@ func (b *bench) index(ctx context.Context) error {
 		}
 	}
 	start := time.Now()
-	n, err := record.New(b.db, nil, audit.New(b.keys), nil).Reindex(ctx)
+	n, err := record.New(b.db, nil, audit.New(b.keys), nil).Reindex(ctx, 0)
 	if err != nil {
 		return err
 	}

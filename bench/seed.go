@@ -13,6 +13,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 )
 
@@ -113,6 +114,10 @@ func seed(ctx context.Context, db *store.DB, keys *audit.Keys, customers, messag
 		do   func(context.Context) error
 	}{
 		{"customers and contacts", s.writeCustomers}, {"messages", s.writeMessages}, {"calls, notes, tasks, deals and attachments", s.writeRest},
+		{"words", func(ctx context.Context) error {
+			_, err := record.New(db, nil, audit.New(keys), nil).Reindex(ctx, 0)
+			return err
+		}},
 		{"statistics", s.analyze},
 	} {
 		start := time.Now()

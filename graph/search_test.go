@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/lethe-crm/lethe/ent"
+	entcall "github.com/lethe-crm/lethe/ent/call"
+	entmessage "github.com/lethe-crm/lethe/ent/message"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
@@ -178,15 +180,51 @@ func TestRecordsFromBeforeThereWasAnIndexAreFound(t *testing.T) {
 			w.exec(`INSERT INTO search_words (search_words) VALUES ('delete-all')`)
 		}
 		w.Empty(w.found("agent", "messages", "letter", ""))
-		n, err := w.records.Reindex(w.t.Context())
+		n, err := w.records.Reindex(w.t.Context(), 0)
 		w.NoError(err)
 		w.Equal(451, n)
 		got := get[object](w, "agent", `{ messages(first: 1, search: "letter") { totalCount nodes { id } } }`)
 		w.EqualValues(450, at(got, "messages", "totalCount"))
 		w.Equal(all[449], at(got, "messages", "nodes", 0, "id"))
 		w.Equal([]any{other.String()}, w.found("stranger", "messages", "far away letter", ""))
-		n, err = w.records.Reindex(w.t.Context())
+		n, err = w.records.Reindex(w.t.Context(), 0)
 		w.NoError(err)
 		w.Zero(n, "what is done is not done again")
+	})
+}
+
+func TestMessagesAndCallsAreFiltered(t *testing.T) {
+	each(t, func(w *world) {
+		day := func(n int) time.Time { return time.Date(2026, 1, n, 12, 0, 0, 0, time.UTC) }
+		message := func(n int, sender, category, recipient string) string {
+			return w.create("agent", "Message", record.Values{
+				"subject": "s", "sentAt": day(n), "sender": sender, "category": entmessage.Category(category), "recipients": []map[string]any{{"address": recipient}},
+			}).String()
+		}
+		call := func(n int, from, to, direction string, seconds int) string {
+			return w.create("agent", "Call", record.Values{
+				"startedAt": day(n), "fromNumber": from, "toNumber": to, "direction": entcall.Direction(direction), "durationSeconds": seconds,
+			}).String()
+		}
+		first := message(1, "a@x.example", "NORMAL", "us@demo.example")
+		second := message(2, "b@x.example", "SPAM", "us@demo.example")
+		third := message(3, "a@x.example", "MAILING", "all@demo.example")
+		in := call(1, "+74951234567", "+4930123", "INBOUND", 5)
+		out := call(2, "+4930123", "+74951234567", "OUTBOUND", 600)
+		for filter, want := range map[string][]any{
+			`messages(first: 9, where: {sentAtGTE: "2026-01-02T00:00:00Z", sentAtLT: "2026-01-03T00:00:00Z"}`:             {second},
+			`messages(first: 9, where: {sender: "A@X.example"}`:                                                           {first, third},
+			`messages(first: 9, where: {recipients: "US@demo.example"}`:                                                   {first, second},
+			`messages(first: 9, where: {categoryIn: [SPAM, MAILING], recipients: "us@demo.example"}`:                      {second},
+			`calls(first: 9, where: {startedAtGTE: "2026-01-02T00:00:00Z"}`:                                               {out},
+			`calls(first: 9, where: {or: [{fromNumber: "+74951234567"}, {toNumber: "+74951234567"}]}`:                     {in, out},
+			`calls(first: 9, where: {or: [{fromNumber: "+74951234567"}, {toNumber: "+74951234567"}], direction: INBOUND}`: {in},
+			`calls(first: 9, where: {durationSecondsGT: 60}`:                                                              {out},
+			`calls(first: 9, search: "+74951234567", where: {durationSecondsLTE: 60}`:                                     {in},
+		} {
+			got := get[object](w, "agent", `{ list: `+filter+`) { totalCount nodes { id } } }`)
+			w.ElementsMatch(want, column(at(got, "list", "nodes"), "id"), filter)
+			w.EqualValues(len(want), at(got, "list", "totalCount"), filter)
+		}
 	})
 }

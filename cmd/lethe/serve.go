@@ -29,6 +29,10 @@ import (
 // optimizeEvery is how often SQLite's statistics are brought up to date.
 const optimizeEvery = time.Hour
 
+// reindexPause is what others have of the database between two transactions that find words: on SQLite there is one
+// writer at a time, whoever it is.
+const reindexPause = 20 * time.Millisecond
+
 // sweepEvery is how late what is due may be.
 const sweepEvery = 15 * time.Second
 
@@ -253,7 +257,7 @@ func (a *app) does(ctx context.Context, what func(context.Context) (swept, error
 
 // reindex has records found that were written before there was an index of words, or by another version of it.
 func (a *app) reindex(ctx context.Context, records *record.Service) {
-	n, err := records.Reindex(ctx)
+	n, err := records.Reindex(ctx, reindexPause)
 	switch {
 	case ctx.Err() != nil: // the next start goes on
 	case err != nil:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"entgo.io/ent/dialect/sql"
 
@@ -108,8 +109,9 @@ const reindexBatch = 200
 
 // Reindex has all records found by their words that were written before there was
 // an index, or by another version of it, and answers how many those were. It goes
-// on where the last one was stopped.
-func (s *Service) Reindex(ctx context.Context) (int, error) {
+// on where the last one was stopped. Between two transactions it leaves the
+// database to others for a while.
+func (s *Service) Reindex(ctx context.Context, others time.Duration) (int, error) {
 	total := 0
 	for _, t := range ent.RecordTypes {
 		for {
@@ -124,6 +126,11 @@ func (s *Service) Reindex(ctx context.Context) (int, error) {
 			}
 			if total += n; done {
 				break
+			}
+			select {
+			case <-ctx.Done():
+				return total, ctx.Err()
+			case <-time.After(others):
 			}
 		}
 	}

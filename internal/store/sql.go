@@ -99,7 +99,9 @@ func (s *SQL) ForUpdate() *SQL { return s.lock(" FOR UPDATE") }
 
 // ForUpdateOf locks the rows of one table of a query, and leaves out those that
 // somebody else has locked: workers take what is to be done apart like this.
-func (s *SQL) ForUpdateOf(table string) *SQL { return s.lock(" FOR UPDATE OF " + table + " SKIP LOCKED") }
+func (s *SQL) ForUpdateOf(table string) *SQL {
+	return s.lock(" FOR UPDATE OF " + table + " SKIP LOCKED")
+}
 
 // ForNoKeyUpdate appends the lock that lets others go on to refer to a row.
 func (s *SQL) ForNoKeyUpdate() *SQL { return s.lock(" FOR NO KEY UPDATE") }
