@@ -134,7 +134,10 @@ func (s *Service) Reindex(ctx context.Context, others time.Duration) (int, error
 			}
 		}
 	}
-	return total, nil
+	if total == 0 {
+		return 0, nil
+	}
+	return total, s.db.Analyze(ctx, total, "search_entries")
 }
 
 // reindex does the next records of a type.
