@@ -184,7 +184,7 @@ func (b *bench) byHand(text string) (func(context.Context) ([]string, error), er
 	match := query.Match(b.db.Dialect(), b.tenant, []byte("fnsbr"))
 	inIndex := `SELECT e.record_id FROM search_entries e WHERE e.words @@ ?::tsquery`
 	if b.sqlite {
-		inIndex = `SELECT e.record_id FROM search_entries e WHERE e.place IN (SELECT rowid FROM search_words WHERE search_words MATCH ?)`
+		inIndex = `SELECT e.record_id FROM search_words w CROSS JOIN search_entries e ON e.place = w.rowid WHERE w.search_words MATCH ?`
 	}
 	return func(ctx context.Context) ([]string, error) {
 		var ids []string

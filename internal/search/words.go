@@ -97,7 +97,7 @@ func (q Query) Where(s *sql.Selector, tenant gid.ID, fields []byte) {
 			b.WriteString("SELECT record_id FROM search_entries WHERE words @@ ").Arg(match).WriteString("::tsquery)")
 			return
 		}
-		b.WriteString("SELECT record_id FROM search_entries WHERE place IN (SELECT rowid FROM search_words WHERE search_words MATCH ").Arg(match).WriteString("))")
+		b.WriteString("SELECT e.record_id FROM search_words w CROSS JOIN search_entries e ON e.place = w.rowid WHERE w.search_words MATCH ").Arg(match).WriteString(")")
 	}))
 }
 
