@@ -217,4 +217,3 @@ func datesOf(year int, month time.Month, day time.Weekday) (dates []time.Time) {
 	}
 	return dates
 }
-
