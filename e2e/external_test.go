@@ -183,6 +183,7 @@ func libreOfficeReadsWorkbooks(o *office) {
 			}
 			require.Equal(o, row, read, "%s, row %d", as, i+1)
 		}
+		require.Equal(o, imported{Read: count, Duplicate: count}, o.importing(as, filepath.Join(to, as+".csv")), "what LibreOffice wrote is known again")
 	}
 	o.Logf("%s read three workbooks", strings.TrimSpace(o.foreign("soffice", "--version")))
 }
