@@ -64,8 +64,8 @@ type office struct {
 	token  string
 }
 
-// open starts a server on an empty database. Nobody else is there to agree to purges, or to what is over a cap.
-func open(t *testing.T, database func(*testing.T, string) string, env ...string) *office {
+// newOffice starts a server on an empty database. Nobody else is there to agree to purges, or to what is over a cap.
+func newOffice(t *testing.T, database func(*testing.T, string) string, env ...string) *office {
 	t.Helper()
 	dir := t.TempDir()
 	url := database(t, dir)
@@ -218,12 +218,12 @@ func (o *office) plain(name string) string {
 	return path
 }
 
-// These are of the data; where it can be counted without lethe the test does so.
+// How many records the data is, and which calls somebody would do away with.
 const (
-	short     = `durationSecondsLT: 10`
-	customers = 701
-	calls     = 4_119
-	mails     = 53
+	shortCalls    = `durationSecondsLT: 10`
+	realCustomers = 701
+	realCalls     = 4_119
+	realMails     = 53
 )
 
 func TestRealRecordsFromImportToPurgeAndBack(t *testing.T) {
@@ -234,7 +234,7 @@ func TestRealRecordsFromImportToPurgeAndBack(t *testing.T) {
 	for name, database := range databases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := open(t, database)
+			o := newOffice(t, database)
 			letters, shorts, linked := o.importsOnce()
 			spam := o.lettersAndShortCallsGo(letters, shorts)
 			o.purgeWaitsForAnExport(shorts, linked, spam)
@@ -246,25 +246,25 @@ func TestRealRecordsFromImportToPurgeAndBack(t *testing.T) {
 func (o *office) importsOnce() (letters, shorts, linked int) {
 	o.Helper()
 	stores, table := realTable(o.T, realData, "customers")[1:], realTable(o.T, realData, "calls")[1:]
-	require.Equal(o, []int{customers, calls}, []int{len(stores), len(table)})
+	require.Equal(o, []int{realCustomers, realCalls}, []int{len(stores), len(table)})
 	files := []struct{ as, path string }{
 		{"customers", o.plain("customers")}, {"calls", o.plain("calls")}, {"messages", "../internal/mail/testdata/eml"},
 	}
-	read := map[string]int{"customers": customers, "calls": calls, "messages": mails}
+	read := map[string]int{"customers": realCustomers, "calls": realCalls, "messages": realMails}
 	created := map[string]int{}
 	for _, file := range files {
 		got := o.importing(file.as, file.path)
 		created[file.as] = got.Created
 		require.Equal(o, imported{Read: read[file.as], Created: got.Created, Duplicate: read[file.as] - got.Created}, got, file.as)
 	}
-	require.Equal(o, map[string]int{"customers": customers, "calls": calls, "messages": mails - 1}, created, "one mail is there twice")
+	require.Equal(o, map[string]int{"customers": realCustomers, "calls": realCalls, "messages": realMails - 1}, created, "one mail is there twice")
 
 	// What the files say, counted here and there.
 	phones := map[string]bool{}
 	for _, store := range stores {
 		phones[store[1]] = store[1] != ""
 	}
-	want := map[string]int{"customers": customers, "calls": calls, "messages": mails - 1}
+	want := map[string]int{"customers": realCustomers, "calls": realCalls, "messages": realMails - 1}
 	connections := map[string]string{"customers": `customers(first: 1)`, "calls": `calls(first: 1)`, "messages": `messages(first: 1)`}
 	count := func(alias, where string, is func(call []string) bool) {
 		connections[alias], want[alias] = `calls(first: 1, where: {`+where+`})`, 0
@@ -284,7 +284,7 @@ func (o *office) importsOnce() (letters, shorts, linked int) {
 		count(from.Format("Jan"), fmt.Sprintf(`startedAtGTE: %q, startedAtLT: %q`, from.Format(time.RFC3339), from.AddDate(0, 1, 0).Format(time.RFC3339)),
 			func(call []string) bool { return strings.HasPrefix(call[3], from.Format("2006-01")) })
 	}
-	count("short", short, func(call []string) bool { return seconds(call) < 10 })
+	count("short", shortCalls, func(call []string) bool { return seconds(call) < 10 })
 	count("long", `durationSecondsGTE: 1800`, func(call []string) bool { return seconds(call) >= 1800 })
 	count("numbered", `toNumberNotNil: true`, func(call []string) bool { return call[2] != "" })
 	count("washington", `toNumberHasPrefix: "+1425"`, func(call []string) bool { return strings.HasPrefix(call[2], "+1425") })
@@ -329,12 +329,12 @@ func (o *office) lettersAndShortCallsGo(letters, shorts int) (spam int) {
 	o.ask(`mutation { `+b.String()+`}`, &ignored)
 	connections := map[string]string{
 		"letters": `messages(first: 1)`, "spam": `messages(first: 1, where: {category: SPAM})`, "mailings": `messages(first: 1, where: {category: MAILING})`,
-		"calls": `calls(first: 1)`, "short": `calls(first: 1, where: {` + short + `})`, "bin": `bin(first: 1)`,
+		"calls": `calls(first: 1)`, "short": `calls(first: 1, where: {` + shortCalls + `})`, "bin": `bin(first: 1)`,
 		"deletedCalls": `calls(first: 1, states: [DELETED])`, "deletedLetters": `messages(first: 1, states: [DELETED])`,
 	}
 	want := map[string]int{
 		"letters": letters, "spam": 7, "mailings": 4, // one by its header
-		"calls": calls, "short": shorts, "bin": 0, "deletedCalls": 0, "deletedLetters": 0,
+		"calls": realCalls, "short": shorts, "bin": 0, "deletedCalls": 0, "deletedLetters": 0,
 	}
 	require.Equal(o, want, o.counts(connections))
 
@@ -343,7 +343,7 @@ func (o *office) lettersAndShortCallsGo(letters, shorts int) (spam int) {
 		planned int
 	}{
 		{`name: "spam", reason: "our schedule", type: MESSAGE, filter: {messages: {category: SPAM}}, basis: OCCURRED_AT, length: 30, unit: DAYS, action: DELETE`, 5},
-		{`name: "nobody spoke", reason: "our schedule", type: CALL, filter: {calls: {` + short + `}}, basis: OCCURRED_AT, length: 30, unit: DAYS, action: DELETE`, shorts},
+		{`name: "nobody spoke", reason: "our schedule", type: CALL, filter: {calls: {` + shortCalls + `}}, basis: OCCURRED_AT, length: 30, unit: DAYS, action: DELETE`, shorts},
 	} {
 		var made struct {
 			CreateRetentionRule struct{ Rule struct{ ID string } }
@@ -389,7 +389,7 @@ func (o *office) lettersAndShortCallsGo(letters, shorts int) (spam int) {
 			s, err := start(o.env, o.dir)
 			require.NoError(o, err)
 			o.server = s
-			want["calls"], want["short"], want["deletedCalls"] = calls-shorts, 0, shorts
+			want["calls"], want["short"], want["deletedCalls"] = realCalls-shorts, 0, shorts
 		}
 		want["bin"] += rule.planned
 		require.Equal(o, want, o.counts(connections))
@@ -417,19 +417,19 @@ func (o *office) purgeWaitsForAnExport(shorts, linked, spam int) {
 	}
 	purge := func() (got outcome) {
 		o.ask(fmt.Sprintf(`mutation { purgeRecords(input: {select: {calls: {%s}}, states: [DELETED], expectedCount: %d}) {
-			operation { id status changed failed items(first: 1) { nodes { code } } } } }`, short, shorts), &got)
+			operation { id status changed failed items(first: 1) { nodes { code } } } } }`, shortCalls, shorts), &got)
 		return got
 	}
 	refused := purge().PurgeRecords.Operation
 	require.Equal(o, []any{"FAILED", 0}, []any{refused.Status, refused.Changed})
 	require.Equal(o, "EXPORT_REQUIRED", refused.Items.Nodes[0].Code)
 	connections := map[string]string{
-		"calls": `calls(first: 1)`, "deleted": `calls(first: 1, states: [DELETED])`, "bin": `bin(first: 1)`, "short": `calls(first: 1, where: {` + short + `})`,
+		"calls": `calls(first: 1)`, "deleted": `calls(first: 1, states: [DELETED])`, "bin": `bin(first: 1)`, "short": `calls(first: 1, where: {` + shortCalls + `})`,
 		"linked": `calls(first: 1, where: {hasCustomer: true})`,
 	}
 	want := o.counts(connections)
 	require.Less(o, want["linked"], linked, "a short call is a customer's")
-	require.Equal(o, map[string]int{"calls": calls - shorts, "deleted": shorts, "bin": shorts + spam, "short": 0, "linked": want["linked"]}, want)
+	require.Equal(o, map[string]int{"calls": realCalls - shorts, "deleted": shorts, "bin": shorts + spam, "short": 0, "linked": want["linked"]}, want)
 
 	// All calls, in three formats, in two ways.
 	const all = `type: CALL, states: [ACTIVE, DELETED], format: `
@@ -443,11 +443,11 @@ func (o *office) purgeWaitsForAnExport(shorts, linked, spam int) {
 		require.NoError(o, err)
 		var manifest map[string]any
 		require.NoError(o, json.Unmarshal(text, &manifest))
-		require.Equal(o, []any{float64(calls), true, sumOf(o.T, path)}, []any{manifest["rows"], manifest["complete"], manifest["sha256"]}, path)
+		require.Equal(o, []any{float64(realCalls), true, sumOf(o.T, path)}, []any{manifest["rows"], manifest["complete"], manifest["sha256"]}, path)
 		manifests[path] = manifest
 	}
 	rows := rowsOf(o.T, asCSV)
-	require.Len(o, rows, calls)
+	require.Len(o, rows, realCalls)
 	for _, path := range []string{asXLSX, asLines} {
 		require.Equal(o, manifests[asCSV]["recordsSHA256"], manifests[path]["recordsSHA256"], path)
 		require.Equal(o, rows, rowsOf(o.T, path), path)
@@ -476,8 +476,8 @@ func (o *office) purgeWaitsForAnExport(shorts, linked, spam int) {
 		if i == 0 {
 			created = shorts
 		}
-		require.Equal(o, imported{Read: calls, Created: created, Duplicate: calls - created}, o.importing("calls", path), path)
-		want["calls"], want["short"], want["linked"] = calls, shorts, linked
+		require.Equal(o, imported{Read: realCalls, Created: created, Duplicate: realCalls - created}, o.importing("calls", path), path)
+		want["calls"], want["short"], want["linked"] = realCalls, shorts, linked
 		require.Equal(o, want, o.counts(connections))
 	}
 	again, _ := o.exported(`type: CALL, format: CSV`, "again.csv")
