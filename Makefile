@@ -1,6 +1,6 @@
 # Every target is one line of what it runs; .ci/run has the reasons.
 .DEFAULT_GOAL := help
-.PHONY: help generate test race lint ci demo long bench migration
+.PHONY: help generate test race lint ci demo external long bench migration
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,11 @@ ci: ## Run everything CI runs, in the same way
 
 demo: ## Serve sample data at http://127.0.0.1:8080 and print sign-in links
 	go run ./cmd/lethe serve --demo
+
+# It needs age, node, npm with a registry, and LibreOffice; what is missing fails and
+# says how to get it. The first two are part of CI.
+external: ## Have age, standardwebhooks and LibreOffice read what Lethe writes
+	LETHE_EXTERNAL=age,standardwebhooks,libreoffice go test -count=1 -timeout 10m -v -run WhatOthers ./e2e
 
 # The packages with properties, each on 100 times the usual number of cases; those
 # of the lifecycle for as long as LETHE_LONG says, each on each database. What reads
