@@ -130,11 +130,13 @@ func (r *run) add(ctx context.Context, row *row) error {
 	return r.flush(ctx)
 }
 
-// flush writes the batch. Rows that wait for the next transaction stay in it.
+// flush writes the batch, to its end once it has begun. Rows that wait for the next
+// transaction stay in it.
 func (r *run) flush(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	ctx = context.WithoutCancel(ctx)
 	if err := r.keepFiles(ctx, r.batch); err != nil {
 		return err
 	}
