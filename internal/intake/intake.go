@@ -99,8 +99,7 @@ func (h *handler) take(w http.ResponseWriter, r *http.Request) (err error) {
 		if !l.begun {
 			return err
 		}
-		_, problem := h.rest.Problem(r, err)
-		last["errors"] = problem.(map[string]any)["errors"]
+		_, last["errors"] = h.rest.Problems(r, err)
 	}
 	l.write(last)
 	return nil

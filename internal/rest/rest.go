@@ -80,8 +80,8 @@ func (e Endpoint) present(w http.ResponseWriter, r *http.Request, err error) {
 	if err == nil || r.Context().Err() != nil && !isRefusal(err) { // nobody listens any more
 		return
 	}
-	status, body := e.Problem(r, err)
-	e.Write(w, r, status, body)
+	status, problems := e.Problems(r, err)
+	e.Write(w, r, status, map[string]any{"errors": problems})
 }
 
 func isRefusal(err error) bool {
@@ -89,9 +89,14 @@ func isRefusal(err error) bool {
 	return is
 }
 
-// Problem is what a client is told of an error, in the form of GraphQL. What is no
-// refusal goes to the log.
-func (e Endpoint) Problem(r *http.Request, err error) (status int, body any) {
+// A Problem is an error as GraphQL has it.
+type Problem struct {
+	Message    string         `json:"message"`
+	Extensions map[string]any `json:"extensions"`
+}
+
+// Problems is what a client is told of an error. What is no refusal goes to the log.
+func (e Endpoint) Problems(r *http.Request, err error) (status int, problems []Problem) {
 	refused, ok := errors.AsType[*record.Error](err)
 	if !ok {
 		e.Log.ErrorContext(r.Context(), "a request failed", "path", r.URL.Path, "error", err, "requestID", e.requestID(r.Context()))
@@ -115,7 +120,7 @@ func (e Endpoint) Problem(r *http.Request, err error) (status int, body any) {
 	case !known:
 		status = http.StatusConflict
 	}
-	return status, map[string]any{"errors": []any{map[string]any{"message": refused.Message, "extensions": extensions}}}
+	return status, []Problem{{refused.Message, extensions}}
 }
 
 func (e Endpoint) requestID(ctx context.Context) string {
