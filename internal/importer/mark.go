@@ -243,6 +243,7 @@ func (r *run) deleteMarked(ctx context.Context) error {
 		if err := do(ctx, some); err != nil {
 			return err
 		}
+		r.tell()
 	}
 	return nil
 }
