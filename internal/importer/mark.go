@@ -61,7 +61,7 @@ func (m *marking) find(header []string) error {
 	return nil
 }
 
-func (m marking) marks(values map[string]string) bool {
+func (m *marking) marks(values map[string]string) bool {
 	return m.column != "" && strings.TrimSpace(values[m.column]) == m.value
 }
 

@@ -192,8 +192,7 @@ func (f *form) tooLarge() error {
 
 // torn is what a client is told whose form cannot be read to its end.
 func (f *form) torn(err error) error {
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return f.tooLarge()
 	}
 	return record.Refuse(lifecycle.BadUserInput, "the form cannot be read to its end")

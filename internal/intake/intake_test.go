@@ -88,7 +88,9 @@ func newWorld(t *testing.T, db *store.DB) *world {
 	require.NoError(t, err)
 	files := intake.NewHandler(intake.Config{
 		DB: db, Control: control, Records: record.New(db, control, events, log), Audit: events, Log: log, Now: db.Now, MaxImport: maxImport, RequestID: server.RequestID,
-		ActAs: func(ctx context.Context, tenant, user gid.ID) (*actor.Actor, error) { return people.ActAs(ctx, tenant, user, "") },
+		ActAs: func(ctx context.Context, tenant, user gid.ID) (*actor.Actor, error) {
+			return people.ActAs(ctx, tenant, user, "")
+		},
 	})
 	w.http = httptest.NewServer(server.New(server.Config{GraphQL: http.NotFoundHandler(), Import: files, Identity: people, DB: db, Log: log}))
 	t.Cleanup(w.http.Close)
