@@ -34843,6 +34843,8 @@ type OperationMutation struct {
 	addunchanged        *int
 	failed              *int
 	addfailed           *int
+	imported            *int
+	addimported         *int
 	created_at          *time.Time
 	run_at              *time.Time
 	finished_at         *time.Time
@@ -35953,6 +35955,62 @@ func (m *OperationMutation) ResetFailed() {
 	m.addfailed = nil
 }
 
+// SetImported sets the "imported" field.
+func (m *OperationMutation) SetImported(i int) {
+	m.imported = &i
+	m.addimported = nil
+}
+
+// Imported returns the value of the "imported" field in the mutation.
+func (m *OperationMutation) Imported() (r int, exists bool) {
+	v := m.imported
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldImported returns the old "imported" field's value of the Operation entity.
+// If the Operation object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *OperationMutation) OldImported(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldImported is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldImported requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldImported: %w", err)
+	}
+	return oldValue.Imported, nil
+}
+
+// AddImported adds i to the "imported" field.
+func (m *OperationMutation) AddImported(i int) {
+	if m.addimported != nil {
+		*m.addimported += i
+	} else {
+		m.addimported = &i
+	}
+}
+
+// AddedImported returns the value that was added to the "imported" field in this mutation.
+func (m *OperationMutation) AddedImported() (r int, exists bool) {
+	v := m.addimported
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetImported resets all changes to the "imported" field.
+func (m *OperationMutation) ResetImported() {
+	m.imported = nil
+	m.addimported = nil
+}
+
 // SetCreatedAt sets the "created_at" field.
 func (m *OperationMutation) SetCreatedAt(t time.Time) {
 	m.created_at = &t
@@ -36354,7 +36412,7 @@ func (m *OperationMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *OperationMutation) Fields() []string {
-	fields := make([]string, 0, 26)
+	fields := make([]string, 0, 27)
 	if m.tenant_id != nil {
 		fields = append(fields, operation.FieldTenantID)
 	}
@@ -36417,6 +36475,9 @@ func (m *OperationMutation) Fields() []string {
 	}
 	if m.failed != nil {
 		fields = append(fields, operation.FieldFailed)
+	}
+	if m.imported != nil {
+		fields = append(fields, operation.FieldImported)
 	}
 	if m.created_at != nil {
 		fields = append(fields, operation.FieldCreatedAt)
@@ -36483,6 +36544,8 @@ func (m *OperationMutation) Field(name string) (ent.Value, bool) {
 		return m.Unchanged()
 	case operation.FieldFailed:
 		return m.Failed()
+	case operation.FieldImported:
+		return m.Imported()
 	case operation.FieldCreatedAt:
 		return m.CreatedAt()
 	case operation.FieldRunAt:
@@ -36544,6 +36607,8 @@ func (m *OperationMutation) OldField(ctx context.Context, name string) (ent.Valu
 		return m.OldUnchanged(ctx)
 	case operation.FieldFailed:
 		return m.OldFailed(ctx)
+	case operation.FieldImported:
+		return m.OldImported(ctx)
 	case operation.FieldCreatedAt:
 		return m.OldCreatedAt(ctx)
 	case operation.FieldRunAt:
@@ -36710,6 +36775,13 @@ func (m *OperationMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetFailed(v)
 		return nil
+	case operation.FieldImported:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetImported(v)
+		return nil
 	case operation.FieldCreatedAt:
 		v, ok := value.(time.Time)
 		if !ok {
@@ -36768,6 +36840,9 @@ func (m *OperationMutation) AddedFields() []string {
 	if m.addfailed != nil {
 		fields = append(fields, operation.FieldFailed)
 	}
+	if m.addimported != nil {
+		fields = append(fields, operation.FieldImported)
+	}
 	return fields
 }
 
@@ -36786,6 +36861,8 @@ func (m *OperationMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedUnchanged()
 	case operation.FieldFailed:
 		return m.AddedFailed()
+	case operation.FieldImported:
+		return m.AddedImported()
 	}
 	return nil, false
 }
@@ -36829,6 +36906,13 @@ func (m *OperationMutation) AddField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.AddFailed(v)
+		return nil
+	case operation.FieldImported:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddImported(v)
 		return nil
 	}
 	return fmt.Errorf("unknown Operation numeric field %s", name)
@@ -37006,6 +37090,9 @@ func (m *OperationMutation) ResetField(name string) error {
 		return nil
 	case operation.FieldFailed:
 		m.ResetFailed()
+		return nil
+	case operation.FieldImported:
+		m.ResetImported()
 		return nil
 	case operation.FieldCreatedAt:
 		m.ResetCreatedAt()

@@ -62,6 +62,8 @@ type Operation struct {
 	Unchanged int `json:"unchanged,omitempty"`
 	// Records that were refused.
 	Failed int `json:"failed,omitempty"`
+	// How many of the records were created by the import that asks for the operation: what was never there before, the brake does not count.
+	Imported int `json:"imported,omitempty"`
 	// When the operation was asked for.
 	CreatedAt time.Time `json:"created_at,omitempty"`
 	// When the operation is to run, if later.
@@ -152,7 +154,7 @@ func (*Operation) scanValues(columns []string) ([]any, error) {
 			values[i] = new(gid.ID)
 		case operation.FieldCascade:
 			values[i] = new(sql.NullBool)
-		case operation.FieldTotal, operation.FieldProcessed, operation.FieldChanged, operation.FieldUnchanged, operation.FieldFailed:
+		case operation.FieldTotal, operation.FieldProcessed, operation.FieldChanged, operation.FieldUnchanged, operation.FieldFailed, operation.FieldImported:
 			values[i] = new(sql.NullInt64)
 		case operation.FieldVerb, operation.FieldStatus, operation.FieldMode, operation.FieldReason, operation.FieldIdempotencyKey, operation.FieldCode:
 			values[i] = new(sql.NullString)
@@ -312,6 +314,12 @@ func (_m *Operation) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field failed", values[i])
 			} else if value.Valid {
 				_m.Failed = int(value.Int64)
+			}
+		case operation.FieldImported:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field imported", values[i])
+			} else if value.Valid {
+				_m.Imported = int(value.Int64)
 			}
 		case operation.FieldCreatedAt:
 			if value, ok := values[i].(*sql.NullTime); !ok {
@@ -481,6 +489,9 @@ func (_m *Operation) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("failed=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Failed))
+	builder.WriteString(", ")
+	builder.WriteString("imported=")
+	builder.WriteString(fmt.Sprintf("%v", _m.Imported))
 	builder.WriteString(", ")
 	builder.WriteString("created_at=")
 	builder.WriteString(_m.CreatedAt.Format(time.ANSIC))

@@ -262,6 +262,20 @@ func (_c *OperationCreate) SetNillableFailed(v *int) *OperationCreate {
 	return _c
 }
 
+// SetImported sets the "imported" field.
+func (_c *OperationCreate) SetImported(v int) *OperationCreate {
+	_c.mutation.SetImported(v)
+	return _c
+}
+
+// SetNillableImported sets the "imported" field if the given value is not nil.
+func (_c *OperationCreate) SetNillableImported(v *int) *OperationCreate {
+	if v != nil {
+		_c.SetImported(*v)
+	}
+	return _c
+}
+
 // SetCreatedAt sets the "created_at" field.
 func (_c *OperationCreate) SetCreatedAt(v time.Time) *OperationCreate {
 	_c.mutation.SetCreatedAt(v)
@@ -427,6 +441,10 @@ func (_c *OperationCreate) defaults() {
 		v := operation.DefaultFailed
 		_c.mutation.SetFailed(v)
 	}
+	if _, ok := _c.mutation.Imported(); !ok {
+		v := operation.DefaultImported
+		_c.mutation.SetImported(v)
+	}
 	if _, ok := _c.mutation.ID(); !ok {
 		v := operation.DefaultID()
 		_c.mutation.SetID(v)
@@ -482,6 +500,9 @@ func (_c *OperationCreate) check() error {
 	}
 	if _, ok := _c.mutation.Failed(); !ok {
 		return &ValidationError{Name: "failed", err: errors.New(`ent: missing required field "Operation.failed"`)}
+	}
+	if _, ok := _c.mutation.Imported(); !ok {
+		return &ValidationError{Name: "imported", err: errors.New(`ent: missing required field "Operation.imported"`)}
 	}
 	if _, ok := _c.mutation.CreatedAt(); !ok {
 		return &ValidationError{Name: "created_at", err: errors.New(`ent: missing required field "Operation.created_at"`)}
@@ -592,6 +613,10 @@ func (_c *OperationCreate) createSpec() (*Operation, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Failed(); ok {
 		_spec.SetField(operation.FieldFailed, field.TypeInt, value)
 		_node.Failed = value
+	}
+	if value, ok := _c.mutation.Imported(); ok {
+		_spec.SetField(operation.FieldImported, field.TypeInt, value)
+		_node.Imported = value
 	}
 	if value, ok := _c.mutation.CreatedAt(); ok {
 		_spec.SetField(operation.FieldCreatedAt, field.TypeTime, value)

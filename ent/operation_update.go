@@ -383,6 +383,27 @@ func (_u *OperationUpdate) AddFailed(v int) *OperationUpdate {
 	return _u
 }
 
+// SetImported sets the "imported" field.
+func (_u *OperationUpdate) SetImported(v int) *OperationUpdate {
+	_u.mutation.ResetImported()
+	_u.mutation.SetImported(v)
+	return _u
+}
+
+// SetNillableImported sets the "imported" field if the given value is not nil.
+func (_u *OperationUpdate) SetNillableImported(v *int) *OperationUpdate {
+	if v != nil {
+		_u.SetImported(*v)
+	}
+	return _u
+}
+
+// AddImported adds value to the "imported" field.
+func (_u *OperationUpdate) AddImported(v int) *OperationUpdate {
+	_u.mutation.AddImported(v)
+	return _u
+}
+
 // SetRunAt sets the "run_at" field.
 func (_u *OperationUpdate) SetRunAt(v time.Time) *OperationUpdate {
 	_u.mutation.SetRunAt(v)
@@ -682,6 +703,12 @@ func (_u *OperationUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if value, ok := _u.mutation.AddedFailed(); ok {
 		_spec.AddField(operation.FieldFailed, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.Imported(); ok {
+		_spec.SetField(operation.FieldImported, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedImported(); ok {
+		_spec.AddField(operation.FieldImported, field.TypeInt, value)
 	}
 	if value, ok := _u.mutation.RunAt(); ok {
 		_spec.SetField(operation.FieldRunAt, field.TypeTime, value)
@@ -1210,6 +1237,27 @@ func (_u *OperationUpdateOne) AddFailed(v int) *OperationUpdateOne {
 	return _u
 }
 
+// SetImported sets the "imported" field.
+func (_u *OperationUpdateOne) SetImported(v int) *OperationUpdateOne {
+	_u.mutation.ResetImported()
+	_u.mutation.SetImported(v)
+	return _u
+}
+
+// SetNillableImported sets the "imported" field if the given value is not nil.
+func (_u *OperationUpdateOne) SetNillableImported(v *int) *OperationUpdateOne {
+	if v != nil {
+		_u.SetImported(*v)
+	}
+	return _u
+}
+
+// AddImported adds value to the "imported" field.
+func (_u *OperationUpdateOne) AddImported(v int) *OperationUpdateOne {
+	_u.mutation.AddImported(v)
+	return _u
+}
+
 // SetRunAt sets the "run_at" field.
 func (_u *OperationUpdateOne) SetRunAt(v time.Time) *OperationUpdateOne {
 	_u.mutation.SetRunAt(v)
@@ -1539,6 +1587,12 @@ func (_u *OperationUpdateOne) sqlSave(ctx context.Context) (_node *Operation, er
 	}
 	if value, ok := _u.mutation.AddedFailed(); ok {
 		_spec.AddField(operation.FieldFailed, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.Imported(); ok {
+		_spec.SetField(operation.FieldImported, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedImported(); ok {
+		_spec.AddField(operation.FieldImported, field.TypeInt, value)
 	}
 	if value, ok := _u.mutation.RunAt(); ok {
 		_spec.SetField(operation.FieldRunAt, field.TypeTime, value)

@@ -650,6 +650,10 @@ func init() {
 	operationDescFailed := operationFields[20].Descriptor()
 	// operation.DefaultFailed holds the default value on creation for the failed field.
 	operation.DefaultFailed = operationDescFailed.Default.(int)
+	// operationDescImported is the schema descriptor for imported field.
+	operationDescImported := operationFields[21].Descriptor()
+	// operation.DefaultImported holds the default value on creation for the imported field.
+	operation.DefaultImported = operationDescImported.Default.(int)
 	// operationDescID is the schema descriptor for id field.
 	operationDescID := operationFields[0].Descriptor()
 	// operation.DefaultID holds the default value on creation for the id field.

@@ -21,12 +21,13 @@ type importCmd struct {
 	storage
 	output
 	who
-	As       string            `required:"" placeholder:"WHAT" help:"What to import: customers, contacts, deals, tasks, messages, calls or notes."`
-	Map      map[string]string `placeholder:"COLUMN=FIELD" mapsep:"none" help:"The field that a column of the table fills. May be repeated."`
-	Set      map[string]string `placeholder:"FIELD=VALUE" mapsep:"none" help:"A field's value in every record. May be repeated."`
-	Timezone string            `placeholder:"ZONE" help:"Where times without a zone are from, such as Europe/Moscow. UTC if absent."`
-	DryRun   bool              `help:"Do everything but keep it."`
-	Path     string            `arg:"" help:"A table (CSV, XLSX or JSON Lines, by its name), or for messages mail: an .eml, a folder of them, a maildir or an mbox."`
+	As          string            `required:"" placeholder:"WHAT" help:"What to import: customers, contacts, deals, tasks, messages, calls or notes."`
+	Map         map[string]string `placeholder:"COLUMN=FIELD" mapsep:"none" help:"The field that a column of the table fills. May be repeated."`
+	Set         map[string]string `placeholder:"FIELD=VALUE" mapsep:"none" help:"A field's value in every record. May be repeated."`
+	Timezone    string            `placeholder:"ZONE" help:"Where times without a zone are from, such as Europe/Moscow. UTC if absent."`
+	MarkDeleted string            `placeholder:"COLUMN=VALUE" help:"Rows of a table of which the column has the value are deleted once they are imported or found, by one operation."`
+	DryRun      bool              `help:"Do everything but keep it."`
+	Path        string            `arg:"" help:"A table (CSV, XLSX or JSON Lines, by its name), or for messages mail: an .eml, a folder of them, a maildir or an mbox."`
 }
 
 // Run implements the command.
@@ -46,7 +47,7 @@ func (cmd *importCmd) Run(ctx context.Context, c *console) error {
 		}
 		report, err := importer.Run(actor.With(ctx, who), importer.Config{
 			DB: a.db, Records: a.records(control), Control: control, Audit: a.audit,
-			As: cmd.As, Path: cmd.Path, Map: cmd.Map, Set: cmd.Set, DryRun: cmd.DryRun, Timezone: cmd.Timezone, Progress: c.progress(), Now: time.Now,
+			As: cmd.As, Path: cmd.Path, Map: cmd.Map, Set: cmd.Set, MarkDeleted: cmd.MarkDeleted, ActAs: a.actAs, DryRun: cmd.DryRun, Timezone: cmd.Timezone, Progress: c.progress(), Now: time.Now,
 		})
 		if len(report.UnusedColumns) > 0 {
 			c.sayf("columns that fill nothing: %s", strings.Join(report.UnusedColumns, ", "))
@@ -70,6 +71,17 @@ func (cmd *importCmd) Run(ctx context.Context, c *console) error {
 func summary(r importer.Report) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%d read: %d created, %d duplicate, %d in the bin, %d failed", r.Read, r.Created, r.Duplicate, r.InBin, r.Failed)
+	if r.Unchanged > 0 {
+		fmt.Fprintf(&text, ", %d unchanged", r.Unchanged)
+	}
+	if r.Deleted > 0 || r.NotDeleted > 0 {
+		fmt.Fprintf(&text, "; %d deleted, %d not deleted", r.Deleted, r.NotDeleted)
+	}
+	for _, d := range r.Deletions {
+		if d.Waiting > 0 {
+			fmt.Fprintf(&text, "; %d wait in %s, which is %s", d.Waiting, d.Operation, d.Status)
+		}
+	}
 	if r.Attachments > 0 {
 		fmt.Fprintf(&text, "; %d attachments", r.Attachments)
 	}

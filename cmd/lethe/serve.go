@@ -17,6 +17,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/identity/oidc"
+	"github.com/lethe-crm/lethe/internal/intake"
 	"github.com/lethe-crm/lethe/internal/jobs"
 	"github.com/lethe-crm/lethe/internal/notify"
 	"github.com/lethe-crm/lethe/internal/pdp"
@@ -48,6 +49,7 @@ type serveCmd struct {
 	Metrics   string     `placeholder:"ADDRESS" help:"Where to serve /metrics, and not beside the API."`
 	OIDC      string     `name:"oidc" placeholder:"FILE" help:"Whose bearer tokens are taken beside Lethe's own: a list of OpenID Connect issuers in JSON. Default is nobody's."`
 	MaxUpload size       `default:"25MiB" placeholder:"SIZE" help:"The largest file that is taken (${default})."`
+	MaxImport size       `default:"256MiB" placeholder:"SIZE" help:"The largest file that is imported over HTTP (${default})."`
 	LogLevel  slog.Level `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
 }
 
@@ -161,7 +163,10 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	files := attachment.NewHandler(attachment.Config{
 		Control: control, Records: records, Log: log, Now: a.db.Now, MaxUpload: int64(cmd.MaxUpload), RequestID: server.RequestID,
 	})
-	config := server.Config{GraphQL: api, AuthZEN: decisions, Attachments: files, Exports: exports, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics}
+	intakes := intake.NewHandler(intake.Config{
+		DB: a.db, Control: control, Records: records, Audit: a.audit, Log: log, Now: a.db.Now, ActAs: a.actAs, MaxImport: int64(cmd.MaxImport), RequestID: server.RequestID,
+	})
+	config := server.Config{Import: intakes, GraphQL: api, AuthZEN: decisions, Attachments: files, Exports: exports, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics}
 	if watched != nil {
 		config.Metrics = nil
 		log.InfoContext(ctx, "metrics on http://"+watched.Addr().String()+"/metrics")

@@ -1608,6 +1608,7 @@ var (
 		{Name: "changed", Type: field.TypeInt, Default: 0},
 		{Name: "unchanged", Type: field.TypeInt, Default: 0},
 		{Name: "failed", Type: field.TypeInt, Default: 0},
+		{Name: "imported", Type: field.TypeInt, Default: 0},
 		{Name: "created_at", Type: field.TypeTime, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
 		{Name: "run_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
 		{Name: "finished_at", Type: field.TypeTime, Nullable: true, SchemaType: map[string]string{"postgres": "timestamptz", "sqlite3": "datetime"}},
@@ -1625,19 +1626,19 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "operations_users_actor",
-				Columns:    []*schema.Column{OperationsColumns[24]},
-				RefColumns: []*schema.Column{UsersColumns[0]},
-				OnDelete:   schema.Restrict,
-			},
-			{
-				Symbol:     "operations_users_on_behalf_of",
 				Columns:    []*schema.Column{OperationsColumns[25]},
 				RefColumns: []*schema.Column{UsersColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
 			{
-				Symbol:     "operations_operations_undone_by",
+				Symbol:     "operations_users_on_behalf_of",
 				Columns:    []*schema.Column{OperationsColumns[26]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "operations_operations_undone_by",
+				Columns:    []*schema.Column{OperationsColumns[27]},
 				RefColumns: []*schema.Column{OperationsColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
@@ -1646,7 +1647,7 @@ var (
 			{
 				Name:    "operation_tenant_id_actor_id_idempotency_key",
 				Unique:  true,
-				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[24], OperationsColumns[12]},
+				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[25], OperationsColumns[12]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "idempotency_key IS NOT NULL",
 				},
@@ -1659,7 +1660,7 @@ var (
 			{
 				Name:    "operation_run_at",
 				Unique:  false,
-				Columns: []*schema.Column{OperationsColumns[20]},
+				Columns: []*schema.Column{OperationsColumns[21]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "request IS NOT NULL",
 				},
@@ -1667,12 +1668,12 @@ var (
 			{
 				Name:    "operation_tenant_id_actor_id_finished_at",
 				Unique:  false,
-				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[24], OperationsColumns[21]},
+				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[25], OperationsColumns[22]},
 			},
 			{
 				Name:    "operation_tenant_id_verb_finished_at",
 				Unique:  false,
-				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[2], OperationsColumns[21]},
+				Columns: []*schema.Column{OperationsColumns[1], OperationsColumns[2], OperationsColumns[22]},
 			},
 		},
 	}

@@ -61,6 +61,8 @@ const (
 	FieldUnchanged = "unchanged"
 	// FieldFailed holds the string denoting the failed field in the database.
 	FieldFailed = "failed"
+	// FieldImported holds the string denoting the imported field in the database.
+	FieldImported = "imported"
 	// FieldCreatedAt holds the string denoting the created_at field in the database.
 	FieldCreatedAt = "created_at"
 	// FieldRunAt holds the string denoting the run_at field in the database.
@@ -132,6 +134,7 @@ var Columns = []string{
 	FieldChanged,
 	FieldUnchanged,
 	FieldFailed,
+	FieldImported,
 	FieldCreatedAt,
 	FieldRunAt,
 	FieldFinishedAt,
@@ -162,6 +165,8 @@ var (
 	DefaultUnchanged int
 	// DefaultFailed holds the default value on creation for the "failed" field.
 	DefaultFailed int
+	// DefaultImported holds the default value on creation for the "imported" field.
+	DefaultImported int
 	// DefaultID holds the default value on creation for the "id" field.
 	DefaultID func() gid.ID
 )
@@ -328,6 +333,11 @@ func ByUnchanged(opts ...sql.OrderTermOption) OrderOption {
 // ByFailed orders the results by the failed field.
 func ByFailed(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldFailed, opts...).ToFunc()
+}
+
+// ByImported orders the results by the imported field.
+func ByImported(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldImported, opts...).ToFunc()
 }
 
 // ByCreatedAt orders the results by the created_at field.

@@ -149,6 +149,11 @@ func Failed(v int) predicate.Operation {
 	return predicate.Operation(sql.FieldEQ(FieldFailed, v))
 }
 
+// Imported applies equality check predicate on the "imported" field. It's identical to ImportedEQ.
+func Imported(v int) predicate.Operation {
+	return predicate.Operation(sql.FieldEQ(FieldImported, v))
+}
+
 // CreatedAt applies equality check predicate on the "created_at" field. It's identical to CreatedAtEQ.
 func CreatedAt(v time.Time) predicate.Operation {
 	return predicate.Operation(sql.FieldEQ(FieldCreatedAt, v))
@@ -1292,6 +1297,46 @@ func FailedLT(v int) predicate.Operation {
 // FailedLTE applies the LTE predicate on the "failed" field.
 func FailedLTE(v int) predicate.Operation {
 	return predicate.Operation(sql.FieldLTE(FieldFailed, v))
+}
+
+// ImportedEQ applies the EQ predicate on the "imported" field.
+func ImportedEQ(v int) predicate.Operation {
+	return predicate.Operation(sql.FieldEQ(FieldImported, v))
+}
+
+// ImportedNEQ applies the NEQ predicate on the "imported" field.
+func ImportedNEQ(v int) predicate.Operation {
+	return predicate.Operation(sql.FieldNEQ(FieldImported, v))
+}
+
+// ImportedIn applies the In predicate on the "imported" field.
+func ImportedIn(vs ...int) predicate.Operation {
+	return predicate.Operation(sql.FieldIn(FieldImported, vs...))
+}
+
+// ImportedNotIn applies the NotIn predicate on the "imported" field.
+func ImportedNotIn(vs ...int) predicate.Operation {
+	return predicate.Operation(sql.FieldNotIn(FieldImported, vs...))
+}
+
+// ImportedGT applies the GT predicate on the "imported" field.
+func ImportedGT(v int) predicate.Operation {
+	return predicate.Operation(sql.FieldGT(FieldImported, v))
+}
+
+// ImportedGTE applies the GTE predicate on the "imported" field.
+func ImportedGTE(v int) predicate.Operation {
+	return predicate.Operation(sql.FieldGTE(FieldImported, v))
+}
+
+// ImportedLT applies the LT predicate on the "imported" field.
+func ImportedLT(v int) predicate.Operation {
+	return predicate.Operation(sql.FieldLT(FieldImported, v))
+}
+
+// ImportedLTE applies the LTE predicate on the "imported" field.
+func ImportedLTE(v int) predicate.Operation {
+	return predicate.Operation(sql.FieldLTE(FieldImported, v))
 }
 
 // CreatedAtEQ applies the EQ predicate on the "created_at" field.

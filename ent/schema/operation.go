@@ -53,6 +53,8 @@ func (Operation) Fields() []ent.Field {
 		field.Int("changed").Default(0).Comment("Records that changed."),
 		field.Int("unchanged").Default(0).Comment("Records that were already where the verb leads."),
 		field.Int("failed").Default(0).Comment("Records that were refused."),
+		field.Int("imported").Default(0).Annotations(mixin.Hidden()).
+			Comment("How many of the records were created by the import that asks for the operation: what was never there before, the brake does not count."),
 		field.Time("created_at").Immutable().SchemaType(mixin.TimeSchema()).Comment("When the operation was asked for."),
 		field.Time("run_at").Optional().Nillable().SchemaType(mixin.TimeSchema()).Comment("When the operation is to run, if later."),
 		field.Time("finished_at").Optional().Nillable().SchemaType(mixin.TimeSchema()).Comment("When the operation ended."),

@@ -14,6 +14,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/rest"
 )
 
 const (
@@ -28,15 +29,12 @@ const (
 	fileField = "file"
 )
 
-// errMediaType says that a body is no form with files.
-var errMediaType = record.Refuse(lifecycle.BadUserInput, "a file is sent as multipart/form-data")
-
 // upload makes an attachment of a form: the file, and the id of the record it
 // belongs to, in any order.
 func (h *handler) upload(w http.ResponseWriter, r *http.Request) (err error) {
 	kind, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "multipart/form-data" || parameters["boundary"] == "" {
-		return errMediaType
+		return rest.ErrMediaType
 	}
 	if r.ContentLength > h.MaxUpload+maxForm {
 		return h.tooLarge()
@@ -65,7 +63,7 @@ func (h *handler) upload(w http.ResponseWriter, r *http.Request) (err error) {
 		return err
 	}
 	w.Header().Set("Location", *record.DownloadURL(created[0]))
-	h.write(w, r, http.StatusCreated, map[string]any{"attachment": described{
+	h.rest.Write(w, r, http.StatusCreated, map[string]any{"attachment": described{
 		ID: created[0].ID, Filename: shown(!hidesName(r.Context(), created[0]), created[0].Filename), MediaType: created[0].MediaType, Size: created[0].Size,
 		SHA256: f.file.SHA256, Version: created[0].Version, DownloadURL: *record.DownloadURL(created[0]),
 	}})

@@ -43,6 +43,7 @@ type row struct {
 	size     int               // bytes of text
 	held     int               // bytes of files
 	files    []*file           // of mail
+	marked   bool              // as deleted
 	filed    bool              // it is decided which of them are kept
 
 	// Of a row of an export: the record that it was, and how else than by their ids
@@ -61,6 +62,7 @@ type row struct {
 	values            record.Values // as given, and what was linked
 	parent            *row          // of the same batch, to be created first
 	created           ent.Record
+	twin              gid.ID            // the live record that a marked duplicate is a duplicate of
 	ownerRef, teamRef *gid.ID           // of the customer it belongs to
 	alike             string            // what it says, where it has no key of its own
 	found             map[string]string // names of references whose ids are gone
@@ -71,6 +73,7 @@ func (i *ReportItem) fail(code, reason string) { i.Outcome, i.Code, i.Reason = F
 func (row *row) reset() {
 	row.item.Outcome, row.item.Code, row.item.Reason, row.item.Attachments, row.item.AttachmentsFailed = "", "", "", 0, 0
 	row.values, row.parent, row.created, row.ownerRef, row.teamRef, row.alike, row.found = maps.Clone(row.given), nil, nil, nil, nil, "", nil
+	row.twin = gid.Nil
 	row.item.Warnings = slices.Clone(row.warnings)
 	for _, f := range row.files {
 		f.taken = false
@@ -127,11 +130,13 @@ func (r *run) add(ctx context.Context, row *row) error {
 	return r.flush(ctx)
 }
 
-// flush writes the batch. Rows that wait for the next transaction stay in it.
+// flush writes the batch, to its end once it has begun. Rows that wait for the next
+// transaction stay in it.
 func (r *run) flush(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	ctx = context.WithoutCancel(ctx)
 	if err := r.keepFiles(ctx, r.batch); err != nil {
 		return err
 	}
@@ -221,12 +226,12 @@ func (r *run) done(row *row) {
 			r.report.SentAt[row.sentAt]++
 		}
 		if r.DryRun {
-			r.seen.add(r.typ, row)
-			if row.alike != "" {
-				r.seen[hash("alike", row.alike)] = true
+			for _, key := range row.seenAs(r.typ) {
+				r.seen[key] = row.marked
 			}
 		}
 	}
+	r.mark(row)
 	r.report.add(row.item)
 }
 
@@ -262,6 +267,9 @@ func (r *run) attempt(ctx context.Context, rows []*row) (rest []*row, err error)
 		if err := r.attach(ctx, tx, rows); err != nil {
 			return err
 		}
+		if err := r.findMarked(ctx, tx, rows); err != nil {
+			return err
+		}
 		tx.AfterEnd(func(committed bool) {
 			if committed {
 				r.forbidden += forbidden
@@ -278,11 +286,13 @@ func (r *run) attempt(ctx context.Context, rows []*row) (rest []*row, err error)
 	return rest, err
 }
 
-// authorize refuses the rows whose records the actor may not import. Whether he
-// may create them is asked where they are created; a dry run asks here, since
-// only what was really attempted belongs into the audit log.
+// authorize refuses the rows whose records the actor may not import, and those
+// marked as deleted that he may not delete: left alive they would be what the
+// table says they are not. Whether he may create them is asked where they are
+// created; a dry run asks here, since only what was really attempted belongs into
+// the audit log.
 func (r *run) authorize(ctx context.Context, rows []*row) (forbidden int) {
-	actions := []authz.Action{authz.Import}
+	actions := []authz.Action{authz.Import, authz.Delete}
 	if r.DryRun {
 		actions = append(actions, authz.Create)
 	}
@@ -290,7 +300,7 @@ func (r *run) authorize(ctx context.Context, rows []*row) (forbidden int) {
 		var asked []*row
 		var questions []access.Question
 		for _, row := range rows {
-			if row.pending() {
+			if row.pending() && (row.marked || action != authz.Delete) {
 				asked = append(asked, row)
 				questions = append(questions, access.Question{Action: action, Type: r.typ.Name, Props: r.props(row)})
 			}
@@ -301,12 +311,17 @@ func (r *run) authorize(ctx context.Context, rows []*row) (forbidden int) {
 			case answer.Unavailable:
 				asked[i].item.fail(string(lifecycle.AuthzUnavailable), "access could not be decided; try again")
 			default:
-				asked[i].item.fail(string(lifecycle.Forbidden), "the policy does not allow this")
+				asked[i].item.fail(string(lifecycle.Forbidden), refusals[action])
 				forbidden++
 			}
 		}
 	}
 	return forbidden
+}
+
+// refusals say what the policy does not allow.
+var refusals = map[authz.Action]string{
+	authz.Import: "the policy does not allow this", authz.Create: "the policy does not allow this", authz.Delete: "the policy does not allow deleting it, as it is marked",
 }
 
 // props are the attributes of the record that a row would become.
@@ -397,20 +412,31 @@ func (row *row) refuse(e *record.Error) {
 }
 
 // seen are the hashes of the unique values of rows that a dry run would have
-// created: 8 bytes each, so that memory stays bounded for any file.
+// created, 8 bytes each, so that memory stays bounded for any file; and whether
+// they would have been deleted again.
 type seen map[uint64]bool
+
+func (s seen) has(column, key string) bool {
+	_, has := s[hash(column, key)]
+	return has
+}
 
 var hashSeed = maphash.MakeSeed()
 
 func hash(column, key string) uint64 { return maphash.String(hashSeed, column+"\x00"+key) }
 
-func (s seen) add(t *ent.RecordType, row *row) {
+// seenAs are the hashes of the values by which a row is known again.
+func (row *row) seenAs(t *ent.RecordType) (out []uint64) {
 	for _, u := range t.Uniques {
 		if key := row.scoped(t, u); key != "" {
-			s[hash(u.Key, key)] = true
+			out = append(out, hash(u.Key, key))
 		}
 	}
 	if number := row.number(); number != "" {
-		s[hash("number", number)] = true
+		out = append(out, hash("number", number))
 	}
+	if row.alike != "" {
+		out = append(out, hash("alike", row.alike))
+	}
+	return out
 }

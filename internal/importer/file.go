@@ -48,7 +48,7 @@ func (r *run) keepFiles(ctx context.Context, rows []*row) error {
 		column := message.FieldMessageIDKey + " " + key
 		for _, f := range row.files {
 			same := filed{key, f.name, f.SHA256}
-			if there[same] || retired[column] && !live[column] {
+			if there[same] || retired[column] && live[column].IsZero() {
 				f.Content = nil
 				continue
 			}

@@ -72,11 +72,20 @@ type Config struct {
 	Map map[string]string
 	// Set gives fields a value in every record.
 	Set map[string]string
+	// MarkDeleted is COLUMN=VALUE: the records of rows of a table of which the column
+	// has the value are deleted once all rows are read, those that were there before,
+	// too. "" marks none.
+	MarkDeleted string
+	// ActAs lets a deletion that is too large for one transaction act for the actor;
+	// without it such a one is left to others.
+	ActAs record.ActAs
 	// DryRun does everything but keep it.
 	DryRun bool
 	// Progress, if set, is told after every batch how many of the bytes at Path
 	// are done with.
 	Progress func(done, total int64)
+	// Counted, if set, is told the same by numbers of items.
+	Counted func(Counts)
 	// Now is the clock; mail without any time is sent then.
 	Now func() time.Time
 }
@@ -94,12 +103,19 @@ func usage(format string, args ...any) error { return &UsageError{fmt.Sprintf(fo
 // ErrNothing reports a source of which not one item could be read.
 var ErrNothing = errors.New("nothing could be read")
 
+// FileError reports what keeps a file from being read: it is not what its name says.
+type FileError struct{ err error }
+
+func (e *FileError) Error() string { return e.err.Error() }
+func (e *FileError) Unwrap() error { return e.err }
+
 // Run imports on behalf of the actor in the context, who needs the rights to
-// import and to create each record. The report says what became of everything
+// import and to create each record, and to delete those that are marked. The report says what became of everything
 // that was read; with an error it says how far the import came.
 //
 // The error is a *UsageError, a *record.Error when the policy allows the actor
-// no import of this type at all, ErrNothing, or what kept Path from being read.
+// no import of this type at all, ErrNothing, or what kept Path from being read; a
+// *FileError if that is in a table itself.
 func Run(ctx context.Context, config Config) (Report, error) {
 	r := &run{Config: config, actor: actor.From(ctx), report: Report{DryRun: config.DryRun}, seen: seen{}}
 	if r.actor == nil {
@@ -120,7 +136,11 @@ type run struct {
 	mail   bool // and not rows of a table
 	zone   *time.Location
 	set    settings
+	marks  marking
 	report Report
+
+	// marked are the live records that are to be deleted.
+	marked []marked
 
 	batch []*row
 	bytes int // of text in the batch
@@ -152,12 +172,11 @@ func (r *run) run(ctx context.Context) error {
 	if r.set, err = r.settings(); err != nil {
 		return err
 	}
-	could, err := r.Control.CouldEver(ctx, r.actor, authz.Import, r.typ.Name)
-	if err != nil {
-		return record.Refuse(lifecycle.AuthzUnavailable, "access could not be decided; try again")
+	if r.marks, err = r.marking(); err != nil {
+		return err
 	}
-	if !could {
-		return errors.Join(record.Refuse(lifecycle.Forbidden, "the policy does not allow importing "+r.As), r.logRefusal(ctx, 0))
+	if err := r.couldEver(ctx); err != nil {
+		return err
 	}
 	if err := read(ctx); err != nil {
 		return err
@@ -168,13 +187,37 @@ func (r *run) run(ctx context.Context) error {
 		}
 	}
 	r.tell()
+	if err := r.deleteMarked(ctx); err != nil {
+		return err
+	}
 	if r.report.unreadable == r.report.Read {
 		return ErrNothing
 	}
 	return nil
 }
 
+// couldEver refuses what the policy would not allow for any record of the type.
+func (r *run) couldEver(ctx context.Context) error {
+	needed := map[authz.Action]string{authz.Import: "importing "}
+	if r.marks.column != "" {
+		needed[authz.Delete] = "deleting "
+	}
+	for action, doing := range needed {
+		could, err := r.Control.CouldEver(ctx, r.actor, action, r.typ.Name)
+		if err != nil {
+			return record.Refuse(lifecycle.AuthzUnavailable, "access could not be decided; try again")
+		}
+		if !could {
+			return errors.Join(record.Refuse(lifecycle.Forbidden, "the policy does not allow "+doing+r.As), r.logRefusal(ctx, 0))
+		}
+	}
+	return nil
+}
+
 func (r *run) tell() {
+	if r.Counted != nil {
+		r.Counted(r.report.Counts())
+	}
 	if r.Progress != nil && r.progress != nil {
 		r.Progress(r.progress())
 	}

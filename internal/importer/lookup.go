@@ -33,7 +33,7 @@ func (r *run) leaveOutTwins(ctx context.Context, tx *store.Tx, rows []*row, with
 		mark := func(column, field, key string) {
 			switch {
 			case key == "":
-			case live[column+" "+key] || r.seen[hash(column, key)]:
+			case !live[column+" "+key].IsZero() || r.seen.has(column, key):
 				row.item.Outcome, row.item.Code, row.item.Reason = Duplicate, string(lifecycle.UniqueConflict), field+": another live record has this value"
 			case retired[column+" "+key] && row.pending():
 				row.item.Outcome, row.item.Code, row.item.Reason = InBin, string(lifecycle.UniqueConflict), field+": a deleted or voided record has this value"
@@ -51,11 +51,11 @@ func (r *run) leaveOutTwins(ctx context.Context, tx *store.Tx, rows []*row, with
 	return nil
 }
 
-// twins answers, in one statement, which unique values live and retired records
-// have, each as "column value", with what it is unique within behind it. It looks
+// twins answers, in one statement, which live record has a unique value and which
+// values retired records have, each as "column value", with what it is unique within behind it. It looks
 // past what the actor may see, as the rule does that they are unique.
-func (r *run) twins(ctx context.Context, q store.Querier, rows []*row, within bool) (live, retired map[string]bool, err error) {
-	live, retired = map[string]bool{}, map[string]bool{}
+func (r *run) twins(ctx context.Context, q store.Querier, rows []*row, within bool) (live map[string]gid.ID, retired map[string]bool, err error) {
+	live, retired = map[string]gid.ID{}, map[string]bool{}
 	stmt, empty := store.Build(q), true
 	add := func(column, scope, condition string, keys []string) {
 		if len(keys) == 0 {
@@ -67,7 +67,7 @@ func (r *run) twins(ctx context.Context, q store.Querier, rows []*row, within bo
 		empty = false
 		// Each part has an index: live values have one of their own, the retired
 		// records are found by state.
-		stmt.Add(`SELECT '`+column+`', `+column+`, `+scope+`, CASE WHEN retired_at IS NULL THEN 1 ELSE 0 END FROM `+r.typ.Table+` WHERE tenant_id = ? AND `+condition, r.actor.Tenant).
+		stmt.Add(`SELECT '`+column+`', `+column+`, `+scope+`, id, CASE WHEN retired_at IS NULL THEN 1 ELSE 0 END FROM `+r.typ.Table+` WHERE tenant_id = ? AND `+condition, r.actor.Tenant).
 			Strings(column, keys)
 	}
 	for _, u := range r.typ.Uniques {
@@ -87,16 +87,16 @@ func (r *run) twins(ctx context.Context, q store.Querier, rows []*row, within bo
 	}
 	err = stmt.Query(ctx, q, func(rows store.Row) error {
 		var column, key string
-		var of gid.ID
+		var of, id gid.ID
 		var alive int
-		if err := rows.Scan(&column, &key, &of, &alive); err != nil {
+		if err := rows.Scan(&column, &key, &of, &id, &alive); err != nil {
 			return err
 		}
 		if !of.IsZero() {
 			key += " " + of.UUID()
 		}
 		if alive == 1 {
-			live[column+" "+key] = true
+			live[column+" "+key] = id
 		} else {
 			retired[column+" "+key] = true
 		}

@@ -255,32 +255,38 @@ func (r *run) leaveOutAlike(ctx context.Context, rows []*row) error {
 	if err != nil {
 		return err
 	}
+	mine, err := r.deletedByMe(ctx, asked)
+	if err != nil {
+		return err
+	}
+	earlier := map[string]bool{}
 	for _, row := range asked {
 		switch {
-		case live[row.alike] || r.seen[hash("alike", row.alike)]:
+		case live[row.alike] != nil || earlier[row.alike] || r.seen.has("alike", row.alike):
 			row.item.Outcome, row.item.Code, row.item.Reason = Duplicate, string(lifecycle.UniqueConflict), "a live record says the same"
-		case retired[row.alike]:
+		case retired[row.alike] != nil || row.marked && mine[row.alike] != nil:
 			row.item.Outcome, row.item.Code, row.item.Reason = InBin, string(lifecycle.UniqueConflict), "a deleted or voided record says the same"
 		default:
-			live[row.alike] = true // for the rows behind it
+			earlier[row.alike] = true // for the rows behind it
 		}
 	}
 	return nil
 }
 
 // saying reads what records say that have one of the values in the first of the
-// columns. Live and retired ones are read apart: for an OR of the two SQLite uses
+// columns, and which these are. Live and retired ones are read apart: for an OR of the two SQLite uses
 // the index of neither.
-func (r *run) saying(ctx context.Context, columns []string, values []any, of func(*sql.Selector) *sql.Predicate) (map[string]bool, error) {
-	found, err := r.Records.Client(ctx).CollectRecords(ctx, r.typ.Name, nil, columns, func(s *sql.Selector) {
+func (r *run) saying(ctx context.Context, columns []string, values []any, of func(*sql.Selector) *sql.Predicate) (map[string][]gid.ID, error) {
+	found, err := r.Records.Client(ctx).CollectRecords(ctx, r.typ.Name, nil, append([]string{"id"}, columns...), func(s *sql.Selector) {
 		s.Where(of(s)).Where(sql.In(s.C(columns[0]), values...))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("looking for the same %s: %w", r.As, err)
 	}
-	out := map[string]bool{}
+	out := map[string][]gid.ID{}
 	for _, rec := range found {
-		out[likenessOf(r.typ, columns, func(_ *ent.RecordType, column string) any { return rec.Column(column) })] = true
+		alike := likenessOf(r.typ, columns, func(_ *ent.RecordType, column string) any { return rec.Column(column) })
+		out[alike] = append(out[alike], rec.RecordID())
 	}
 	return out, nil
 }

@@ -19,10 +19,13 @@ import (
 func (r *run) readTable(ctx context.Context) (err error) {
 	t, err := table.OpenAny(r.Path)
 	if err != nil {
-		return err
+		return &FileError{err}
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
 	r.progress = func() (int64, int64) { return t.Consumed(), t.Total() }
+	if err := r.marks.find(t.Header()); err != nil {
+		return err
+	}
 	columns, err := r.columns(t)
 	if err != nil {
 		return err
@@ -37,9 +40,9 @@ func (r *run) readTable(ctx context.Context) (err error) {
 			r.report.add(ReportItem{Line: unreadable.Line, Outcome: Failed, Code: Unreadable, Reason: unreadable.Err.Error()})
 			continue
 		case err != nil:
-			return fmt.Errorf("reading %s: %w", r.Path, err)
+			return &FileError{fmt.Errorf("reading %s: %w", r.Path, err)}
 		}
-		row := &row{item: ReportItem{Line: line.Line}, given: maps.Clone(r.set.values), owner: r.set.owner, refs: maps.Clone(r.set.refs)}
+		row := &row{item: ReportItem{Line: line.Line}, given: maps.Clone(r.set.values), owner: r.set.owner, refs: maps.Clone(r.set.refs), marked: r.marks.marks(line.Values)}
 		if err := row.fill(r.typ, columns, line.Values); err != nil {
 			row.item.fail(string(lifecycle.BadUserInput), err.Error())
 			r.report.add(row.item)
@@ -75,7 +78,7 @@ func (r *run) columns(t table.Source) ([]column, error) {
 					out = append(out, column{name, field, parse})
 				}
 			}
-			if len(out) == before && (!exported || !r.isLost(name)) {
+			if len(out) == before && (!exported || !r.isLost(name)) && name != r.marks.column {
 				r.report.UnusedColumns = append(r.report.UnusedColumns, name)
 			}
 		}

@@ -105,7 +105,7 @@ func (w *world) imported(user string, c importer.Config) importer.Report {
 	w.Helper()
 	report, err := w.run(user, c)
 	require.NoError(w, err)
-	require.Equal(w, report.Read, report.Created+report.Duplicate+report.InBin+report.Failed)
+	require.Equal(w, report.Read, report.Created+report.Duplicate+report.InBin+report.Unchanged+report.Failed)
 	return report
 }
 

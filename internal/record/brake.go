@@ -58,7 +58,7 @@ func (r *run) readSettings(ctx context.Context) error {
 		verbs[i] = `'` + string(v) + `'`
 	}
 	// Of a job that has not ended, what it has done so far counts; but for this one, of which that is known.
-	changed := `(SELECT CAST(COALESCE(SUM(o.changed), 0) AS bigint) FROM operations o
+	changed := `(SELECT CAST(COALESCE(SUM(CASE WHEN o.changed > o.imported THEN o.changed - o.imported ELSE 0 END), 0) AS bigint) FROM operations o
 		WHERE o.tenant_id = t.id AND o.actor_id = ? AND o.verb IN (` + strings.Join(verbs, ", ") + `) AND `
 	sum := changed + `o.finished_at > ?) + ` + changed + `o.finished_at IS NULL AND o.worked_at > ? AND o.id <> ?)`
 	s, days, holdDays := &r.settings, 0, 0
@@ -146,7 +146,7 @@ func (r *run) countLiveOf(ctx context.Context, taken map[*ent.RecordType]int) er
 	stmt := store.Build(r.q)
 	var types []*ent.RecordType
 	for _, t := range typeOrder {
-		n := taken[t] + r.takenBefore(t)
+		n := taken[t] + r.takenBefore(t) - r.importedOf(t)
 		if taken[t] == 0 || n*100 <= manyRows**percent {
 			continue // not too many of as few as 1,000
 		}
@@ -154,7 +154,7 @@ func (r *run) countLiveOf(ctx context.Context, taken map[*ent.RecordType]int) er
 		if *percent > 0 {
 			enough = (n*100 + *percent - 1) / *percent
 		}
-		enough = max(enough-r.goneBefore(t), 0)
+		enough = max(enough+r.importedOf(t)-r.goneBefore(t), 0)
 		start := `, `
 		if len(types) == 0 {
 			start = `SELECT `
@@ -175,7 +175,7 @@ func (r *run) countLiveOf(ctx context.Context, taken map[*ent.RecordType]int) er
 	}
 	r.settings.live = map[*ent.RecordType]int{}
 	for i, t := range types {
-		r.settings.live[t] = counts[i] + r.goneBefore(t)
+		r.settings.live[t] = counts[i] + r.goneBefore(t) - r.importedOf(t)
 	}
 	return nil
 }
@@ -206,7 +206,29 @@ func (r *run) overCaps() []exceeded {
 	if r.stored != nil {
 		n += r.stored.Changed // by the batches before
 	}
+	if n -= r.imported(); n <= 0 {
+		return nil
+	}
 	return r.over(n, r.takenLive())
+}
+
+// imported is how many of the records the import created that asks.
+func (r *run) imported() int {
+	switch {
+	case r.stored != nil:
+		return r.stored.Imported
+	case r.req.Import != nil:
+		return r.req.Import.Created
+	}
+	return 0
+}
+
+// importedOf is how many of the records of a type the import created; it creates records of one.
+func (r *run) importedOf(t *ent.RecordType) int {
+	if len(r.items) == 0 || r.items[0].typ != t {
+		return 0
+	}
+	return r.imported()
 }
 
 // over lists the caps that a number of changes would be over, of which so many take live records of each type.
@@ -222,7 +244,7 @@ func (r *run) over(n int, taken map[*ent.RecordType]int) []exceeded {
 		check("brakeRecords", s.records, n)
 	}
 	for _, t := range typeOrder {
-		n := taken[t] + r.takenBefore(t)
+		n := taken[t] + r.takenBefore(t) - r.importedOf(t)
 		if live := s.live[t]; taken[t] > 0 && live > manyRows && n*100 > live**s.percent {
 			out = append(out, exceeded{"brakePercent", *s.percent, n, t})
 		}

@@ -107,7 +107,7 @@ func (r *run) askLarge(ctx context.Context, op *ent.Operation) (bool, error) {
 	r.job = max(op.Total, len(r.nodes))
 	var caps []exceeded
 	if r.req.RunAt == nil || r.asks(nil) != nil { // else they are counted when its time has come: once others have agreed, none is
-		caps = r.over(r.job, nil)
+		caps = r.over(max(r.job-r.imported(), 0), nil)
 	}
 	k := r.asks(caps)
 	if k == nil && len(caps) > 0 {

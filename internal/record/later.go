@@ -69,7 +69,7 @@ func (r *run) keep(ctx context.Context, status operation.Status) (*ent.Operation
 	op := &ent.Operation{
 		ID: r.id, TenantID: r.a.Tenant, Verb: req.Verb, Status: status, Mode: operation.Mode(req.Mode), Cascade: req.Cascade,
 		Selection: req.Payload, Request: request, ActorID: r.a.UserRef(), TeamID: r.a.FirstTeam(), UndoesID: r.undone(), DuplicateOfID: req.DuplicateOf,
-		Total: len(r.items), CreatedAt: r.tx.Now(), RunAt: req.RunAt,
+		Total: len(r.items), Imported: r.imported(), CreatedAt: r.tx.Now(), RunAt: req.RunAt,
 	}
 	if err := r.insertOperation(ctx, op); err != nil {
 		return nil, err

@@ -403,8 +403,12 @@ func (r *run) check() error {
 	if (req.Select.Filter != nil || req.Select.Bin != nil) && req.ExpectedCount == nil && req.PreviewToken == "" && r.tx != nil && r.by == nil {
 		return Refuse(lifecycle.BadUserInput, "what a filter selects needs expectedCount or previewToken", "expectedCount")
 	}
-	if r.stored == nil && (len(req.Select.IDs) > MaxRows || len(req.Select.Versions) > MaxRows) {
-		return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records at once", MaxRows), "select")
+	named := MaxRows
+	if req.Import != nil {
+		named = MaxPicks
+	}
+	if r.stored == nil && (len(req.Select.IDs) > named || len(req.Select.Versions) > named) {
+		return Refuse(lifecycle.Limit, fmt.Sprintf("more than %d records at once", named), "select")
 	}
 	if req.Payload == nil {
 		payload, err := json.Marshal(req.Select.IDs)
@@ -574,7 +578,7 @@ func (r *run) writeDown(ctx context.Context) (*ent.Operation, error) {
 		ID: r.id, TenantID: r.a.Tenant, Verb: r.req.Verb, Status: status, Mode: operation.Mode(r.req.Mode), Cascade: r.req.Cascade,
 		Selection: r.req.Payload, ActorID: r.a.UserRef(), TeamID: r.a.FirstTeam(), UndoesID: r.undone(), DuplicateOfID: r.req.DuplicateOf,
 		Total: len(all), Processed: len(all), Changed: counts[changed], Unchanged: counts[unchanged], Failed: counts[failed],
-		CreatedAt: now, FinishedAt: &now,
+		Imported: r.imported(), CreatedAt: now, FinishedAt: &now,
 	}
 	write := r.insertOperation
 	if r.stored != nil {
@@ -612,10 +616,10 @@ func (r *run) insertOperation(ctx context.Context, op *ent.Operation) error {
 		request = op.Request
 	}
 	return store.Build(r.tx).Add(`INSERT INTO operations (id, tenant_id, verb, status, mode, cascade, reason, selection, request, actor_id, team_id,
-		undoes_id, duplicate_of_id, idempotency_key, payload_hash, total, processed, changed, unchanged, failed, created_at, run_at, finished_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		undoes_id, duplicate_of_id, idempotency_key, payload_hash, total, processed, changed, unchanged, failed, imported, created_at, run_at, finished_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		op.ID, op.TenantID, string(op.Verb), string(op.Status), string(op.Mode), op.Cascade, nullText(r.req.Reason), op.Selection, request, nullID(op.ActorID), nullID(op.TeamID),
-		nullID(op.UndoesID), nullID(op.DuplicateOfID), key, hash, op.Total, op.Processed, op.Changed, op.Unchanged, op.Failed, op.CreatedAt, nullTime(op.RunAt), nullTime(op.FinishedAt)).
+		nullID(op.UndoesID), nullID(op.DuplicateOfID), key, hash, op.Total, op.Processed, op.Changed, op.Unchanged, op.Failed, op.Imported, op.CreatedAt, nullTime(op.RunAt), nullTime(op.FinishedAt)).
 		Queue(ctx, r.tx, named("writing the operation"))
 }
 

@@ -88,8 +88,19 @@ type Request struct {
 	// RunAt puts the operation off: the selection is frozen, and all else is decided then.
 	RunAt *time.Time
 
+	// Import says that an import asks; nil is anybody else.
+	Import *Import
+
 	Until *time.Time // suspend: when it ends
 	Then  string     // suspend: what becomes of it then; empty is ThenRestore
+}
+
+// Import is what an import says of the records that it names. It may name
+// MaxPicks of them: no client has to send them.
+type Import struct {
+	// Created is how many of them it created itself. The brake does not count
+	// these: they were never there before.
+	Created int
 }
 
 // Selection says which records; exactly one field is set.

@@ -62,6 +62,9 @@ type Config struct {
 	// Attachments takes and answers files, at /attachments and below; it finds the
 	// actor where GraphQL does. Nil is none.
 	Attachments http.Handler
+	// Import takes files to import, at /import; it finds the actor where GraphQL does.
+	// Nil is none.
+	Import http.Handler
 	// Exports gives the files of exports, below /exports/, to who is signed in or has
 	// a link; it finds the actor where GraphQL does. Nil is none.
 	Exports  http.Handler
@@ -98,12 +101,15 @@ func New(c Config) *Server {
 		mux.Handle("/access/v1/", s.authenticated(c.AuthZEN))
 		mux.Handle("/.well-known/authzen-configuration", c.AuthZEN)
 	}
+	// A form elsewhere sends files with the cookie of whoever looks at it.
+	own := http.NewCrossOriginProtection()
+	own.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		refuseAs(w, r, http.StatusForbidden, lifecycle.Forbidden, "This is not for pages of other sites.")
+	}))
+	if c.Import != nil {
+		mux.Handle("/import", own.Handler(s.authenticated(c.Import)))
+	}
 	if c.Attachments != nil {
-		// A form elsewhere sends files with the cookie of whoever looks at it.
-		own := http.NewCrossOriginProtection()
-		own.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			refuseAs(w, r, http.StatusForbidden, lifecycle.Forbidden, "This is not for pages of other sites.")
-		}))
 		files := own.Handler(s.authenticated(c.Attachments))
 		mux.Handle("/attachments", files)
 		mux.Handle("/attachments/", files)
