@@ -68,8 +68,8 @@ func (v *Verification) Passed() bool {
 const (
 	// verifyPage is how many records are checked at a time: an operation may have changed a million.
 	verifyPage = 10_000
-	// maxExceptions is how many records a check names, and maxCandidates out of how many, where some are hidden.
-	maxExceptions, maxCandidates = 20, 200
+	// maxExceptions is how many records a check names, and maxNamed out of how many, where some are hidden.
+	maxExceptions, maxNamed = 20, 200
 	// maxBytesLooked is how many keys are looked up in the bucket, which takes a request each, lookers at a time.
 	maxBytesLooked, lookers = 1_000, 16
 )
@@ -221,7 +221,7 @@ func byType(items []*changedItem, which func(*changedItem) bool) map[*ent.Record
 func (v *verifier) wrong(name CheckName, id gid.ID) {
 	c := v.checks[name]
 	c.Exceptions++
-	if len(c.Records) < maxCandidates && !slices.Contains(c.Records, id) {
+	if len(c.Records) < maxNamed && !slices.Contains(c.Records, id) {
 		c.Records = append(c.Records, id)
 	}
 }
@@ -251,7 +251,9 @@ func (v *verifier) checkStates(_ context.Context, items []*changedItem) error {
 }
 
 // leaves reports whether what the operation changes leaves the lists.
-func (v *verifier) leaves() bool { return v.op.Verb != lifecycle.Restore && v.op.Verb != lifecycle.Undo }
+func (v *verifier) leaves() bool {
+	return v.op.Verb != lifecycle.Restore && v.op.Verb != lifecycle.Undo
+}
 
 // targets are the states to which verbs lead that always lead to the same.
 var targets = map[lifecycle.Verb]lifecycle.State{
