@@ -59,6 +59,7 @@ func typeStatistics(t *record.TypeStatistics) *model.TypeStatistics {
 	out := &model.TypeStatistics{
 		Type: t.Type.Kind(), Live: whole(t.Live()), Active: whole(t.States[lifecycle.Active]), Suspended: whole(t.States[lifecycle.Suspended]),
 		Archived: whole(t.States[lifecycle.Archived]), Voided: whole(t.States[lifecycle.Voided]), Deleted: whole(t.States[lifecycle.Deleted]),
+		Periods: []*model.PeriodStatistics{},
 	}
 	for _, p := range t.Periods {
 		out.Periods = append(out.Periods, &model.PeriodStatistics{

@@ -23352,8 +23352,8 @@ type TypeStatistics {
   voided: Int!
   """Records in the bin."""
   deleted: Int!
-  """Every period of the time asked for, in order. Null for who may read no audit event of the type."""
-  periods: [PeriodStatistics!]
+  """Every period of the time asked for, in order. Empty for who may read no audit event of the type."""
+  periods: [PeriodStatistics!]!
 }
 
 """Numbers of records."""
@@ -62788,10 +62788,10 @@ func (ec *executionContext) _TypeStatistics_periods(ctx context.Context, field g
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.PeriodStatistics) graphql.Marshaler {
-			return ec.marshalOPeriodStatistics2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPeriodStatisticsᚄ(ctx, selections, v)
+			return ec.marshalNPeriodStatistics2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPeriodStatisticsᚄ(ctx, selections, v)
 		},
 		true,
-		false,
+		true,
 	)
 }
 func (ec *executionContext) fieldContext_TypeStatistics_periods(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
@@ -91704,7 +91704,7 @@ func (ec *executionContext) _TypeStatistics(ctx context.Context, sel ast.Selecti
 			}
 		case "periods":
 			out.Values[i] = ec._TypeStatistics_periods(ctx, field, obj)
-			if out.Values[i] == graphql.RequiredNull {
+			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		default:
@@ -95577,6 +95577,25 @@ func (ec *executionContext) marshalNPageInfo2ᚖentgoᚗioᚋcontribᚋentgqlᚐ
 	return ec._PageInfo(ctx, sel, v)
 }
 
+func (ec *executionContext) marshalNPeriodStatistics2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPeriodStatisticsᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.PeriodStatistics) graphql.Marshaler {
+	if fields := ec.directPeriodStatistics(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.PeriodStatistics) { ec.writePeriodStatistics(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNPeriodStatistics2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPeriodStatistics(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
 func (ec *executionContext) marshalNPeriodStatistics2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPeriodStatistics(ctx context.Context, sel ast.SelectionSet, v *model.PeriodStatistics) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "PeriodStatistics!")
@@ -98771,28 +98790,6 @@ func (ec *executionContext) marshalOOperationMode2ᚖgithubᚗcomᚋletheᚑcrm�
 		return graphql.Null
 	}
 	return v
-}
-
-func (ec *executionContext) marshalOPeriodStatistics2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPeriodStatisticsᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.PeriodStatistics) graphql.Marshaler {
-	if fields := ec.directPeriodStatistics(ctx, sel); fields != nil && v != nil {
-		return writeList(v, func(w io.Writer, obj *model.PeriodStatistics) { ec.writePeriodStatistics(w, fields, obj) })
-	}
-	if v == nil {
-		return graphql.Null
-	}
-	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
-		fc := graphql.GetFieldContext(ctx)
-		fc.Result = &v[i]
-		return ec.marshalNPeriodStatistics2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPeriodStatistics(ctx, sel, v[i])
-	})
-
-	for _, e := range ret {
-		if e == graphql.Null {
-			return graphql.Null
-		}
-	}
-
-	return ret
 }
 
 func (ec *executionContext) unmarshalOPolicyAttributeInput2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPolicyAttributeInputᚄ(ctx context.Context, v any) ([]*model.PolicyAttributeInput, error) {

@@ -1586,8 +1586,8 @@ type TypeStatistics struct {
 	Voided int32 `json:"voided"`
 	// Records in the bin.
 	Deleted int32 `json:"deleted"`
-	// Every period of the time asked for, in order. Null for who may read no audit event of the type.
-	Periods []*PeriodStatistics `json:"periods,omitempty"`
+	// Every period of the time asked for, in order. Empty for who may read no audit event of the type.
+	Periods []*PeriodStatistics `json:"periods"`
 }
 
 // Which operation to take back.

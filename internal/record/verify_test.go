@@ -32,7 +32,7 @@ func (w *world) exceptions(as string, op gid.ID) (map[record.CheckName]int, *rec
 
 func TestVerificationFindsWhatIsNotAsItShouldBe(t *testing.T) {
 	each(t, func(w *world) {
-		w.tampered = true
+		w.verified = true
 		bucket, err := blob.Open(w.t.Context(), "mem://")
 		require.NoError(w.t, err)
 		w.svc.WithBlobs(bucket)
@@ -147,7 +147,7 @@ func TestWhatALaterOperationTookOnIsNoException(t *testing.T) {
 
 func TestVerificationNamesNothingHidden(t *testing.T) {
 	each(t, func(w *world) {
-		w.tampered = true
+		w.verified = true
 		own, others := w.customer("agent", "own"), w.customer("agent2", "other's")
 		op := w.delete("admin", own, others)
 		w.exec(`UPDATE customers SET operation_id = NULL`)
