@@ -18,7 +18,7 @@ func TestAnOperationIsVerified(t *testing.T) {
 		w.Equal(object{"id": op, "verb": "DELETE"}, at(found, "operation"))
 		w.EqualValues(3, at(found, "changed"))
 		w.Equal([]any{"STATE", "LISTED", "REFERENCES", "PARTS", "BYTES", "SEARCH", "SEALS", "TOMBSTONES", "AUDIT_EVENTS"}, column(at(found, "checks"), "name"))
-		w.EqualValues([]any{3.0, 3.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0}, column(at(found, "checks"), "checked"))
+		w.Equal([]any{3.0, 3.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0}, column(at(found, "checks"), "checked"))
 
 		w.exec(`UPDATE contacts SET state = 'ACTIVE', retired_at = NULL WHERE id = ?`, person)
 		found = at(get[object](w, "admin", verify, vars{"id": op}), "verifyOperation")
@@ -46,10 +46,10 @@ func TestStatisticsAreOfWhatTheCallerMayRead(t *testing.T) {
 			"start": "2026-03-01T00:00:00Z", "end": "2026-03-02T00:00:00Z", "created": 2.0, "deleted": 1.0, "voided": 0.0, "restored": 0.0, "purged": 0.0, "freedBytes": 0.0,
 		}}}
 		w.Equal([]any{want}, types("admin"))
-		w.EqualValues(0.0, at(types("agent2"), 0, "live"), "another team's")
-		w.EqualValues(0.0, at(types("stranger"), 0, "live"), "another tenant's")
+		w.EqualValues(0, at(types("agent2"), 0, "live"), "another team's")
+		w.EqualValues(0, at(types("stranger"), 0, "live"), "another tenant's")
 		viewer := types("viewer")
-		w.EqualValues(0.0, at(viewer, 0, "deleted"), "who may not read what is retired")
+		w.EqualValues(0, at(viewer, 0, "deleted"), "who may not read what is retired")
 		w.Empty(at(viewer, 0, "periods"), "who may read no audit events")
 		w.Equal("LIMIT", w.ask("admin", document, vars{"from": "2024-01-01T00:00:00Z"}).code())
 		w.Equal("BAD_USER_INPUT", w.ask("admin", document, vars{"from": "2999-01-01T00:00:00Z"}).code())
