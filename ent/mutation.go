@@ -51219,6 +51219,8 @@ type TombstoneMutation struct {
 	refs            *map[string]string
 	content_hash    *[]byte
 	export_manifest *string
+	size            *int
+	addsize         *int
 	clearedFields   map[string]struct{}
 	done            bool
 	oldValue        func(context.Context) (*Tombstone, error)
@@ -51877,6 +51879,76 @@ func (m *TombstoneMutation) ResetExportManifest() {
 	delete(m.clearedFields, tombstone.FieldExportManifest)
 }
 
+// SetSize sets the "size" field.
+func (m *TombstoneMutation) SetSize(i int) {
+	m.size = &i
+	m.addsize = nil
+}
+
+// Size returns the value of the "size" field in the mutation.
+func (m *TombstoneMutation) Size() (r int, exists bool) {
+	v := m.size
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSize returns the old "size" field's value of the Tombstone entity.
+// If the Tombstone object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TombstoneMutation) OldSize(ctx context.Context) (v *int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSize is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSize requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSize: %w", err)
+	}
+	return oldValue.Size, nil
+}
+
+// AddSize adds i to the "size" field.
+func (m *TombstoneMutation) AddSize(i int) {
+	if m.addsize != nil {
+		*m.addsize += i
+	} else {
+		m.addsize = &i
+	}
+}
+
+// AddedSize returns the value that was added to the "size" field in this mutation.
+func (m *TombstoneMutation) AddedSize() (r int, exists bool) {
+	v := m.addsize
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearSize clears the value of the "size" field.
+func (m *TombstoneMutation) ClearSize() {
+	m.size = nil
+	m.addsize = nil
+	m.clearedFields[tombstone.FieldSize] = struct{}{}
+}
+
+// SizeCleared returns if the "size" field was cleared in this mutation.
+func (m *TombstoneMutation) SizeCleared() bool {
+	_, ok := m.clearedFields[tombstone.FieldSize]
+	return ok
+}
+
+// ResetSize resets all changes to the "size" field.
+func (m *TombstoneMutation) ResetSize() {
+	m.size = nil
+	m.addsize = nil
+	delete(m.clearedFields, tombstone.FieldSize)
+}
+
 // Where appends a list predicates to the TombstoneMutation builder.
 func (m *TombstoneMutation) Where(ps ...predicate.Tombstone) {
 	m.predicates = append(m.predicates, ps...)
@@ -51911,7 +51983,7 @@ func (m *TombstoneMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *TombstoneMutation) Fields() []string {
-	fields := make([]string, 0, 13)
+	fields := make([]string, 0, 14)
 	if m.tenant_id != nil {
 		fields = append(fields, tombstone.FieldTenantID)
 	}
@@ -51951,6 +52023,9 @@ func (m *TombstoneMutation) Fields() []string {
 	if m.export_manifest != nil {
 		fields = append(fields, tombstone.FieldExportManifest)
 	}
+	if m.size != nil {
+		fields = append(fields, tombstone.FieldSize)
+	}
 	return fields
 }
 
@@ -51985,6 +52060,8 @@ func (m *TombstoneMutation) Field(name string) (ent.Value, bool) {
 		return m.ContentHash()
 	case tombstone.FieldExportManifest:
 		return m.ExportManifest()
+	case tombstone.FieldSize:
+		return m.Size()
 	}
 	return nil, false
 }
@@ -52020,6 +52097,8 @@ func (m *TombstoneMutation) OldField(ctx context.Context, name string) (ent.Valu
 		return m.OldContentHash(ctx)
 	case tombstone.FieldExportManifest:
 		return m.OldExportManifest(ctx)
+	case tombstone.FieldSize:
+		return m.OldSize(ctx)
 	}
 	return nil, fmt.Errorf("unknown Tombstone field %s", name)
 }
@@ -52120,6 +52199,13 @@ func (m *TombstoneMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetExportManifest(v)
 		return nil
+	case tombstone.FieldSize:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSize(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Tombstone field %s", name)
 }
@@ -52127,13 +52213,21 @@ func (m *TombstoneMutation) SetField(name string, value ent.Value) error {
 // AddedFields returns all numeric fields that were incremented/decremented during
 // this mutation.
 func (m *TombstoneMutation) AddedFields() []string {
-	return nil
+	var fields []string
+	if m.addsize != nil {
+		fields = append(fields, tombstone.FieldSize)
+	}
+	return fields
 }
 
 // AddedField returns the numeric value that was incremented/decremented on a field
 // with the given name. The second boolean return value indicates that this field
 // was not set, or was not defined in the schema.
 func (m *TombstoneMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case tombstone.FieldSize:
+		return m.AddedSize()
+	}
 	return nil, false
 }
 
@@ -52142,6 +52236,13 @@ func (m *TombstoneMutation) AddedField(name string) (ent.Value, bool) {
 // type.
 func (m *TombstoneMutation) AddField(name string, value ent.Value) error {
 	switch name {
+	case tombstone.FieldSize:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddSize(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Tombstone numeric field %s", name)
 }
@@ -52164,6 +52265,9 @@ func (m *TombstoneMutation) ClearedFields() []string {
 	}
 	if m.FieldCleared(tombstone.FieldExportManifest) {
 		fields = append(fields, tombstone.FieldExportManifest)
+	}
+	if m.FieldCleared(tombstone.FieldSize) {
+		fields = append(fields, tombstone.FieldSize)
 	}
 	return fields
 }
@@ -52193,6 +52297,9 @@ func (m *TombstoneMutation) ClearField(name string) error {
 		return nil
 	case tombstone.FieldExportManifest:
 		m.ClearExportManifest()
+		return nil
+	case tombstone.FieldSize:
+		m.ClearSize()
 		return nil
 	}
 	return fmt.Errorf("unknown Tombstone nullable field %s", name)
@@ -52240,6 +52347,9 @@ func (m *TombstoneMutation) ResetField(name string) error {
 		return nil
 	case tombstone.FieldExportManifest:
 		m.ResetExportManifest()
+		return nil
+	case tombstone.FieldSize:
+		m.ResetSize()
 		return nil
 	}
 	return fmt.Errorf("unknown Tombstone field %s", name)

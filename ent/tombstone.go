@@ -45,7 +45,9 @@ type Tombstone struct {
 	ContentHash []byte `json:"content_hash,omitempty"`
 	// SHA-256 of the manifest of the export that holds that content, where one was required.
 	ExportManifest *string `json:"export_manifest,omitempty"`
-	selectValues   sql.SelectValues
+	// How many bytes went with it: those of an attachment's file. Null where it had none.
+	Size         *int `json:"size,omitempty"`
+	selectValues sql.SelectValues
 }
 
 // scanValues returns the types for scanning values from sql.Rows.
@@ -59,6 +61,8 @@ func (*Tombstone) scanValues(columns []string) ([]any, error) {
 			values[i] = new([]byte)
 		case tombstone.FieldID, tombstone.FieldTenantID, tombstone.FieldRecordID, tombstone.FieldOperationID:
 			values[i] = new(gid.ID)
+		case tombstone.FieldSize:
+			values[i] = new(sql.NullInt64)
 		case tombstone.FieldRecordType, tombstone.FieldNumber, tombstone.FieldExportManifest:
 			values[i] = new(sql.NullString)
 		case tombstone.FieldPurgedAt:
@@ -171,6 +175,13 @@ func (_m *Tombstone) assignValues(columns []string, values []any) error {
 				_m.ExportManifest = new(string)
 				*_m.ExportManifest = value.String
 			}
+		case tombstone.FieldSize:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field size", values[i])
+			} else if value.Valid {
+				_m.Size = new(int)
+				*_m.Size = int(value.Int64)
+			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
 		}
@@ -254,6 +265,11 @@ func (_m *Tombstone) String() string {
 	if v := _m.ExportManifest; v != nil {
 		builder.WriteString("export_manifest=")
 		builder.WriteString(*v)
+	}
+	builder.WriteString(", ")
+	if v := _m.Size; v != nil {
+		builder.WriteString("size=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
 	builder.WriteByte(')')
 	return builder.String()

@@ -139,6 +139,20 @@ func (_c *TombstoneCreate) SetNillableExportManifest(v *string) *TombstoneCreate
 	return _c
 }
 
+// SetSize sets the "size" field.
+func (_c *TombstoneCreate) SetSize(v int) *TombstoneCreate {
+	_c.mutation.SetSize(v)
+	return _c
+}
+
+// SetNillableSize sets the "size" field if the given value is not nil.
+func (_c *TombstoneCreate) SetNillableSize(v *int) *TombstoneCreate {
+	if v != nil {
+		_c.SetSize(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *TombstoneCreate) SetID(v gid.ID) *TombstoneCreate {
 	_c.mutation.SetID(v)
@@ -306,6 +320,10 @@ func (_c *TombstoneCreate) createSpec() (*Tombstone, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.ExportManifest(); ok {
 		_spec.SetField(tombstone.FieldExportManifest, field.TypeString, value)
 		_node.ExportManifest = &value
+	}
+	if value, ok := _c.mutation.Size(); ok {
+		_spec.SetField(tombstone.FieldSize, field.TypeInt, value)
+		_node.Size = &value
 	}
 	return _node, _spec
 }

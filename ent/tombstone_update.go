@@ -210,6 +210,33 @@ func (_u *TombstoneUpdate) ClearExportManifest() *TombstoneUpdate {
 	return _u
 }
 
+// SetSize sets the "size" field.
+func (_u *TombstoneUpdate) SetSize(v int) *TombstoneUpdate {
+	_u.mutation.ResetSize()
+	_u.mutation.SetSize(v)
+	return _u
+}
+
+// SetNillableSize sets the "size" field if the given value is not nil.
+func (_u *TombstoneUpdate) SetNillableSize(v *int) *TombstoneUpdate {
+	if v != nil {
+		_u.SetSize(*v)
+	}
+	return _u
+}
+
+// AddSize adds value to the "size" field.
+func (_u *TombstoneUpdate) AddSize(v int) *TombstoneUpdate {
+	_u.mutation.AddSize(v)
+	return _u
+}
+
+// ClearSize clears the value of the "size" field.
+func (_u *TombstoneUpdate) ClearSize() *TombstoneUpdate {
+	_u.mutation.ClearSize()
+	return _u
+}
+
 // Mutation returns the TombstoneMutation object of the builder.
 func (_u *TombstoneUpdate) Mutation() *TombstoneMutation {
 	return _u.mutation
@@ -306,6 +333,15 @@ func (_u *TombstoneUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.ExportManifestCleared() {
 		_spec.ClearField(tombstone.FieldExportManifest, field.TypeString)
+	}
+	if value, ok := _u.mutation.Size(); ok {
+		_spec.SetField(tombstone.FieldSize, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedSize(); ok {
+		_spec.AddField(tombstone.FieldSize, field.TypeInt, value)
+	}
+	if _u.mutation.SizeCleared() {
+		_spec.ClearField(tombstone.FieldSize, field.TypeInt)
 	}
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
@@ -507,6 +543,33 @@ func (_u *TombstoneUpdateOne) ClearExportManifest() *TombstoneUpdateOne {
 	return _u
 }
 
+// SetSize sets the "size" field.
+func (_u *TombstoneUpdateOne) SetSize(v int) *TombstoneUpdateOne {
+	_u.mutation.ResetSize()
+	_u.mutation.SetSize(v)
+	return _u
+}
+
+// SetNillableSize sets the "size" field if the given value is not nil.
+func (_u *TombstoneUpdateOne) SetNillableSize(v *int) *TombstoneUpdateOne {
+	if v != nil {
+		_u.SetSize(*v)
+	}
+	return _u
+}
+
+// AddSize adds value to the "size" field.
+func (_u *TombstoneUpdateOne) AddSize(v int) *TombstoneUpdateOne {
+	_u.mutation.AddSize(v)
+	return _u
+}
+
+// ClearSize clears the value of the "size" field.
+func (_u *TombstoneUpdateOne) ClearSize() *TombstoneUpdateOne {
+	_u.mutation.ClearSize()
+	return _u
+}
+
 // Mutation returns the TombstoneMutation object of the builder.
 func (_u *TombstoneUpdateOne) Mutation() *TombstoneMutation {
 	return _u.mutation
@@ -633,6 +696,15 @@ func (_u *TombstoneUpdateOne) sqlSave(ctx context.Context) (_node *Tombstone, er
 	}
 	if _u.mutation.ExportManifestCleared() {
 		_spec.ClearField(tombstone.FieldExportManifest, field.TypeString)
+	}
+	if value, ok := _u.mutation.Size(); ok {
+		_spec.SetField(tombstone.FieldSize, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedSize(); ok {
+		_spec.AddField(tombstone.FieldSize, field.TypeInt, value)
+	}
+	if _u.mutation.SizeCleared() {
+		_spec.ClearField(tombstone.FieldSize, field.TypeInt)
 	}
 	_node = &Tombstone{config: _u.config}
 	_spec.Assign = _node.assignValues

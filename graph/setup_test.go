@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lethe-crm/lethe/authz/casbin"
+	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/graph"
 	"github.com/lethe-crm/lethe/internal/access"
 	"github.com/lethe-crm/lethe/internal/actor"
@@ -94,6 +95,9 @@ type world struct {
 	users          map[string]gid.ID // by role; agent2 is in Support
 
 	later func(time.Duration) // moves the clock
+
+	// tampered says that the test wrote past the operations, so that verify would find it.
+	tampered bool
 }
 
 // logged is what went to the log.
@@ -163,6 +167,7 @@ func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *w
 	logger, log := slog.New(slog.NewTextHandler(w.log, nil)), audit.New(keys).Feeding(outbox)
 	w.notify = notify.New(notify.Config{DB: w.db, Control: control, Audit: log, Outbox: outbox, Log: logger, AllowPrivate: true})
 	w.records, w.people = record.New(w.db, control, log, logger), identity.New(w.db, log, logger)
+	t.Cleanup(w.verify)
 	blobs, err := blob.Open(t.Context(), "mem://")
 	w.NoError(err)
 	w.exports = export.New(export.Config{
@@ -196,8 +201,41 @@ func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *w
 	return w
 }
 
+// mostVerified is how many operations of a world are verified.
+const mostVerified = 40
+
+// verify insists, once a test has passed, that what its operations left is what they were to leave.
+func (w *world) verify() {
+	if w.t.Failed() || w.t.Skipped() || w.tampered {
+		return
+	}
+	// The context of the test has ended.
+	ctx := visible.With(context.WithoutCancel(w.t.Context()), visible.Everything)
+	for _, tenant := range []gid.ID{w.tenant, w.other} {
+		ctx := actor.With(ctx, actor.ForSystem(tenant))
+		var list []gid.ID
+		err := store.Build(w.db).Add(`SELECT id FROM operations WHERE tenant_id = ? AND changed > 0 ORDER BY id DESC LIMIT ?`, tenant, mostVerified).Query(ctx, w.db, func(row store.Row) error {
+			var id gid.ID
+			err := row.Scan(&id)
+			list = append(list, id)
+			return err
+		})
+		w.NoError(err)
+		for _, id := range list {
+			found, err := w.records.VerifyOperation(ctx, id)
+			w.NoError(err)
+			for _, c := range found.Checks {
+				w.Zero(c.Exceptions, "%s of %s %s: %v", c.Name, found.Operation.Verb, id, c.Records)
+			}
+		}
+	}
+}
+
 func (w *world) exec(query string, args ...any) {
 	w.t.Helper()
+	for _, t := range ent.RecordTypes {
+		w.tampered = w.tampered || strings.HasPrefix(query, "UPDATE "+t.Table+" ")
+	}
 	_, err := store.Build(w.db).Add(query, args...).Exec(w.t.Context(), w.db)
 	w.NoError(err)
 }

@@ -415,6 +415,11 @@ var (
 				Unique:  false,
 				Columns: []*schema.Column{AuditEventsColumns[15]},
 			},
+			{
+				Name:    "auditevent_tenant_id_at",
+				Unique:  false,
+				Columns: []*schema.Column{AuditEventsColumns[1], AuditEventsColumns[2]},
+			},
 		},
 	}
 	// CallsColumns holds the columns for the "calls" table.
@@ -2231,6 +2236,7 @@ var (
 		{Name: "refs", Type: field.TypeJSON},
 		{Name: "content_hash", Type: field.TypeBytes},
 		{Name: "export_manifest", Type: field.TypeString, Nullable: true},
+		{Name: "size", Type: field.TypeInt, Nullable: true},
 	}
 	// TombstonesTable holds the schema information for the "tombstones" table.
 	TombstonesTable = &schema.Table{

@@ -61,6 +61,7 @@ func (AuditEvent) Indexes() []ent.Index {
 		index.Fields("tenant_id", "id"),
 		index.Fields("record_id", "id"),
 		index.Fields("operation_id"),
+		index.Fields("tenant_id", "at"), // what happened in a period: statistics
 	}
 }
 
@@ -89,6 +90,7 @@ func (Tombstone) Fields() []ent.Field {
 		field.JSON("refs", map[string]string{}).Comment("What the record pointed to: edge and id."),
 		field.Bytes("content_hash").Comment("HMAC-SHA-256 of the record's last content under the tenant's key."),
 		field.String("export_manifest").Optional().Nillable().Comment("SHA-256 of the manifest of the export that holds that content, where one was required."),
+		field.Int("size").Optional().Nillable().Comment("How many bytes went with it: those of an attachment's file. Null where it had none."),
 	}
 }
 

@@ -38,6 +38,8 @@ const (
 	FieldContentHash = "content_hash"
 	// FieldExportManifest holds the string denoting the export_manifest field in the database.
 	FieldExportManifest = "export_manifest"
+	// FieldSize holds the string denoting the size field in the database.
+	FieldSize = "size"
 	// Table holds the table name of the tombstone in the database.
 	Table = "tombstones"
 )
@@ -58,6 +60,7 @@ var Columns = []string{
 	FieldRefs,
 	FieldContentHash,
 	FieldExportManifest,
+	FieldSize,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -131,4 +134,9 @@ func ByOperationID(opts ...sql.OrderTermOption) OrderOption {
 // ByExportManifest orders the results by the export_manifest field.
 func ByExportManifest(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldExportManifest, opts...).ToFunc()
+}
+
+// BySize orders the results by the size field.
+func BySize(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldSize, opts...).ToFunc()
 }

@@ -110,6 +110,11 @@ func ExportManifest(v string) predicate.Tombstone {
 	return predicate.Tombstone(sql.FieldEQ(FieldExportManifest, v))
 }
 
+// Size applies equality check predicate on the "size" field. It's identical to SizeEQ.
+func Size(v int) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldEQ(FieldSize, v))
+}
+
 // TenantIDEQ applies the EQ predicate on the "tenant_id" field.
 func TenantIDEQ(v gid.ID) predicate.Tombstone {
 	return predicate.Tombstone(sql.FieldEQ(FieldTenantID, v))
@@ -853,6 +858,56 @@ func ExportManifestEqualFold(v string) predicate.Tombstone {
 // ExportManifestContainsFold applies the ContainsFold predicate on the "export_manifest" field.
 func ExportManifestContainsFold(v string) predicate.Tombstone {
 	return predicate.Tombstone(sql.FieldContainsFold(FieldExportManifest, v))
+}
+
+// SizeEQ applies the EQ predicate on the "size" field.
+func SizeEQ(v int) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldEQ(FieldSize, v))
+}
+
+// SizeNEQ applies the NEQ predicate on the "size" field.
+func SizeNEQ(v int) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldNEQ(FieldSize, v))
+}
+
+// SizeIn applies the In predicate on the "size" field.
+func SizeIn(vs ...int) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldIn(FieldSize, vs...))
+}
+
+// SizeNotIn applies the NotIn predicate on the "size" field.
+func SizeNotIn(vs ...int) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldNotIn(FieldSize, vs...))
+}
+
+// SizeGT applies the GT predicate on the "size" field.
+func SizeGT(v int) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldGT(FieldSize, v))
+}
+
+// SizeGTE applies the GTE predicate on the "size" field.
+func SizeGTE(v int) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldGTE(FieldSize, v))
+}
+
+// SizeLT applies the LT predicate on the "size" field.
+func SizeLT(v int) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldLT(FieldSize, v))
+}
+
+// SizeLTE applies the LTE predicate on the "size" field.
+func SizeLTE(v int) predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldLTE(FieldSize, v))
+}
+
+// SizeIsNil applies the IsNil predicate on the "size" field.
+func SizeIsNil() predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldIsNull(FieldSize))
+}
+
+// SizeNotNil applies the NotNil predicate on the "size" field.
+func SizeNotNil() predicate.Tombstone {
+	return predicate.Tombstone(sql.FieldNotNull(FieldSize))
 }
 
 // And groups predicates with the AND operator between them.

@@ -4528,6 +4528,67 @@ func (ec *executionContext) writePageInfo(w io.Writer, fields []directField, obj
 	writeText(w, "}")
 }
 
+// directPeriodStatistics are the selected fields of a PeriodStatistics, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directPeriodStatistics(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, periodStatisticsImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "start":
+			d.index = 1
+		case "end":
+			d.index = 2
+		case "created":
+			d.index = 3
+		case "deleted":
+			d.index = 4
+		case "voided":
+			d.index = 5
+		case "restored":
+			d.index = 6
+		case "purged":
+			d.index = 7
+		case "freedBytes":
+			d.index = 8
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writePeriodStatistics(w io.Writer, fields []directField, obj *model.PeriodStatistics) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"PeriodStatistics"`)
+		case 1:
+			writeTime(w, obj.Start)
+		case 2:
+			writeTime(w, obj.End)
+		case 3:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Created).MarshalGQL(w)
+		case 4:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Deleted).MarshalGQL(w)
+		case 5:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Voided).MarshalGQL(w)
+		case 6:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Restored).MarshalGQL(w)
+		case 7:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Purged).MarshalGQL(w)
+		case 8:
+			ec.marshalNFloat2float64(context.Background(), nil, obj.FreedBytes).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directPolicy are the selected fields of a Policy, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directPolicy(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, policyImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -6253,6 +6314,41 @@ func (ec *executionContext) writeSettingsPayload(w io.Writer, fields []directFie
 	writeText(w, "}")
 }
 
+// directStatistics are the selected fields of a Statistics, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directStatistics(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, statisticsImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "types":
+			d.index = 1
+			d.below = ec.directTypeStatistics(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeStatistics(w io.Writer, fields []directField, obj *model.Statistics) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"Statistics"`)
+		case 1:
+			writeList(obj.Types, func(w io.Writer, obj *model.TypeStatistics) { ec.writeTypeStatistics(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directTask are the selected fields of a Task, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directTask(ctx context.Context, sel ast.SelectionSet) []directField {
 	if visible.MaskOf(ctx, "Task") != nil {
@@ -6877,6 +6973,69 @@ func (ec *executionContext) writeTypeCount(w io.Writer, fields []directField, ob
 	writeText(w, "}")
 }
 
+// directTypeStatistics are the selected fields of a TypeStatistics, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directTypeStatistics(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, typeStatisticsImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "type":
+			d.index = 1
+		case "live":
+			d.index = 2
+		case "active":
+			d.index = 3
+		case "suspended":
+			d.index = 4
+		case "archived":
+			d.index = 5
+		case "voided":
+			d.index = 6
+		case "deleted":
+			d.index = 7
+		case "periods":
+			d.index = 8
+			d.below = ec.directPeriodStatistics(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeTypeStatistics(w io.Writer, fields []directField, obj *model.TypeStatistics) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"TypeStatistics"`)
+		case 1:
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type).MarshalGQL(w)
+		case 2:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Live).MarshalGQL(w)
+		case 3:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Active).MarshalGQL(w)
+		case 4:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Suspended).MarshalGQL(w)
+		case 5:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Archived).MarshalGQL(w)
+		case 6:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Voided).MarshalGQL(w)
+		case 7:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Deleted).MarshalGQL(w)
+		case 8:
+			writeList(obj.Periods, func(w io.Writer, obj *model.PeriodStatistics) { ec.writePeriodStatistics(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directUser are the selected fields of a User, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directUser(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, userImplementors, func(f *graphql.CollectedField, d *directField) bool {
@@ -7087,6 +7246,104 @@ func (ec *executionContext) writeUserRole(w io.Writer, fields []directField, obj
 			writeString(w, obj.Role)
 		case 2:
 			writeBool(w, obj.Direct)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directVerification are the selected fields of a Verification, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directVerification(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, verificationImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "operation":
+			d.index = 1
+			d.below = ec.directOperation(ctx, f.Selections)
+			return d.below != nil
+		case "passed":
+			d.index = 2
+		case "changed":
+			d.index = 3
+		case "superseded":
+			d.index = 4
+		case "checks":
+			d.index = 5
+			d.below = ec.directVerificationCheck(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeVerification(w io.Writer, fields []directField, obj *model.Verification) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"Verification"`)
+		case 1:
+			ec.writeOperation(w, f.below, obj.Operation)
+		case 2:
+			writeBool(w, obj.Passed)
+		case 3:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Changed).MarshalGQL(w)
+		case 4:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Superseded).MarshalGQL(w)
+		case 5:
+			writeList(obj.Checks, func(w io.Writer, obj *model.VerificationCheck) { ec.writeVerificationCheck(w, f.below, obj) }).MarshalGQL(w)
+		}
+	}
+	writeText(w, "}")
+}
+
+// directVerificationCheck are the selected fields of a VerificationCheck, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directVerificationCheck(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, verificationCheckImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "name":
+			d.index = 1
+		case "passed":
+			d.index = 2
+		case "checked":
+			d.index = 3
+		case "exceptions":
+			d.index = 4
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeVerificationCheck(w io.Writer, fields []directField, obj *model.VerificationCheck) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"VerificationCheck"`)
+		case 1:
+			ec.marshalNVerificationCheckName2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVerificationCheckName(context.Background(), nil, obj.Name).MarshalGQL(w)
+		case 2:
+			writeBool(w, obj.Passed)
+		case 3:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Checked).MarshalGQL(w)
+		case 4:
+			ec.marshalNInt2int32(context.Background(), nil, obj.Exceptions).MarshalGQL(w)
 		}
 	}
 	writeText(w, "}")

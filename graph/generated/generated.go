@@ -1043,6 +1043,17 @@ type ComplexityRoot struct {
 		StartCursor     func(childComplexity int) int
 	}
 
+	PeriodStatistics struct {
+		Created    func(childComplexity int) int
+		Deleted    func(childComplexity int) int
+		End        func(childComplexity int) int
+		FreedBytes func(childComplexity int) int
+		Purged     func(childComplexity int) int
+		Restored   func(childComplexity int) int
+		Start      func(childComplexity int) int
+		Voided     func(childComplexity int) int
+	}
+
 	Policy struct {
 		CSV      func(childComplexity int) int
 		Duties   func(childComplexity int) int
@@ -1192,6 +1203,7 @@ type ComplexityRoot struct {
 		RetentionRule       func(childComplexity int, id gid.ID) int
 		RetentionRules      func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
 		Settings            func(childComplexity int) int
+		Statistics          func(childComplexity int, types []ent.RecordKind, from *time.Time, to *time.Time, by model.StatisticsPeriod) int
 		Tasks               func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TaskOrder, where *ent.TaskWhereInput, states []lifecycle.State, search *string) int
 		Teams               func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.TeamOrder, where *ent.TeamWhereInput) int
 		Timeline            func(childComplexity int, customer gid.ID, types []ent.RecordKind, from *time.Time, to *time.Time, states []lifecycle.State, search *string, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
@@ -1199,6 +1211,7 @@ type ComplexityRoot struct {
 		User                func(childComplexity int, id gid.ID) int
 		Users               func(childComplexity int, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, orderBy *ent.UserOrder, where *ent.UserWhereInput, role *string) int
 		ValidatePolicy      func(childComplexity int, draft model.PolicyDraftInput) int
+		VerifyOperation     func(childComplexity int, id gid.ID) int
 		Viewer              func(childComplexity int) int
 		VoidCandidates      func(childComplexity int, rule gid.ID, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) int
 		Webhook             func(childComplexity int, id gid.ID) int
@@ -1381,6 +1394,10 @@ type ComplexityRoot struct {
 		Settings func(childComplexity int) int
 	}
 
+	Statistics struct {
+		Types func(childComplexity int) int
+	}
+
 	Task struct {
 		Assignee       func(childComplexity int) int
 		Body           func(childComplexity int) int
@@ -1487,6 +1504,17 @@ type ComplexityRoot struct {
 		Type    func(childComplexity int) int
 	}
 
+	TypeStatistics struct {
+		Active    func(childComplexity int) int
+		Archived  func(childComplexity int) int
+		Deleted   func(childComplexity int) int
+		Live      func(childComplexity int) int
+		Periods   func(childComplexity int) int
+		Suspended func(childComplexity int) int
+		Type      func(childComplexity int) int
+		Voided    func(childComplexity int) int
+	}
+
 	User struct {
 		Active          func(childComplexity int) int
 		CreatedAt       func(childComplexity int) int
@@ -1521,6 +1549,22 @@ type ComplexityRoot struct {
 	UserRole struct {
 		Direct func(childComplexity int) int
 		Role   func(childComplexity int) int
+	}
+
+	Verification struct {
+		Changed    func(childComplexity int) int
+		Checks     func(childComplexity int) int
+		Operation  func(childComplexity int) int
+		Passed     func(childComplexity int) int
+		Superseded func(childComplexity int) int
+	}
+
+	VerificationCheck struct {
+		Checked    func(childComplexity int) int
+		Exceptions func(childComplexity int) int
+		Name       func(childComplexity int) int
+		Passed     func(childComplexity int) int
+		Records    func(childComplexity int) int
 	}
 
 	Viewer struct {
@@ -1838,6 +1882,8 @@ type QueryResolver interface {
 	WebhookDeliveries(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32, webhook *gid.ID, status *webhookdelivery.Status) (*ent.WebhookDeliveryConnection, error)
 	Departments(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.DepartmentConnection, error)
 	AlertRules(ctx context.Context, after *entgql.Cursor[gid.ID], first *int32, before *entgql.Cursor[gid.ID], last *int32) (*ent.AlertRuleConnection, error)
+	Statistics(ctx context.Context, types []ent.RecordKind, from *time.Time, to *time.Time, by model.StatisticsPeriod) (*model.Statistics, error)
+	VerifyOperation(ctx context.Context, id gid.ID) (*model.Verification, error)
 }
 type ReasonResolver interface {
 	Message(ctx context.Context, obj *record.Reason) (string, error)
@@ -6653,6 +6699,55 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.PageInfo.StartCursor(childComplexity), true
 
+	case "PeriodStatistics.created":
+		if e.ComplexityRoot.PeriodStatistics.Created == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PeriodStatistics.Created(childComplexity), true
+	case "PeriodStatistics.deleted":
+		if e.ComplexityRoot.PeriodStatistics.Deleted == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PeriodStatistics.Deleted(childComplexity), true
+	case "PeriodStatistics.end":
+		if e.ComplexityRoot.PeriodStatistics.End == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PeriodStatistics.End(childComplexity), true
+	case "PeriodStatistics.freedBytes":
+		if e.ComplexityRoot.PeriodStatistics.FreedBytes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PeriodStatistics.FreedBytes(childComplexity), true
+	case "PeriodStatistics.purged":
+		if e.ComplexityRoot.PeriodStatistics.Purged == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PeriodStatistics.Purged(childComplexity), true
+	case "PeriodStatistics.restored":
+		if e.ComplexityRoot.PeriodStatistics.Restored == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PeriodStatistics.Restored(childComplexity), true
+	case "PeriodStatistics.start":
+		if e.ComplexityRoot.PeriodStatistics.Start == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PeriodStatistics.Start(childComplexity), true
+	case "PeriodStatistics.voided":
+		if e.ComplexityRoot.PeriodStatistics.Voided == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PeriodStatistics.Voided(childComplexity), true
+
 	case "Policy.csv":
 		if e.ComplexityRoot.Policy.CSV == nil {
 			break
@@ -7464,6 +7559,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Settings(childComplexity), true
+	case "Query.statistics":
+		if e.ComplexityRoot.Query.Statistics == nil {
+			break
+		}
+
+		args, err := ec.field_Query_statistics_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Statistics(childComplexity, args["types"].([]ent.RecordKind), args["from"].(*time.Time), args["to"].(*time.Time), args["by"].(model.StatisticsPeriod)), true
 	case "Query.tasks":
 		if e.ComplexityRoot.Query.Tasks == nil {
 			break
@@ -7536,6 +7642,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.ValidatePolicy(childComplexity, args["draft"].(model.PolicyDraftInput)), true
+	case "Query.verifyOperation":
+		if e.ComplexityRoot.Query.VerifyOperation == nil {
+			break
+		}
+
+		args, err := ec.field_Query_verifyOperation_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.VerifyOperation(childComplexity, args["id"].(gid.ID)), true
 	case "Query.viewer":
 		if e.ComplexityRoot.Query.Viewer == nil {
 			break
@@ -8256,6 +8373,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.SettingsPayload.Settings(childComplexity), true
 
+	case "Statistics.types":
+		if e.ComplexityRoot.Statistics.Types == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Statistics.Types(childComplexity), true
+
 	case "Task.assignee":
 		if e.ComplexityRoot.Task.Assignee == nil {
 			break
@@ -8681,6 +8805,55 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.TypeCount.Type(childComplexity), true
 
+	case "TypeStatistics.active":
+		if e.ComplexityRoot.TypeStatistics.Active == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TypeStatistics.Active(childComplexity), true
+	case "TypeStatistics.archived":
+		if e.ComplexityRoot.TypeStatistics.Archived == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TypeStatistics.Archived(childComplexity), true
+	case "TypeStatistics.deleted":
+		if e.ComplexityRoot.TypeStatistics.Deleted == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TypeStatistics.Deleted(childComplexity), true
+	case "TypeStatistics.live":
+		if e.ComplexityRoot.TypeStatistics.Live == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TypeStatistics.Live(childComplexity), true
+	case "TypeStatistics.periods":
+		if e.ComplexityRoot.TypeStatistics.Periods == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TypeStatistics.Periods(childComplexity), true
+	case "TypeStatistics.suspended":
+		if e.ComplexityRoot.TypeStatistics.Suspended == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TypeStatistics.Suspended(childComplexity), true
+	case "TypeStatistics.type":
+		if e.ComplexityRoot.TypeStatistics.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TypeStatistics.Type(childComplexity), true
+	case "TypeStatistics.voided":
+		if e.ComplexityRoot.TypeStatistics.Voided == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TypeStatistics.Voided(childComplexity), true
+
 	case "User.active":
 		if e.ComplexityRoot.User.Active == nil {
 			break
@@ -8811,6 +8984,68 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.UserRole.Role(childComplexity), true
+
+	case "Verification.changed":
+		if e.ComplexityRoot.Verification.Changed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Verification.Changed(childComplexity), true
+	case "Verification.checks":
+		if e.ComplexityRoot.Verification.Checks == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Verification.Checks(childComplexity), true
+	case "Verification.operation":
+		if e.ComplexityRoot.Verification.Operation == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Verification.Operation(childComplexity), true
+	case "Verification.passed":
+		if e.ComplexityRoot.Verification.Passed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Verification.Passed(childComplexity), true
+	case "Verification.superseded":
+		if e.ComplexityRoot.Verification.Superseded == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Verification.Superseded(childComplexity), true
+
+	case "VerificationCheck.checked":
+		if e.ComplexityRoot.VerificationCheck.Checked == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VerificationCheck.Checked(childComplexity), true
+	case "VerificationCheck.exceptions":
+		if e.ComplexityRoot.VerificationCheck.Exceptions == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VerificationCheck.Exceptions(childComplexity), true
+	case "VerificationCheck.name":
+		if e.ComplexityRoot.VerificationCheck.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VerificationCheck.Name(childComplexity), true
+	case "VerificationCheck.passed":
+		if e.ComplexityRoot.VerificationCheck.Passed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VerificationCheck.Passed(childComplexity), true
+	case "VerificationCheck.records":
+		if e.ComplexityRoot.VerificationCheck.Records == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VerificationCheck.Records(childComplexity), true
 
 	case "Viewer.roles":
 		if e.ComplexityRoot.Viewer.Roles == nil {
@@ -23071,6 +23306,134 @@ extend type Mutation {
   ): AlertRulePayload! @authz(object: "Alert", action: ALERT_EDIT)
 }
 `, BuiltIn: false},
+	{Name: "../statistics.graphql", Input: `"""By what statistics are counted. Periods begin at midnight in UTC."""
+enum StatisticsPeriod {
+  """A day."""
+  DAY
+  """A week, from Monday on."""
+  WEEK
+  """A month of the calendar."""
+  MONTH
+}
+
+"""What became of records of a type in a day, a week or a month: as many as there are audit events of it that the caller may read."""
+type PeriodStatistics {
+  """When it began. What came before the time asked for is not counted."""
+  start: Time!
+  """When it ended, and the next one began. What comes after the time asked for is not counted."""
+  end: Time!
+  """Records created."""
+  created: Int!
+  """Records put into the bin."""
+  deleted: Int!
+  """Records declared void."""
+  voided: Int!
+  """Records taken out of the bin, or void no more; not those that were archived or suspended."""
+  restored: Int!
+  """Records removed for good."""
+  purged: Int!
+  """Bytes of the files of attachments that were purged, a whole number. Rows and their texts are not counted, nor what was purged before sizes were kept."""
+  freedBytes: Float!
+}
+
+"""How many records of a type there are that the caller may read, and what became of them."""
+type TypeStatistics {
+  """The type."""
+  type: RecordType!
+  """Records that are active, suspended or archived. What is void or in the bin never counts here."""
+  live: Int!
+  """Live records that are active."""
+  active: Int!
+  """Live records that are suspended."""
+  suspended: Int!
+  """Live records that are archived."""
+  archived: Int!
+  """Records that are void."""
+  voided: Int!
+  """Records in the bin."""
+  deleted: Int!
+  """Every period of the time asked for, in order. Empty for who may read no audit event of the type."""
+  periods: [PeriodStatistics!]!
+}
+
+"""Numbers of records."""
+type Statistics {
+  """By type."""
+  types: [TypeStatistics!]!
+}
+
+extend type Query {
+  """Count the records that the caller may read, by type and state, and what became of them, by period. More than 400 periods are LIMIT."""
+  statistics(
+    """Only these types."""
+    types: [RecordType!]
+    """From when on what became of records is counted. Without it for 30 days, 12 weeks or 12 months."""
+    from: Time
+    """Until when. Now, without it."""
+    to: Time
+    """By which period."""
+    by: StatisticsPeriod! = DAY
+  ): Statistics! @authz(action: READ)
+}
+`, BuiltIn: false},
+	{Name: "../verification.graphql", Input: `"""What is checked of an operation after the fact."""
+enum VerificationCheckName {
+  """Each record is in the state to which the operation leads, by that operation, or gone where it was purged."""
+  STATE
+  """What is archived, suspended, void, deleted or purged is in no list of active records, is found by no search of them, and is not counted as one; what is retired is so in every respect."""
+  LISTED
+  """No live record belongs to a retired one, and nothing points to one that is gone."""
+  REFERENCES
+  """No part of a purged record, such as a recipient, is left."""
+  PARTS
+  """The bytes of purged attachments are gone, or go with the next sweep. At most 1,000 are looked for in the bucket."""
+  BYTES
+  """No purged record is in the index of words."""
+  SEARCH
+  """The seals of purged records are gone, by which the personal values in their audit events could be read."""
+  SEALS
+  """There is a tombstone of each purged record."""
+  TOMBSTONES
+  """The audit log has exactly one event of each record and transition, and none of a record that the operation did not change. Whether the log itself was tampered with is not checked here."""
+  AUDIT_EVENTS
+}
+
+"""What one check came to."""
+type VerificationCheck {
+  """What was checked."""
+  name: VerificationCheckName!
+  """Whether all is as it should be."""
+  passed: Boolean!
+  """How many records it was about: 0 for what does not apply to the operation."""
+  checked: Int!
+  """How many records are not as they should be, those included that the caller may not read."""
+  exceptions: Int!
+  """Up to 20 of these that the caller may read, or may know to be purged."""
+  records: [ID!]!
+}
+
+"""What an operation left, compared with what it was to leave."""
+type Verification {
+  """The operation."""
+  operation: Operation!
+  """Whether all checks are passed."""
+  passed: Boolean!
+  """How many records the operation changed so far."""
+  changed: Int!
+  """How many of these a later operation took on since. That is no failure: they are where that one leads."""
+  superseded: Int!
+  """All checks, in the same order always."""
+  checks: [VerificationCheck!]!
+}
+
+extend type Query {
+  """Check what an operation left, over one state of the database: of an operation that the caller may read, for who may read audit events."""
+  verifyOperation(
+    """Its id."""
+    id: ID!
+  ): Verification! @authz(object: "AuditEvent", action: AUDIT_READ)
+}
+`, BuiltIn: false},
 }
 var parsedSchema = gqlparser.MustLoadSchema(sources...)
 
@@ -24826,6 +25189,28 @@ func (ec *executionContext) childFields_PageInfo(ctx context.Context, field grap
 	return nil, fmt.Errorf("no field named %q was found under type PageInfo", field.Name)
 }
 
+func (ec *executionContext) childFields_PeriodStatistics(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "start":
+		return ec.fieldContext_PeriodStatistics_start(ctx, field)
+	case "end":
+		return ec.fieldContext_PeriodStatistics_end(ctx, field)
+	case "created":
+		return ec.fieldContext_PeriodStatistics_created(ctx, field)
+	case "deleted":
+		return ec.fieldContext_PeriodStatistics_deleted(ctx, field)
+	case "voided":
+		return ec.fieldContext_PeriodStatistics_voided(ctx, field)
+	case "restored":
+		return ec.fieldContext_PeriodStatistics_restored(ctx, field)
+	case "purged":
+		return ec.fieldContext_PeriodStatistics_purged(ctx, field)
+	case "freedBytes":
+		return ec.fieldContext_PeriodStatistics_freedBytes(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PeriodStatistics", field.Name)
+}
+
 func (ec *executionContext) childFields_Policy(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "version":
@@ -25396,6 +25781,14 @@ func (ec *executionContext) childFields_SettingsPayload(ctx context.Context, fie
 	return nil, fmt.Errorf("no field named %q was found under type SettingsPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_Statistics(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "types":
+		return ec.fieldContext_Statistics_types(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Statistics", field.Name)
+}
+
 func (ec *executionContext) childFields_Task(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -25608,6 +26001,28 @@ func (ec *executionContext) childFields_TypeCount(ctx context.Context, field gra
 	return nil, fmt.Errorf("no field named %q was found under type TypeCount", field.Name)
 }
 
+func (ec *executionContext) childFields_TypeStatistics(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "type":
+		return ec.fieldContext_TypeStatistics_type(ctx, field)
+	case "live":
+		return ec.fieldContext_TypeStatistics_live(ctx, field)
+	case "active":
+		return ec.fieldContext_TypeStatistics_active(ctx, field)
+	case "suspended":
+		return ec.fieldContext_TypeStatistics_suspended(ctx, field)
+	case "archived":
+		return ec.fieldContext_TypeStatistics_archived(ctx, field)
+	case "voided":
+		return ec.fieldContext_TypeStatistics_voided(ctx, field)
+	case "deleted":
+		return ec.fieldContext_TypeStatistics_deleted(ctx, field)
+	case "periods":
+		return ec.fieldContext_TypeStatistics_periods(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TypeStatistics", field.Name)
+}
+
 func (ec *executionContext) childFields_User(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -25678,6 +26093,38 @@ func (ec *executionContext) childFields_UserRole(ctx context.Context, field grap
 		return ec.fieldContext_UserRole_direct(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type UserRole", field.Name)
+}
+
+func (ec *executionContext) childFields_Verification(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "operation":
+		return ec.fieldContext_Verification_operation(ctx, field)
+	case "passed":
+		return ec.fieldContext_Verification_passed(ctx, field)
+	case "changed":
+		return ec.fieldContext_Verification_changed(ctx, field)
+	case "superseded":
+		return ec.fieldContext_Verification_superseded(ctx, field)
+	case "checks":
+		return ec.fieldContext_Verification_checks(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Verification", field.Name)
+}
+
+func (ec *executionContext) childFields_VerificationCheck(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_VerificationCheck_name(ctx, field)
+	case "passed":
+		return ec.fieldContext_VerificationCheck_passed(ctx, field)
+	case "checked":
+		return ec.fieldContext_VerificationCheck_checked(ctx, field)
+	case "exceptions":
+		return ec.fieldContext_VerificationCheck_exceptions(ctx, field)
+	case "records":
+		return ec.fieldContext_VerificationCheck_records(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type VerificationCheck", field.Name)
 }
 
 func (ec *executionContext) childFields_Viewer(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -30170,6 +30617,44 @@ func (ec *executionContext) field_Query_retentionRules_args(ctx context.Context,
 	return args, nil
 }
 
+func (ec *executionContext) field_Query_statistics_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "types",
+		func(ctx context.Context, v any) ([]ent.RecordKind, error) {
+			return ec.unmarshalORecordType2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKindᚄ(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["types"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "from",
+		func(ctx context.Context, v any) (*time.Time, error) {
+			return ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["from"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "to",
+		func(ctx context.Context, v any) (*time.Time, error) {
+			return ec.unmarshalOTime2ᚖtimeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["to"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "by",
+		func(ctx context.Context, v any) (model.StatisticsPeriod, error) {
+			return ec.unmarshalNStatisticsPeriod2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐStatisticsPeriod(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["by"] = arg3
+	return args, nil
+}
+
 func (ec *executionContext) field_Query_tasks_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -30467,6 +30952,20 @@ func (ec *executionContext) field_Query_validatePolicy_args(ctx context.Context,
 		return nil, err
 	}
 	args["draft"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_verifyOperation_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "id",
+		func(ctx context.Context, v any) (gid.ID, error) {
+			return ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["id"] = arg0
 	return args, nil
 }
 
@@ -52297,6 +52796,190 @@ func (ec *executionContext) fieldContext_PageInfo_endCursor(_ context.Context, f
 	return graphql.NewScalarFieldContext("PageInfo", field, false, false, "Cursor")
 }
 
+func (ec *executionContext) _PeriodStatistics_start(ctx context.Context, field graphql.CollectedField, obj *model.PeriodStatistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PeriodStatistics_start(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Start, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PeriodStatistics_start(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PeriodStatistics", field, false, false, "Time")
+}
+
+func (ec *executionContext) _PeriodStatistics_end(ctx context.Context, field graphql.CollectedField, obj *model.PeriodStatistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PeriodStatistics_end(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.End, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PeriodStatistics_end(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PeriodStatistics", field, false, false, "Time")
+}
+
+func (ec *executionContext) _PeriodStatistics_created(ctx context.Context, field graphql.CollectedField, obj *model.PeriodStatistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PeriodStatistics_created(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Created, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PeriodStatistics_created(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PeriodStatistics", field, false, false, "Int")
+}
+
+func (ec *executionContext) _PeriodStatistics_deleted(ctx context.Context, field graphql.CollectedField, obj *model.PeriodStatistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PeriodStatistics_deleted(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Deleted, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PeriodStatistics_deleted(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PeriodStatistics", field, false, false, "Int")
+}
+
+func (ec *executionContext) _PeriodStatistics_voided(ctx context.Context, field graphql.CollectedField, obj *model.PeriodStatistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PeriodStatistics_voided(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Voided, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PeriodStatistics_voided(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PeriodStatistics", field, false, false, "Int")
+}
+
+func (ec *executionContext) _PeriodStatistics_restored(ctx context.Context, field graphql.CollectedField, obj *model.PeriodStatistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PeriodStatistics_restored(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Restored, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PeriodStatistics_restored(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PeriodStatistics", field, false, false, "Int")
+}
+
+func (ec *executionContext) _PeriodStatistics_purged(ctx context.Context, field graphql.CollectedField, obj *model.PeriodStatistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PeriodStatistics_purged(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Purged, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PeriodStatistics_purged(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PeriodStatistics", field, false, false, "Int")
+}
+
+func (ec *executionContext) _PeriodStatistics_freedBytes(ctx context.Context, field graphql.CollectedField, obj *model.PeriodStatistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PeriodStatistics_freedBytes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.FreedBytes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PeriodStatistics_freedBytes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PeriodStatistics", field, false, false, "Float")
+}
+
 func (ec *executionContext) _Policy_version(ctx context.Context, field graphql.CollectedField, obj *policy.Policy) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -57305,6 +57988,135 @@ func (ec *executionContext) fieldContext_Query_alertRules(ctx context.Context, f
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_statistics(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_statistics(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Statistics(ctx, fc.Args["types"].([]ent.RecordKind), fc.Args["from"].(*time.Time), fc.Args["to"].(*time.Time), fc.Args["by"].(model.StatisticsPeriod))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "READ")
+				if err != nil {
+					var zeroVal *model.Statistics
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.Statistics
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.Statistics) graphql.Marshaler {
+			return ec.marshalNStatistics2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐStatistics(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_statistics(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Statistics(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_statistics_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_verifyOperation(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_verifyOperation(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().VerifyOperation(ctx, fc.Args["id"].(gid.ID))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				object, err := ec.unmarshalOString2ᚖstring(ctx, "AuditEvent")
+				if err != nil {
+					var zeroVal *model.Verification
+					return zeroVal, err
+				}
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "AUDIT_READ")
+				if err != nil {
+					var zeroVal *model.Verification
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.Verification
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, object, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.Verification) graphql.Marshaler {
+			return ec.marshalNVerification2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVerification(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_verifyOperation(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Verification(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_verifyOperation_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query___type(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -60007,6 +60819,38 @@ func (ec *executionContext) fieldContext_SettingsPayload_approval(_ context.Cont
 	return fc, nil
 }
 
+func (ec *executionContext) _Statistics_types(ctx context.Context, field graphql.CollectedField, obj *model.Statistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Statistics_types(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Types, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.TypeStatistics) graphql.Marshaler {
+			return ec.marshalNTypeStatistics2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐTypeStatisticsᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Statistics_types(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Statistics",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_TypeStatistics(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Task_id(ctx context.Context, field graphql.CollectedField, obj *ent.Task) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -61770,6 +62614,199 @@ func (ec *executionContext) fieldContext_TypeCount_changed(_ context.Context, fi
 	return graphql.NewScalarFieldContext("TypeCount", field, false, false, "Int")
 }
 
+func (ec *executionContext) _TypeStatistics_type(ctx context.Context, field graphql.CollectedField, obj *model.TypeStatistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TypeStatistics_type(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Type, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.RecordKind) graphql.Marshaler {
+			return ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TypeStatistics_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TypeStatistics", field, false, false, "RecordType")
+}
+
+func (ec *executionContext) _TypeStatistics_live(ctx context.Context, field graphql.CollectedField, obj *model.TypeStatistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TypeStatistics_live(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Live, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TypeStatistics_live(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TypeStatistics", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TypeStatistics_active(ctx context.Context, field graphql.CollectedField, obj *model.TypeStatistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TypeStatistics_active(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Active, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TypeStatistics_active(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TypeStatistics", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TypeStatistics_suspended(ctx context.Context, field graphql.CollectedField, obj *model.TypeStatistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TypeStatistics_suspended(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Suspended, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TypeStatistics_suspended(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TypeStatistics", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TypeStatistics_archived(ctx context.Context, field graphql.CollectedField, obj *model.TypeStatistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TypeStatistics_archived(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Archived, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TypeStatistics_archived(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TypeStatistics", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TypeStatistics_voided(ctx context.Context, field graphql.CollectedField, obj *model.TypeStatistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TypeStatistics_voided(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Voided, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TypeStatistics_voided(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TypeStatistics", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TypeStatistics_deleted(ctx context.Context, field graphql.CollectedField, obj *model.TypeStatistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TypeStatistics_deleted(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Deleted, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TypeStatistics_deleted(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("TypeStatistics", field, false, false, "Int")
+}
+
+func (ec *executionContext) _TypeStatistics_periods(ctx context.Context, field graphql.CollectedField, obj *model.TypeStatistics) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_TypeStatistics_periods(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Periods, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.PeriodStatistics) graphql.Marshaler {
+			return ec.marshalNPeriodStatistics2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPeriodStatisticsᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_TypeStatistics_periods(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "TypeStatistics",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PeriodStatistics(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _User_id(ctx context.Context, field graphql.CollectedField, obj *ent.User) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -62332,6 +63369,254 @@ func (ec *executionContext) _UserRole_direct(ctx context.Context, field graphql.
 }
 func (ec *executionContext) fieldContext_UserRole_direct(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("UserRole", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _Verification_operation(ctx context.Context, field graphql.CollectedField, obj *model.Verification) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Verification_operation(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Operation, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Operation) graphql.Marshaler {
+			return ec.marshalNOperation2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperation(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Verification_operation(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Verification",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Operation(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Verification_passed(ctx context.Context, field graphql.CollectedField, obj *model.Verification) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Verification_passed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Passed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Verification_passed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Verification", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _Verification_changed(ctx context.Context, field graphql.CollectedField, obj *model.Verification) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Verification_changed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Changed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Verification_changed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Verification", field, false, false, "Int")
+}
+
+func (ec *executionContext) _Verification_superseded(ctx context.Context, field graphql.CollectedField, obj *model.Verification) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Verification_superseded(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Superseded, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Verification_superseded(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Verification", field, false, false, "Int")
+}
+
+func (ec *executionContext) _Verification_checks(ctx context.Context, field graphql.CollectedField, obj *model.Verification) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Verification_checks(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Checks, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.VerificationCheck) graphql.Marshaler {
+			return ec.marshalNVerificationCheck2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVerificationCheckᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Verification_checks(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Verification",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_VerificationCheck(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _VerificationCheck_name(ctx context.Context, field graphql.CollectedField, obj *model.VerificationCheck) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VerificationCheck_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.VerificationCheckName) graphql.Marshaler {
+			return ec.marshalNVerificationCheckName2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVerificationCheckName(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VerificationCheck_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("VerificationCheck", field, false, false, "VerificationCheckName")
+}
+
+func (ec *executionContext) _VerificationCheck_passed(ctx context.Context, field graphql.CollectedField, obj *model.VerificationCheck) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VerificationCheck_passed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Passed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VerificationCheck_passed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("VerificationCheck", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _VerificationCheck_checked(ctx context.Context, field graphql.CollectedField, obj *model.VerificationCheck) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VerificationCheck_checked(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Checked, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VerificationCheck_checked(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("VerificationCheck", field, false, false, "Int")
+}
+
+func (ec *executionContext) _VerificationCheck_exceptions(ctx context.Context, field graphql.CollectedField, obj *model.VerificationCheck) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VerificationCheck_exceptions(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Exceptions, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int32) graphql.Marshaler {
+			return ec.marshalNInt2int32(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VerificationCheck_exceptions(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("VerificationCheck", field, false, false, "Int")
+}
+
+func (ec *executionContext) _VerificationCheck_records(ctx context.Context, field graphql.CollectedField, obj *model.VerificationCheck) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VerificationCheck_records(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Records, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []gid.ID) graphql.Marshaler {
+			return ec.marshalNID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VerificationCheck_records(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("VerificationCheck", field, false, false, "ID")
 }
 
 func (ec *executionContext) _Viewer_user(ctx context.Context, field graphql.CollectedField, obj *model.Viewer) (ret graphql.Marshaler) {
@@ -87110,6 +88395,77 @@ func (ec *executionContext) _PageInfo(ctx context.Context, sel ast.SelectionSet,
 	return out
 }
 
+var periodStatisticsImplementors = []string{"PeriodStatistics"}
+
+func (ec *executionContext) _PeriodStatistics(ctx context.Context, sel ast.SelectionSet, obj *model.PeriodStatistics) graphql.Marshaler {
+	if fields := ec.directPeriodStatistics(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writePeriodStatistics(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, periodStatisticsImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PeriodStatistics")
+		case "start":
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.Start)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "end":
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.End)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "created":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Created)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "deleted":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Deleted)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "voided":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Voided)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "restored":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Restored)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "purged":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Purged)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "freedBytes":
+			out.Values[i] = ec.marshalNFloat2float64(ctx, field.Selections, obj.FreedBytes)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var policyImplementors = []string{"Policy"}
 
 func (ec *executionContext) _Policy(ctx context.Context, sel ast.SelectionSet, obj *policy.Policy) graphql.Marshaler {
@@ -88221,6 +89577,18 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 				true, true,
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Query_alertRules(ctx, field)
+				})
+		case "statistics":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_statistics(ctx, field)
+				})
+		case "verifyOperation":
+			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Query_verifyOperation(ctx, field)
 				})
 		case "__type":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
@@ -89494,6 +90862,42 @@ func (ec *executionContext) _SettingsPayload(ctx context.Context, sel ast.Select
 	return out
 }
 
+var statisticsImplementors = []string{"Statistics"}
+
+func (ec *executionContext) _Statistics(ctx context.Context, sel ast.SelectionSet, obj *model.Statistics) graphql.Marshaler {
+	if fields := ec.directStatistics(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeStatistics(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, statisticsImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Statistics")
+		case "types":
+			out.Values[i] = ec._Statistics_types(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var taskImplementors = []string{"Task", "Node", "Record"}
 
 func (ec *executionContext) _Task(ctx context.Context, sel ast.SelectionSet, obj *ent.Task) graphql.Marshaler {
@@ -90249,6 +91653,77 @@ func (ec *executionContext) _TypeCount(ctx context.Context, sel ast.SelectionSet
 	return out
 }
 
+var typeStatisticsImplementors = []string{"TypeStatistics"}
+
+func (ec *executionContext) _TypeStatistics(ctx context.Context, sel ast.SelectionSet, obj *model.TypeStatistics) graphql.Marshaler {
+	if fields := ec.directTypeStatistics(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeTypeStatistics(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, typeStatisticsImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("TypeStatistics")
+		case "type":
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "live":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Live)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "active":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Active)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "suspended":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Suspended)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "archived":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Archived)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "voided":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Voided)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "deleted":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Deleted)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "periods":
+			out.Values[i] = ec._TypeStatistics_periods(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var userImplementors = []string{"User", "Node"}
 
 func (ec *executionContext) _User(ctx context.Context, sel ast.SelectionSet, obj *ent.User) graphql.Marshaler {
@@ -90495,6 +91970,118 @@ func (ec *executionContext) _UserRole(ctx context.Context, sel ast.SelectionSet,
 			}
 		case "direct":
 			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Direct)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var verificationImplementors = []string{"Verification"}
+
+func (ec *executionContext) _Verification(ctx context.Context, sel ast.SelectionSet, obj *model.Verification) graphql.Marshaler {
+	if fields := ec.directVerification(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeVerification(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, verificationImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Verification")
+		case "operation":
+			out.Values[i] = ec._Verification_operation(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "passed":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Passed)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "changed":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Changed)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "superseded":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Superseded)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "checks":
+			out.Values[i] = ec._Verification_checks(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
+var verificationCheckImplementors = []string{"VerificationCheck"}
+
+func (ec *executionContext) _VerificationCheck(ctx context.Context, sel ast.SelectionSet, obj *model.VerificationCheck) graphql.Marshaler {
+	if fields := ec.directVerificationCheck(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeVerificationCheck(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, verificationCheckImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("VerificationCheck")
+		case "name":
+			out.Values[i] = ec.marshalNVerificationCheckName2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVerificationCheckName(ctx, field.Selections, obj.Name)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "passed":
+			out.Values[i] = ec.marshalNBoolean2bool(ctx, field.Selections, obj.Passed)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "checked":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Checked)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "exceptions":
+			out.Values[i] = ec.marshalNInt2int32(ctx, field.Selections, obj.Exceptions)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "records":
+			out.Values[i] = ec._VerificationCheck_records(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -93990,6 +95577,33 @@ func (ec *executionContext) marshalNPageInfo2ᚖentgoᚗioᚋcontribᚋentgqlᚐ
 	return ec._PageInfo(ctx, sel, v)
 }
 
+func (ec *executionContext) marshalNPeriodStatistics2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPeriodStatisticsᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.PeriodStatistics) graphql.Marshaler {
+	if fields := ec.directPeriodStatistics(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.PeriodStatistics) { ec.writePeriodStatistics(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNPeriodStatistics2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPeriodStatistics(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNPeriodStatistics2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPeriodStatistics(ctx context.Context, sel ast.SelectionSet, v *model.PeriodStatistics) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "PeriodStatistics!")
+		return graphql.Null
+	}
+	return ec._PeriodStatistics(ctx, sel, v)
+}
+
 func (ec *executionContext) unmarshalNPlaceHoldInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐPlaceHoldInput(ctx context.Context, v any) (model.PlaceHoldInput, error) {
 	res, err := ec.unmarshalInputPlaceHoldInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -94812,6 +96426,24 @@ func (ec *executionContext) marshalNSettingsPayload2ᚖgithubᚗcomᚋletheᚑcr
 	return ec._SettingsPayload(ctx, sel, v)
 }
 
+func (ec *executionContext) marshalNStatistics2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐStatistics(ctx context.Context, sel ast.SelectionSet, v *model.Statistics) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "Statistics!")
+		return graphql.Null
+	}
+	return ec._Statistics(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNStatisticsPeriod2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐStatisticsPeriod(ctx context.Context, v any) (model.StatisticsPeriod, error) {
+	var res model.StatisticsPeriod
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNStatisticsPeriod2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐStatisticsPeriod(ctx context.Context, sel ast.SelectionSet, v model.StatisticsPeriod) graphql.Marshaler {
+	return v
+}
+
 func (ec *executionContext) unmarshalNString2string(ctx context.Context, v any) (string, error) {
 	res, err := graphql.UnmarshalString(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -95133,6 +96765,33 @@ func (ec *executionContext) marshalNTypeCount2ᚕgithubᚗcomᚋletheᚑcrmᚋle
 	return ret
 }
 
+func (ec *executionContext) marshalNTypeStatistics2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐTypeStatisticsᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.TypeStatistics) graphql.Marshaler {
+	if fields := ec.directTypeStatistics(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.TypeStatistics) { ec.writeTypeStatistics(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNTypeStatistics2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐTypeStatistics(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNTypeStatistics2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐTypeStatistics(ctx context.Context, sel ast.SelectionSet, v *model.TypeStatistics) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "TypeStatistics!")
+		return graphql.Null
+	}
+	return ec._TypeStatistics(ctx, sel, v)
+}
+
 func (ec *executionContext) unmarshalNUndoOperationInput2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐUndoOperationInput(ctx context.Context, v any) (model.UndoOperationInput, error) {
 	res, err := ec.unmarshalInputUndoOperationInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -95343,6 +97002,51 @@ func (ec *executionContext) marshalNVerb2ᚕgithubᚗcomᚋletheᚑcrmᚋlethe�
 	}
 
 	return ret
+}
+
+func (ec *executionContext) marshalNVerification2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVerification(ctx context.Context, sel ast.SelectionSet, v *model.Verification) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "Verification!")
+		return graphql.Null
+	}
+	return ec._Verification(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNVerificationCheck2ᚕᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVerificationCheckᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.VerificationCheck) graphql.Marshaler {
+	if fields := ec.directVerificationCheck(ctx, sel); fields != nil && v != nil {
+		return writeList(v, func(w io.Writer, obj *model.VerificationCheck) { ec.writeVerificationCheck(w, fields, obj) })
+	}
+	ret := marshalSlice(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNVerificationCheck2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVerificationCheck(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNVerificationCheck2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVerificationCheck(ctx context.Context, sel ast.SelectionSet, v *model.VerificationCheck) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "VerificationCheck!")
+		return graphql.Null
+	}
+	return ec._VerificationCheck(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNVerificationCheckName2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVerificationCheckName(ctx context.Context, v any) (model.VerificationCheckName, error) {
+	var res model.VerificationCheckName
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNVerificationCheckName2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐVerificationCheckName(ctx context.Context, sel ast.SelectionSet, v model.VerificationCheckName) graphql.Marshaler {
+	return v
 }
 
 func (ec *executionContext) marshalNViewer2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐViewer(ctx context.Context, sel ast.SelectionSet, v *model.Viewer) graphql.Marshaler {

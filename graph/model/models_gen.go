@@ -874,6 +874,26 @@ type OperationPayload struct {
 	Operation *ent.Operation `json:"operation"`
 }
 
+// What became of records of a type in a day, a week or a month: as many as there are audit events of it that the caller may read.
+type PeriodStatistics struct {
+	// When it began. What came before the time asked for is not counted.
+	Start time.Time `json:"start"`
+	// When it ended, and the next one began. What comes after the time asked for is not counted.
+	End time.Time `json:"end"`
+	// Records created.
+	Created int32 `json:"created"`
+	// Records put into the bin.
+	Deleted int32 `json:"deleted"`
+	// Records declared void.
+	Voided int32 `json:"voided"`
+	// Records taken out of the bin, or void no more; not those that were archived or suspended.
+	Restored int32 `json:"restored"`
+	// Records removed for good.
+	Purged int32 `json:"purged"`
+	// Bytes of the files of attachments that were purged, a whole number. Rows and their texts are not counted, nor what was purged before sizes were kept.
+	FreedBytes float64 `json:"freedBytes"`
+}
+
 // A new hold. It keeps its records from being purged; the rest as chosen.
 type PlaceHoldInput struct {
 	// What the matter is called, up to 500 characters.
@@ -1478,6 +1498,12 @@ type SettingsPayload struct {
 	Approval *ent.Approval `json:"approval,omitempty"`
 }
 
+// Numbers of records.
+type Statistics struct {
+	// By type.
+	Types []*TypeStatistics `json:"types"`
+}
+
 // Which records to suspend, and until when.
 type SuspendRecordsInput struct {
 	// Which records.
@@ -1542,6 +1568,26 @@ type TenantSettings struct {
 type TestWebhookPayload struct {
 	// The event on its way.
 	Delivery *ent.WebhookDelivery `json:"delivery"`
+}
+
+// How many records of a type there are that the caller may read, and what became of them.
+type TypeStatistics struct {
+	// The type.
+	Type ent.RecordKind `json:"type"`
+	// Records that are active, suspended or archived. What is void or in the bin never counts here.
+	Live int32 `json:"live"`
+	// Live records that are active.
+	Active int32 `json:"active"`
+	// Live records that are suspended.
+	Suspended int32 `json:"suspended"`
+	// Live records that are archived.
+	Archived int32 `json:"archived"`
+	// Records that are void.
+	Voided int32 `json:"voided"`
+	// Records in the bin.
+	Deleted int32 `json:"deleted"`
+	// Every period of the time asked for, in order. Empty for who may read no audit event of the type.
+	Periods []*PeriodStatistics `json:"periods"`
 }
 
 // Which operation to take back.
@@ -1926,6 +1972,34 @@ type UserPayload struct {
 	User *ent.User `json:"user"`
 }
 
+// What an operation left, compared with what it was to leave.
+type Verification struct {
+	// The operation.
+	Operation *ent.Operation `json:"operation"`
+	// Whether all checks are passed.
+	Passed bool `json:"passed"`
+	// How many records the operation changed so far.
+	Changed int32 `json:"changed"`
+	// How many of these a later operation took on since. That is no failure: they are where that one leads.
+	Superseded int32 `json:"superseded"`
+	// All checks, in the same order always.
+	Checks []*VerificationCheck `json:"checks"`
+}
+
+// What one check came to.
+type VerificationCheck struct {
+	// What was checked.
+	Name VerificationCheckName `json:"name"`
+	// Whether all is as it should be.
+	Passed bool `json:"passed"`
+	// How many records it was about: 0 for what does not apply to the operation.
+	Checked int32 `json:"checked"`
+	// How many records are not as they should be, those included that the caller may not read.
+	Exceptions int32 `json:"exceptions"`
+	// Up to 20 of these that the caller may read, or may know to be purged.
+	Records []gid.ID `json:"records"`
+}
+
 // The caller.
 type Viewer struct {
 	// The user who asks.
@@ -2305,6 +2379,67 @@ func (e PolicySeverity) MarshalJSON() ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
+// By what statistics are counted. Periods begin at midnight in UTC.
+type StatisticsPeriod string
+
+const (
+	// A day.
+	StatisticsPeriodDay StatisticsPeriod = "DAY"
+	// A week, from Monday on.
+	StatisticsPeriodWeek StatisticsPeriod = "WEEK"
+	// A month of the calendar.
+	StatisticsPeriodMonth StatisticsPeriod = "MONTH"
+)
+
+var AllStatisticsPeriod = []StatisticsPeriod{
+	StatisticsPeriodDay,
+	StatisticsPeriodWeek,
+	StatisticsPeriodMonth,
+}
+
+func (e StatisticsPeriod) IsValid() bool {
+	switch e {
+	case StatisticsPeriodDay, StatisticsPeriodWeek, StatisticsPeriodMonth:
+		return true
+	}
+	return false
+}
+
+func (e StatisticsPeriod) String() string {
+	return string(e)
+}
+
+func (e *StatisticsPeriod) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = StatisticsPeriod(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid StatisticsPeriod", str)
+	}
+	return nil
+}
+
+func (e StatisticsPeriod) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *StatisticsPeriod) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e StatisticsPeriod) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
 // What becomes of a record when its suspension ends.
 type SuspensionEnd string
 
@@ -2358,6 +2493,85 @@ func (e *SuspensionEnd) UnmarshalJSON(b []byte) error {
 }
 
 func (e SuspensionEnd) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
+// What is checked of an operation after the fact.
+type VerificationCheckName string
+
+const (
+	// Each record is in the state to which the operation leads, by that operation, or gone where it was purged.
+	VerificationCheckNameState VerificationCheckName = "STATE"
+	// What is archived, suspended, void, deleted or purged is in no list of active records, is found by no search of them, and is not counted as one; what is retired is so in every respect.
+	VerificationCheckNameListed VerificationCheckName = "LISTED"
+	// No live record belongs to a retired one, and nothing points to one that is gone.
+	VerificationCheckNameReferences VerificationCheckName = "REFERENCES"
+	// No part of a purged record, such as a recipient, is left.
+	VerificationCheckNameParts VerificationCheckName = "PARTS"
+	// The bytes of purged attachments are gone, or go with the next sweep. At most 1,000 are looked for in the bucket.
+	VerificationCheckNameBytes VerificationCheckName = "BYTES"
+	// No purged record is in the index of words.
+	VerificationCheckNameSearch VerificationCheckName = "SEARCH"
+	// The seals of purged records are gone, by which the personal values in their audit events could be read.
+	VerificationCheckNameSeals VerificationCheckName = "SEALS"
+	// There is a tombstone of each purged record.
+	VerificationCheckNameTombstones VerificationCheckName = "TOMBSTONES"
+	// The audit log has exactly one event of each record and transition, and none of a record that the operation did not change. Whether the log itself was tampered with is not checked here.
+	VerificationCheckNameAuditEvents VerificationCheckName = "AUDIT_EVENTS"
+)
+
+var AllVerificationCheckName = []VerificationCheckName{
+	VerificationCheckNameState,
+	VerificationCheckNameListed,
+	VerificationCheckNameReferences,
+	VerificationCheckNameParts,
+	VerificationCheckNameBytes,
+	VerificationCheckNameSearch,
+	VerificationCheckNameSeals,
+	VerificationCheckNameTombstones,
+	VerificationCheckNameAuditEvents,
+}
+
+func (e VerificationCheckName) IsValid() bool {
+	switch e {
+	case VerificationCheckNameState, VerificationCheckNameListed, VerificationCheckNameReferences, VerificationCheckNameParts, VerificationCheckNameBytes, VerificationCheckNameSearch, VerificationCheckNameSeals, VerificationCheckNameTombstones, VerificationCheckNameAuditEvents:
+		return true
+	}
+	return false
+}
+
+func (e VerificationCheckName) String() string {
+	return string(e)
+}
+
+func (e *VerificationCheckName) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = VerificationCheckName(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid VerificationCheckName", str)
+	}
+	return nil
+}
+
+func (e VerificationCheckName) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *VerificationCheckName) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e VerificationCheckName) MarshalJSON() ([]byte, error) {
 	var buf bytes.Buffer
 	e.MarshalGQL(&buf)
 	return buf.Bytes(), nil

@@ -29,7 +29,10 @@ func (w *world) withBlobs() *blob.Bucket {
 	require.NoError(w.t, err)
 	bucket, err := blob.Open(w.t.Context(), address)
 	require.NoError(w.t, err)
-	w.t.Cleanup(func() { require.NoError(w.t, bucket.Close()) })
+	w.t.Cleanup(func() {
+		w.verify() // which looks into it
+		require.NoError(w.t, bucket.Close())
+	})
 	w.svc.WithBlobs(bucket)
 	return bucket
 }

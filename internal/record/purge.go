@@ -12,6 +12,7 @@ import (
 
 	"entgo.io/ent/dialect/sql"
 
+	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
@@ -210,7 +211,7 @@ func (r *run) orphan(stmt *store.SQL, now time.Time) {
 }
 
 var tombstoneColumns = []string{
-	"id", "tenant_id", "record_id", "record_type", "number", "owner_id", "team_id", "purged_by", "purged_at", "operation_id", "history", "refs", "content_hash", "export_manifest",
+	"id", "tenant_id", "record_id", "record_type", "number", "owner_id", "team_id", "purged_by", "purged_at", "operation_id", "history", "refs", "content_hash", "export_manifest", "size",
 }
 
 // tombstones writes what remains of each record.
@@ -273,13 +274,22 @@ func (r *run) tombstones(ctx context.Context) error {
 		rows = append(rows, []any{
 			gid.New(gid.Tombstone), r.a.Tenant, id, t.Name, number, nullID(refOf(row, "owner_id")), nullID(refOf(row, "team_id")), nullID(r.a.UserRef()),
 			r.tx.Now(), r.id, string(past), string(pointers), mac.Sum(nil),
-			nullText(r.manifestOf(lifecycle.Purge, row)),
+			nullText(r.manifestOf(lifecycle.Purge, row)), sizeOf(row),
 		})
 	}
 	if err := r.tx.Insert(ctx, "tombstones", tombstoneColumns, rows); err != nil {
 		return fmt.Errorf("writing tombstones: %w", err)
 	}
 	return nil
+}
+
+// sizeOf is how many bytes go with a record, nil where it has none.
+func sizeOf(row ent.Record) any {
+	a, ok := row.(*ent.Attachment)
+	if !ok || a.Sha256 == nil {
+		return nil
+	}
+	return a.Size
 }
 
 // histories reads the states records went through from the audit log.

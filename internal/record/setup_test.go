@@ -126,6 +126,10 @@ type world struct {
 	tenant, other  gid.ID
 	sales, support gid.ID
 	users          map[string]gid.ID // by role name; agent2 is in Support
+
+	// verified says that nothing is left for verify to do: it was done, or the test wrote past the operations, so that it
+	// would find that.
+	verified bool
 }
 
 // each runs a test on both databases.
@@ -162,6 +166,7 @@ func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *w
 	require.NoError(t, err)
 	w.control = control
 	w.svc = record.New(db, control, w.log, slog.New(slog.DiscardHandler))
+	t.Cleanup(w.verify)
 
 	w.tenant, w.other = w.newTenant("acme"), w.newTenant("other")
 	w.sales, w.support = w.insertTeam(w.tenant, "Sales"), w.insertTeam(w.tenant, "Support")
@@ -374,6 +379,38 @@ func (w *world) eventsMatchChanges() {
 	for _, t := range ent.RecordTypes {
 		require.Empty(w.t, w.rows(`SELECT r.id FROM `+t.Table+` r WHERE r.version <> (SELECT COUNT(*) FROM audit_events e WHERE e.record_id = r.id AND e.outcome = 'SUCCEEDED' AND e.action NOT LIKE 'HOLD_%')`),
 			"%s whose versions are not one event each", t.Table)
+	}
+}
+
+// mostVerified is how many operations of a world are verified: properties make thousands.
+const mostVerified = 60
+
+// verify insists, once a test has passed, that what its operations left is what they were to leave.
+func (w *world) verify() {
+	if w.t.Failed() || w.t.Skipped() || w.verified {
+		return
+	}
+	w.verified = true
+	// The context of the test has ended.
+	ctx := visible.With(context.WithoutCancel(w.t.Context()), visible.Everything)
+	for _, tenant := range []gid.ID{w.tenant, w.other} {
+		ctx := actor.With(ctx, actor.ForSystem(tenant))
+		var ids []gid.ID
+		err := store.Build(w.db).Add(`SELECT id FROM operations WHERE tenant_id = ? AND changed > 0 ORDER BY id DESC LIMIT ?`, tenant, mostVerified).Query(ctx, w.db, func(row store.Row) error {
+			var id gid.ID
+			err := row.Scan(&id)
+			ids = append(ids, id)
+			return err
+		})
+		require.NoError(w.t, err)
+		for _, id := range ids {
+			found, err := w.svc.VerifyOperation(ctx, id)
+			require.NoError(w.t, err)
+			require.Equal(w.t, found.Operation.Changed, found.Changed, "records that %s changed", id)
+			for _, c := range found.Checks {
+				require.Zero(w.t, c.Exceptions, "%s of %s %s: %v", c.Name, found.Operation.Verb, id, c.Records)
+			}
+		}
 	}
 }
 
