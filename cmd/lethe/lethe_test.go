@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -370,7 +371,7 @@ func TestImportReportsAndSweepPurges(t *testing.T) {
 		require.Equal(p, "0 run, 0 expired, 0 taken up, 0 woken, 0 by rules, 0 purged, 0 exports begun, 0 ended, bytes of 0 removed, 0 told, 0 forgotten\n", p.does("sweep", "--once"))
 		require.JSONEq(p, `{"ran":0,"expired":0,"jobs":0,"purged":0,"ruled":0,"woken":0,"exports":0,"ended":0,"bytes":0,"told":0,"old":0}`, p.does("sweep", "--once", "--json"))
 
-		marked := append(imports, "--mark-deleted", "Site=acme.example")
+		marked := slices.Concat(imports, []string{"--mark-deleted", "Site=acme.example"})
 		require.Contains(p, p.does(marked...), "1 duplicate, 0 in the bin, 1 failed; 1 deleted, 0 not deleted")
 		require.Contains(p, p.does(marked...), "1 failed, 1 unchanged")
 	})
