@@ -98,22 +98,22 @@ func TestWhatIsFoundFollowsTheRecord(t *testing.T) {
 		w.Empty(w.found("agent", "messages", "apple", `, where: {recipients: "vera@apteka.example"}`))
 		w.Equal(own, w.found("agent", "messages", "apple", `, where: {not: {recipients: "vera@apteka.example"}}`))
 
-		a := get[object](w, "agent", `mutation($id: ID!) { updateMessage(input: {id: $id, version: 1, subject: "pears"}) { message { version } } }`, vars{"id": m.String()})
+		get[object](w, "agent", `mutation($id: ID!) { updateMessage(input: {id: $id, version: 1, subject: "pears"}) { message { version } } }`, vars{"id": m.String()})
 		w.Empty(w.found("agent", "messages", "apple", ""))
 		w.Equal(own, w.found("agent", "messages", "pear olga", ""))
-		a = get[object](w, "agent", `mutation($id: ID!) { updateMessage(input: {id: $id, version: 2, recipients: [{address: "ivan@demo.example"}]}) { message { version } } }`, vars{"id": m.String()})
+		get[object](w, "agent", `mutation($id: ID!) { updateMessage(input: {id: $id, version: 2, recipients: [{address: "ivan@demo.example"}]}) { message { version } } }`, vars{"id": m.String()})
 		w.Empty(w.found("agent", "messages", "olga", ""))
 		w.Equal(own, w.found("agent", "messages", "ivan pear", ""))
 
 		w.deleted("agent", customer)
 		w.Equal(own, w.found("agent", "messages", "pear", ", states: [DELETED]"))
-		a = get[object](w, "admin", `mutation($id: ID!) { restoreRecords(input: {select: {ids: [$id]}}) { operation { changed } } }`, vars{"id": customer.String()})
+		get[object](w, "admin", `mutation($id: ID!) { restoreRecords(input: {select: {ids: [$id]}}) { operation { changed } } }`, vars{"id": customer.String()})
 		w.Equal(own, w.found("agent", "messages", "pear", ""))
 
 		c := w.create("agent", "Customer", record.Values{"name": "twin", "email": "old@x.example"})
 		w.deleted("agent", c)
 		w.create("agent", "Customer", record.Values{"name": "other twin", "email": "old@x.example"})
-		a = get[object](w, "admin", `mutation($id: ID!) { restoreRecords(input: {select: {ids: [$id]}, overrides: [{id: $id, email: "new@x.example"}]}) { operation { status changed } } }`, vars{"id": c.String()})
+		a := get[object](w, "admin", `mutation($id: ID!) { restoreRecords(input: {select: {ids: [$id]}, overrides: [{id: $id, email: "new@x.example"}]}) { operation { status changed } } }`, vars{"id": c.String()})
 		w.EqualValues(1, at(a, "restoreRecords", "operation", "changed"), a)
 		w.Equal([]any{c.String()}, w.found("agent", "customers", "new@x.example", ""))
 

@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	// MaxQuery is how many characters may be asked for, and MaxQueryWords how many
-	// tokens those may be.
-	MaxQuery, MaxQueryWords = 500, 32
+	// MaxQuery is how many characters may be asked for.
+	MaxQuery = 500
+	// MaxQueryWords is how many tokens those may be.
+	MaxQueryWords = 32
 	// maxWords is how many tokens of a record count, all its fields together: no
 	// database has to take more than half a megabyte of them.
 	maxWords = 6_000
