@@ -146,6 +146,15 @@ func TestASearchTellsNothingThatIsHidden(t *testing.T) {
 			}
 		}
 		w.Positive(hidden)
+		// What is kept is searched by others: its counts would tell.
+		rule := `mutation { createRetentionRule(input: {name: "r", reason: "r", type: MESSAGE, filter: {messages: {or: [{search: "secret"}, {category: SPAM}]}}, basis: OCCURRED_AT, action: DELETE, length: 1, unit: DAYS}) { rule { id } } }`
+		hold := `mutation { placeHold(input: {name: "h", reason: "r", filter: {messages: {search: "secret"}}}) { hold { id } } }`
+		w.hide("compliance", "Message.body", "read", "any")
+		for _, document := range []string{rule, hold} {
+			refused := w.ask("compliance", document)
+			w.Equal("FIELD_FORBIDDEN", refused.code(), refused.raw)
+		}
+		get[object](w, "admin", rule)
 		for _, h := range hidings {
 			m := w.hidden(h, "Message", record.Values{"subject": "zanzibar"})
 			w.Empty(w.found(h.as, "messages", "zanzibar", ", states: [ACTIVE, DELETED]"), h.why)

@@ -366,7 +366,7 @@ func (c *cycle) exportedOf(ctx context.Context, found []candidate) ([]candidate,
 
 // Compared lists the fields of records, each with its type, that a filter compares.
 func (f *Filter) Compared(visit func(typ, key string)) error {
-	if f == nil || f.Text == nil {
+	if f == nil || len(f.Text) == 0 {
 		return nil
 	}
 	var where map[string]any

@@ -10,7 +10,9 @@ import (
 	"entgo.io/ent/dialect/sql"
 
 	"github.com/lethe-crm/lethe/ent"
+	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/search"
 	"github.com/lethe-crm/lethe/internal/search/index"
 	"github.com/lethe-crm/lethe/internal/store"
@@ -102,6 +104,26 @@ func (s *Service) searchedParts(ctx context.Context, tx *store.Tx, t *ent.Record
 		out[text.Part] = rows
 	}
 	return out, nil
+}
+
+// maySearch refuses a filter that is kept and searches where something is hidden from
+// who keeps it: it is not he who searches then, and what it finds would tell him.
+func (s *Service) maySearch(ctx context.Context, a *actor.Actor, f *Filter) error {
+	rows, hidden := s.control.Rows(ctx, a), ""
+	err := f.Compared(func(typ, comparison string) {
+		if comparison != "search" {
+			return
+		}
+		for _, text := range ent.RecordTypeNamed(typ).Searched {
+			if !rows.Filterable(typ, text.GraphQL) {
+				hidden = text.GraphQL
+			}
+		}
+	})
+	if err == nil && hidden != "" {
+		return Refuse(lifecycle.FieldForbidden, "the policy hides a field from you that this would search: it cannot be kept", hidden)
+	}
+	return err
 }
 
 // reindexBatch is how many records are taken apart in a transaction.

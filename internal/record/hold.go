@@ -59,6 +59,9 @@ func (s *Service) PlaceHold(ctx context.Context, h Hold) (gid.ID, error) {
 		if err == nil {
 			err = s.mayHoldWidely(ctx, tx, a, authz.HoldPlace, h.Persons, h.filterType())
 		}
+		if err == nil {
+			err = s.maySearch(ctx, a, h.Filter)
+		}
 		if err != nil {
 			return err
 		}

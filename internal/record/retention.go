@@ -88,6 +88,9 @@ func (s *Service) createRetentionRule(ctx context.Context, tx *store.Tx, a *acto
 	if err := rule.check(tx.Now()); err != nil {
 		return gid.Nil, err
 	}
+	if err := s.maySearch(ctx, a, &Filter{Type: rule.Type, Text: []byte(rule.Filter)}); err != nil {
+		return gid.Nil, err
+	}
 	if err := rule.checkLock(nil, tx.Now()); err != nil {
 		return gid.Nil, err
 	}
@@ -171,6 +174,11 @@ func (s *Service) updateRetentionRule(ctx context.Context, tx *store.Tx, a *acto
 	}
 	if err := rule.check(now); err != nil {
 		return gid.Nil, err
+	}
+	if agreed == nil && rule.Filter != old.Filter {
+		if err := s.maySearch(ctx, a, &Filter{Type: rule.Type, Text: []byte(rule.Filter)}); err != nil {
+			return gid.Nil, err
+		}
 	}
 	if err := rule.checkLock(&old, now); err != nil {
 		return gid.Nil, err
