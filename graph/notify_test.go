@@ -105,6 +105,15 @@ func TestHoldsAreToldToWhoMayKnowOfThem(t *testing.T) {
 		w.Equal(mine.String(), at(w.notified("admin")[0], "record", "id"))
 		w.Empty(w.notified("agent"), "an agent does not know of holds")
 		w.EqualValues(0, at(get[object](w, "agent", listNotifications), "unreadNotifications"))
+
+		// A hold by filter names no record.
+		get[object](w, "admin", `mutation($members: [ID!]!) { createDepartment(input: {name: "Legal", address: "legal@example.com", kinds: [HOLD_PLACED], members: $members}) { department { id } } }`,
+			vars{"members": ids(w.users["agent"], w.users["admin"])})
+		get[object](w, "compliance", `mutation { placeHold(input: {name: "wide", reason: "r", filter: {customers: {name: "his"}}}) { hold { id } } }`)
+		w.told()
+		w.Empty(w.notified("agent"), "a member of a department does not either")
+		w.EqualValues(0, at(get[object](w, "agent", listNotifications), "unreadNotifications"))
+		w.Equal([]any{"HOLD_PLACED", "HOLD_PLACED"}, w.kinds("admin"))
 	})
 }
 
@@ -202,6 +211,7 @@ type receiver struct {
 
 	mu     sync.Mutex
 	status int
+	on     func() // before an event is answered
 	got    []*http.Request
 	bodies []object
 }
@@ -219,6 +229,9 @@ func newReceiver(t *testing.T) *receiver {
 			return
 		}
 		r.got, r.bodies = append(r.got, q), append(r.bodies, body)
+		if r.on != nil {
+			r.on()
+		}
 		w.WriteHeader(r.status)
 	}))
 	t.Cleanup(r.Close)
@@ -321,6 +334,57 @@ func TestDeliveriesAreTriedAgainUnderOneID(t *testing.T) {
 		}
 		w.EqualValues(0, at(get[object](w, "admin", `mutation($id: ID!) { replayDeliveries(input: {webhook: $id}) { replayed } }`, vars{"id": hook}), "replayDeliveries", "replayed"), "it was taken")
 		w.EqualValues(1, at(get[object](w, "admin", `mutation($id: ID!) { replayDeliveries(input: {ids: [$id]}) { replayed } }`, vars{"id": r.ids()[0]}), "replayDeliveries", "replayed"))
+	})
+}
+
+func TestAWebhookOfWhichTheSecretCannotBeReadHoldsUpNoOther(t *testing.T) {
+	each(t, func(w *world) {
+		r := newReceiver(t)
+		broken := w.newWebhook(r, `, kinds: [DELETED]`)
+		w.exec(`UPDATE webhooks SET secret = ? WHERE tenant_id = ?`, []byte("of another key"), w.tenant)
+		w.newWebhook(r, `, kinds: [DELETED]`)
+		w.deleted("manager", w.customer("agent", "c"))
+		w.Equal(1, w.delivered())
+		w.Contains(w.log.String(), "secret of a webhook cannot be read")
+		nodes, _ := at(get[object](w, "admin", `{ webhookDeliveries(first: 5) { nodes { status attempts webhook { id } } } }`), "webhookDeliveries", "nodes").([]any)
+		w.Len(nodes, 2)
+		for _, n := range nodes {
+			if at(n, "webhook", "id") == broken {
+				w.Equal([]any{"PENDING", 0.0}, []any{at(n, "status"), at(n, "attempts")}, "it waits, and loses no attempt")
+			} else {
+				w.Equal("DELIVERED", at(n, "status"))
+			}
+		}
+	})
+}
+
+func TestAnAttemptThatEndsLateSettlesNoReplay(t *testing.T) {
+	each(t, func(w *world) {
+		first := newReceiver(t)
+		hook := w.newWebhook(first, `, kinds: [DELETED]`)
+		w.deleted("manager", w.customer("agent", "c"))
+		w.told()
+		second := newReceiver(t)
+		replayed := false
+		first.on = func() { // while it is being sent somebody disables the webhook, gives it another address, and replays
+			change := func(version int, set string) {
+				get[object](w, "admin", `mutation($id: ID!, $v: Int!, $url: String) { updateWebhook(input: {id: $id, version: $v, `+set+`}) { webhook { version } } }`, vars{"id": hook, "v": version, "url": second.URL})
+			}
+			if !replayed {
+				replayed = true
+				change(1, `enabled: false, url: $url`)
+				change(2, `enabled: true, url: $url`)
+				get[object](w, "admin", `mutation($id: ID!) { replayDeliveries(input: {webhook: $id}) { replayed } }`, vars{"id": hook})
+				// Another process takes it, and is killed.
+				w.exec(`UPDATE webhook_deliveries SET attempts = attempts + 1, next_at = ?`, w.db.Now().Add(time.Minute))
+			}
+		}
+		w.Equal(1, w.delivered())
+		w.Empty(second.ids())
+		w.later(2 * time.Minute)
+		w.Equal(1, w.delivered())
+		w.Len(first.ids(), 1)
+		w.Equal(first.ids(), second.ids(), "the other address has it, too")
 	})
 }
 

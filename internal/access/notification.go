@@ -11,7 +11,7 @@ import (
 var holdKinds = []any{"HOLD_PLACED", "HOLD_RELEASED"}
 
 // notifications are shown to whom they are for, while he may read what they are
-// about: one of the records, or what was asked for, or the operation. What names
+// about: one of the records, or what was asked for, or the hold, or the operation. What names
 // none of these was meant for him by whoever may change alert rules and webhooks.
 func (r *Rows) notifications(s *sql.Selector) *sql.Predicate {
 	if r.actor.User.IsZero() {
@@ -37,6 +37,7 @@ func (r *Rows) notifications(s *sql.Selector) *sql.Predicate {
 	return join(" AND ", []*sql.Predicate{
 		sql.EQ(s.C("user_id"), r.actor.User),
 		either(none, join(" OR ", some)),
+		either(sql.Not(join(" AND ", []*sql.Predicate{none, sql.In(s.C("kind"), holdKinds...)})), exists("legal_holds", "subject_id", ent.TypeLegalHold)),
 		either(sql.Not(join(" AND ", []*sql.Predicate{none, named("approval_id")})), exists("approvals", "approval_id", ent.TypeApproval)),
 		either(sql.Not(join(" AND ", []*sql.Predicate{none, sql.IsNull(s.C("approval_id")), named("operation_id")})), exists("operations", "operation_id", ent.TypeOperation)),
 	})

@@ -292,8 +292,8 @@ func (s *Service) weighSome(ctx context.Context, tx *store.Tx) (int, error) {
 	if err != nil || len(facts) == 0 {
 		return 0, err
 	}
-	// What is counted is counted; of facts that wait, only what comes later is counted again. The days of a digest are no count.
-	_, err = store.Build(tx).Add(`UPDATE notify_facts SET weighed = ?, count = CASE WHEN action IN ('DELETE', 'VOID', 'PURGE') THEN 0 ELSE count END WHERE `, true).IDs("id", ids).Exec(ctx, tx)
+	// What is counted is counted; of facts that wait, only what comes later is counted again. The days of a digest are no count, and what an alert counted is told.
+	_, err = store.Build(tx).Add(`UPDATE notify_facts SET weighed = ?, count = CASE WHEN action IN (?, ?) THEN count ELSE 0 END WHERE `, true, actionDue, actionAlert).IDs("id", ids).Exec(ctx, tx)
 	if err != nil {
 		return 0, err
 	}
@@ -321,16 +321,20 @@ func (s *Service) weighSome(ctx context.Context, tx *store.Tx) (int, error) {
 	return len(facts), nil
 }
 
+// rules are those of some tenants that are in force. Who has them weighs alone, so that
+// of two who weigh at once the later one counts what the other has.
 func (s *Service) rules(ctx context.Context, tx *store.Tx, tenants map[gid.ID]bool) (rules []rule, err error) {
 	ids := make([]gid.ID, 0, len(tenants))
 	for id := range tenants {
 		ids = append(ids, id)
 	}
-	err = store.Build(tx).Add(`SELECT id, tenant_id, `+ruleColumns+` FROM alert_rules WHERE enabled = ? AND `, true).IDs("tenant_id", ids).Add(` ORDER BY id`).Query(ctx, tx, func(row store.Row) error {
+	err = store.Build(tx).Add(`SELECT id, tenant_id, `+ruleColumns+` FROM alert_rules WHERE enabled = ? AND `, true).IDs("tenant_id", ids).Add(` ORDER BY id`).ForNoKeyUpdate().Query(ctx, tx, func(row store.Row) error {
 		var r rule
-		err := r.scan(row, &r.id, &r.tenant)
+		if err := r.scan(row, &r.id, &r.tenant); err != nil {
+			return err
+		}
 		rules = append(rules, r)
-		return err
+		return nil
 	})
 	return rules, err
 }
@@ -357,8 +361,9 @@ func (s *Service) apply(ctx context.Context, tx *store.Tx, r *rule, facts []watc
 		}
 	case alertrule.KindOUT_OF_HOURS:
 		zone, err := time.LoadLocation(r.Zone)
-		if err != nil {
-			return fmt.Errorf("finding the time zone of an alert rule: %w", err)
+		if err != nil { // this machine does not know it; other rules are weighed all the same
+			s.Log.ErrorContext(ctx, "the time zone of an alert rule is not known", "rule", r.id, "error", err)
+			return nil
 		}
 		for _, f := range facts {
 			if f.tenant == r.tenant && !f.refused && !f.actor.IsZero() && slices.Contains(r.Verbs, f.action) && !r.working(f.at.In(zone)) {

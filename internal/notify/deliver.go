@@ -12,9 +12,10 @@ import (
 )
 
 const (
-	// senders is how many attempts are under way in a process, and perWebhook how
-	// many of them to one webhook.
-	senders    = 8
+	// senders is how many attempts are under way in a process, perTenant how many of them
+	// are one tenant's, whose receivers may be slow, and perWebhook to one webhook.
+	senders    = 16
+	perTenant  = 4
 	perWebhook = 2
 	// lease is how long a process has for an attempt: after that another takes it up,
 	// under the same id.
@@ -23,6 +24,8 @@ const (
 	pollEvery = 3 * time.Second
 	// drainWithin is how long attempts that are under way are waited for at the end.
 	drainWithin = 7 * time.Second
+	// unreadableWait is when it is tried again to read a secret that cannot be read.
+	unreadableWait = time.Hour
 	// patience is how long a webhook may fail before it is disabled.
 	patience = 5 * 24 * time.Hour
 )
@@ -50,6 +53,7 @@ func addDeliveries(ctx context.Context, tx *store.Tx, rows [][]any) error {
 type attempt struct {
 	id, tenant, webhook gid.ID
 	number              int
+	until               time.Time // the end of its lease, which tells it from other attempts
 	url                 string
 	body                []byte
 	secrets             [][]byte
@@ -99,7 +103,7 @@ type dispatcher struct {
 
 	ctx  context.Context //nolint:containedctx // of Run, under which all attempts are made
 	mu   sync.Mutex
-	busy map[gid.ID]int // attempts under way, by webhook
+	busy map[gid.ID]int // attempts under way, by webhook and by tenant
 	all  int
 	done chan struct{}
 	wait sync.WaitGroup
@@ -110,17 +114,20 @@ func (d *dispatcher) dispatch(ctx context.Context) error {
 	for ctx.Err() == nil {
 		d.mu.Lock()
 		room := senders - d.all
-		var full []gid.ID
-		for webhook, n := range d.busy {
-			if n >= perWebhook {
-				full = append(full, webhook)
+		var full, crowded []gid.ID
+		for id, n := range d.busy {
+			switch {
+			case id.Type() == gid.Tenant && n >= perTenant:
+				crowded = append(crowded, id)
+			case id.Type() == gid.Webhook && n >= perWebhook:
+				full = append(full, id)
 			}
 		}
 		d.mu.Unlock()
 		if room <= 0 {
 			return nil
 		}
-		attempts, err := d.claim(ctx, room, full)
+		attempts, err := d.claim(ctx, 1, full, crowded)
 		if err != nil || len(attempts) == 0 {
 			return err
 		}
@@ -135,6 +142,7 @@ func (d *dispatcher) begin(a *attempt) {
 	d.mu.Lock()
 	d.all++
 	d.busy[a.webhook]++
+	d.busy[a.tenant]++
 	d.mu.Unlock()
 	d.wait.Go(func() {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(d.ctx))
@@ -148,8 +156,10 @@ func (d *dispatcher) begin(a *attempt) {
 		}
 		d.mu.Lock()
 		d.all--
-		if d.busy[a.webhook]--; d.busy[a.webhook] == 0 {
-			delete(d.busy, a.webhook)
+		for _, id := range []gid.ID{a.webhook, a.tenant} {
+			if d.busy[id]--; d.busy[id] == 0 {
+				delete(d.busy, id)
+			}
 		}
 		d.mu.Unlock()
 		select {
@@ -177,7 +187,7 @@ func (d *dispatcher) drain() {
 // many: for who cannot wait, such as tests.
 func (s *Service) Deliver(ctx context.Context) (made int, err error) {
 	for ctx.Err() == nil {
-		attempts, err := s.claim(ctx, senders, nil)
+		attempts, err := s.claim(ctx, senders, nil, nil)
 		if err != nil || len(attempts) == 0 {
 			return made, err
 		}
@@ -191,8 +201,9 @@ func (s *Service) Deliver(ctx context.Context) (made int, err error) {
 	return made, ctx.Err()
 }
 
-// claim takes deliveries that are due, one of each webhook, and leases them.
-func (s *Service) claim(ctx context.Context, most int, full []gid.ID) (attempts []attempt, err error) {
+// claim takes deliveries that are due, one of each webhook, and leases them: none of
+// webhooks and tenants that have enough under way.
+func (s *Service) claim(ctx context.Context, most int, full, crowded []gid.ID) (attempts []attempt, err error) {
 	// Most of the time there is nothing, and nobody has to be kept from writing to find that out.
 	due := false
 	_, err = store.Build(s.DB).Add(`SELECT EXISTS (SELECT 1 FROM webhooks w JOIN webhook_deliveries d ON d.webhook_id = w.id WHERE w.enabled = ? AND d.next_at <= ?)`, true, s.DB.Now()).One(ctx, s.DB, &due)
@@ -201,34 +212,41 @@ func (s *Service) claim(ctx context.Context, most int, full []gid.ID) (attempts 
 	}
 	err = s.DB.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		attempts = nil
+		until := tx.Now().Add(lease)
 		stmt := store.Build(tx).Add(`SELECT d.id, d.tenant_id, d.webhook_id, d.attempts + 1, d.body, w.url, w.secret, w.previous_secret, w.previous_secret_until
 			FROM webhooks w JOIN webhook_deliveries d ON d.webhook_id = w.id
 			AND d.id = (SELECT x.id FROM webhook_deliveries x WHERE x.webhook_id = w.id AND x.next_at <= ? ORDER BY x.next_at, x.id LIMIT 1)
-			WHERE w.enabled = ? AND NOT (`, tx.Now(), true).IDs("w.id", full).Add(`) ORDER BY d.next_at, d.id LIMIT ?`, most).ForUpdateOf("d")
-		var ids []gid.ID
+			WHERE w.enabled = ? AND d.next_at <= ? AND NOT (`, tx.Now(), true, tx.Now()).IDs("w.id", full).Add(` OR `).IDs("w.tenant_id", crowded).Add(`) ORDER BY d.next_at, d.id LIMIT ?`, most).ForUpdateOf("d")
+		var ids, unreadable []gid.ID
 		err := stmt.Query(ctx, tx, func(row store.Row) error {
 			var a attempt
 			var secret, previous []byte
-			var until *time.Time
-			if err := row.Scan(&a.id, &a.tenant, &a.webhook, &a.number, &a.body, &a.url, &secret, &previous, &until); err != nil {
+			var overlaps *time.Time
+			if err := row.Scan(&a.id, &a.tenant, &a.webhook, &a.number, &a.body, &a.url, &secret, &previous, &overlaps); err != nil {
 				return err
 			}
-			opened, err := s.Audit.Keys().Unseal(a.tenant, a.webhook, secret)
-			if err != nil {
-				return err
+			sealed := [][]byte{secret}
+			if previous != nil && overlaps != nil && tx.Now().Before(*overlaps) {
+				sealed = append(sealed, previous)
 			}
-			a.secrets = [][]byte{opened}
-			if previous != nil && until != nil && tx.Now().Before(*until) {
-				if opened, err = s.Audit.Keys().Unseal(a.tenant, a.webhook, previous); err != nil {
-					return err
+			for _, one := range sealed {
+				opened, err := s.Audit.Keys().Unseal(a.tenant, a.webhook, one)
+				if err != nil { // it holds up nobody else
+					s.Log.ErrorContext(ctx, "the secret of a webhook cannot be read", "webhook", a.webhook, "error", err)
+					unreadable = append(unreadable, a.id)
+					return nil
 				}
 				a.secrets = append(a.secrets, opened)
 			}
+			a.until = until
 			attempts, ids = append(attempts, a), append(ids, a.id)
 			return nil
 		})
 		if err == nil && len(ids) > 0 {
-			_, err = store.Build(tx).Add(`UPDATE webhook_deliveries SET attempts = attempts + 1, next_at = ?, status_code = NULL, failure = NULL WHERE `, tx.Now().Add(lease)).IDs("id", ids).Exec(ctx, tx)
+			_, err = store.Build(tx).Add(`UPDATE webhook_deliveries SET attempts = attempts + 1, next_at = ?, status_code = NULL, failure = NULL WHERE `, until).IDs("id", ids).Exec(ctx, tx)
+		}
+		if err == nil && len(unreadable) > 0 {
+			_, err = store.Build(tx).Add(`UPDATE webhook_deliveries SET next_at = ? WHERE `, tx.Now().Add(unreadableWait)).IDs("id", unreadable).Exec(ctx, tx)
 		}
 		return err
 	})
@@ -261,6 +279,10 @@ func (s *Service) make(ctx context.Context, a *attempt) error {
 // since.
 func (s *Service) settle(ctx context.Context, a *attempt, got answer) error {
 	return s.DB.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
+		// The webhook first, as who changes it does.
+		if _, err := store.Build(tx).Add(`SELECT id FROM webhooks WHERE id = ?`, a.webhook).ForNoKeyUpdate().Exec(ctx, tx); err != nil {
+			return fmt.Errorf("locking a webhook: %w", err)
+		}
 		now := tx.Now()
 		status, next, delivered := "PENDING", any(nil), any(nil)
 		switch {
@@ -271,8 +293,8 @@ func (s *Service) settle(ctx context.Context, a *attempt, got answer) error {
 		default:
 			next = now.Add(jitter(backoff[a.number-1]))
 		}
-		n, err := store.Build(tx).Add(`UPDATE webhook_deliveries SET status = ?, next_at = ?, delivered_at = ?, status_code = ?, failure = ? WHERE id = ? AND attempts = ? AND status = 'PENDING'`,
-			status, next, delivered, orNull(got.status), orNull(got.failure), a.id, a.number).Exec(ctx, tx)
+		n, err := store.Build(tx).Add(`UPDATE webhook_deliveries SET status = ?, next_at = ?, delivered_at = ?, status_code = ?, failure = ? WHERE id = ? AND next_at = ? AND status = 'PENDING'`,
+			status, next, delivered, orNull(got.status), orNull(got.failure), a.id, a.until).Exec(ctx, tx)
 		if err != nil || n == 0 {
 			return err
 		}

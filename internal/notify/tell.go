@@ -58,22 +58,24 @@ const (
 // nothing else. Several may do it at once.
 func (s *Service) Tell(ctx context.Context) (told int, err error) {
 	var failures error
-	failed := map[gid.ID]bool{}
+	var failed []gid.ID
+	weighs := true
 	for ctx.Err() == nil {
-		if err := s.weigh(ctx); err != nil {
-			return told, errors.Join(failures, err)
+		if weighs {
+			if err := s.weigh(ctx); err != nil { // what is weighed already is told all the same
+				failures, weighs = errors.Join(failures, err), false
+			}
 		}
-		ready, err := s.ready(ctx)
+		ready, err := s.ready(ctx, failed)
 		if err != nil {
 			return told, errors.Join(failures, err)
 		}
-		ready = slices.DeleteFunc(ready, func(id gid.ID) bool { return failed[id] })
 		if len(ready) == 0 {
 			return told, failures
 		}
 		for _, id := range ready {
 			if err := s.tellOne(ctx, id); err != nil {
-				failed[id] = true
+				failed = append(failed, id)
 				failures = errors.Join(failures, err)
 				continue
 			}
@@ -84,11 +86,11 @@ func (s *Service) Tell(ctx context.Context) (told int, err error) {
 }
 
 // ready are the facts that are to be told now: those about an operation once it has
-// ended, so that all it did is told at once.
-func (s *Service) ready(ctx context.Context) ([]gid.ID, error) {
+// ended, so that all it did is told at once. Those that failed just now are left out.
+func (s *Service) ready(ctx context.Context, failed []gid.ID) ([]gid.ID, error) {
 	var ids []gid.ID
 	err := store.Build(s.DB).Add(`SELECT f.id FROM notify_facts f LEFT JOIN operations o ON o.id = f.operation_id
-		WHERE f.weighed = ? AND (o.id IS NULL OR f.action IN (`+atOnce+`) OR o.status IN (`+ended+`)) ORDER BY f.at, f.id LIMIT ?`, true, tellBatch).Query(ctx, s.DB, func(row store.Row) error {
+		WHERE f.weighed = ? AND (o.id IS NULL OR f.action IN (`+atOnce+`) OR o.status IN (`+ended+`)) AND NOT (`, true).IDs("f.id", failed).Add(`) ORDER BY f.at, f.id LIMIT ?`, tellBatch).Query(ctx, s.DB, func(row store.Row) error {
 		var id gid.ID
 		err := row.Scan(&id)
 		ids = append(ids, id)
@@ -502,7 +504,7 @@ const payloadRecords = 100
 func (s *Service) tellWebhooks(ctx context.Context, tx *store.Tx, t *telling, departments []department) error {
 	told := map[gid.ID]*interest{} // by webhook, the types it is told of
 	var order []gid.ID
-	err := store.Build(tx).Add(`SELECT id, kinds, types FROM webhooks WHERE tenant_id = ? AND enabled = ? ORDER BY id`, t.tenant, true).Query(ctx, tx, func(row store.Row) error {
+	err := store.Build(tx).Add(`SELECT id, kinds, types FROM webhooks WHERE tenant_id = ? AND enabled = ? ORDER BY id`, t.tenant, true).ForShare().Query(ctx, tx, func(row store.Row) error { // who disables one gives up what was written for it before
 		var id gid.ID
 		var kinds, types []byte
 		if err := row.Scan(&id, &kinds, &types); err != nil {
