@@ -86,7 +86,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer file.Close()
-	if r.Method == http.MethodGet && isFirst(r) { // and not one of many parts of it
+	if r.Method == http.MethodGet { // whatever part of it: a range may be all but a byte
 		if err := s.noteFetched(ctx, e); err != nil {
 			s.Log.ErrorContext(ctx, "an export could not be fetched", "export", e.ID, "error", err)
 			http.Error(w, "The file cannot be read just now; try again.", http.StatusServiceUnavailable)
@@ -104,12 +104,6 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		at = *e.FinishedAt
 	}
 	http.ServeContent(w, r, "", at, file)
-}
-
-// isFirst reports whether a request asks for a file from its start.
-func isFirst(r *http.Request) bool {
-	ranges := r.Header.Get("Range")
-	return ranges == "" || strings.HasPrefix(ranges, "bytes=0-")
 }
 
 // fileOf is the name of a file, and its media type.

@@ -285,6 +285,11 @@ func (s *Service) finish(ctx context.Context, e *ent.Export, u *under) error {
 		return err
 	}
 	return s.DB.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
+		if e.ScheduleID != nil { // who removes it meanwhile has its files expire, this one as well
+			if _, err := store.Build(tx).Add(`SELECT id FROM export_schedules WHERE id = ?`, *e.ScheduleID).ForShare().Exec(ctx, tx); err != nil {
+				return fmt.Errorf("locking a schedule: %w", err)
+			}
+		}
 		var days int
 		if _, err := store.Build(tx).Add(`SELECT export_days FROM tenants WHERE id = ?`, e.TenantID).One(ctx, tx, &days); err != nil {
 			return fmt.Errorf("reading the tenant's settings: %w", err)
@@ -383,9 +388,10 @@ func (s *Service) TakeUp(ctx context.Context, began bool) (int, error) {
 	}
 	return s.eachTenant(ctx, func(ctx context.Context, tenant gid.ID) (int, error) {
 		var ids []gid.ID
-		// What waits is nobody's: its job may have gone with the process that had it.
+		// What waits has its job in the queue, behind others for as long as these take. Where
+		// there was none, or its process is gone, it may have no job any more.
 		waiting := began || s.Queue == nil
-		err := store.Build(s.DB).Add(`SELECT id FROM exports WHERE tenant_id = ? AND worked_at IS NOT NULL AND (status IN ('PENDING', 'RUNNING') AND worked_at <= ? OR status = 'PENDING' AND ?)
+		err := store.Build(s.DB).Add(`SELECT id FROM exports WHERE tenant_id = ? AND worked_at IS NOT NULL AND (status = 'RUNNING' AND worked_at <= ? OR status = 'PENDING' AND ?)
 			ORDER BY id`, tenant, since, waiting).Query(ctx, s.DB, func(row store.Row) error {
 			var id gid.ID
 			err := row.Scan(&id)
@@ -411,7 +417,7 @@ func (s *Service) TakeUp(ctx context.Context, began bool) (int, error) {
 func (s *Service) takeUp(ctx context.Context, tenant, id gid.ID, since time.Time, waiting bool) error {
 	return s.DB.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		n, err := store.Build(tx).Add(`UPDATE exports SET status = 'PENDING', attempt = attempt + 1, worked_at = ?
-			WHERE id = ? AND (status IN ('PENDING', 'RUNNING') AND worked_at <= ? OR status = 'PENDING' AND ?)`, tx.Now(), id, since, waiting).Exec(ctx, tx)
+			WHERE id = ? AND (status = 'RUNNING' AND worked_at <= ? OR status = 'PENDING' AND ?)`, tx.Now(), id, since, waiting).Exec(ctx, tx)
 		if err != nil || n == 0 || s.Queue == nil {
 			return err
 		}
@@ -491,8 +497,8 @@ func (s *Service) letGo(ctx context.Context, tx *store.Tx, e *ent.Export) error 
 		}
 	}
 	_, err := store.Build(tx).Add(`UPDATE exports SET status = 'EXPIRED', blob_id = NULL, expires_at = NULL WHERE id = ?`, e.ID).Exec(ctx, tx)
-	if err == nil && e.DownloadedAt == nil {
-		err = s.forget(ctx, tx, e.ID)
+	if err == nil { // asked now: it may have been fetched since it was read
+		_, err = store.Build(tx).Add(`DELETE FROM export_rows WHERE export_id = ? AND EXISTS (SELECT 1 FROM exports WHERE id = ? AND downloaded_at IS NULL)`, e.ID, e.ID).Exec(ctx, tx)
 	}
 	if err != nil {
 		return fmt.Errorf("letting an export go: %w", err)

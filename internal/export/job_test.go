@@ -91,6 +91,28 @@ func TestAnExportIsMadeInTheBackground(t *testing.T) {
 	})
 }
 
+func TestEveryFetchOfAFileIsInTheLog(t *testing.T) {
+	each(t, func(w *world) {
+		w.customer("admin", "one")
+		e := w.asked("compliance", customers)
+		link, err := w.exports.LinkTo(w.as("compliance"), e)
+		w.NoError(err)
+		for i, header := range []http.Header{{"Range": {"bytes=-999999999"}}, {"Range": {"bytes= 0-"}}, {"Range": {"bytes=1-"}}, {"Range": {"bytes=5-9"}, "If-Range": {`"stale"`}}} {
+			target, err := url.Parse(link)
+			w.NoError(err)
+			r := httptest.NewRequestWithContext(w.Context(), http.MethodGet, target.RequestURI(), nil)
+			r.Header = header
+			mux := http.NewServeMux()
+			mux.Handle("GET /exports/{id}", w.exports)
+			out := httptest.NewRecorder()
+			mux.ServeHTTP(out, r)
+			w.Contains([]int{http.StatusOK, http.StatusPartialContent}, out.Code)
+			w.Len(w.rows(`SELECT id FROM audit_events WHERE action = 'EXPORT_DOWNLOAD'`), i+1, "%v", header)
+		}
+		w.NotNil(w.export(e.ID).DownloadedAt)
+	})
+}
+
 func TestALinkIsForOneFileOneUserAndAWhile(t *testing.T) {
 	each(t, func(w *world) {
 		w.customer("admin", "one")
@@ -142,10 +164,15 @@ func TestAnExportThatWasLeftIsMadeAgainOnce(t *testing.T) {
 		id, err := w.exports.Create(w.as("admin"), customers)
 		w.NoError(err)
 		w.jobs.take()
+		w.clock.add(time.Minute)
+		n, err := w.exports.TakeUp(w.Context(), false)
+		w.NoError(err)
+		w.Zero(n, "what waits behind others is in the queue already")
+		w.Empty(w.jobs.take())
 		w.torn(id)
 		w.NoError(w.exports.Work(w.Context(), w.tenant, id))
 		w.Equal(exported.StatusRUNNING, w.export(id).Status, "somebody may be at it")
-		n, err := w.exports.TakeUp(w.Context(), false)
+		n, err = w.exports.TakeUp(w.Context(), false)
 		w.NoError(err)
 		w.Zero(n)
 		w.clock.add(16 * time.Second)

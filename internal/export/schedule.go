@@ -213,7 +213,7 @@ func (s *Service) runSchedule(ctx context.Context, schedule *ent.ExportSchedule,
 		if err == nil {
 			err = s.create(ctx, tx, a, gid.New(gid.Export), spec, schedule.ID)
 		}
-		if refused, ok := errors.AsType[*record.Error](err); ok { // said before anything was written
+		if refused, ok := errors.AsType[*record.Error](err); ok && refused.Code != lifecycle.AuthzUnavailable { // said before anything was written; what passes is tried again
 			return s.couldNot(ctx, tx, schedule, refused.Code)
 		}
 		asked = err == nil
