@@ -30,8 +30,12 @@ import (
 	"github.com/lethe-crm/lethe/internal/store"
 )
 
-// sweepBatch is how many keys are let go at a time.
-const sweepBatch = 200
+const (
+	// sweepBatch is how many keys are let go at a time.
+	sweepBatch = 200
+	// putOff is when what could not be removed is tried again.
+	putOff = time.Hour
+)
 
 // The ways in which bytes are not there.
 var (
@@ -150,9 +154,11 @@ func (b *Bucket) list(ctx context.Context, prefix string, f func(key string, siz
 	}
 }
 
-// delete removes bytes, also those of which only a part was written.
-func (b *Bucket) delete(ctx context.Context, keys []string) error {
-	missing := map[string]bool{}
+// delete removes bytes, also those of which only a part was written, and answers
+// of which keys it could not. These hold up no others.
+func (b *Bucket) delete(ctx context.Context, keys []string) (failed map[string]bool, err error) {
+	var errs []error
+	failed, missing := map[string]bool{}, map[string]bool{}
 	for _, key := range keys {
 		err := b.bucket.Delete(ctx, key)
 		switch {
@@ -160,31 +166,33 @@ func (b *Bucket) delete(ctx context.Context, keys []string) error {
 		case gcerrors.Code(err) == gcerrors.NotFound:
 			missing[key] = true
 		default:
-			return fmt.Errorf("removing bytes: %w", err)
+			failed[key] = true
+			errs = append(errs, fmt.Errorf("removing bytes: %w", err))
 		}
 	}
 	if !b.folder || len(missing) == 0 {
-		return nil
+		return failed, errors.Join(errs...)
 	}
 	// Bytes are written to KEY.NUMBER.tmp, which becomes KEY when it is complete.
-	var torn []string
+	torn := map[string]string{}
 	for prefix := range prefixes(missing) {
 		err := b.list(ctx, prefix, func(name string, _ int64) error {
 			if key, _, _ := strings.Cut(name, "."); key != name && missing[key] {
-				torn = append(torn, name)
+				torn[name] = key
 			}
 			return nil
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	for _, name := range torn {
+	for name, key := range torn {
 		if err := b.bucket.Delete(ctx, name); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
-			return fmt.Errorf("removing bytes: %w", err)
+			failed[key] = true
+			errs = append(errs, fmt.Errorf("removing bytes: %w", err))
 		}
 	}
-	return nil
+	return failed, errors.Join(errs...)
 }
 
 // prefixes are what keys begin with, up to their last slash.
@@ -236,29 +244,34 @@ func Forsake(ctx context.Context, db *store.DB, keys ...string) error {
 }
 
 // Sweep removes the bytes of keys that were spare for too long, and answers how
-// many. It can be stopped anywhere, and several may do it at once.
+// many. It can be stopped anywhere, and several may do it at once. Keys that cannot
+// be removed are tried again later, and hold up no others.
 func (b *Bucket) Sweep(ctx context.Context, db *store.DB) (removed int, err error) {
 	for {
-		n, err := b.remove(ctx, db, nil)
-		removed += n
-		if err != nil || n < sweepBatch {
+		due, n, failed := b.remove(ctx, db, nil)
+		removed, err = removed+n, errors.Join(err, failed)
+		// Where nothing of a batch can be removed it is not for the keys.
+		if due < sweepBatch || n == 0 {
 			return removed, err
 		}
 	}
 }
 
 // Remove removes the bytes of those of some keys that were spare for too long.
-func (b *Bucket) Remove(ctx context.Context, db *store.DB, keys []string) error {
+func (b *Bucket) Remove(ctx context.Context, db *store.DB, keys []string) (err error) {
 	for some := range slices.Chunk(keys, sweepBatch) {
-		if _, err := b.remove(ctx, db, some); err != nil {
+		due, n, failed := b.remove(ctx, db, some)
+		err = errors.Join(err, failed)
+		if due > 0 && n == 0 {
 			return err
 		}
 	}
-	return nil
+	return err
 }
 
-// remove lets go of a batch of what is due, or of what of some keys is.
-func (b *Bucket) remove(ctx context.Context, db *store.DB, among []string) (removed int, err error) {
+// remove lets go of a batch of what is due, or of what of some keys is, and answers
+// how much was due and how much is gone.
+func (b *Bucket) remove(ctx context.Context, db *store.DB, among []string) (due, removed int, err error) {
 	var keys []string
 	err = db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		keys = nil
@@ -279,20 +292,26 @@ func (b *Bucket) remove(ctx context.Context, db *store.DB, among []string) (remo
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("looking for bytes without an owner: %w", err)
+		return 0, 0, fmt.Errorf("looking for bytes without an owner: %w", err)
 	}
 	if len(keys) == 0 {
-		return 0, nil
+		return 0, 0, nil
 	}
-	if err := b.delete(ctx, keys); err != nil {
-		return 0, err
-	}
-	err = db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
-		_, err := store.Build(tx).Add(`DELETE FROM blob_spares WHERE `).Strings("blob_key", keys).Exec(ctx, tx)
+	failed, err := b.delete(ctx, keys)
+	gone := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return failed[key] })
+	rest := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return !failed[key] })
+	wrong := db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
+		if _, err := store.Build(tx).Add(`DELETE FROM blob_spares WHERE `).Strings("blob_key", gone).Exec(ctx, tx); err != nil {
+			return err
+		}
+		if len(rest) == 0 {
+			return nil
+		}
+		_, err := store.Build(tx).Add(`UPDATE blob_spares SET until = ? WHERE `, tx.Now().Add(putOff)).Strings("blob_key", rest).Exec(ctx, tx)
 		return err
 	})
-	if err != nil {
-		return 0, fmt.Errorf("forgetting bytes without an owner: %w", err)
+	if wrong != nil {
+		return len(keys), 0, errors.Join(err, fmt.Errorf("forgetting bytes without an owner: %w", wrong))
 	}
-	return len(keys), nil
+	return len(keys), len(gone), err
 }

@@ -22,16 +22,12 @@ func TestMain(m *testing.M) { storetest.Main(m) }
 
 func TestBytesWithoutAnOwnerGo(t *testing.T) {
 	t.Parallel()
-	for name, open := range map[string]func(testing.TB, ...store.Option) *store.DB{"sqlite": storetest.SQLite, "postgres": storetest.Postgres} {
+	for name, open := range databases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := open(t)
 			folder := filepath.Join(t.TempDir(), "a folder", "blobs")
-			address, err := blob.Folder(folder)
-			require.NoError(t, err)
-			bucket, err := blob.Open(t.Context(), address)
-			require.NoError(t, err)
-			defer func() { require.NoError(t, bucket.Close()) }()
+			bucket := openFolder(t, folder)
 			in := func(do func(context.Context, *store.Tx) error) error { return db.InTx(t.Context(), do) }
 			spare := func(until time.Time, keys ...string) {
 				require.NoError(t, in(func(ctx context.Context, tx *store.Tx) error { return blob.Spare(ctx, tx, until, keys...) }))
@@ -74,7 +70,7 @@ func TestBytesWithoutAnOwnerGo(t *testing.T) {
 
 			spare(now.Add(-time.Second), "t/taken")
 			require.Equal(t, 1, sweep())
-			_, err = bucket.Open(t.Context(), "t/taken")
+			_, err := bucket.Open(t.Context(), "t/taken")
 			require.ErrorIs(t, err, blob.ErrNotFound)
 
 			// What a killed process wrote a part of.
@@ -107,4 +103,51 @@ func TestBytesWithoutAnOwnerGo(t *testing.T) {
 			require.Equal(t, "bytes of t/waiting", string(text))
 		})
 	}
+}
+
+func TestAKeyThatCannotBeRemovedHoldsUpNoOthers(t *testing.T) {
+	t.Parallel()
+	for name, open := range databases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			now := time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)
+			db := open(t, store.WithClock(func() time.Time { return now }))
+			folder := filepath.Join(t.TempDir(), "blobs")
+			bucket := openFolder(t, folder)
+			require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+				return errors.Join(blob.Spare(ctx, tx, now.Add(-time.Hour), "t/stuck"), blob.Spare(ctx, tx, now, "t/next"))
+			}))
+			_, err := bucket.Write(t.Context(), "t/next", strings.NewReader("bytes"))
+			require.NoError(t, err)
+			// Nobody removes a folder with something in it.
+			require.NoError(t, os.MkdirAll(filepath.Join(folder, "t", "stuck", "full"), 0o700))
+
+			removed, err := bucket.Sweep(t.Context(), db)
+			require.ErrorContains(t, err, "t/stuck")
+			require.Equal(t, 1, removed)
+			require.NoFileExists(t, filepath.Join(folder, "t", "next"))
+			removed, err = bucket.Sweep(t.Context(), db)
+			require.NoError(t, err, "it is put off")
+			require.Zero(t, removed)
+			require.ErrorIs(t, db.InTx(t.Context(), func(ctx context.Context, tx *store.Tx) error { return blob.Take(ctx, tx, "t/stuck") }), blob.ErrExpired)
+
+			require.NoError(t, os.Remove(filepath.Join(folder, "t", "stuck", "full")))
+			now = now.Add(time.Hour)
+			removed, err = bucket.Sweep(t.Context(), db)
+			require.NoError(t, err)
+			require.Equal(t, 1, removed)
+		})
+	}
+}
+
+var databases = map[string]func(testing.TB, ...store.Option) *store.DB{"sqlite": storetest.SQLite, "postgres": storetest.Postgres}
+
+func openFolder(t *testing.T, path string) *blob.Bucket {
+	t.Helper()
+	address, err := blob.Folder(path)
+	require.NoError(t, err)
+	bucket, err := blob.Open(t.Context(), address)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, bucket.Close()) })
+	return bucket
 }
