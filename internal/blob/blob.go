@@ -48,9 +48,7 @@ var (
 // Bucket is where bytes are kept, by key.
 type Bucket struct {
 	bucket *blob.Bucket
-	// folder says that it is one, in which whoever is killed while he writes
-	// leaves a file.
-	folder bool
+	folder *folder // nil where it is none
 }
 
 // Open opens a bucket by its URL: file:///folder, s3://name?region=…, azblob://name,
@@ -61,7 +59,13 @@ func Open(ctx context.Context, address string) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the %s bucket: %w", scheme, err)
 	}
-	return &Bucket{bucket, scheme == "file"}, nil
+	b := &Bucket{bucket: bucket}
+	if scheme == "file" {
+		if b.folder, err = folderAt(address); err != nil {
+			return nil, errors.Join(err, bucket.Close())
+		}
+	}
+	return b, nil
 }
 
 // Folder is the URL of a folder, which is made when something is written to it. A
@@ -133,13 +137,13 @@ func (b *Bucket) Open(ctx context.Context, key string) (*blob.Reader, error) {
 	return r, nil
 }
 
-// Keys calls f for every key there is, in order, with how many bytes it has.
+// Keys calls f for every key there is, in order, with how many bytes it has. What a
+// killed process left in a folder is among them.
 func (b *Bucket) Keys(ctx context.Context, f func(key string, size int64) error) error {
-	return b.list(ctx, "", f)
-}
-
-func (b *Bucket) list(ctx context.Context, prefix string, f func(key string, size int64) error) error {
-	list := b.bucket.List(&blob.ListOptions{Prefix: prefix})
+	if b.folder != nil {
+		return b.folder.keys(ctx, f)
+	}
+	list := b.bucket.List(nil)
 	for {
 		object, err := list.Next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -170,21 +174,12 @@ func (b *Bucket) delete(ctx context.Context, keys []string) (failed map[string]b
 			errs = append(errs, fmt.Errorf("removing bytes: %w", err))
 		}
 	}
-	if !b.folder || len(missing) == 0 {
+	if b.folder == nil || len(missing) == 0 {
 		return failed, errors.Join(errs...)
 	}
-	// Bytes are written to KEY.NUMBER.tmp, which becomes KEY when it is complete.
-	torn := map[string]string{}
-	for prefix := range prefixes(missing) {
-		err := b.list(ctx, prefix, func(name string, _ int64) error {
-			if key, _, _ := strings.Cut(name, "."); key != name && missing[key] {
-				torn[name] = key
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
+	torn, err := b.folder.torn(missing)
+	if err != nil {
+		return nil, err
 	}
 	for name, key := range torn {
 		if err := b.bucket.Delete(ctx, name); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
@@ -193,15 +188,6 @@ func (b *Bucket) delete(ctx context.Context, keys []string) (failed map[string]b
 		}
 	}
 	return failed, errors.Join(errs...)
-}
-
-// prefixes are what keys begin with, up to their last slash.
-func prefixes(keys map[string]bool) map[string]bool {
-	out := map[string]bool{}
-	for key := range keys {
-		out[key[:strings.LastIndexByte(key, '/')+1]] = true
-	}
-	return out
 }
 
 // Spare says, in a transaction, that nothing refers to keys (any more), and that
