@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -105,11 +106,16 @@ func (b *Bucket) Has(ctx context.Context, key string) (bool, error) {
 func Key(tenant, of gid.ID) string { return tenant.String() + "/" + of.String() }
 
 // Write keeps all that a reader has under a key that is spare, and answers how
-// much that was. Of what fails nothing is kept.
+// much that was. Of what fails nothing is kept. What it answered outlives the power:
+// the transaction that refers to it does so, too.
 func (b *Bucket) Write(ctx context.Context, key string, from io.Reader) (size int64, err error) {
 	writing, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w, err := b.bucket.NewWriter(writing, key, &blob.WriterOptions{ContentType: "application/octet-stream"})
+	var file *os.File
+	w, err := b.bucket.NewWriter(writing, key, &blob.WriterOptions{ContentType: "application/octet-stream", BeforeWrite: func(as func(any) bool) error {
+		as(&file) // where the bucket is a folder
+		return nil
+	}})
 	if err != nil {
 		return 0, fmt.Errorf("writing bytes: %w", err)
 	}
@@ -118,8 +124,20 @@ func (b *Bucket) Write(ctx context.Context, key string, from io.Reader) (size in
 		_ = w.Close()
 		return 0, err
 	}
+	if b.folder != nil {
+		if err := b.folder.syncFile(file); err != nil {
+			cancel()
+			_ = w.Close()
+			return 0, fmt.Errorf("writing bytes: %w", err)
+		}
+	}
 	if err := w.Close(); err != nil {
 		return 0, fmt.Errorf("writing bytes: %w", err)
+	}
+	if b.folder != nil {
+		if err := b.folder.syncNames(key); err != nil {
+			return 0, fmt.Errorf("writing bytes: %w", err)
+		}
 	}
 	return size, nil
 }
@@ -259,7 +277,9 @@ func (b *Bucket) Remove(ctx context.Context, db *store.DB, keys []string) (err e
 // how much was due and how much is gone.
 func (b *Bucket) remove(ctx context.Context, db *store.DB, among []string) (due, removed int, err error) {
 	var keys []string
-	err = db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
+	// Whatever let go of the keys was committed before. Of none of it the power may take
+	// anything back once the bytes are gone.
+	err = db.Durable().InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		keys = nil
 		stmt := store.Build(tx).Add(`SELECT blob_key FROM blob_spares WHERE until <= ?`, tx.Now())
 		if among != nil {

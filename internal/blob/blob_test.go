@@ -189,3 +189,34 @@ func TestAFolderIsReadOnceHoweverMuchIsInIt(t *testing.T) {
 	require.True(t, slices.IsSorted(keys))
 	require.Equal(t, "t/torn_other.18.tmp", keys[files])
 }
+
+func TestBytesGoOnceItIsDurableThatNothingRefersToThem(t *testing.T) {
+	t.Parallel()
+	db := storetest.SQLite(t)
+	bucket := openFolder(t, filepath.Join(t.TempDir(), "blobs"))
+	in := func(do func(context.Context, *store.Tx) error) { require.NoError(t, db.InTx(t.Context(), do)) }
+	in(func(ctx context.Context, tx *store.Tx) error {
+		for _, statement := range []string{
+			`CREATE TABLE levels (level INTEGER)`,
+			`CREATE TRIGGER going AFTER UPDATE OF going ON blob_spares BEGIN INSERT INTO levels SELECT synchronous FROM pragma_synchronous; END`,
+		} {
+			if _, err := store.Build(tx).Add(statement).Exec(ctx, tx); err != nil {
+				return err
+			}
+		}
+		return blob.Spare(ctx, tx, tx.Now(), "t/due")
+	})
+	_, err := bucket.Write(t.Context(), "t/due", strings.NewReader("bytes"))
+	require.NoError(t, err)
+	removed, err := bucket.Sweep(t.Context(), db)
+	require.NoError(t, err)
+	require.Equal(t, 1, removed)
+	var levels []int
+	require.NoError(t, store.Build(db).Add(`SELECT level FROM levels UNION ALL SELECT synchronous FROM pragma_synchronous`).Query(t.Context(), db, func(row store.Row) error {
+		var level int
+		err := row.Scan(&level)
+		levels = append(levels, level)
+		return err
+	}))
+	require.Equal(t, []int{2, 1}, levels, "FULL where they are marked as going, and NORMAL otherwise")
+}

@@ -9,7 +9,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 )
 
 // folder is one in which bytes are kept, for what its bucket does not do well: that
@@ -17,6 +19,8 @@ import (
 type folder struct {
 	root   string
 	prefix string // of the names of all keys
+	// sync has what was written to a file, or the names that were in a folder, outlive the power.
+	sync func(*os.File) error
 }
 
 // folderAt reads the URL of a bucket that is a folder as its driver does.
@@ -33,12 +37,56 @@ func folderAt(address string) (*folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the folder of bytes: %w", err)
 	}
-	return &folder{root, u.Query().Get("prefix")}, nil
+	f := &folder{root, u.Query().Get("prefix"), (*os.File).Sync}
+	// The folder itself may be new; who may not read the one above did not make it.
+	if err := f.syncFolder(filepath.Dir(root)); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("opening the folder of bytes: %w", err)
+	}
+	return f, nil
 }
 
 // path is where the bytes of a key are.
 func (f *folder) path(key string) string {
 	return filepath.Join(f.root, filepath.FromSlash(f.prefix+key))
+}
+
+// syncFile syncs a file before it gets its name: there is no moment at which the name
+// is there and what belongs under it is not.
+func (f *folder) syncFile(file *os.File) error {
+	if file == nil {
+		return errors.New("the file that is written is not known")
+	}
+	return f.sync(file)
+}
+
+// syncNames syncs the folder in which the bytes of a key are, and those above it, any
+// of which may be new.
+func (f *folder) syncNames(key string) error {
+	for at := filepath.Dir(f.path(key)); ; at = filepath.Dir(at) {
+		if err := f.syncFolder(at); err != nil || len(at) <= len(f.root) {
+			return err
+		}
+	}
+}
+
+func (f *folder) syncFolder(at string) error { return syncFolder(at, f.sync) }
+
+// SyncFolder has the names that are in a folder outlive the power.
+func SyncFolder(at string) error { return syncFolder(at, (*os.File).Sync) }
+
+func syncFolder(at string, sync func(*os.File) error) error {
+	if runtime.GOOS == "windows" { // which has no such thing
+		return nil
+	}
+	dir, err := os.Open(at) //nolint:gosec // it is the folder that was named
+	if err != nil {
+		return err
+	}
+	err = sync(dir)
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) { // some shared folders have no such thing either
+		err = nil
+	}
+	return errors.Join(err, dir.Close())
 }
 
 // keys calls do for every key, with how many bytes it has, in the order of names.
