@@ -85,10 +85,13 @@ func (cmd *backupCmd) backUp(ctx context.Context, db *store.DB) (did backedUp, e
 	if err := cmd.copyBytes(ctx, db, folder, file, &did); err != nil {
 		return did, err
 	}
-	if err := synced(file); err != nil {
+	if err := errors.Join(synced(file), blob.SyncFolder(folder)); err != nil {
 		return did, fmt.Errorf("copying the database: %w", err)
 	}
-	return did, os.Rename(folder, cmd.Path)
+	if err := os.Rename(folder, cmd.Path); err != nil {
+		return did, err
+	}
+	return did, blob.SyncFolder(filepath.Dir(filepath.Clean(cmd.Path)))
 }
 
 // synced makes sure that a file outlives the power.
