@@ -18,6 +18,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/importer"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
 	"github.com/lethe-crm/lethe/internal/visible"
 )
@@ -190,6 +191,24 @@ func TestABatchOfFilesTakesABoundedNumberOfStatements(t *testing.T) {
 		few, many := count(10, "few"), count(300, "many")
 		w.Logf("statements: %d for 10 mails, %d for 300", few, many)
 		require.LessOrEqual(t, many, few+6)
+		w.tidy()
+	})
+}
+
+func TestOfTwoMailsThatAreOneTheOneThatIsKeptHasTheFiles(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.create("admin", "Customer", record.Values{"name": "Of others", "email": "a@example.com", "ownerID": w.users["agent"], "teamID": w.teams["Support"]})
+		_, err := store.Build(w.db).Add(`INSERT INTO policy_rules (id, tenant_id, position, ptype, v0, v1, v2, v3, v4, v5) VALUES (?, ?, 999, 'p', 'role:admin', ?, 'Message', 'import', 'deny', 'owner != me')`,
+			gid.New(gid.Policy), w.tenant, w.tenant.String()).Exec(w.Context(), w.db)
+		require.NoError(t, err)
+		require.NoError(t, w.control.Refresh(w.Context(), w.tenant))
+		another := func(files ...string) string { return strings.Replace(with("one@x", files...), "From: a@", "From: c@", 1) }
+		path := w.write(map[string]string{"1.eml": with("one@x", "a.pdf=A"), "2.eml": another("a.pdf=A", "b.pdf=B"), "3.eml": another("b.pdf=B")})
+		report := w.imported("admin", importer.Config{As: importer.Messages, Path: path})
+		require.Equal(t, importer.Failed, find(t, report, "1.eml", 0).Outcome, "%+v", report.Items)
+		require.Equal(t, []int{3, 1, 1, 0, 1}, outcomes(report), "%+v", report.Items)
+		require.Equal(t, []int{2, 0}, []int{report.Attachments, report.AttachmentsFailed})
+		require.Equal(t, []string{"a.pdf=A", "b.pdf=B"}, w.filesOf("one@x"))
 		w.tidy()
 	})
 }
