@@ -78,7 +78,7 @@ func syncFolder(at string, sync func(*os.File) error) error {
 	if runtime.GOOS == "windows" { // which has no such thing
 		return nil
 	}
-	dir, err := os.Open(at) //nolint:gosec // it is the folder that was named
+	dir, err := os.Open(at)
 	if err != nil {
 		return err
 	}
