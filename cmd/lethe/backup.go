@@ -26,7 +26,7 @@ type backedUp struct {
 	Path  string `json:"path"`
 	Files int    `json:"files"` // of attachments and exports
 	Bytes int64  `json:"bytes"` // of these
-	// Purged counts the files that were purged while they were copied.
+	// Purged counts the files that were purged, or expired, while they were copied.
 	Purged int `json:"purged"`
 }
 
@@ -85,10 +85,13 @@ func (cmd *backupCmd) backUp(ctx context.Context, db *store.DB) (did backedUp, e
 	if err := cmd.copyBytes(ctx, db, folder, file, &did); err != nil {
 		return did, err
 	}
-	if err := synced(file); err != nil {
+	if err := errors.Join(synced(file), blob.SyncFolder(folder)); err != nil {
 		return did, fmt.Errorf("copying the database: %w", err)
 	}
-	return did, os.Rename(folder, cmd.Path)
+	if err := os.Rename(folder, cmd.Path); err != nil {
+		return did, err
+	}
+	return did, blob.SyncFolder(filepath.Dir(filepath.Clean(cmd.Path)))
 }
 
 // synced makes sure that a file outlives the power.
@@ -121,7 +124,7 @@ func (cmd *backupCmd) copyBytes(ctx context.Context, db *store.DB, folder, file 
 		return err
 	}
 	defer func() { err = errors.Join(err, frozen.Close()) }()
-	return record.EachKey(ctx, frozen, from, func(key string) error {
+	return record.EachKey(ctx, frozen, func(key string) error {
 		n, err := from.Copy(ctx, key, to)
 		if errors.Is(err, blob.ErrNotFound) {
 			refers, wrong := record.Refers(ctx, db, key)
@@ -218,6 +221,6 @@ func checked(found record.Checked) string {
 		}
 		text.WriteByte('\n')
 	}
-	fmt.Fprintf(&text, "%d attachments with bytes, %d keys, %d tombstones; %d findings", found.Attachments, found.Keys, found.Tombstones, len(found.Findings))
+	fmt.Fprintf(&text, "%d attachments and %d exports with bytes, %d keys, %d tombstones; %d findings", found.Attachments, found.Exports, found.Keys, found.Tombstones, len(found.Findings))
 	return text.String()
 }

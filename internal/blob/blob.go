@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,8 +31,12 @@ import (
 	"github.com/lethe-crm/lethe/internal/store"
 )
 
-// sweepBatch is how many keys are let go at a time.
-const sweepBatch = 200
+const (
+	// sweepBatch is how many keys are let go at a time.
+	sweepBatch = 200
+	// putOff is when what could not be removed is tried again.
+	putOff = time.Hour
+)
 
 // The ways in which bytes are not there.
 var (
@@ -44,9 +49,7 @@ var (
 // Bucket is where bytes are kept, by key.
 type Bucket struct {
 	bucket *blob.Bucket
-	// folder says that it is one, in which whoever is killed while he writes
-	// leaves a file.
-	folder bool
+	folder *folder // nil where it is none
 }
 
 // Open opens a bucket by its URL: file:///folder, s3://name?region=…, azblob://name,
@@ -57,7 +60,13 @@ func Open(ctx context.Context, address string) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the %s bucket: %w", scheme, err)
 	}
-	return &Bucket{bucket, scheme == "file"}, nil
+	b := &Bucket{bucket: bucket}
+	if scheme == "file" {
+		if b.folder, err = folderAt(address); err != nil {
+			return nil, errors.Join(err, bucket.Close())
+		}
+	}
+	return b, nil
 }
 
 // Folder is the URL of a folder, which is made when something is written to it. A
@@ -97,11 +106,16 @@ func (b *Bucket) Has(ctx context.Context, key string) (bool, error) {
 func Key(tenant, of gid.ID) string { return tenant.String() + "/" + of.String() }
 
 // Write keeps all that a reader has under a key that is spare, and answers how
-// much that was. Of what fails nothing is kept.
+// much that was. Of what fails nothing is kept. What it answered outlives the power:
+// the transaction that refers to it does so, too.
 func (b *Bucket) Write(ctx context.Context, key string, from io.Reader) (size int64, err error) {
 	writing, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w, err := b.bucket.NewWriter(writing, key, &blob.WriterOptions{ContentType: "application/octet-stream"})
+	var file *os.File
+	w, err := b.bucket.NewWriter(writing, key, &blob.WriterOptions{ContentType: "application/octet-stream", BeforeWrite: func(as func(any) bool) error {
+		as(&file) // where the bucket is a folder
+		return nil
+	}})
 	if err != nil {
 		return 0, fmt.Errorf("writing bytes: %w", err)
 	}
@@ -110,8 +124,20 @@ func (b *Bucket) Write(ctx context.Context, key string, from io.Reader) (size in
 		_ = w.Close()
 		return 0, err
 	}
+	if b.folder != nil {
+		if err := b.folder.syncFile(file); err != nil {
+			cancel()
+			_ = w.Close()
+			return 0, fmt.Errorf("writing bytes: %w", err)
+		}
+	}
 	if err := w.Close(); err != nil {
 		return 0, fmt.Errorf("writing bytes: %w", err)
+	}
+	if b.folder != nil {
+		if err := b.folder.syncNames(key); err != nil {
+			return 0, fmt.Errorf("writing bytes: %w", err)
+		}
 	}
 	return size, nil
 }
@@ -129,13 +155,13 @@ func (b *Bucket) Open(ctx context.Context, key string) (*blob.Reader, error) {
 	return r, nil
 }
 
-// Keys calls f for every key there is, in order, with how many bytes it has.
+// Keys calls f for every key there is, in order, with how many bytes it has. What a
+// killed process left in a folder is among them.
 func (b *Bucket) Keys(ctx context.Context, f func(key string, size int64) error) error {
-	return b.list(ctx, "", f)
-}
-
-func (b *Bucket) list(ctx context.Context, prefix string, f func(key string, size int64) error) error {
-	list := b.bucket.List(&blob.ListOptions{Prefix: prefix})
+	if b.folder != nil {
+		return b.folder.keys(ctx, f)
+	}
+	list := b.bucket.List(nil)
 	for {
 		object, err := list.Next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -150,9 +176,11 @@ func (b *Bucket) list(ctx context.Context, prefix string, f func(key string, siz
 	}
 }
 
-// delete removes bytes, also those of which only a part was written.
-func (b *Bucket) delete(ctx context.Context, keys []string) error {
-	missing := map[string]bool{}
+// delete removes bytes, also those of which only a part was written, and answers
+// of which keys it could not. These hold up no others.
+func (b *Bucket) delete(ctx context.Context, keys []string) (failed map[string]bool, err error) {
+	var errs []error
+	failed, missing := map[string]bool{}, map[string]bool{}
 	for _, key := range keys {
 		err := b.bucket.Delete(ctx, key)
 		switch {
@@ -160,40 +188,24 @@ func (b *Bucket) delete(ctx context.Context, keys []string) error {
 		case gcerrors.Code(err) == gcerrors.NotFound:
 			missing[key] = true
 		default:
-			return fmt.Errorf("removing bytes: %w", err)
+			failed[key] = true
+			errs = append(errs, fmt.Errorf("removing bytes: %w", err))
 		}
 	}
-	if !b.folder || len(missing) == 0 {
-		return nil
+	if b.folder == nil || len(missing) == 0 {
+		return failed, errors.Join(errs...)
 	}
-	// Bytes are written to KEY.NUMBER.tmp, which becomes KEY when it is complete.
-	var torn []string
-	for prefix := range prefixes(missing) {
-		err := b.list(ctx, prefix, func(name string, _ int64) error {
-			if key, _, _ := strings.Cut(name, "."); key != name && missing[key] {
-				torn = append(torn, name)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
+	torn, err := b.folder.torn(missing)
+	if err != nil {
+		return nil, err
 	}
-	for _, name := range torn {
+	for name, key := range torn {
 		if err := b.bucket.Delete(ctx, name); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
-			return fmt.Errorf("removing bytes: %w", err)
+			failed[key] = true
+			errs = append(errs, fmt.Errorf("removing bytes: %w", err))
 		}
 	}
-	return nil
-}
-
-// prefixes are what keys begin with, up to their last slash.
-func prefixes(keys map[string]bool) map[string]bool {
-	out := map[string]bool{}
-	for key := range keys {
-		out[key[:strings.LastIndexByte(key, '/')+1]] = true
-	}
-	return out
+	return failed, errors.Join(errs...)
 }
 
 // Spare says, in a transaction, that nothing refers to keys (any more), and that
@@ -236,31 +248,38 @@ func Forsake(ctx context.Context, db *store.DB, keys ...string) error {
 }
 
 // Sweep removes the bytes of keys that were spare for too long, and answers how
-// many. It can be stopped anywhere, and several may do it at once.
+// many. It can be stopped anywhere, and several may do it at once. Keys that cannot
+// be removed are tried again later, and hold up no others.
 func (b *Bucket) Sweep(ctx context.Context, db *store.DB) (removed int, err error) {
 	for {
-		n, err := b.remove(ctx, db, nil)
-		removed += n
-		if err != nil || n < sweepBatch {
+		due, n, failed := b.remove(ctx, db, nil)
+		removed, err = removed+n, errors.Join(err, failed)
+		// Where nothing of a batch can be removed it is not for the keys.
+		if due < sweepBatch || n == 0 {
 			return removed, err
 		}
 	}
 }
 
 // Remove removes the bytes of those of some keys that were spare for too long.
-func (b *Bucket) Remove(ctx context.Context, db *store.DB, keys []string) error {
+func (b *Bucket) Remove(ctx context.Context, db *store.DB, keys []string) (err error) {
 	for some := range slices.Chunk(keys, sweepBatch) {
-		if _, err := b.remove(ctx, db, some); err != nil {
+		due, n, failed := b.remove(ctx, db, some)
+		err = errors.Join(err, failed)
+		if due > 0 && n == 0 {
 			return err
 		}
 	}
-	return nil
+	return err
 }
 
-// remove lets go of a batch of what is due, or of what of some keys is.
-func (b *Bucket) remove(ctx context.Context, db *store.DB, among []string) (removed int, err error) {
+// remove lets go of a batch of what is due, or of what of some keys is, and answers
+// how much was due and how much is gone.
+func (b *Bucket) remove(ctx context.Context, db *store.DB, among []string) (due, removed int, err error) {
 	var keys []string
-	err = db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
+	// Whatever let go of the keys was committed before. Of none of it the power may take
+	// anything back once the bytes are gone.
+	err = db.Durable().InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		keys = nil
 		stmt := store.Build(tx).Add(`SELECT blob_key FROM blob_spares WHERE until <= ?`, tx.Now())
 		if among != nil {
@@ -279,20 +298,26 @@ func (b *Bucket) remove(ctx context.Context, db *store.DB, among []string) (remo
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("looking for bytes without an owner: %w", err)
+		return 0, 0, fmt.Errorf("looking for bytes without an owner: %w", err)
 	}
 	if len(keys) == 0 {
-		return 0, nil
+		return 0, 0, nil
 	}
-	if err := b.delete(ctx, keys); err != nil {
-		return 0, err
-	}
-	err = db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
-		_, err := store.Build(tx).Add(`DELETE FROM blob_spares WHERE `).Strings("blob_key", keys).Exec(ctx, tx)
+	failed, err := b.delete(ctx, keys)
+	gone := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return failed[key] })
+	rest := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return !failed[key] })
+	wrong := db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
+		if _, err := store.Build(tx).Add(`DELETE FROM blob_spares WHERE `).Strings("blob_key", gone).Exec(ctx, tx); err != nil {
+			return err
+		}
+		if len(rest) == 0 {
+			return nil
+		}
+		_, err := store.Build(tx).Add(`UPDATE blob_spares SET until = ? WHERE `, tx.Now().Add(putOff)).Strings("blob_key", rest).Exec(ctx, tx)
 		return err
 	})
-	if err != nil {
-		return 0, fmt.Errorf("forgetting bytes without an owner: %w", err)
+	if wrong != nil {
+		return len(keys), 0, errors.Join(err, fmt.Errorf("forgetting bytes without an owner: %w", wrong))
 	}
-	return len(keys), nil
+	return len(keys), len(gone), err
 }

@@ -3,9 +3,12 @@ package blob_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -22,16 +25,12 @@ func TestMain(m *testing.M) { storetest.Main(m) }
 
 func TestBytesWithoutAnOwnerGo(t *testing.T) {
 	t.Parallel()
-	for name, open := range map[string]func(testing.TB, ...store.Option) *store.DB{"sqlite": storetest.SQLite, "postgres": storetest.Postgres} {
+	for name, open := range databases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := open(t)
 			folder := filepath.Join(t.TempDir(), "a folder", "blobs")
-			address, err := blob.Folder(folder)
-			require.NoError(t, err)
-			bucket, err := blob.Open(t.Context(), address)
-			require.NoError(t, err)
-			defer func() { require.NoError(t, bucket.Close()) }()
+			bucket := openFolder(t, folder)
 			in := func(do func(context.Context, *store.Tx) error) error { return db.InTx(t.Context(), do) }
 			spare := func(until time.Time, keys ...string) {
 				require.NoError(t, in(func(ctx context.Context, tx *store.Tx) error { return blob.Spare(ctx, tx, until, keys...) }))
@@ -74,7 +73,7 @@ func TestBytesWithoutAnOwnerGo(t *testing.T) {
 
 			spare(now.Add(-time.Second), "t/taken")
 			require.Equal(t, 1, sweep())
-			_, err = bucket.Open(t.Context(), "t/taken")
+			_, err := bucket.Open(t.Context(), "t/taken")
 			require.ErrorIs(t, err, blob.ErrNotFound)
 
 			// What a killed process wrote a part of.
@@ -107,4 +106,117 @@ func TestBytesWithoutAnOwnerGo(t *testing.T) {
 			require.Equal(t, "bytes of t/waiting", string(text))
 		})
 	}
+}
+
+func TestAKeyThatCannotBeRemovedHoldsUpNoOthers(t *testing.T) {
+	t.Parallel()
+	for name, open := range databases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			now := time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)
+			db := open(t, store.WithClock(func() time.Time { return now }))
+			folder := filepath.Join(t.TempDir(), "blobs")
+			bucket := openFolder(t, folder)
+			require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+				return errors.Join(blob.Spare(ctx, tx, now.Add(-time.Hour), "t/stuck"), blob.Spare(ctx, tx, now, "t/next"))
+			}))
+			_, err := bucket.Write(t.Context(), "t/next", strings.NewReader("bytes"))
+			require.NoError(t, err)
+			// Nobody removes a folder with something in it.
+			require.NoError(t, os.MkdirAll(filepath.Join(folder, "t", "stuck", "full"), 0o700))
+
+			removed, err := bucket.Sweep(t.Context(), db)
+			require.ErrorContains(t, err, "t/stuck")
+			require.Equal(t, 1, removed)
+			require.NoFileExists(t, filepath.Join(folder, "t", "next"))
+			removed, err = bucket.Sweep(t.Context(), db)
+			require.NoError(t, err, "it is put off")
+			require.Zero(t, removed)
+			require.ErrorIs(t, db.InTx(t.Context(), func(ctx context.Context, tx *store.Tx) error { return blob.Take(ctx, tx, "t/stuck") }), blob.ErrExpired)
+
+			require.NoError(t, os.Remove(filepath.Join(folder, "t", "stuck", "full")))
+			now = now.Add(time.Hour)
+			removed, err = bucket.Sweep(t.Context(), db)
+			require.NoError(t, err)
+			require.Equal(t, 1, removed)
+		})
+	}
+}
+
+var databases = map[string]func(testing.TB, ...store.Option) *store.DB{"sqlite": storetest.SQLite, "postgres": storetest.Postgres}
+
+func openFolder(t *testing.T, path string) *blob.Bucket {
+	t.Helper()
+	address, err := blob.Folder(path)
+	require.NoError(t, err)
+	bucket, err := blob.Open(t.Context(), address)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, bucket.Close()) })
+	return bucket
+}
+
+func TestAFolderIsReadOnceHoweverMuchIsInIt(t *testing.T) {
+	t.Parallel()
+	db := storetest.SQLite(t)
+	folder := filepath.Join(t.TempDir(), "blobs")
+	bucket := openFolder(t, folder)
+	const files = 20_000 // twenty pages of a list, each of which would read all of them, and it takes 9 s
+	require.NoError(t, os.MkdirAll(filepath.Join(folder, "t"), 0o700))
+	for i := range files {
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "t", fmt.Sprintf("a%06d", i)), nil, 0o600))
+	}
+	for _, name := range []string{"torn.18.tmp", "torn.19.tmp", "torn_other.18.tmp"} {
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "t", name), []byte("a part"), 0o600))
+	}
+	require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+		return blob.Spare(ctx, tx, tx.Now(), "t/torn", "other/torn")
+	}))
+	clock := time.Now
+	start := clock()
+	require.NoError(t, filepath.WalkDir(folder, func(_ string, d fs.DirEntry, err error) error {
+		_, wrong := d.Info()
+		return errors.Join(err, wrong)
+	}))
+	once := clock().Sub(start)
+	start = clock()
+	removed, err := bucket.Sweep(t.Context(), db)
+	require.NoError(t, err)
+	require.Equal(t, 2, removed)
+	var keys []string
+	require.NoError(t, bucket.Keys(t.Context(), func(key string, _ int64) error { keys = append(keys, key); return nil }))
+	require.Less(t, clock().Sub(start), 5*once+time.Second)
+	require.Len(t, keys, files+1)
+	require.True(t, slices.IsSorted(keys))
+	require.Equal(t, "t/torn_other.18.tmp", keys[files])
+}
+
+func TestBytesGoOnceItIsDurableThatNothingRefersToThem(t *testing.T) {
+	t.Parallel()
+	db := storetest.SQLite(t)
+	bucket := openFolder(t, filepath.Join(t.TempDir(), "blobs"))
+	in := func(do func(context.Context, *store.Tx) error) { require.NoError(t, db.InTx(t.Context(), do)) }
+	in(func(ctx context.Context, tx *store.Tx) error {
+		for _, statement := range []string{
+			`CREATE TABLE levels (level INTEGER)`,
+			`CREATE TRIGGER going AFTER UPDATE OF going ON blob_spares BEGIN INSERT INTO levels SELECT synchronous FROM pragma_synchronous; END`,
+		} {
+			if _, err := store.Build(tx).Add(statement).Exec(ctx, tx); err != nil {
+				return err
+			}
+		}
+		return blob.Spare(ctx, tx, tx.Now(), "t/due")
+	})
+	_, err := bucket.Write(t.Context(), "t/due", strings.NewReader("bytes"))
+	require.NoError(t, err)
+	removed, err := bucket.Sweep(t.Context(), db)
+	require.NoError(t, err)
+	require.Equal(t, 1, removed)
+	var levels []int
+	require.NoError(t, store.Build(db).Add(`SELECT level FROM levels UNION ALL SELECT synchronous FROM pragma_synchronous`).Query(t.Context(), db, func(row store.Row) error {
+		var level int
+		err := row.Scan(&level)
+		levels = append(levels, level)
+		return err
+	}))
+	require.Equal(t, []int{2, 1}, levels, "FULL where they are marked as going, and NORMAL otherwise")
 }

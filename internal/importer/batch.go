@@ -75,9 +75,6 @@ func (row *row) reset() {
 	row.values, row.parent, row.created, row.ownerRef, row.teamRef, row.alike, row.found = maps.Clone(row.given), nil, nil, nil, nil, "", nil
 	row.twin = gid.Nil
 	row.item.Warnings = slices.Clone(row.warnings)
-	for _, f := range row.files {
-		f.taken = false
-	}
 }
 
 // pending reports whether it is still to be created.

@@ -12,7 +12,8 @@ import (
 	"github.com/lethe-crm/lethe/internal/store"
 )
 
-// file is an attachment of a mail.
+// file is an attachment of a mail. Rows of one batch share it where they are the same
+// mail: which of them becomes the message is not known before.
 type file struct {
 	*record.File
 
@@ -43,17 +44,21 @@ func (r *run) keepFiles(ctx context.Context, rows []*row) error {
 		return err
 	}
 	var files []*record.File
+	keeping := map[filed]*file{}
 	for _, row := range rows {
 		key := row.key(r.messageID())
 		column := message.FieldMessageIDKey + " " + key
-		for _, f := range row.files {
+		for i, f := range row.files {
 			same := filed{key, f.name, f.SHA256}
-			if there[same] || retired[column] && live[column].IsZero() {
+			switch {
+			case there[same] || retired[column] && live[column].IsZero():
 				f.Content = nil
-				continue
+			case keeping[same] != nil:
+				row.files[i] = keeping[same]
+			default:
+				keeping[same], f.kept = f, true
+				files = append(files, f.File)
 			}
-			there[same], f.kept = true, true
-			files = append(files, f.File)
 		}
 		row.filed, row.held = true, 0
 	}
@@ -66,12 +71,16 @@ func (r *run) keepFiles(ctx context.Context, rows []*row) error {
 // forsakeFiles lets go of what was written and is not needed by rows that are
 // done with.
 func (r *run) forsakeFiles(ctx context.Context, rows []*row) error {
-	var files []*record.File
+	needed := map[*file]bool{}
 	for _, row := range rows {
 		for _, f := range row.files {
-			if f.kept && !f.taken && !row.pending() {
-				files = append(files, f.File)
-			}
+			needed[f] = needed[f] || row.pending() || f.taken || !f.kept
+		}
+	}
+	var files []*record.File
+	for f, is := range needed {
+		if !is {
+			files = append(files, f.File)
 		}
 	}
 	return r.Records.Forsake(ctx, files...)
@@ -127,7 +136,12 @@ func (r *run) attach(ctx context.Context, tx *store.Tx, rows []*row) error {
 		}
 		for _, f := range row.files {
 			same := filed{key, f.name, f.SHA256}
-			if there[same] || !f.kept && !r.DryRun {
+			if there[same] {
+				continue
+			}
+			if !r.DryRun && (!f.kept || f.taken) { // the twin that had it, or got it, is gone
+				row.item.AttachmentsFailed++
+				row.item.Warnings = append(row.item.Warnings, fmt.Sprintf("the attachment %q is not kept: the message that had it was purged meanwhile; import it again", f.name))
 				continue
 			}
 			there[same] = true
@@ -151,7 +165,7 @@ func (r *run) attach(ctx context.Context, tx *store.Tx, rows []*row) error {
 		refused, ok := errors.AsType[*record.Error](refusal)
 		switch {
 		case refusal == nil:
-			as[i].taken = true
+			tx.AfterEnd(func(committed bool) { as[i].taken = committed })
 			of[i].item.Attachments++
 		case !ok:
 			return refusal

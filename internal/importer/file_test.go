@@ -193,3 +193,19 @@ func TestABatchOfFilesTakesABoundedNumberOfStatements(t *testing.T) {
 		w.tidy()
 	})
 }
+
+func TestOfTwoMailsThatAreOneTheOneThatIsKeptHasTheFiles(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		_, err := store.Build(w.db).Add(`INSERT INTO policy_rules (id, tenant_id, position, ptype, v0, v1, v2, v3, v4, v5) VALUES (?, ?, 999, 'p', 'role:admin', ?, 'Message', 'import', 'deny', 'category == SPAM')`,
+			gid.New(gid.Policy), w.tenant, w.tenant.String()).Exec(w.Context(), w.db)
+		require.NoError(t, err)
+		require.NoError(t, w.control.Refresh(w.Context(), w.tenant))
+		path := w.write(map[string]string{"1.eml": "X-Spam-Flag: YES\r\n" + with("one@x", "a.pdf=A"), "2.eml": with("one@x", "a.pdf=A", "b.pdf=B"), "3.eml": with("one@x", "b.pdf=B")})
+		report := w.imported("admin", importer.Config{As: importer.Messages, Path: path})
+		require.Equal(t, importer.Failed, find(t, report, "1.eml", 0).Outcome, "%+v", report.Items)
+		require.Equal(t, []int{3, 1, 1, 0, 1}, outcomes(report), "%+v", report.Items)
+		require.Equal(t, []int{2, 0}, []int{report.Attachments, report.AttachmentsFailed})
+		require.Equal(t, []string{"a.pdf=A", "b.pdf=B"}, w.filesOf("one@x"))
+		w.tidy()
+	})
+}

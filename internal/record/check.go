@@ -21,7 +21,7 @@ type Problem string
 
 // The problems.
 const (
-	// MissingBytes is an attachment whose bytes are not there.
+	// MissingBytes is an attachment or an export whose bytes are not there.
 	MissingBytes Problem = "MISSING_BYTES"
 	// WrongSize is an attachment that has more bytes than it says, or fewer.
 	WrongSize Problem = "WRONG_SIZE"
@@ -35,7 +35,7 @@ const (
 type Finding struct {
 	Problem Problem `json:"problem"`
 	Tenant  gid.ID  `json:"tenant,omitzero"`
-	Record  gid.ID  `json:"record,omitzero"`
+	Record  gid.ID  `json:"record,omitzero"` // or export
 	Key     string  `json:"key,omitempty"`
 	// Repaired says that it was mended.
 	Repaired bool `json:"repaired"`
@@ -46,6 +46,7 @@ type Finding struct {
 // Checked is what Check looked at, and found.
 type Checked struct {
 	Attachments int       `json:"attachments"` // with bytes
+	Exports     int       `json:"exports"`     // with bytes
 	Keys        int       `json:"keys"`
 	Tombstones  int       `json:"tombstones"`
 	Findings    []Finding `json:"findings"`
@@ -57,12 +58,12 @@ type Tombstone struct{ Tenant, Record gid.ID }
 // checkRows is how much is looked at in one statement.
 const checkRows = 500
 
-// Check compares, in all tenants, attachments with the bytes there are, and
+// Check compares, in all tenants, attachments and exports with the bytes there are, and
 // tombstones, those given besides included, with the records there are. Others may
 // go on working meanwhile: what looks wrong is looked at twice.
 func (s *Service) Check(ctx context.Context, bucket *blob.Bucket, more []Tombstone) (Checked, error) {
-	c := check{Service: s, bucket: bucket, sizes: map[gid.ID]int64{}}
-	for _, step := range []func(context.Context) error{c.bytes, c.attachments, func(ctx context.Context) error { return c.purged(ctx, more) }} {
+	c := check{Service: s, bucket: bucket, sizes: map[gid.ID]int64{}, files: map[gid.ID]bool{}}
+	for _, step := range []func(context.Context) error{c.bytes, c.attachments, c.exports, func(ctx context.Context) error { return c.purged(ctx, more) }} {
 		if err := step(ctx); err != nil {
 			return c.Checked, err
 		}
@@ -76,21 +77,26 @@ type check struct {
 
 	bucket *blob.Bucket
 	sizes  map[gid.ID]int64 // of the bytes of attachments
+	files  map[gid.ID]bool  // of exports
 }
 
 func (c *check) found(f Finding) { c.Findings = append(c.Findings, f) }
 
-// otherKey is a key of something that is no attachment, of which others know.
+// otherKey is a key of something that has bytes and is not known here.
 var otherKey = regexp.MustCompile(`^tenant_[0-9a-z]{26}/[a-z]+_[0-9a-z]{26}$`)
 
-// attachmentOf is the attachment whose bytes are under a key, or were to be: what
-// a killed process left behind has an ending.
-func attachmentOf(key string) (id gid.ID, whole, ok bool) {
+// ownerOf is what is under a key, or was to be: what a killed process left behind has
+// an ending.
+func ownerOf(key string) (id gid.ID, whole, ok bool) {
 	_, of, _ := strings.Cut(key, "/")
 	of, _, torn := strings.Cut(of, ".")
 	id, err := gid.Parse(of)
-	return id, !torn, err == nil && id.Type() == gid.Attachment
+	return id, !torn, err == nil && (id.Type() == gid.Attachment || id.Type() == gid.Export)
 }
+
+// hasFile is the condition by which an export has bytes: others are still written, or
+// failed, or were the command line's.
+const hasFile = `status = 'SUCCEEDED' AND blob_id IS NOT NULL`
 
 // bytes looks for what nothing refers to.
 func (c *check) bytes(ctx context.Context) error {
@@ -102,8 +108,10 @@ func (c *check) bytes(ctx context.Context) error {
 	}
 	err := c.bucket.Keys(ctx, func(key string, size int64) error {
 		c.Keys++
-		id, whole, ok := attachmentOf(key)
+		id, whole, ok := ownerOf(key)
 		switch {
+		case ok && whole && id.Type() == gid.Export:
+			c.files[id] = true
 		case ok && whole:
 			c.sizes[id] = size
 		case !ok && otherKey.MatchString(key):
@@ -138,21 +146,22 @@ func (c *check) bytes(ctx context.Context) error {
 	return nil
 }
 
-// stray are those of some keys to which no attachment refers and that are not
-// spare.
+// stray are those of some keys to which no attachment and no export refers and that
+// are not spare.
 func (c *check) stray(ctx context.Context, keys []string) ([]string, error) {
 	known := map[string]bool{}
 	var ids []gid.ID
 	names := slices.Clone(keys)
 	for _, key := range keys {
-		if id, _, ok := attachmentOf(key); ok {
+		if id, _, ok := ownerOf(key); ok {
 			ids = append(ids, id)
 		}
 		if before, _, torn := strings.Cut(key, "."); torn {
 			names = append(names, before)
 		}
 	}
-	err := store.Build(c.db).Add(`SELECT tenant_id, id FROM attachments WHERE sha256 IS NOT NULL AND `).IDs("id", ids).Query(ctx, c.db, func(row store.Row) error {
+	err := store.Build(c.db).Add(`SELECT tenant_id, id FROM attachments WHERE sha256 IS NOT NULL AND `).IDs("id", ids).
+		Add(` UNION ALL SELECT tenant_id, blob_id FROM exports WHERE `+hasFile+` AND `).IDs("blob_id", ids).Query(ctx, c.db, func(row store.Row) error {
 		var tenant, id gid.ID
 		err := row.Scan(&tenant, &id)
 		known[blob.Key(tenant, id)] = true
@@ -223,6 +232,52 @@ func (c *check) attachments(ctx context.Context) error {
 			return nil
 		}
 		last = rows[len(rows)-1].id
+	}
+}
+
+// exports looks for files of exports that are missing.
+func (c *check) exports(ctx context.Context) error {
+	return eachExport(ctx, c.db, func(tenant, id, file gid.ID) error {
+		c.Exports++
+		if c.files[file] {
+			return nil
+		}
+		f := Finding{Problem: MissingBytes, Tenant: tenant, Record: id, Key: blob.Key(tenant, file)}
+		there, err := c.bucket.Has(ctx, f.Key)
+		if err != nil || there { // made since
+			return err
+		}
+		still, err := Refers(ctx, c.db, f.Key)
+		if err == nil && still {
+			c.found(f)
+		}
+		return err
+	})
+}
+
+// eachExport calls f for each export that has a file.
+func eachExport(ctx context.Context, db *store.DB, f func(tenant, id, file gid.ID) error) error {
+	for last := gid.Nil; ; {
+		var rows [][3]gid.ID
+		err := store.Build(db).Add(`SELECT tenant_id, id, blob_id FROM exports WHERE `+hasFile+` AND id > ? ORDER BY id LIMIT ?`, last, checkRows).
+			Query(ctx, db, func(row store.Row) error {
+				var e [3]gid.ID
+				err := row.Scan(&e[0], &e[1], &e[2])
+				rows = append(rows, e)
+				return err
+			})
+		if err != nil {
+			return fmt.Errorf("reading exports: %w", err)
+		}
+		for _, e := range rows {
+			if err := f(e[0], e[1], e[2]); err != nil {
+				return err
+			}
+		}
+		if len(rows) < checkRows {
+			return nil
+		}
+		last = rows[len(rows)-1][1]
 	}
 }
 
@@ -387,9 +442,8 @@ func (s *Service) purgeSome(ctx context.Context, findings []*Finding, purged map
 	return errors.Join(s.purgeSome(ctx, findings[:len(findings)/2], purged), s.purgeSome(ctx, findings[len(findings)/2:], purged))
 }
 
-// EachKey calls f for each key in a bucket to which a database refers, or that
-// belongs to something else than an attachment and is not spare.
-func EachKey(ctx context.Context, db *store.DB, bucket *blob.Bucket, f func(key string) error) error {
+// EachKey calls f for each key to which a database refers.
+func EachKey(ctx context.Context, db *store.DB, f func(key string) error) error {
 	for last := gid.Nil; ; {
 		var keys []string
 		err := store.Build(db).Add(`SELECT tenant_id, id FROM attachments WHERE sha256 IS NOT NULL AND id > ? ORDER BY id LIMIT ?`, last, checkRows).
@@ -411,31 +465,23 @@ func EachKey(ctx context.Context, db *store.DB, bucket *blob.Bucket, f func(key 
 			break
 		}
 	}
-	return bucket.Keys(ctx, func(key string, _ int64) error {
-		if _, _, ok := attachmentOf(key); ok || !otherKey.MatchString(key) {
-			return nil
-		}
-		spare := false
-		if err := store.Build(db).Add(`SELECT blob_key FROM blob_spares WHERE blob_key = ?`, key).Query(ctx, db, func(store.Row) error { spare = true; return nil }); err != nil {
-			return fmt.Errorf("looking for spare bytes: %w", err)
-		}
-		if spare {
-			return nil
-		}
-		return f(key)
-	})
+	return eachExport(ctx, db, func(tenant, _, file gid.ID) error { return f(blob.Key(tenant, file)) })
 }
 
-// Refers reports whether there is the attachment in a database that a key is of.
-// Of something else it says that there is none: that may come and go.
+// Refers reports whether there is the attachment or the export in a database that a
+// key is of.
 func Refers(ctx context.Context, db *store.DB, key string) (bool, error) {
-	id, _, ok := attachmentOf(key)
+	id, _, ok := ownerOf(key)
 	if !ok {
 		return false, nil
 	}
+	query := `SELECT COUNT(*) FROM attachments WHERE id = ?`
+	if id.Type() == gid.Export {
+		query = `SELECT COUNT(*) FROM exports WHERE ` + hasFile + ` AND blob_id = ?`
+	}
 	var n int
-	if _, err := store.Build(db).Add(`SELECT COUNT(*) FROM attachments WHERE id = ?`, id).One(ctx, db, &n); err != nil {
-		return false, fmt.Errorf("reading an attachment: %w", err)
+	if _, err := store.Build(db).Add(query, id).One(ctx, db, &n); err != nil {
+		return false, fmt.Errorf("looking for who refers to bytes: %w", err)
 	}
 	return n == 1, nil
 }

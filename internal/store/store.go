@@ -34,6 +34,7 @@ type DB struct {
 	side    session             // for Aside
 	sql     *sql.DB             // SQLite itself; on PostgreSQL for migrations only
 	sideSQL *sql.DB             // nil on PostgreSQL
+	fullSQL *sql.DB             // for Durable; nil on PostgreSQL
 	pool    *pgxpool.Pool       // nil on SQLite
 	beside  *pgxpool.Pool       // nil on SQLite; one connection, for Aside
 	path    string              // what the driver of SQLite is told
@@ -107,6 +108,11 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*DB, error) {
 			return nil, fmt.Errorf("opening SQLite: %w", err)
 		}
 		db.sideSQL.SetMaxOpenConns(1)
+		db.fullSQL, err = sql.Open("sqlite", strings.Replace(db.path, "synchronous(NORMAL)", "synchronous(FULL)", 1))
+		if err != nil {
+			return nil, fmt.Errorf("opening SQLite: %w", err)
+		}
+		db.fullSQL.SetMaxOpenConns(1)
 		db.main, db.side = sqliteSession{db.sql}, sqliteSession{db.sideSQL}
 	default:
 		return nil, fmt.Errorf("a database URL starts with sqlite: or postgres:, not %q", scheme)
@@ -123,7 +129,7 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*DB, error) {
 func (db *DB) Close() error {
 	err := db.sql.Close()
 	if db.sideSQL != nil {
-		err = errors.Join(err, db.sideSQL.Close())
+		err = errors.Join(err, db.sideSQL.Close(), db.fullSQL.Close())
 	}
 	if db.pool != nil {
 		db.pool.Close()
@@ -137,6 +143,21 @@ func (db *DB) Close() error {
 // second could wait for one another. On SQLite, which has one writer, it is for
 // reading.
 func (db *DB) Aside() Querier { return aside{db} }
+
+// Durable is the database for transactions that must outlive the power, with all that
+// was committed before them, such as those after which something outside of it is
+// destroyed. PostgreSQL's all do. Those of SQLite outlive the process only: it syncs
+// its log when it moves what is in it into the database, and not at each commit,
+// which would make each cost a write to the disk. A commit that does sync the log
+// syncs all of it.
+func (db *DB) Durable() *DB {
+	if db.fullSQL == nil {
+		return db
+	}
+	durable := *db
+	durable.sql = db.fullSQL
+	return &durable
+}
 
 type aside struct{ *DB }
 
