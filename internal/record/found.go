@@ -126,6 +126,82 @@ func (s *Service) maySearch(ctx context.Context, a *actor.Actor, f *Filter) erro
 	return err
 }
 
+// allIndexed reports whether all records are found by their words. Of a type of which
+// nothing is noted they are if each was written since there is an index.
+func (s *Service) allIndexed(ctx context.Context, q store.Querier) (bool, error) {
+	if s.indexed.Load() {
+		return true, nil
+	}
+	noted, all := map[string]bool{}, true
+	err := store.Build(q).Add(`SELECT record_type, version, done FROM search_progress`).Query(ctx, q, func(row store.Row) error {
+		var name string
+		var version int
+		var done bool
+		if err := row.Scan(&name, &version, &done); err != nil || ent.RecordTypeNamed(name) == nil {
+			return err
+		}
+		noted[name], all = true, all && done && version == search.Version
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("asking whether all records are found by their words: %w", err)
+	}
+	stmt := store.Build(q).Add(`SELECT 1 WHERE 1 = 0`)
+	for _, t := range ent.RecordTypes {
+		if !noted[t.Name] {
+			stmt.Add(fmt.Sprintf(` OR EXISTS (SELECT 1 FROM %s r WHERE NOT EXISTS (SELECT 1 FROM search_entries e WHERE e.record_id = r.id))`, t.Table))
+		}
+	}
+	if all {
+		missing, err := stmt.One(ctx, q, new(int))
+		if err != nil {
+			return false, fmt.Errorf("looking for records that are not found by their words: %w", err)
+		}
+		all = !missing
+	}
+	if all {
+		s.indexed.Store(true)
+	}
+	return all, nil
+}
+
+// mustBeIndexed refuses what selects by words until all records are found by theirs: it
+// would pass over some, or take those that it should not.
+func (s *Service) mustBeIndexed(ctx context.Context) error {
+	all, err := s.allIndexed(ctx, s.querier(ctx))
+	if err == nil && !all {
+		return Refuse(lifecycle.Conflict, "not all records can be found by their words yet, after an upgrade; try again later")
+	}
+	return err
+}
+
+// mustSearch is mustBeIndexed for rules of which one searches: which of them decides on
+// a record depends on all.
+func (s *Service) mustSearch(ctx context.Context, rules []*rule) error {
+	if !slices.ContainsFunc(rules, func(r *rule) bool { return r.searches }) {
+		return nil
+	}
+	return s.mustBeIndexed(ctx)
+}
+
+// findable reports whether what some records of a type say can be asked of the index.
+// A transaction that may change them has them found first.
+func (s *Service) findable(ctx context.Context, q store.Querier, tenant gid.ID, t *ent.RecordType, ids []gid.ID) (bool, error) {
+	all, err := s.allIndexed(ctx, q)
+	if err != nil || all {
+		return all, err
+	}
+	tx, ok := q.(*store.Tx)
+	if !ok {
+		return false, nil
+	}
+	rows, err := s.load(visible.With(ctx, visible.Tenant(tenant)), t, ids, share)
+	if err != nil {
+		return false, err
+	}
+	return true, s.refind(ctx, tx, tenant, t, rows)
+}
+
 // reindexBatch is how many records are taken apart in a transaction.
 const reindexBatch = 200
 
