@@ -2,6 +2,7 @@ package record
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -207,35 +208,49 @@ const reindexBatch = 200
 
 // Reindex has all records found by their words that were written before there was
 // an index, or by another version of it, and answers how many those were. It goes
-// on where the last one was stopped. Between two transactions it leaves the
-// database to others for a while.
+// on where the last one was stopped, and past a type that fails with the others.
+// Between two transactions it leaves the database to others for a while.
 func (s *Service) Reindex(ctx context.Context, others time.Duration) (int, error) {
 	total := 0
+	var errs []error
 	for _, t := range ent.RecordTypes {
-		for {
-			var n int
-			var done bool
-			err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
-				n, done, err = s.reindex(ctx, tx, t)
-				return err
-			})
-			if err != nil {
-				return total, fmt.Errorf("finding words of %s: %w", t.Table, err)
-			}
-			if total += n; done {
-				break
-			}
-			select {
-			case <-ctx.Done():
-				return total, ctx.Err()
-			case <-time.After(others):
-			}
+		n, err := s.reindexType(ctx, t, others)
+		total += n
+		if err != nil {
+			errs = append(errs, fmt.Errorf("finding words of %s: %w", t.Table, err))
 		}
 	}
-	if total == 0 {
-		return 0, nil
+	if total > 0 {
+		errs = append(errs, s.db.Analyze(ctx, total, "search_entries"))
 	}
-	return total, s.db.Analyze(ctx, total, "search_entries")
+	return total, errors.Join(errs...)
+}
+
+func (s *Service) reindexType(ctx context.Context, t *ent.RecordType, others time.Duration) (total int, err error) {
+	for try := 1; ; {
+		var n int
+		var done bool
+		err := s.db.InTx(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
+			n, done, err = s.reindex(ctx, tx, t)
+			return err
+		})
+		if err != nil {
+			if try == tries || !store.Busy(err) || store.Pause(ctx, try) != nil {
+				return total, err
+			}
+			try++
+			continue
+		}
+		try = 1
+		if total += n; done {
+			return total, nil
+		}
+		select {
+		case <-ctx.Done():
+			return total, ctx.Err()
+		case <-time.After(others):
+		}
+	}
 }
 
 // reindex does the next records of a type.

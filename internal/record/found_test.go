@@ -6,9 +6,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/store/storetest"
 )
 
 // unindexed leaves the records as a version without an index of words left them, for
@@ -124,4 +126,25 @@ func TestNoVerbSelectsByWordsThatAreNotFoundYet(t *testing.T) {
 		w.run("agent", record.Request{Verb: lifecycle.Archive, ExpectedCount: &one, Select: record.Selection{Filter: w.filter("Message", `{"not":{"search":"secrets"}}`)}})
 		require.Equal(w.t, []lifecycle.State{"ACTIVE", "ARCHIVED"}, w.states(secret, plain))
 	})
+}
+
+func TestRecordsAreFoundPastALostRaceAndAnError(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, storetest.Postgres) // on SQLite writers take turns
+	c := w.customer("agent", "a")
+	w.message("agent", c, "secret")
+	w.unindexed()
+	// A sequence remembers what a transaction did that was rolled back.
+	w.exec(`CREATE SEQUENCE races`)
+	w.exec(`CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF NEW.record_type = 'Message' THEN RAISE EXCEPTION 'no message'; END IF;
+			IF nextval('races') < 3 THEN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END IF;
+			RETURN NEW; END $$`)
+	w.exec(`CREATE TRIGGER races BEFORE INSERT ON search_progress FOR EACH ROW EXECUTE FUNCTION lose()`)
+	n, err := w.svc.Reindex(w.t.Context(), 0)
+	require.ErrorContains(w.t, err, "finding words of messages")
+	require.Equal(w.t, 1, n)
+	require.Equal(w.t, len(ent.RecordTypes)-1, len(w.rows(`SELECT record_type FROM search_progress WHERE done`)))
+	w.exec(`DROP TRIGGER races ON search_progress`)
+	w.reindexed()
 }
