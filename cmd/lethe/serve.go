@@ -158,7 +158,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 			log.ErrorContext(background, "telling what happened ended", "error", err)
 		}
 	})
-	working.Go(func() { optimize(background, a.db, log) })
+	working.Go(func() { optimize(background, a.db, records, log) })
 	working.Go(func() {
 		a.reindex(background, func(ctx context.Context) (int, error) { return records.Reindex(ctx, reindexPause) }, reindexAgain)
 	})
@@ -289,13 +289,16 @@ func (a *app) reindex(ctx context.Context, do func(context.Context) (int, error)
 	}
 }
 
-// optimize keeps the database's statistics, until the context ends.
-func optimize(ctx context.Context, db *store.DB, log *slog.Logger) {
+// optimize keeps the database's statistics, and its file clear of the words of what was purged, until the context ends.
+func optimize(ctx context.Context, db *store.DB, records *record.Service, log *slog.Logger) {
 	tick := time.NewTicker(optimizeEvery)
 	defer tick.Stop()
 	for {
 		if err := db.Optimize(ctx); err != nil && ctx.Err() == nil {
 			log.ErrorContext(ctx, "statistics could not be taken", "error", err)
+		}
+		if err := records.Forget(ctx, reindexPause); err != nil && ctx.Err() == nil {
+			log.ErrorContext(ctx, "words of purged records are still in the file", "error", err)
 		}
 		select {
 		case <-ctx.Done():

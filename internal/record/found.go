@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"entgo.io/ent/dialect"
 	"entgo.io/ent/dialect/sql"
 
 	"github.com/lethe-crm/lethe/ent"
@@ -287,4 +288,24 @@ func (s *Service) reindex(ctx context.Context, tx *store.Tx, t *ent.RecordType) 
 	_, err = store.Build(tx).Add(`INSERT INTO search_progress (record_type, version, last, done) VALUES (?, ?, ?, ?)
 		ON CONFLICT (record_type) DO UPDATE SET version = excluded.version, last = excluded.last, done = excluded.done`, t.Name, search.Version, last, done).Exec(ctx, tx)
 	return len(rows), done, err
+}
+
+// Forget takes the words of purged records out of SQLite's file, if any were purged
+// since it last did. One process does so at a time, and one of its callers.
+func (s *Service) Forget(ctx context.Context, others time.Duration) error {
+	if s.db.Dialect() == dialect.Postgres {
+		return nil
+	}
+	var last time.Time
+	if _, err := store.Build(s.db).Add(`SELECT purged_at FROM tombstones ORDER BY purged_at DESC LIMIT 1`).One(ctx, s.db, &last); err != nil {
+		return fmt.Errorf("asking when records were purged: %w", err)
+	}
+	if !last.After(s.forgotten) {
+		return nil
+	}
+	if err := index.Forget(ctx, s.db, others); err != nil {
+		return err
+	}
+	s.forgotten = last
+	return nil
 }

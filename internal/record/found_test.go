@@ -1,6 +1,7 @@
 package record_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -147,4 +148,26 @@ func TestRecordsAreFoundPastALostRaceAndAnError(t *testing.T) {
 	require.Equal(w.t, len(ent.RecordTypes)-1, len(w.rows(`SELECT record_type FROM search_progress WHERE done`)))
 	w.exec(`DROP TRIGGER races ON search_progress`)
 	w.reindexed()
+}
+
+func TestWordsAreForgottenOnceAfterAPurge(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, storetest.SQLite) // PostgreSQL does so by itself
+	merges := func() (n int) {
+		w.sql.reset()
+		require.NoError(t, w.svc.Forget(t.Context(), 0))
+		for _, q := range w.sql.list {
+			if strings.Contains(q, "'merge'") {
+				n++
+			}
+		}
+		return n
+	}
+	a := w.customer("agent", "a")
+	w.delete("agent", a)
+	require.Zero(t, merges(), "nothing was purged")
+	w.clock.add(31 * day)
+	w.swept(1)
+	require.Positive(t, merges())
+	require.Zero(t, merges())
 }

@@ -40,6 +40,8 @@ type Service struct {
 	blobs   *blob.Bucket // nil leaves what is purged to the sweeper
 	sizes   sizes
 	indexed atomic.Bool // all records are found by their words; once they are, they stay so
+	// forgotten is when the last record was purged whose words SQLite's file has no more.
+	forgotten time.Time
 	// actAs lets others act for what they asked for, approvables are what is asked for besides operations, and onBrake is
 	// told of every cap that an operation came over.
 	actAs       ActAs
