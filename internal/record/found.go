@@ -204,8 +204,25 @@ func (s *Service) findable(ctx context.Context, q store.Querier, tenant gid.ID, 
 	return true, s.refind(ctx, tx, tenant, t, rows)
 }
 
-// reindexBatch is how many records are taken apart in a transaction.
-const reindexBatch = 200
+// reindexBatch is how many records are taken apart in a transaction, and reindexBytes
+// how much text at most, but for one record: others wait for it to write.
+const reindexBatch, reindexBytes = 200, 2 << 20
+
+// few are the first of some records, with no more text than is taken apart at a time.
+func few(t *ent.RecordType, rows []ent.Record) []ent.Record {
+	bytes := 0
+	for i, r := range rows {
+		for _, text := range t.Searched {
+			if text.Part == "" {
+				bytes += len(textOf(deref(r.Column(text.Column))))
+			}
+		}
+		if bytes > reindexBytes && i > 0 {
+			return rows[:i]
+		}
+	}
+	return rows
+}
 
 // Reindex has all records found by their words that were written before there was
 // an index, or by another version of it, and answers how many those were. It goes
@@ -274,8 +291,8 @@ func (s *Service) reindex(ctx context.Context, tx *store.Tx, t *ent.RecordType) 
 	if err != nil {
 		return 0, false, err
 	}
-	byTenant := map[gid.ID][]ent.Record{}
-	for _, r := range rows {
+	byTenant, some := map[gid.ID][]ent.Record{}, few(t, rows)
+	for _, r := range some {
 		tenant, _ := r.Column("tenant_id").(gid.ID)
 		byTenant[tenant], last = append(byTenant[tenant], r), r.RecordID()
 	}
@@ -284,10 +301,10 @@ func (s *Service) reindex(ctx context.Context, tx *store.Tx, t *ent.RecordType) 
 			return 0, false, err
 		}
 	}
-	done = len(rows) < reindexBatch
+	done = len(some) < reindexBatch && len(some) == len(rows)
 	_, err = store.Build(tx).Add(`INSERT INTO search_progress (record_type, version, last, done) VALUES (?, ?, ?, ?)
 		ON CONFLICT (record_type) DO UPDATE SET version = excluded.version, last = excluded.last, done = excluded.done`, t.Name, search.Version, last, done).Exec(ctx, tx)
-	return len(rows), done, err
+	return len(some), done, err
 }
 
 // Forget takes the words of purged records out of SQLite's file, if any were purged

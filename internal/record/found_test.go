@@ -171,3 +171,24 @@ func TestWordsAreForgottenOnceAfterAPurge(t *testing.T) {
 	require.Positive(t, merges())
 	require.Zero(t, merges())
 }
+
+func TestLargeTextsAreTakenApartAFewAtATime(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.customer("agent", "a")
+		var all []gid.ID
+		for range 10 { // of 250 KB, 2.5 MB together
+			all = append(all, w.create("agent", "Message", record.Values{"body": strings.Repeat("letters ", 31_250), "sentAt": w.db.Now(), "customerID": c}).RecordID())
+		}
+		w.unindexed()
+		w.sql.reset()
+		w.reindexed()
+		batches := 0
+		for _, q := range w.sql.list {
+			if strings.Contains(q, "INSERT INTO search_progress") {
+				batches++
+			}
+		}
+		require.Equal(w.t, len(ent.RecordTypes)+1, batches)
+		require.Len(w.t, w.rows(`SELECT record_id FROM search_entries`), len(all)+1)
+	})
+}
