@@ -145,7 +145,7 @@ func TestRecordsAreFoundPastALostRaceAndAnError(t *testing.T) {
 	n, err := w.svc.Reindex(w.t.Context(), 0)
 	require.ErrorContains(w.t, err, "finding words of messages")
 	require.Equal(w.t, 1, n)
-	require.Equal(w.t, len(ent.RecordTypes)-1, len(w.rows(`SELECT record_type FROM search_progress WHERE done`)))
+	require.Len(w.t, w.rows(`SELECT record_type FROM search_progress WHERE done`), len(ent.RecordTypes)-1)
 	w.exec(`DROP TRIGGER races ON search_progress`)
 	w.reindexed()
 }
