@@ -65,6 +65,9 @@ func orderFunc(o OrderDirection, field string) func(*sql.Selector) {
 // MaxPattern is how many bytes a part of a text may have that is looked for.
 const MaxPattern = 4_096
 
+// errEmptyPredicate is what a filter fails with of which a part compares nothing.
+var errEmptyPredicate = errors.New("ent: empty predicate")
+
 // MaxPage is the most rows one page of a connection holds.
 const MaxPage = 100
 
@@ -307,8 +310,11 @@ func newAlertRulePager(opts []AlertRulePaginateOption, reverse bool) (*alertrule
 func (p *alertrulePager) applyFilter(query *AlertRuleQuery) (*AlertRuleQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -574,8 +580,11 @@ func newApprovalPager(opts []ApprovalPaginateOption, reverse bool) (*approvalPag
 func (p *approvalPager) applyFilter(query *ApprovalQuery) (*ApprovalQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -885,8 +894,11 @@ func (p *attachmentPager) applyFilter(query *AttachmentQuery) (*AttachmentQuery,
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -1253,8 +1265,11 @@ func newAuditEventPager(opts []AuditEventPaginateOption, reverse bool) (*auditev
 func (p *auditeventPager) applyFilter(query *AuditEventQuery) (*AuditEventQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -1564,8 +1579,11 @@ func (p *callPager) applyFilter(query *CallQuery) (*CallQuery, error) {
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -1976,8 +1994,11 @@ func (p *contactPager) applyFilter(query *ContactQuery) (*ContactQuery, error) {
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -2388,8 +2409,11 @@ func (p *customerPager) applyFilter(query *CustomerQuery) (*CustomerQuery, error
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -2818,8 +2842,11 @@ func (p *dealPager) applyFilter(query *DealQuery) (*DealQuery, error) {
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -3204,8 +3231,11 @@ func newDepartmentPager(opts []DepartmentPaginateOption, reverse bool) (*departm
 func (p *departmentPager) applyFilter(query *DepartmentQuery) (*DepartmentQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -3471,8 +3501,11 @@ func newExportPager(opts []ExportPaginateOption, reverse bool) (*exportPager, er
 func (p *exportPager) applyFilter(query *ExportQuery) (*ExportQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -3738,8 +3771,11 @@ func newExportSchedulePager(opts []ExportSchedulePaginateOption, reverse bool) (
 func (p *exportschedulePager) applyFilter(query *ExportScheduleQuery) (*ExportScheduleQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -4005,8 +4041,11 @@ func newLegalHoldPager(opts []LegalHoldPaginateOption, reverse bool) (*legalhold
 func (p *legalholdPager) applyFilter(query *LegalHoldQuery) (*LegalHoldQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -4316,8 +4355,11 @@ func (p *messagePager) applyFilter(query *MessageQuery) (*MessageQuery, error) {
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -4728,8 +4770,11 @@ func (p *notePager) applyFilter(query *NoteQuery) (*NoteQuery, error) {
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -5096,8 +5141,11 @@ func newNotificationPager(opts []NotificationPaginateOption, reverse bool) (*not
 func (p *notificationPager) applyFilter(query *NotificationQuery) (*NotificationQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -5410,8 +5458,11 @@ func newOperationPager(opts []OperationPaginateOption, reverse bool) (*operation
 func (p *operationPager) applyFilter(query *OperationQuery) (*OperationQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -5677,8 +5728,11 @@ func newOperationItemPager(opts []OperationItemPaginateOption, reverse bool) (*o
 func (p *operationitemPager) applyFilter(query *OperationItemQuery) (*OperationItemQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -5944,8 +5998,11 @@ func newPolicyRevisionPager(opts []PolicyRevisionPaginateOption, reverse bool) (
 func (p *policyrevisionPager) applyFilter(query *PolicyRevisionQuery) (*PolicyRevisionQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -6211,8 +6268,11 @@ func newRecipientPager(opts []RecipientPaginateOption, reverse bool) (*recipient
 func (p *recipientPager) applyFilter(query *RecipientQuery) (*RecipientQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -6478,8 +6538,11 @@ func newRetentionRulePager(opts []RetentionRulePaginateOption, reverse bool) (*r
 func (p *retentionrulePager) applyFilter(query *RetentionRuleQuery) (*RetentionRuleQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -6789,8 +6852,11 @@ func (p *taskPager) applyFilter(query *TaskQuery) (*TaskQuery, error) {
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -7157,8 +7223,11 @@ func newTeamPager(opts []TeamPaginateOption, reverse bool) (*teamPager, error) {
 func (p *teamPager) applyFilter(query *TeamQuery) (*TeamQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -7471,8 +7540,11 @@ func newUserPager(opts []UserPaginateOption, reverse bool) (*userPager, error) {
 func (p *userPager) applyFilter(query *UserQuery) (*UserQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -7821,8 +7893,11 @@ func newWebhookPager(opts []WebhookPaginateOption, reverse bool) (*webhookPager,
 func (p *webhookPager) applyFilter(query *WebhookQuery) (*WebhookQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}
@@ -8088,8 +8163,11 @@ func newWebhookDeliveryPager(opts []WebhookDeliveryPaginateOption, reverse bool)
 func (p *webhookdeliveryPager) applyFilter(query *WebhookDeliveryQuery) (*WebhookDeliveryQuery, error) {
 	if p.filter != nil {
 		filtered, err := p.filter(query)
+		if errors.Is(err, errEmptyPredicate) {
+			err = errors.New("a part of the filter is empty")
+		}
 		if err != nil {
-			return nil, badInput(whereField, errors.New("a part of the filter is empty"))
+			return nil, badInput(whereField, err)
 		}
 		return filtered, nil
 	}

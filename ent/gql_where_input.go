@@ -3,7 +3,6 @@
 package ent
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -311,7 +310,7 @@ func (i *AttachmentWhereInput) Filter(q *AttachmentQuery) (*AttachmentQuery, err
 }
 
 // ErrEmptyAttachmentWhereInput is returned in case the AttachmentWhereInput is empty.
-var ErrEmptyAttachmentWhereInput = errors.New("ent: empty predicate AttachmentWhereInput")
+var ErrEmptyAttachmentWhereInput = fmt.Errorf("%w AttachmentWhereInput", errEmptyPredicate)
 
 // P returns a predicate for filtering attachments.
 // An error is returned if the input is empty or invalid.
@@ -1256,7 +1255,7 @@ func (i *AuditEventWhereInput) Filter(q *AuditEventQuery) (*AuditEventQuery, err
 }
 
 // ErrEmptyAuditEventWhereInput is returned in case the AuditEventWhereInput is empty.
-var ErrEmptyAuditEventWhereInput = errors.New("ent: empty predicate AuditEventWhereInput")
+var ErrEmptyAuditEventWhereInput = fmt.Errorf("%w AuditEventWhereInput", errEmptyPredicate)
 
 // P returns a predicate for filtering auditevents.
 // An error is returned if the input is empty or invalid.
@@ -1907,7 +1906,7 @@ func (i *CallWhereInput) Filter(q *CallQuery) (*CallQuery, error) {
 }
 
 // ErrEmptyCallWhereInput is returned in case the CallWhereInput is empty.
-var ErrEmptyCallWhereInput = errors.New("ent: empty predicate CallWhereInput")
+var ErrEmptyCallWhereInput = fmt.Errorf("%w CallWhereInput", errEmptyPredicate)
 
 // P returns a predicate for filtering calls.
 // An error is returned if the input is empty or invalid.
@@ -2909,7 +2908,7 @@ func (i *ContactWhereInput) Filter(q *ContactQuery) (*ContactQuery, error) {
 }
 
 // ErrEmptyContactWhereInput is returned in case the ContactWhereInput is empty.
-var ErrEmptyContactWhereInput = errors.New("ent: empty predicate ContactWhereInput")
+var ErrEmptyContactWhereInput = fmt.Errorf("%w ContactWhereInput", errEmptyPredicate)
 
 // P returns a predicate for filtering contacts.
 // An error is returned if the input is empty or invalid.
@@ -3738,7 +3737,7 @@ func (i *CustomerWhereInput) Filter(q *CustomerQuery) (*CustomerQuery, error) {
 }
 
 // ErrEmptyCustomerWhereInput is returned in case the CustomerWhereInput is empty.
-var ErrEmptyCustomerWhereInput = errors.New("ent: empty predicate CustomerWhereInput")
+var ErrEmptyCustomerWhereInput = fmt.Errorf("%w CustomerWhereInput", errEmptyPredicate)
 
 // P returns a predicate for filtering customers.
 // An error is returned if the input is empty or invalid.
@@ -4688,7 +4687,7 @@ func (i *DealWhereInput) Filter(q *DealQuery) (*DealQuery, error) {
 }
 
 // ErrEmptyDealWhereInput is returned in case the DealWhereInput is empty.
-var ErrEmptyDealWhereInput = errors.New("ent: empty predicate DealWhereInput")
+var ErrEmptyDealWhereInput = fmt.Errorf("%w DealWhereInput", errEmptyPredicate)
 
 // P returns a predicate for filtering deals.
 // An error is returned if the input is empty or invalid.
@@ -5718,7 +5717,7 @@ func (i *MessageWhereInput) Filter(q *MessageQuery) (*MessageQuery, error) {
 }
 
 // ErrEmptyMessageWhereInput is returned in case the MessageWhereInput is empty.
-var ErrEmptyMessageWhereInput = errors.New("ent: empty predicate MessageWhereInput")
+var ErrEmptyMessageWhereInput = fmt.Errorf("%w MessageWhereInput", errEmptyPredicate)
 
 // P returns a predicate for filtering messages.
 // An error is returned if the input is empty or invalid.
@@ -6875,7 +6874,7 @@ func (i *NoteWhereInput) Filter(q *NoteQuery) (*NoteQuery, error) {
 }
 
 // ErrEmptyNoteWhereInput is returned in case the NoteWhereInput is empty.
-var ErrEmptyNoteWhereInput = errors.New("ent: empty predicate NoteWhereInput")
+var ErrEmptyNoteWhereInput = fmt.Errorf("%w NoteWhereInput", errEmptyPredicate)
 
 // P returns a predicate for filtering notes.
 // An error is returned if the input is empty or invalid.
@@ -7533,7 +7532,7 @@ func (i *RecipientWhereInput) Filter(q *RecipientQuery) (*RecipientQuery, error)
 }
 
 // ErrEmptyRecipientWhereInput is returned in case the RecipientWhereInput is empty.
-var ErrEmptyRecipientWhereInput = errors.New("ent: empty predicate RecipientWhereInput")
+var ErrEmptyRecipientWhereInput = fmt.Errorf("%w RecipientWhereInput", errEmptyPredicate)
 
 // P returns a predicate for filtering recipients.
 // An error is returned if the input is empty or invalid.
@@ -7938,7 +7937,7 @@ func (i *TaskWhereInput) Filter(q *TaskQuery) (*TaskQuery, error) {
 }
 
 // ErrEmptyTaskWhereInput is returned in case the TaskWhereInput is empty.
-var ErrEmptyTaskWhereInput = errors.New("ent: empty predicate TaskWhereInput")
+var ErrEmptyTaskWhereInput = fmt.Errorf("%w TaskWhereInput", errEmptyPredicate)
 
 // P returns a predicate for filtering tasks.
 // An error is returned if the input is empty or invalid.
@@ -8604,7 +8603,7 @@ func (i *TeamWhereInput) Filter(q *TeamQuery) (*TeamQuery, error) {
 }
 
 // ErrEmptyTeamWhereInput is returned in case the TeamWhereInput is empty.
-var ErrEmptyTeamWhereInput = errors.New("ent: empty predicate TeamWhereInput")
+var ErrEmptyTeamWhereInput = fmt.Errorf("%w TeamWhereInput", errEmptyPredicate)
 
 // P returns a predicate for filtering teams.
 // An error is returned if the input is empty or invalid.
@@ -8824,7 +8823,7 @@ func (i *UserWhereInput) Filter(q *UserQuery) (*UserQuery, error) {
 }
 
 // ErrEmptyUserWhereInput is returned in case the UserWhereInput is empty.
-var ErrEmptyUserWhereInput = errors.New("ent: empty predicate UserWhereInput")
+var ErrEmptyUserWhereInput = fmt.Errorf("%w UserWhereInput", errEmptyPredicate)
 
 // P returns a predicate for filtering users.
 // An error is returned if the input is empty or invalid.

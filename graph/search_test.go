@@ -54,7 +54,13 @@ func TestRecordsAreFoundByWords(t *testing.T) {
 			a := w.ask("agent", `query($q: String!) { messages(first: 1, search: $q) { nodes { id } } }`, vars{"q": query})
 			w.Equal("BAD_USER_INPUT", a.code(), "%.10s", query)
 		}
-		w.Equal("BAD_USER_INPUT", w.ask("agent", `query($q: String!) { messages(first: 1, where: {search: $q}) { nodes { id } } }`, vars{"q": strings.Repeat("а", 501)}).code())
+		for query, why := range map[string]string{strings.Repeat("а", 501): "500 characters", "nul\x00": "NUL"} {
+			a := w.ask("agent", `query($q: String!) { messages(first: 1, where: {or: [{search: $q}]}) { nodes { id } } }`, vars{"q": query})
+			w.Equal("BAD_USER_INPUT", a.code(), "%.10s", query)
+			w.Contains(a.raw, why)
+		}
+		long := w.ask("agent", `query($q: String!) { messages(first: 1, where: {subjectContains: $q}) { nodes { id } } }`, vars{"q": strings.Repeat("a", 4097)})
+		w.Contains(long.raw, "subjectContains is longer than 4096 bytes")
 
 		// The same in filters, below other records, in timeline and bin, and for verbs.
 		w.Equal([]any{all[0]}, w.found("agent", "messages", "run", `, where: {not: {search: "c++"}}`))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lethe-crm/lethe/internal/blob"
 	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/search/index"
 	"github.com/lethe-crm/lethe/internal/store"
 )
 
@@ -82,6 +83,9 @@ func (cmd *backupCmd) backUp(ctx context.Context, db *store.DB) (did backedUp, e
 	if _, err := store.Build(db).Add(`VACUUM INTO ?`, file).Exec(ctx, db); err != nil {
 		return did, fmt.Errorf("copying the database: %w", err)
 	}
+	if err := forget(ctx, file); err != nil {
+		return did, err
+	}
 	if err := cmd.copyBytes(ctx, db, folder, file, &did); err != nil {
 		return did, err
 	}
@@ -92,6 +96,17 @@ func (cmd *backupCmd) backUp(ctx context.Context, db *store.DB) (did backedUp, e
 		return did, err
 	}
 	return did, blob.SyncFolder(filepath.Dir(filepath.Clean(cmd.Path)))
+}
+
+// forget takes the words of what was purged out of a copy of the database, which may
+// be kept for longer than anybody would wait for that.
+func forget(ctx context.Context, file string) (err error) {
+	frozen, err := store.Open(ctx, "sqlite:"+file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, frozen.Close()) }()
+	return index.Forget(ctx, frozen, 0)
 }
 
 // synced makes sure that a file outlives the power.

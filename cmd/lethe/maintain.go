@@ -102,6 +102,9 @@ func (cmd *sweepCmd) Run(ctx context.Context, c *console) error {
 		rest, otherErr := a.sweep(ctx, records, a.exports(control, records), a.notifying(control, false))
 		rest.Ruled = did.Ruled
 		did = rest
+		if did.Purged+did.Ruled > 0 {
+			otherErr = errors.Join(otherErr, records.Forget(ctx, 0))
+		}
 		if err = errors.Join(err, otherErr); err != nil {
 			return fmt.Errorf("sweeping, after %s: %w", did, err)
 		}

@@ -34,6 +34,9 @@ const optimizeEvery = time.Hour
 // writer at a time, whoever it is.
 const reindexPause = 20 * time.Millisecond
 
+// reindexAgain is after how long that is tried again the first time that it failed, and reindexLatest at most.
+const reindexAgain, reindexLatest = 5 * time.Second, 10 * time.Minute
+
 // sweepEvery is how late what is due may be.
 const sweepEvery = 15 * time.Second
 
@@ -155,8 +158,10 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 			log.ErrorContext(background, "telling what happened ended", "error", err)
 		}
 	})
-	working.Go(func() { optimize(background, a.db, log) })
-	working.Go(func() { a.reindex(background, records) })
+	working.Go(func() { optimize(background, a.db, records, log) })
+	working.Go(func() {
+		a.reindex(background, func(ctx context.Context) (int, error) { return records.Reindex(ctx, reindexPause) }, reindexAgain)
+	})
 	working.Go(func() { cmd.reload(background, hangups, control, metrics, log) })
 
 	decisions := pdp.NewHandler(pdp.Config{DB: a.db, Control: control, Records: records, Audit: a.audit, Log: log, PublicURL: public})
@@ -260,25 +265,40 @@ func (a *app) does(ctx context.Context, what func(context.Context) (swept, error
 	}
 }
 
-// reindex has records found that were written before there was an index of words, or by another version of it.
-func (a *app) reindex(ctx context.Context, records *record.Service) {
-	n, err := records.Reindex(ctx, reindexPause)
-	switch {
-	case ctx.Err() != nil: // the next start goes on
-	case err != nil:
-		a.log.ErrorContext(ctx, "not all records can be found by their words", "error", err)
-	case n > 0:
-		a.log.InfoContext(ctx, "records can be found by their words", "records", n)
+// reindex has records found that were written before there was an index of words, or by another version of it. After an
+// error it goes on later, each time later than before: what searches waits for it.
+func (a *app) reindex(ctx context.Context, do func(context.Context) (int, error), wait time.Duration) {
+	for {
+		n, err := do(ctx)
+		switch {
+		case ctx.Err() != nil: // the next start goes on
+			return
+		case err == nil:
+			if n > 0 {
+				a.log.InfoContext(ctx, "records can be found by their words", "records", n)
+			}
+			return
+		}
+		a.log.ErrorContext(ctx, "not all records can be found by their words", "error", err, "again_in", wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, reindexLatest)
 	}
 }
 
-// optimize keeps the database's statistics, until the context ends.
-func optimize(ctx context.Context, db *store.DB, log *slog.Logger) {
+// optimize keeps the database's statistics, and its file clear of the words of what was purged, until the context ends.
+func optimize(ctx context.Context, db *store.DB, records *record.Service, log *slog.Logger) {
 	tick := time.NewTicker(optimizeEvery)
 	defer tick.Stop()
 	for {
 		if err := db.Optimize(ctx); err != nil && ctx.Err() == nil {
 			log.ErrorContext(ctx, "statistics could not be taken", "error", err)
+		}
+		if err := records.Forget(ctx, reindexPause); err != nil && ctx.Err() == nil {
+			log.ErrorContext(ctx, "words of purged records are still in the file", "error", err)
 		}
 		select {
 		case <-ctx.Done():

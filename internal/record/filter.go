@@ -37,7 +37,7 @@ func FilterOf(where any) (*Filter, error) {
 	if v.IsNil() {
 		return nil, Refuse(lifecycle.BadUserInput, "must not be null", "select")
 	}
-	f := &Filter{Type: typ, Comparisons: comparisons(v.Elem())}
+	f := &Filter{Type: typ, Comparisons: comparisons(v.Elem()), searches: searches(v.Elem())}
 	if f.Comparisons == 0 {
 		return f, nil
 	}
@@ -236,6 +236,30 @@ func comparesOwn(where reflect.Value) bool {
 		}
 	}
 	return true
+}
+
+// searches reports whether a where-input finds records by their words, those that it
+// selects or others that these refer to.
+func searches(where reflect.Value) bool {
+	for i := range where.NumField() {
+		f := where.Field(i)
+		switch {
+		case f.IsZero():
+		case where.Type().Field(i).Name == "Search":
+			return true
+		case f.Kind() == reflect.Pointer && isWhereInput(f.Type().Elem()):
+			if searches(f.Elem()) {
+				return true
+			}
+		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Pointer && isWhereInput(f.Type().Elem().Elem()):
+			for j := range f.Len() {
+				if !f.Index(j).IsNil() && searches(f.Index(j).Elem()) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // emptyList names a list in a where-input that has nothing in it.

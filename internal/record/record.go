@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"entgo.io/ent/dialect/sql"
@@ -38,6 +39,9 @@ type Service struct {
 	queue   Queue        // nil leaves jobs to TakeUp
 	blobs   *blob.Bucket // nil leaves what is purged to the sweeper
 	sizes   sizes
+	indexed atomic.Bool // all records are found by their words; once they are, they stay so
+	// forgotten is when the last record was purged whose words SQLite's file has no more.
+	forgotten time.Time
 	// actAs lets others act for what they asked for, approvables are what is asked for besides operations, and onBrake is
 	// told of every cap that an operation came over.
 	actAs       ActAs
@@ -132,6 +136,8 @@ type Filter struct {
 	Text json.RawMessage
 	// own says that such a filter compares fields of the records themselves alone.
 	own bool
+	// searches says that it finds records by their words, of whatever type.
+	searches bool
 }
 
 // Values are the fields of a create or an update, by GraphQL name. A value of

@@ -62,6 +62,13 @@ func (s *Service) ApplyRules(ctx context.Context) (int, error) {
 		if err != nil {
 			return 0, err
 		}
+		if err := s.mustSearch(ctx, rules); err != nil {
+			if _, waits := errors.AsType[*Error](err); waits {
+				s.log.WarnContext(ctx, "retention rules wait", "tenant", tenant, "error", err)
+				err = nil
+			}
+			return 0, err
+		}
 		var errs []error
 		for _, r := range rules {
 			if r.NextRunAt == nil || r.NextRunAt.After(now) || ctx.Err() != nil {
@@ -109,6 +116,9 @@ func (s *Service) runCycle(ctx context.Context, tenant gid.ID, r *rule, rules []
 }
 
 func (s *Service) newCycle(ctx context.Context, tenant gid.ID, r *rule, rules []*rule, now time.Time) (*cycle, error) {
+	if err := s.mustSearch(ctx, rules); err != nil {
+		return nil, err
+	}
 	c := &cycle{Service: s, tenant: tenant, rule: r, all: rules, now: now}
 	for _, other := range rules {
 		if other.typ == r.typ {

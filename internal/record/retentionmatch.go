@@ -25,6 +25,8 @@ type rule struct {
 	*ent.RetentionRule
 	typ   *ent.RecordType
 	where func(*sql.Selector)
+	// searches says that the filter finds records by their words.
+	searches bool
 }
 
 func compile(row *ent.RetentionRule) (*rule, error) {
@@ -37,7 +39,7 @@ func compile(row *ent.RetentionRule) (*rule, error) {
 		if err != nil {
 			return nil, fmt.Errorf("rule %s: %w", row.ID, err)
 		}
-		r.where = f.Where
+		r.where, r.searches = f.Where, f.searches
 	}
 	return r, nil
 }
@@ -135,6 +137,10 @@ func (r *rule) aged(s *sql.Selector, op sql.Op, now time.Time) {
 // records. more narrows each of them.
 func (s *Service) ruled(ctx context.Context, q store.Querier, tenant gid.ID, rules []*rule, ids []gid.ID, more func(*rule, *sql.Selector)) (map[gid.ID][]*rule, error) {
 	ctx = visible.With(ctx, visible.Tenant(tenant))
+	rules, err := s.keepingAll(ctx, q, tenant, rules, ids)
+	if err != nil {
+		return nil, err
+	}
 	var all *sql.Selector
 	for i, r := range rules {
 		own := slices.DeleteFunc(slices.Clone(ids), func(id gid.ID) bool { return id.Type() != r.typ.Type })
@@ -159,7 +165,7 @@ func (s *Service) ruled(ctx context.Context, q store.Querier, tenant gid.ID, rul
 	if all == nil {
 		return out, nil
 	}
-	err := store.Select(ctx, q, all, func(row store.Row) error {
+	err = store.Select(ctx, q, all, func(row store.Row) error {
 		var i int
 		var id gid.ID
 		if err := row.Scan(&i, &id); err != nil {
@@ -170,6 +176,28 @@ func (s *Service) ruled(ctx context.Context, q store.Querier, tenant gid.ID, rul
 	})
 	if err != nil {
 		return nil, fmt.Errorf("asking retention rules: %w", err)
+	}
+	return out, nil
+}
+
+// keepingAll are rules of which those that keep what has some words keep all of their
+// type that may have them, while not all records are found by their words.
+func (s *Service) keepingAll(ctx context.Context, q store.Querier, tenant gid.ID, rules []*rule, ids []gid.ID) ([]*rule, error) {
+	out := slices.Clone(rules)
+	for i, r := range rules {
+		if !r.searches || r.Action != lifecycle.KeepAction {
+			continue
+		}
+		own := slices.DeleteFunc(slices.Clone(ids), func(id gid.ID) bool { return id.Type() != r.typ.Type })
+		known, err := s.findable(ctx, q, tenant, r.typ, own)
+		if err != nil {
+			return nil, err
+		}
+		if !known {
+			all := *r
+			all.where = func(*sql.Selector) {}
+			out[i] = &all
+		}
 	}
 	return out, nil
 }

@@ -28,6 +28,11 @@ type pages func(ctx context.Context) ([]Version, error)
 func (r *run) selected(ctx context.Context) (pages, error) {
 	switch sel := r.req.Select; {
 	case sel.Filter != nil:
+		if sel.Filter.searches {
+			if err := r.mustBeIndexed(ctx); err != nil {
+				return nil, err
+			}
+		}
 		return r.filtered(sel.Filter)
 	case sel.Bin != nil:
 		return r.inBin(sel.Bin), nil

@@ -165,7 +165,7 @@ func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *w
 	})
 	require.NoError(t, err)
 	w.control = control
-	w.svc = record.New(db, control, w.log, slog.New(slog.DiscardHandler))
+	w.restarted()
 	t.Cleanup(w.verify)
 
 	w.tenant, w.other = w.newTenant("acme"), w.newTenant("other")
@@ -185,6 +185,11 @@ func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *w
 	w.users["stranger"] = stranger
 	w.policy.rules[w.other.String()] = append(casbin.DefaultRules(w.other.String()), casbin.Grant(casbin.UserSubject(stranger.String()), casbin.RoleSubject("admin"), w.other.String()))
 	return w
+}
+
+// restarted forgets all that a process remembers.
+func (w *world) restarted() {
+	w.svc = record.New(w.db, w.control, w.log, slog.New(slog.DiscardHandler))
 }
 
 func (w *world) exec(query string, args ...any) {

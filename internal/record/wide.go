@@ -81,7 +81,7 @@ func (s *Service) covered(ctx context.Context, q store.Querier, tenant gid.ID, i
 		if len(own) == 0 {
 			continue
 		}
-		match, err := s.matching(ctx, tenant, w, own)
+		match, err := s.matching(ctx, q, tenant, w, own)
 		if err != nil {
 			return nil, err
 		}
@@ -96,11 +96,17 @@ func (s *Service) covered(ctx context.Context, q store.Querier, tenant gid.ID, i
 
 // matching answers which of some records match the filter of a hold. Of a filter
 // that cannot be read any more nobody can say what it keeps: that is all.
-func (s *Service) matching(ctx context.Context, tenant gid.ID, w wideHold, ids []gid.ID) ([]gid.ID, error) {
+func (s *Service) matching(ctx context.Context, q store.Querier, tenant gid.ID, w wideHold, ids []gid.ID) ([]gid.ID, error) {
 	f, err := ParseFilter(w.typ, []byte(w.filter))
 	if err != nil {
 		s.log.ErrorContext(ctx, "the filter of a legal hold cannot be read: it keeps all records of its type", "hold", w.hold, "error", err)
 		return ids, nil
+	}
+	if f.searches {
+		known, err := s.findable(ctx, q, tenant, ent.RecordTypeNamed(w.typ), ids)
+		if err != nil || !known {
+			return ids, err
+		}
 	}
 	ctx = visible.With(ctx, visible.Tenant(tenant))
 	rows, err := s.Client(ctx).CollectRecords(ctx, w.typ, nil, []string{"id"}, f.Where, func(sel *sql.Selector) { sel.Where(inIDs(sel.C("id"), ids)) })

@@ -25,8 +25,9 @@ import (
 
 // sqliteParams are not a matter of taste. Without _txlock=immediate two writers
 // deadlock; without _time_format and _timezone times are stored in a form that
-// does not sort.
-const sqliteParams = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_pragma=case_sensitive_like(1)&_txlock=immediate&_time_format=sqlite&_timezone=UTC"
+// does not sort. Without secure_delete what is purged stays in the file until its
+// page is used again.
+const sqliteParams = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_pragma=case_sensitive_like(1)&_pragma=secure_delete(1)&_txlock=immediate&_time_format=sqlite&_timezone=UTC"
 
 // DB is an open database.
 type DB struct {

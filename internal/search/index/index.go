@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"entgo.io/ent/dialect"
 
@@ -73,6 +74,43 @@ func Remove(ctx context.Context, tx *store.Tx, ids []gid.ID) error {
 		}
 	}
 	return store.Build(tx).Add(`DELETE FROM search_entries WHERE `).IDs("record_id", ids).Queue(ctx, tx, named)
+}
+
+// forgetPages is how much of SQLite's index is written anew in a transaction.
+const forgetPages = 250
+
+// Forget writes SQLite's index anew without the words of what was removed. FTS5 only
+// notes that such a row is gone, and keeps its words in the file until it happens to
+// merge what they stand in. Others write in between, after a while each time.
+// PostgreSQL removes them by itself.
+func Forget(ctx context.Context, db *store.DB, others time.Duration) error {
+	if db.Dialect() == dialect.Postgres {
+		return nil
+	}
+	for pages := -forgetPages; ; pages = forgetPages { // the first, which is negative, takes in everything; the next go on
+		var before, after int
+		err := db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
+			if _, err := store.Build(tx).Add(`SELECT total_changes()`).One(ctx, tx, &before); err != nil {
+				return err
+			}
+			if _, err := store.Build(tx).Add(`INSERT INTO search_words (search_words, rank) VALUES ('merge', ?)`, pages).Exec(ctx, tx); err != nil {
+				return err
+			}
+			_, err := store.Build(tx).Add(`SELECT total_changes()`).One(ctx, tx, &after)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("forgetting the words of what was removed: %w", err)
+		}
+		if after-before < 2 && pages > 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(others):
+		}
+	}
 }
 
 func named(_ int64, err error) error {

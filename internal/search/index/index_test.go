@@ -1,7 +1,11 @@
 package index_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"os"
+	"strings"
 	"testing"
 
 	"entgo.io/ent/dialect/sql"
@@ -73,4 +77,41 @@ func TestBothDatabasesFindTheSame(t *testing.T) {
 			require.Empty(t, find(tenant, "cat", "ab"))
 		})
 	}
+}
+
+func TestWordsOfWhatIsRemovedAreInTheFileNoMore(t *testing.T) {
+	t.Parallel()
+	url := storetest.SQLiteURL(t)
+	db, err := store.Open(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	tenant, secret := gid.New(gid.Tenant), gid.New(gid.Message)
+	in := func(do func(ctx context.Context, tx *store.Tx) error) { require.NoError(t, db.InTx(t.Context(), do)) }
+	for i := range 40 { // as many segments, some of them merged
+		in(func(ctx context.Context, tx *store.Tx) error {
+			entries := make([]index.Entry, 50)
+			for j := range entries {
+				entries[j] = index.Entry{Record: gid.New(gid.Message), Texts: []search.Text{{Field: 'a', Text: fmt.Sprintf("letter number %d of the day %d", j, i)}}}
+			}
+			if i == 7 {
+				entries[0] = index.Entry{Record: secret, Texts: []search.Text{{Field: 'a', Text: "xylophonist"}}}
+			}
+			return index.Put(ctx, tx, tenant, entries)
+		})
+	}
+	word := search.Query{"xylophonist"}.Match(db.Dialect(), tenant, []byte("a"))
+	word = strings.Trim(word[strings.LastIndex(word, "(")+1:], ")")[8:] // the index leaves away what a word has in common with the one before it
+	kept := func() bool {
+		_, err := store.Build(db).Add(`PRAGMA wal_checkpoint(TRUNCATE)`).Exec(t.Context(), db)
+		require.NoError(t, err)
+		file, err := os.ReadFile(strings.TrimPrefix(url, "sqlite:"))
+		require.NoError(t, err)
+		return bytes.Contains(file, []byte(word))
+	}
+	require.True(t, kept())
+	in(func(ctx context.Context, tx *store.Tx) error { return index.Remove(ctx, tx, []gid.ID{secret}) })
+	require.True(t, kept(), "if SQLite removes it by itself, Forget is not needed any more")
+	require.NoError(t, index.Forget(t.Context(), db, 0))
+	require.False(t, kept())
+	require.NoError(t, index.Forget(t.Context(), db, 0), "there may be nothing to forget")
 }
