@@ -18,8 +18,10 @@ import (
 )
 
 const (
-	// searchPage is how many messages are on a page, searchTimes how often it is asked for.
+	// searchPage is how many messages are on a page, searchTimes how often it is asked for, unless that takes longer than
+	// searchWithin: then it is as often as it can be.
 	searchPage, searchTimes = 50, 200
+	searchWithin            = 30 * time.Second
 	searchQuery             = `query Search($q: String!) { messages(first: 50, search: $q) { nodes { id subject sender sentAt } } }`
 )
 
@@ -143,7 +145,7 @@ func (b *bench) searchOne(ctx context.Context, name, text string) (*searchRow, e
 	defer c.close()
 	request := b.graphql(searchQuery, map[string]any{"q": text})
 	var lethe, sql []time.Duration
-	for range searchTimes {
+	for start := time.Now(); len(sql) < searchTimes && (len(sql) < 3 || time.Since(start) < searchWithin); {
 		var page struct {
 			Messages struct{ Nodes []struct{ ID string } }
 		}

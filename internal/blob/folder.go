@@ -21,6 +21,8 @@ type folder struct {
 	prefix string // of the names of all keys
 	// sync has what was written to a file, or the names that were in a folder, outlive the power.
 	sync func(*os.File) error
+	// names are those in a folder.
+	names func(at string) ([]string, error)
 }
 
 // folderAt reads the URL of a bucket that is a folder as its driver does.
@@ -37,7 +39,7 @@ func folderAt(address string) (*folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the folder of bytes: %w", err)
 	}
-	f := &folder{root, u.Query().Get("prefix"), (*os.File).Sync}
+	f := &folder{root, u.Query().Get("prefix"), (*os.File).Sync, namesIn}
 	// The folder itself may be new; who may not read the one above did not make it.
 	if err := f.syncFolder(filepath.Dir(root)); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return nil, fmt.Errorf("opening the folder of bytes: %w", err)
@@ -129,7 +131,7 @@ func (f *folder) torn(keys map[string]bool) (map[string]string, error) {
 			continue
 		}
 		read[at] = true
-		names, err := namesIn(at)
+		names, err := f.names(at)
 		if err != nil {
 			return nil, fmt.Errorf("looking for bytes that were not written to their end: %w", err)
 		}

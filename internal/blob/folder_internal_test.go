@@ -43,3 +43,21 @@ func TestBytesAreSyncedBeforeTheyHaveTheirNameAndTheirNameIsAfterwards(t *testin
 		require.Equal(t, append(want, "."), synced)
 	}
 }
+
+func TestAFolderIsReadOnceHoweverManyKeysWereLeft(t *testing.T) {
+	t.Parallel()
+	address, err := Folder(filepath.Join(t.TempDir(), "blobs"))
+	require.NoError(t, err)
+	bucket, err := Open(t.Context(), address)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, bucket.Close()) }()
+	var read []string
+	bucket.folder.names = func(at string) ([]string, error) {
+		read = append(read, filepath.Base(at))
+		return []string{"a.1.tmp", "b.2.tmp", "c.3.tmp", "b"}, nil
+	}
+	torn, err := bucket.folder.torn(map[string]bool{"t/a": true, "t/b": true, "t/d": true})
+	require.NoError(t, err)
+	require.Equal(t, []string{"t"}, read)
+	require.Equal(t, map[string]string{"t/a.1.tmp": "t/a", "t/b.2.tmp": "t/b"}, torn)
+}
