@@ -65,8 +65,11 @@ func (a admission) InterceptOperation(ctx context.Context, next graphql.Operatio
 	if refused := a.refuseHidden(ctx, rows); refused != nil {
 		return graphql.OneShot(refused)
 	}
-	ctx = ent.WithRecordHost(ctx, host{a.Config})
-	return next(withShared(ctx))
+	ctx = withShared(ent.WithRecordHost(ctx, host{a.Config}))
+	if graphql.GetOperationContext(ctx).Operation.Operation == ast.Subscription {
+		return a.subscribed(ctx, next)
+	}
+	return next(ctx)
 }
 
 // refusal is an answer without data.

@@ -18,6 +18,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/export"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/live"
 	"github.com/lethe-crm/lethe/internal/notify"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -36,6 +37,13 @@ type Config struct {
 	Notify   *notify.Service
 	Audit    *audit.Log
 	Log      *slog.Logger
+
+	// Feed tells of changes. Without Callers, who say whom to tell, there are no
+	// subscriptions.
+	Feed    *live.Feed
+	Callers transport.Callers
+	// Origins are hosts of pages that may open sockets, beside the server's own.
+	Origins []string
 
 	// RequestID names the request in errors to callers who are not signed in;
 	// it may be nil. An actor carries the id himself.
@@ -63,6 +71,10 @@ func NewHandler(c Config) (http.Handler, error) {
 	srv.SetDisableSuggestion(true)
 	srv.SetErrorPresenter(c.present)
 	srv.SetRecoverFunc(c.recovered)
+	if c.Callers != nil { // first: what follows would take their requests
+		srv.AddTransport(transport.WebSocket{Callers: c.Callers, Recover: c.panicked, Origins: c.Origins})
+		srv.AddTransport(transport.SSE{Callers: c.Callers})
+	}
 	srv.AddTransport(transport.POST{})
 	srv.AddTransport(transport.GET{})
 	srv.Use(admission{c, newUsedFields(schema.Schema())}) // before all else: strangers learn nothing of the schema

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -109,7 +110,12 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	exports.Queue = queue
 	records.OnBrake(metrics.Braked)
 	policies := policy.New(a.db, control, a.audit, log).WithApprovals(records)
-	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Notify: telling, Audit: a.audit, Log: log, RequestID: server.RequestID})
+	verifier := cmd.verifier(a, issuers, log)
+	callers := server.NewCallers(a.identity, verifier, a.identity, log)
+	api, err := graph.NewHandler(graph.Config{
+		Feed: a.feed, Callers: callers, Origins: origins(cmd.URL),
+		DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Notify: telling, Audit: a.audit, Log: log, RequestID: server.RequestID,
+	})
 	if err != nil {
 		return fmt.Errorf("building the API: %w", err)
 	}
@@ -154,6 +160,16 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 		log.ErrorContext(ctx, "taking up exports failed", "error", err)
 	}
 	working.Go(func() {
+		if err := a.feed.Run(background); err != nil {
+			log.ErrorContext(background, "hearing of changes ended", "error", err)
+		}
+	})
+	working.Go(func() {
+		if err := callers.Run(background); err != nil {
+			log.ErrorContext(background, "looking after connections ended", "error", err)
+		}
+	})
+	working.Go(func() {
 		if err := telling.Run(background); err != nil {
 			log.ErrorContext(background, "telling what happened ended", "error", err)
 		}
@@ -171,7 +187,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	intakes := intake.NewHandler(intake.Config{
 		DB: a.db, Control: control, Records: records, Audit: a.audit, Log: log, Now: a.db.Now, ActAs: a.actAs, MaxImport: int64(cmd.MaxImport), RequestID: server.RequestID,
 	})
-	config := server.Config{Import: intakes, GraphQL: api, AuthZEN: decisions, Attachments: files, Exports: exports, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics}
+	config := server.Config{Callers: callers, Issued: verifier, Import: intakes, GraphQL: api, AuthZEN: decisions, Attachments: files, Exports: exports, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics}
 	if watched != nil {
 		config.Metrics = nil
 		log.InfoContext(ctx, "metrics on http://"+watched.Addr().String()+"/metrics")
@@ -181,9 +197,6 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 			}
 		})
 	}
-	if len(issuers) > 0 {
-		config.Issued = oidc.New(issuers, oidc.Options{People: a.identity, Now: a.db.Now, Log: log})
-	}
 	s := server.New(config)
 	log.InfoContext(ctx, "listening on "+local, "database", cmd.config().Redacted(), "version", readBuild().Version,
 		"ready_after", time.Since(start).Round(time.Millisecond))
@@ -191,6 +204,22 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 		return err
 	}
 	log.InfoContext(ctx, "stopped")
+	return nil
+}
+
+// verifier takes the tokens of issuers; it is nil where there are none.
+func (cmd *serveCmd) verifier(a *app, issuers []oidc.Issuer, log *slog.Logger) server.Issued {
+	if len(issuers) == 0 {
+		return nil
+	}
+	return oidc.New(issuers, oidc.Options{People: a.identity, Now: a.db.Now, Log: log})
+}
+
+// origins are the hosts of pages that people get from the server, where that is not the host that a proxy calls it by.
+func origins(public string) []string {
+	if u, err := url.Parse(public); err == nil && u.Host != "" {
+		return []string{u.Host}
+	}
 	return nil
 }
 

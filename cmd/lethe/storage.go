@@ -18,6 +18,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/export"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/live"
 	"github.com/lethe-crm/lethe/internal/notify"
 	"github.com/lethe-crm/lethe/internal/policy"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -67,6 +68,7 @@ type app struct {
 	db       *store.DB
 	audit    *audit.Log
 	outbox   *notify.Outbox
+	feed     *live.Feed
 	identity *identity.Service
 	blobs    *blob.Bucket
 	log      *slog.Logger
@@ -127,10 +129,10 @@ func (s storage) open(ctx context.Context, log *slog.Logger, o opening) (a *app,
 	if err != nil {
 		return nil, err
 	}
-	outbox := notify.NewOutbox()
-	events := audit.New(keys).Feeding(outbox)
+	outbox, feed := notify.NewOutbox(), live.New(db, log)
+	events := audit.New(keys).Feeding(outbox, feed)
 	return &app{
-		db: db, audit: events, outbox: outbox, identity: identity.New(db, events, log).WithVocabulary(vocabulary), blobs: bucket, log: log, members: members, vocabulary: vocabulary,
+		db: db, audit: events, outbox: outbox, feed: feed, identity: identity.New(db, events, log).WithVocabulary(vocabulary), blobs: bucket, log: log, members: members, vocabulary: vocabulary,
 	}, nil
 }
 
@@ -168,7 +170,7 @@ func (a *app) control() (*access.Control, error) {
 
 // notifying tells what happened.
 func (a *app) notifying(control *access.Control, allowPrivate bool) *notify.Service {
-	return notify.New(notify.Config{DB: a.db, Control: control, Audit: a.audit, Outbox: a.outbox, Log: a.log, AllowPrivate: allowPrivate})
+	return notify.New(notify.Config{DB: a.db, Control: control, Audit: a.audit, Outbox: a.outbox, Log: a.log, Told: a.feed.Touch, AllowPrivate: allowPrivate})
 }
 
 // records is the pipeline.

@@ -5407,6 +5407,69 @@ func (ec *executionContext) writeRecordEdge(w io.Writer, fields []directField, o
 	writeText(w, "}")
 }
 
+// directRecordEvent are the selected fields of a RecordEvent, nil where one of them takes gqlgen's way.
+func (ec *executionContext) directRecordEvent(ctx context.Context, sel ast.SelectionSet) []directField {
+	return ec.direct.fields(ec.OperationContext, sel, recordEventImplementors, func(f *graphql.CollectedField, d *directField) bool {
+		switch f.Name {
+		case "__typename":
+			d.index = 0
+		case "at":
+			d.index = 1
+		case "action":
+			d.index = 2
+		case "recordID":
+			d.index = 3
+		case "type":
+			d.index = 4
+		case "from":
+			d.index = 5
+		case "to":
+			d.index = 6
+		case "version":
+			d.index = 7
+		case "operation":
+			d.index = 8
+			d.below = ec.directOperation(ctx, f.Selections)
+			return d.below != nil
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (ec *executionContext) writeRecordEvent(w io.Writer, fields []directField, obj *model.RecordEvent) {
+	if obj == nil {
+		writeText(w, "null")
+		return
+	}
+	for i := range fields {
+		f := &fields[i]
+		writeText(w, f.key)
+		switch f.index {
+		case 0:
+			writeText(w, `"RecordEvent"`)
+		case 1:
+			writeTime(w, obj.At)
+		case 2:
+			ec.marshalNRecordChange2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordChange(context.Background(), nil, obj.Action).MarshalGQL(w)
+		case 3:
+			writeID(w, obj.RecordID)
+		case 4:
+			ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(context.Background(), nil, obj.Type).MarshalGQL(w)
+		case 5:
+			ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.From).MarshalGQL(w)
+		case 6:
+			ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(context.Background(), nil, obj.To).MarshalGQL(w)
+		case 7:
+			ec.marshalOInt2ᚖint(context.Background(), nil, obj.Version).MarshalGQL(w)
+		case 8:
+			ec.writeOperation(w, f.below, obj.Operation)
+		}
+	}
+	writeText(w, "}")
+}
+
 // directRecordRef are the selected fields of a RecordRef, nil where one of them takes gqlgen's way.
 func (ec *executionContext) directRecordRef(ctx context.Context, sel ast.SelectionSet) []directField {
 	return ec.direct.fields(ec.OperationContext, sel, recordRefImplementors, func(f *graphql.CollectedField, d *directField) bool {

@@ -74,6 +74,7 @@ type ResolverRoot interface {
 	RetentionDryRun() RetentionDryRunResolver
 	RetentionRule() RetentionRuleResolver
 	Session() SessionResolver
+	Subscription() SubscriptionResolver
 	User() UserResolver
 	VoidCandidate() VoidCandidateResolver
 	Webhook() WebhookResolver
@@ -1246,6 +1247,18 @@ type ComplexityRoot struct {
 		Node   func(childComplexity int) int
 	}
 
+	RecordEvent struct {
+		Action    func(childComplexity int) int
+		At        func(childComplexity int) int
+		From      func(childComplexity int) int
+		Operation func(childComplexity int) int
+		Record    func(childComplexity int) int
+		RecordID  func(childComplexity int) int
+		To        func(childComplexity int) int
+		Type      func(childComplexity int) int
+		Version   func(childComplexity int) int
+	}
+
 	RecordRef struct {
 		ID    func(childComplexity int) int
 		State func(childComplexity int) int
@@ -1396,6 +1409,12 @@ type ComplexityRoot struct {
 
 	Statistics struct {
 		Types func(childComplexity int) int
+	}
+
+	Subscription struct {
+		Notifications     func(childComplexity int) int
+		OperationProgress func(childComplexity int, id gid.ID) int
+		RecordChanged     func(childComplexity int, types []ent.RecordKind, ids []gid.ID) int
 	}
 
 	Task struct {
@@ -1899,6 +1918,11 @@ type RetentionRuleResolver interface {
 }
 type SessionResolver interface {
 	Current(ctx context.Context, obj *identity.Session) (bool, error)
+}
+type SubscriptionResolver interface {
+	OperationProgress(ctx context.Context, id gid.ID) (<-chan *ent.Operation, error)
+	RecordChanged(ctx context.Context, types []ent.RecordKind, ids []gid.ID) (<-chan *model.RecordEvent, error)
+	Notifications(ctx context.Context) (<-chan *ent.Notification, error)
 }
 type UserResolver interface {
 	Roles(ctx context.Context, obj *ent.User) ([]*casbin.Held, error)
@@ -7808,6 +7832,61 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.RecordEdge.Node(childComplexity), true
 
+	case "RecordEvent.action":
+		if e.ComplexityRoot.RecordEvent.Action == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RecordEvent.Action(childComplexity), true
+	case "RecordEvent.at":
+		if e.ComplexityRoot.RecordEvent.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RecordEvent.At(childComplexity), true
+	case "RecordEvent.from":
+		if e.ComplexityRoot.RecordEvent.From == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RecordEvent.From(childComplexity), true
+	case "RecordEvent.operation":
+		if e.ComplexityRoot.RecordEvent.Operation == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RecordEvent.Operation(childComplexity), true
+	case "RecordEvent.record":
+		if e.ComplexityRoot.RecordEvent.Record == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RecordEvent.Record(childComplexity), true
+	case "RecordEvent.recordID":
+		if e.ComplexityRoot.RecordEvent.RecordID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RecordEvent.RecordID(childComplexity), true
+	case "RecordEvent.to":
+		if e.ComplexityRoot.RecordEvent.To == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RecordEvent.To(childComplexity), true
+	case "RecordEvent.type":
+		if e.ComplexityRoot.RecordEvent.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RecordEvent.Type(childComplexity), true
+	case "RecordEvent.version":
+		if e.ComplexityRoot.RecordEvent.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RecordEvent.Version(childComplexity), true
+
 	case "RecordRef.id":
 		if e.ComplexityRoot.RecordRef.ID == nil {
 			break
@@ -8379,6 +8458,35 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Statistics.Types(childComplexity), true
+
+	case "Subscription.notifications":
+		if e.ComplexityRoot.Subscription.Notifications == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Subscription.Notifications(childComplexity), true
+	case "Subscription.operationProgress":
+		if e.ComplexityRoot.Subscription.OperationProgress == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_operationProgress_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.OperationProgress(childComplexity, args["id"].(gid.ID)), true
+	case "Subscription.recordChanged":
+		if e.ComplexityRoot.Subscription.RecordChanged == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_recordChanged_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.RecordChanged(childComplexity, args["types"].([]ent.RecordKind), args["ids"].([]gid.ID)), true
 
 	case "Task.assignee":
 		if e.ComplexityRoot.Task.Assignee == nil {
@@ -9544,6 +9652,24 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			data := ec._Mutation(ctx, opCtx.Operation.SelectionSet)
 			var buf bytes.Buffer
 			buf.Grow(answerSize)
+			data.MarshalGQL(&buf)
+
+			return &graphql.Response{
+				Data: buf.Bytes(),
+			}
+		}
+	case ast.Subscription:
+		next := ec._Subscription(ctx, opCtx.Operation.SelectionSet)
+
+		var buf bytes.Buffer
+		buf.Grow(answerSize)
+		return func(ctx context.Context) *graphql.Response {
+			buf.Reset()
+			data := next(ctx)
+
+			if data == nil {
+				return nil
+			}
 			data.MarshalGQL(&buf)
 
 			return &graphql.Response{
@@ -23434,6 +23560,74 @@ extend type Query {
   ): Verification! @authz(object: "AuditEvent", action: AUDIT_READ)
 }
 `, BuiltIn: false},
+	{Name: "../subscription.graphql", Input: `"""What may become of a record."""
+enum RecordChange {
+  """It was created."""
+  CREATE
+  """Fields of it were changed."""
+  UPDATE
+  """It was deleted: it is in the bin."""
+  DELETE
+  """It was voided."""
+  VOID
+  """It was archived."""
+  ARCHIVE
+  """It was suspended."""
+  SUSPEND
+  """It was restored."""
+  RESTORE
+  """What an operation had done to it was undone."""
+  UNDO
+  """It was purged: it is no more."""
+  PURGE
+}
+
+"""A change of a record."""
+type RecordEvent {
+  """When it was changed."""
+  at: Time!
+  """What became of it."""
+  action: RecordChange!
+  """The record's id."""
+  recordID: ID!
+  """Its type."""
+  type: RecordType!
+  """The record as it is now. Null where it is no more, or where the caller may no longer read it."""
+  record: Record
+  """Its state before. Null where it was created."""
+  from: RecordState
+  """Its state after. Null where it was purged."""
+  to: RecordState
+  """Its version after."""
+  version: Int
+  """The operation that changed it. Null where there was none, or where the caller may not read it."""
+  operation: Operation
+}
+
+type Subscription {
+  """
+  An operation: as it is, and each time that it got on, until it has ended. It ends without one more where the caller may no
+  longer read it.
+  """
+  operationProgress(
+    """Its id."""
+    id: ID!
+  ): Operation! @authz(action: OPERATION_READ)
+  """
+  Changes of records from now on, in the order in which they were committed, as far as the caller may read the record after the
+  change, or might have read it before it was retired or purged. Who takes them too slowly gets the error LIMIT and reads what
+  he shows again.
+  """
+  recordChanged(
+    """Of these types only."""
+    types: [RecordType!]
+    """Of these records only."""
+    ids: [ID!]
+  ): RecordEvent! @authz(action: READ)
+  """The caller's notifications from now on."""
+  notifications: Notification! @authz(action: READ)
+}
+`, BuiltIn: false},
 }
 var parsedSchema = gqlparser.MustLoadSchema(sources...)
 
@@ -25483,6 +25677,30 @@ func (ec *executionContext) childFields_RecordEdge(ctx context.Context, field gr
 		return ec.fieldContext_RecordEdge_cursor(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type RecordEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_RecordEvent(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "at":
+		return ec.fieldContext_RecordEvent_at(ctx, field)
+	case "action":
+		return ec.fieldContext_RecordEvent_action(ctx, field)
+	case "recordID":
+		return ec.fieldContext_RecordEvent_recordID(ctx, field)
+	case "type":
+		return ec.fieldContext_RecordEvent_type(ctx, field)
+	case "record":
+		return ec.fieldContext_RecordEvent_record(ctx, field)
+	case "from":
+		return ec.fieldContext_RecordEvent_from(ctx, field)
+	case "to":
+		return ec.fieldContext_RecordEvent_to(ctx, field)
+	case "version":
+		return ec.fieldContext_RecordEvent_version(ctx, field)
+	case "operation":
+		return ec.fieldContext_RecordEvent_operation(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RecordEvent", field.Name)
 }
 
 func (ec *executionContext) childFields_RecordRef(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -31162,6 +31380,42 @@ func (ec *executionContext) field_Query_whyNot_args(ctx context.Context, rawArgs
 		return nil, err
 	}
 	args["action"] = arg1
+	return args, nil
+}
+
+func (ec *executionContext) field_Subscription_operationProgress_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "id",
+		func(ctx context.Context, v any) (gid.ID, error) {
+			return ec.unmarshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["id"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Subscription_recordChanged_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "types",
+		func(ctx context.Context, v any) ([]ent.RecordKind, error) {
+			return ec.unmarshalORecordType2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKindᚄ(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["types"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "ids",
+		func(ctx context.Context, v any) ([]gid.ID, error) {
+			return ec.unmarshalOID2ᚕgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐIDᚄ(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["ids"] = arg1
 	return args, nil
 }
 
@@ -58537,6 +58791,231 @@ func (ec *executionContext) fieldContext_RecordEdge_cursor(_ context.Context, fi
 	return graphql.NewScalarFieldContext("RecordEdge", field, false, false, "Cursor")
 }
 
+func (ec *executionContext) _RecordEvent_at(ctx context.Context, field graphql.CollectedField, obj *model.RecordEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RecordEvent_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RecordEvent_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RecordEvent", field, false, false, "Time")
+}
+
+func (ec *executionContext) _RecordEvent_action(ctx context.Context, field graphql.CollectedField, obj *model.RecordEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RecordEvent_action(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Action, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.RecordChange) graphql.Marshaler {
+			return ec.marshalNRecordChange2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordChange(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RecordEvent_action(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RecordEvent", field, false, false, "RecordChange")
+}
+
+func (ec *executionContext) _RecordEvent_recordID(ctx context.Context, field graphql.CollectedField, obj *model.RecordEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RecordEvent_recordID(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.RecordID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v gid.ID) graphql.Marshaler {
+			return ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RecordEvent_recordID(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RecordEvent", field, false, false, "ID")
+}
+
+func (ec *executionContext) _RecordEvent_type(ctx context.Context, field graphql.CollectedField, obj *model.RecordEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RecordEvent_type(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Type, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.RecordKind) graphql.Marshaler {
+			return ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RecordEvent_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RecordEvent", field, false, false, "RecordType")
+}
+
+func (ec *executionContext) _RecordEvent_record(ctx context.Context, field graphql.CollectedField, obj *model.RecordEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RecordEvent_record(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Record, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v ent.Record) graphql.Marshaler {
+			return ec.marshalORecord2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecord(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RecordEvent_record(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RecordEvent",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("FieldContext.Child cannot be called on type INTERFACE")
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RecordEvent_from(ctx context.Context, field graphql.CollectedField, obj *model.RecordEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RecordEvent_from(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.From, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *lifecycle.State) graphql.Marshaler {
+			return ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RecordEvent_from(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RecordEvent", field, false, false, "RecordState")
+}
+
+func (ec *executionContext) _RecordEvent_to(ctx context.Context, field graphql.CollectedField, obj *model.RecordEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RecordEvent_to(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.To, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *lifecycle.State) graphql.Marshaler {
+			return ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RecordEvent_to(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RecordEvent", field, false, false, "RecordState")
+}
+
+func (ec *executionContext) _RecordEvent_version(ctx context.Context, field graphql.CollectedField, obj *model.RecordEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RecordEvent_version(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Version, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RecordEvent_version(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RecordEvent", field, false, false, "Int")
+}
+
+func (ec *executionContext) _RecordEvent_operation(ctx context.Context, field graphql.CollectedField, obj *model.RecordEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RecordEvent_operation(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Operation, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Operation) graphql.Marshaler {
+			return ec.marshalOOperation2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperation(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RecordEvent_operation(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RecordEvent",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Operation(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _RecordRef_id(ctx context.Context, field graphql.CollectedField, obj *ent.RecordRef) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -60846,6 +61325,180 @@ func (ec *executionContext) fieldContext_Statistics_types(_ context.Context, fie
 		IsResolver: false,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_TypeStatistics(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Subscription_operationProgress(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
+	return graphql.ResolveFieldStream(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Subscription_operationProgress(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Subscription().OperationProgress(ctx, fc.Args["id"].(gid.ID))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "OPERATION_READ")
+				if err != nil {
+					var zeroVal *ent.Operation
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *ent.Operation
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Operation) graphql.Marshaler {
+			return ec.marshalNOperation2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐOperation(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Subscription_operationProgress(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Subscription",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Operation(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Subscription_operationProgress_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Subscription_recordChanged(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
+	return graphql.ResolveFieldStream(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Subscription_recordChanged(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Subscription().RecordChanged(ctx, fc.Args["types"].([]ent.RecordKind), fc.Args["ids"].([]gid.ID))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "READ")
+				if err != nil {
+					var zeroVal *model.RecordEvent
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *model.RecordEvent
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *model.RecordEvent) graphql.Marshaler {
+			return ec.marshalNRecordEvent2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordEvent(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Subscription_recordChanged(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Subscription",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RecordEvent(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Subscription_recordChanged_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Subscription_notifications(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
+	return graphql.ResolveFieldStream(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Subscription_notifications(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Subscription().Notifications(ctx)
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				action, err := ec.unmarshalNAction2githubᚗcomᚋletheᚑcrmᚋletheᚋauthzᚐAction(ctx, "READ")
+				if err != nil {
+					var zeroVal *ent.Notification
+					return zeroVal, err
+				}
+				if ec.Directives.Authz == nil {
+					var zeroVal *ent.Notification
+					return zeroVal, errors.New("directive authz is not implemented")
+				}
+				return ec.Directives.Authz(ctx, nil, directive0, nil, action)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *ent.Notification) graphql.Marshaler {
+			return ec.marshalNNotification2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋentᚐNotification(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Subscription_notifications(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Subscription",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Notification(ctx, field)
 		},
 	}
 	return fc, nil
@@ -89812,6 +90465,82 @@ func (ec *executionContext) _RecordEdge(ctx context.Context, sel ast.SelectionSe
 	return out
 }
 
+var recordEventImplementors = []string{"RecordEvent"}
+
+func (ec *executionContext) _RecordEvent(ctx context.Context, sel ast.SelectionSet, obj *model.RecordEvent) graphql.Marshaler {
+	if fields := ec.directRecordEvent(ctx, sel); fields != nil {
+		return graphql.WriterFunc(func(w io.Writer) { ec.writeRecordEvent(w, fields, obj) })
+	}
+	fields := graphql.CollectFields(ec.OperationContext, sel, recordEventImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RecordEvent")
+		case "at":
+			out.Values[i] = ec.marshalNTime2timeᚐTime(ctx, field.Selections, obj.At)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "action":
+			out.Values[i] = ec.marshalNRecordChange2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordChange(ctx, field.Selections, obj.Action)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "recordID":
+			out.Values[i] = ec.marshalNID2githubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋgidᚐID(ctx, field.Selections, obj.RecordID)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "type":
+			out.Values[i] = ec.marshalNRecordType2githubᚗcomᚋletheᚑcrmᚋletheᚋentᚐRecordKind(ctx, field.Selections, obj.Type)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "record":
+			out.Values[i] = ec._RecordEvent_record(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "from":
+			out.Values[i] = ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.From)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "to":
+			out.Values[i] = ec.marshalORecordState2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋinternalᚋlifecycleᚐState(ctx, field.Selections, obj.To)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "version":
+			out.Values[i] = ec.marshalOInt2ᚖint(ctx, field.Selections, obj.Version)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "operation":
+			out.Values[i] = ec._RecordEvent_operation(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var recordRefImplementors = []string{"RecordRef"}
 
 func (ec *executionContext) _RecordRef(ctx context.Context, sel ast.SelectionSet, obj *ent.RecordRef) graphql.Marshaler {
@@ -90896,6 +91625,30 @@ func (ec *executionContext) _Statistics(ctx context.Context, sel ast.SelectionSe
 	}
 
 	return out
+}
+
+var subscriptionImplementors = []string{"Subscription"}
+
+func (ec *executionContext) _Subscription(ctx context.Context, sel ast.SelectionSet) func(ctx context.Context) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, subscriptionImplementors)
+	ctx = graphql.WithFieldContext(ctx, &graphql.FieldContext{
+		Object: "Subscription",
+	})
+	if len(fields) != 1 {
+		graphql.AddErrorf(ctx, "must subscribe to exactly one stream")
+		return nil
+	}
+
+	switch fields[0].Name {
+	case "operationProgress":
+		return ec._Subscription_operationProgress(ctx, fields[0])
+	case "recordChanged":
+		return ec._Subscription_recordChanged(ctx, fields[0])
+	case "notifications":
+		return ec._Subscription_notifications(ctx, fields[0])
+	default:
+		panic("unknown field " + strconv.Quote(fields[0].Name))
+	}
 }
 
 var taskImplementors = []string{"Task", "Node", "Record"}
@@ -95932,6 +96685,16 @@ func (ec *executionContext) marshalNRecord2ᚕgithubᚗcomᚋletheᚑcrmᚋlethe
 	return ret
 }
 
+func (ec *executionContext) unmarshalNRecordChange2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordChange(ctx context.Context, v any) (model.RecordChange, error) {
+	var res model.RecordChange
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNRecordChange2githubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordChange(ctx context.Context, sel ast.SelectionSet, v model.RecordChange) graphql.Marshaler {
+	return v
+}
+
 func (ec *executionContext) marshalNRecordConnection2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordConnection(ctx context.Context, sel ast.SelectionSet, v *model.RecordConnection) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "RecordConnection!")
@@ -95965,6 +96728,14 @@ func (ec *executionContext) marshalNRecordEdge2ᚖgithubᚗcomᚋletheᚑcrmᚋl
 		return graphql.Null
 	}
 	return ec._RecordEdge(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNRecordEvent2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordEvent(ctx context.Context, sel ast.SelectionSet, v *model.RecordEvent) graphql.Marshaler {
+	if v == nil {
+		graphql.AddInvalidNullError(ctx, "RecordEvent!")
+		return graphql.Null
+	}
+	return ec._RecordEvent(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalNRecordSelector2ᚖgithubᚗcomᚋletheᚑcrmᚋletheᚋgraphᚋmodelᚐRecordSelector(ctx context.Context, v any) (*model.RecordSelector, error) {

@@ -1504,6 +1504,9 @@ type Statistics struct {
 	Types []*TypeStatistics `json:"types"`
 }
 
+type Subscription struct {
+}
+
 // Which records to suspend, and until when.
 type SuspendRecordsInput struct {
 	// Which records.
@@ -2374,6 +2377,85 @@ func (e *PolicySeverity) UnmarshalJSON(b []byte) error {
 }
 
 func (e PolicySeverity) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
+// What may become of a record.
+type RecordChange string
+
+const (
+	// It was created.
+	RecordChangeCreate RecordChange = "CREATE"
+	// Fields of it were changed.
+	RecordChangeUpdate RecordChange = "UPDATE"
+	// It was deleted: it is in the bin.
+	RecordChangeDelete RecordChange = "DELETE"
+	// It was voided.
+	RecordChangeVoid RecordChange = "VOID"
+	// It was archived.
+	RecordChangeArchive RecordChange = "ARCHIVE"
+	// It was suspended.
+	RecordChangeSuspend RecordChange = "SUSPEND"
+	// It was restored.
+	RecordChangeRestore RecordChange = "RESTORE"
+	// What an operation had done to it was undone.
+	RecordChangeUndo RecordChange = "UNDO"
+	// It was purged: it is no more.
+	RecordChangePurge RecordChange = "PURGE"
+)
+
+var AllRecordChange = []RecordChange{
+	RecordChangeCreate,
+	RecordChangeUpdate,
+	RecordChangeDelete,
+	RecordChangeVoid,
+	RecordChangeArchive,
+	RecordChangeSuspend,
+	RecordChangeRestore,
+	RecordChangeUndo,
+	RecordChangePurge,
+}
+
+func (e RecordChange) IsValid() bool {
+	switch e {
+	case RecordChangeCreate, RecordChangeUpdate, RecordChangeDelete, RecordChangeVoid, RecordChangeArchive, RecordChangeSuspend, RecordChangeRestore, RecordChangeUndo, RecordChangePurge:
+		return true
+	}
+	return false
+}
+
+func (e RecordChange) String() string {
+	return string(e)
+}
+
+func (e *RecordChange) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = RecordChange(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid RecordChange", str)
+	}
+	return nil
+}
+
+func (e RecordChange) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *RecordChange) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e RecordChange) MarshalJSON() ([]byte, error) {
 	var buf bytes.Buffer
 	e.MarshalGQL(&buf)
 	return buf.Bytes(), nil

@@ -12,6 +12,7 @@ import (
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/visible"
 )
 
@@ -174,6 +175,26 @@ func (r *Rows) events(s *sql.Selector) []*sql.Predicate {
 		return nil
 	}
 	return []*sql.Predicate{join(" OR ", alternatives)}
+}
+
+// WhereWas narrows s, a query over the audit log, to what became of records that the
+// actor might have read before, as far as their owner and team say so: there may be
+// nothing else left of them.
+func (r *Rows) WhereWas(s *sql.Selector) {
+	m := entfilter.Mapper{Cols: map[string]entfilter.Column{"owner": idColumn("owner_id"), "team": idColumn("team_id")}}
+	var retired []any
+	for _, state := range lifecycle.Retired() {
+		retired = append(retired, string(state))
+	}
+	var alternatives []*sql.Predicate
+	for _, t := range ent.RecordTypes {
+		live, bin := r.planAs("event ", t.Name, authz.Read, m), r.planAs("event ", t.Name, authz.ReadRetired, m)
+		alternatives = append(alternatives, join(" AND ", []*sql.Predicate{sql.EQ(s.C("record_type"), t.Name), either(
+			join(" AND ", append(predicates(s, live), sql.NotIn(s.C("from_state"), retired...))),
+			join(" AND ", append(predicates(s, bin), sql.In(s.C("from_state"), retired...))),
+		)}))
+	}
+	s.Where(join(" AND ", []*sql.Predicate{sql.EQ(s.C("tenant_id"), r.actor.Tenant), join(" OR ", alternatives)}))
 }
 
 // holds are shown to who may know of them on each of their records. Where all

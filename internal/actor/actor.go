@@ -4,6 +4,7 @@ package actor
 
 import (
 	"context"
+	"time"
 
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/internal/gid"
@@ -28,6 +29,9 @@ type Actor struct {
 	User gid.ID
 	// Credential is the token or session that was used; zero for the system.
 	Credential gid.ID
+	// Expires is when the credential does, where that is not in the database but in
+	// the credential; else it is zero.
+	Expires time.Time
 	// Teams are the user's teams, oldest first.
 	Teams []gid.ID
 	// RequestID names the request in logs and in the audit log.

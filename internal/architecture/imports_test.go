@@ -58,6 +58,7 @@ var layers = []layer{
 	{"internal/search", []string{"internal/gid"}, "it takes texts apart; whose they are is the caller's"},
 	{"internal/search/index", []string{"internal/gid", "internal/search", "internal/store"}, "it keeps words; of which fields is the caller's affair"},
 	{"internal/audit", concat(entities, "internal/store", others), "the log is written in the transaction it speaks of"},
+	{"internal/live", []string{"internal/gid", "internal/lifecycle", "internal/store", "internal/audit"}, "it says where in the log there is news; what of it is for whom, others say"},
 	{"internal/record", concat(concat(entities, policy...), "internal/blob", "internal/search/index", "internal/store", "internal/audit", others),
 		"the pipeline serves every caller and knows none"},
 	{"internal/policy", concat(concat(entities, policy...), "internal/store", "internal/audit", "internal/record", others),
@@ -82,7 +83,7 @@ var layers = []layer{
 	{"internal/attachment", concat(concat(entities, policy...), "internal/blob", "internal/store", "internal/audit", "internal/record", "internal/rest", others),
 		"files come and go here; whose they are, and who may have them, the pipeline says"},
 	{"internal/transport", []string{"internal/lifecycle"}, "it carries any schema; of ours it knows the codes"},
-	{"graph", concat(concat(entities, policy...), "internal/blob", "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/export", "internal/notify", "internal/transport", others),
+	{"graph", concat(concat(entities, policy...), "internal/blob", "internal/store", "internal/audit", "internal/record", "internal/policy", "internal/identity", "internal/export", "internal/live", "internal/notify", "internal/transport", others),
 		"resolvers hand on; a document's transaction begins and ends here"},
 
 	{"internal/server", []string{anything}, "it ties together what is served"},

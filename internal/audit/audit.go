@@ -69,8 +69,8 @@ type Event struct {
 
 // Log writes events.
 type Log struct {
-	keys *Keys
-	feed Feed
+	keys  *Keys
+	feeds []Feed
 }
 
 // Feed is told of the events of a transaction as they are written, before it
@@ -91,9 +91,9 @@ type Listener interface {
 // New returns a log that seals under keys.
 func New(keys *Keys) *Log { return &Log{keys: keys} }
 
-// Feeding has a feed told of what is written from now on.
-func (l *Log) Feeding(f Feed) *Log {
-	l.feed = f
+// Feeding has feeds told of what is written from now on.
+func (l *Log) Feeding(feeds ...Feed) *Log {
+	l.feeds = append(l.feeds, feeds...)
 	return l
 }
 
@@ -158,8 +158,8 @@ func (l *Log) pending(tx *store.Tx) *pending {
 func (l *Log) write(ctx context.Context, tx *store.Tx, p *pending) error {
 	batches, done := p.batches, 0
 	sealer := sealer{keys: l.keys}
-	if l.feed != nil {
-		sealer.listener = l.feed.Of(tx)
+	for _, feed := range l.feeds {
+		sealer.listeners = append(sealer.listeners, feed.Of(tx))
 	}
 	err := tx.InsertEach(ctx, "audit_events", columns, p.total, func(_ int, row []any) error {
 		for batches[0].n == done {
@@ -173,8 +173,10 @@ func (l *Log) write(ctx context.Context, tx *store.Tx, p *pending) error {
 		return fmt.Errorf("writing the audit log: %w", err)
 	}
 	*p = pending{}
-	if sealer.listener != nil {
-		return sealer.listener.End(ctx)
+	for _, listener := range sealer.listeners {
+		if err := listener.End(ctx); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -191,9 +193,9 @@ func (l *Log) Write(ctx context.Context, db *store.DB, events ...Event) error {
 
 // sealer fills the rows of events, one after the other.
 type sealer struct {
-	keys     *Keys
-	listener Listener // nil where nobody listens
-	plain    []byte   // of the last event
+	keys      *Keys
+	listeners []Listener
+	plain     []byte // of the last event
 }
 
 func (s *sealer) fill(row []any, tx *store.Tx, a *actor.Actor, e *Event) error {
@@ -225,8 +227,8 @@ func (s *sealer) fill(row []any, tx *store.Tx, a *actor.Actor, e *Event) error {
 	if err != nil {
 		return err
 	}
-	if s.listener != nil {
-		s.listener.Hear(a.Tenant, a.UserRef(), id, e)
+	for _, listener := range s.listeners {
+		listener.Hear(a.Tenant, a.UserRef(), id, e)
 	}
 	copy(row, []any{
 		id, a.Tenant, tx.Now(), e.Action, string(outcome), text(string(e.Code)), ref(a.UserRef()), ref(token), ref(e.RecordID), text(e.RecordType),

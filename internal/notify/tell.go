@@ -420,6 +420,9 @@ func (s *Service) tellUsers(ctx context.Context, tx *store.Tx, t *telling, depar
 	if err != nil {
 		return fmt.Errorf("writing notifications: %w", err)
 	}
+	if s.Told != nil {
+		s.Told(tx, t.tenant)
+	}
 	return nil
 }
 

@@ -67,7 +67,10 @@ type Config struct {
 	Import http.Handler
 	// Exports gives the files of exports, below /exports/, to who is signed in or has
 	// a link; it finds the actor where GraphQL does. Nil is none.
-	Exports  http.Handler
+	Exports http.Handler
+	// Callers are those who are connected for longer than a request; nil where nobody
+	// is.
+	Callers  *Callers
 	Identity Identity
 	// Issued is asked about bearer tokens it takes; nil takes none.
 	Issued Issued
@@ -159,7 +162,14 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	s.draining.Store(true)
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
 	defer cancel()
-	if err := srv.Shutdown(stop); err != nil {
+	if s.Callers != nil {
+		s.Callers.stop() // streams have no end of their own
+	}
+	err := srv.Shutdown(stop)
+	if err == nil && s.Callers != nil {
+		err = s.Callers.wait(stop) // for sockets, of which Shutdown knows nothing
+	}
+	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
 			s.Log.WarnContext(stop, "requests were cut off because they did not end in time", "grace", s.grace)
 			err = nil
@@ -231,22 +241,26 @@ func (s *Server) actor(r *http.Request) (*actor.Actor, error) {
 		return nil, nil
 	}
 	// A cookie is of our own making: who could plant one would sign others in as himself.
-	if given && s.Issued != nil && s.Issued.Takes(secret) {
-		return s.issued(r, secret)
+	issued := s.Issued
+	if !given {
+		issued = nil
 	}
-	a, err := s.Identity.Authenticate(r.Context(), secret)
-	if errors.Is(err, identity.ErrUnauthenticated) {
-		return nil, nil
-	}
-	return a, err
+	return authenticate(r.Context(), s.Identity, issued, secret, s.Log)
 }
 
-// issued is whom a token that somebody else signed means. Why it is refused is
-// for the log only: the answer is that of any credential that is no good.
-func (s *Server) issued(r *http.Request, token string) (*actor.Actor, error) {
-	a, err := s.Issued.Authenticate(r.Context(), token)
+// authenticate answers who a secret belongs to, nil for nobody.
+func authenticate(ctx context.Context, own identity.Authenticator, issued Issued, secret string, log *slog.Logger) (*actor.Actor, error) {
+	var a *actor.Actor
+	var err error
+	if issued != nil && issued.Takes(secret) {
+		if a, err = issued.Authenticate(ctx, secret); errors.Is(err, identity.ErrUnauthenticated) {
+			// Why it is refused is for the log only: the answer is that of any credential that is no good.
+			log.InfoContext(ctx, "an issuer's token was refused", "reason", err, "requestID", RequestID(ctx))
+		}
+	} else {
+		a, err = own.Authenticate(ctx, secret)
+	}
 	if errors.Is(err, identity.ErrUnauthenticated) {
-		s.Log.InfoContext(r.Context(), "an issuer's token was refused", "reason", err, "requestID", RequestID(r.Context()))
 		return nil, nil
 	}
 	return a, err

@@ -21,6 +21,9 @@ const (
 	listenAnswer = 5 * time.Second
 )
 
+// Notifies reports whether the database can tell one process what another does.
+func (db *DB) Notifies() bool { return db.pool != nil }
+
 // Listen hands on what PostgreSQL sends to a channel, until the context ends or
 // the connection does; its error says which. The connection is its own: one of
 // the pool would be missing there. Nothing sent before began is called is told.

@@ -19,6 +19,7 @@ const (
 	CodeRateLimited     = "RATE_LIMITED"
 
 	codeBadUserInput = string(lifecycle.BadUserInput)
+	codeInternal     = string(lifecycle.Internal)
 )
 
 // requestErrorStatus is the HTTP status of a request error by its code, for

@@ -43,17 +43,7 @@ func (t POST) Do(w http.ResponseWriter, r *http.Request, exec graphql.GraphExecu
 	if limit == 0 {
 		limit = DefaultMaxBody
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		x.malformed(r.Context(), faultTooLarge)
-		return
-	case err != nil:
-		x.malformed(r.Context(), faultUnread)
-		return
-	}
-	params, why := decodeBody(body)
+	params, why := readBody(http.MaxBytesReader(w, r.Body, limit))
 	if why != nil {
 		x.malformed(r.Context(), why)
 		return
@@ -61,6 +51,18 @@ func (t POST) Do(w http.ResponseWriter, r *http.Request, exec graphql.GraphExecu
 	params.Headers = r.Header
 	params.ReadTime = graphql.TraceTiming{Start: start, End: graphql.Now()}
 	x.run(r.Context(), params, ast.Query, ast.Mutation)
+}
+
+// readBody reads the parameters of a POST.
+func readBody(from io.Reader) (*graphql.RawParams, *fault) {
+	body, err := io.ReadAll(from)
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, faultTooLarge
+	}
+	if err != nil {
+		return nil, faultUnread
+	}
+	return decodeBody(body)
 }
 
 func notAcceptable(w http.ResponseWriter) {

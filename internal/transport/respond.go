@@ -105,10 +105,18 @@ func (x exchange) requestErrors(response *graphql.Response) {
 	x.write(status, response)
 }
 
-// write sends a response. Data is copied as it is: gqlgen has just encoded it,
-// and marshalling it as a json.RawMessage would scan all of it again. Without
-// data there is no data key, which is how clients know a request error.
+// write sends a response.
 func (x exchange) write(status int, response *graphql.Response) {
+	text := encode(response)
+	writeHeader(x.ResponseWriter, x.mediaType, status)
+	_, _ = x.Write(text) // the client may have gone
+}
+
+// encode writes a response as JSON, on one line. Data is copied as it is: gqlgen
+// has just encoded it, and marshalling it as a json.RawMessage would scan all of it
+// again. Without data there is no data key, which is how clients know a request
+// error.
+func encode(response *graphql.Response) []byte {
 	var body bytes.Buffer
 	member := func(name string, value any) {
 		encoded, err := json.Marshal(value)
@@ -134,8 +142,7 @@ func (x exchange) write(status int, response *graphql.Response) {
 	body.WriteByte('}')
 	text := body.Bytes()
 	text[0] = '{'
-	writeHeader(x.ResponseWriter, x.mediaType, status)
-	_, _ = x.Write(text) // the client may have gone
+	return text
 }
 
 func writeHeader(w http.ResponseWriter, mediaType string, status int) {

@@ -118,7 +118,7 @@ func (v *Verifier) Authenticate(ctx context.Context, token string) (*actor.Actor
 	if err != nil {
 		return nil, err
 	}
-	a.Credential = gid.Derive(gid.Token, claims.IssuedAt.Time(), token)
+	a.Credential, a.Expires = gid.Derive(gid.Token, claims.IssuedAt.Time(), token), claims.Expiry.Time().Add(leeway)
 	return a, nil
 }
 
