@@ -24,6 +24,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/export"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
+	"github.com/lethe-crm/lethe/internal/live"
 	"github.com/lethe-crm/lethe/internal/notify"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
@@ -86,6 +87,7 @@ type world struct {
 	control *access.Control
 	exports *export.Service
 	notify  *notify.Service
+	feed    *live.Feed
 	handler http.Handler
 	sql     *statements
 	log     *logged
@@ -163,9 +165,11 @@ func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *w
 	control, err := access.New(w.policy, func(string, uint64, []casbin.Finding, error) {})
 	w.NoError(err)
 	w.control = control
-	outbox := notify.NewOutbox()
-	logger, log := slog.New(slog.NewTextHandler(w.log, nil)), audit.New(keys).Feeding(outbox)
-	w.notify = notify.New(notify.Config{DB: w.db, Control: control, Audit: log, Outbox: outbox, Log: logger, AllowPrivate: true})
+	logger := slog.New(slog.NewTextHandler(w.log, nil))
+	outbox, feed := notify.NewOutbox(), live.New(w.db, logger)
+	w.feed = feed
+	log := audit.New(keys).Feeding(outbox, feed)
+	w.notify = notify.New(notify.Config{DB: w.db, Control: control, Audit: log, Outbox: outbox, Log: logger, Told: feed.Touch, AllowPrivate: true})
 	w.records, w.people = record.New(w.db, control, log, logger), identity.New(w.db, log, logger)
 	t.Cleanup(w.verify)
 	blobs, err := blob.Open(t.Context(), "mem://")
@@ -176,7 +180,7 @@ func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *w
 			return w.people.ActAs(ctx, tenant, user, "")
 		},
 	})
-	w.handler, err = graph.NewHandler(graph.Config{DB: w.db, Control: control, Records: w.records, People: w.people, Exports: w.exports, Notify: w.notify, Audit: log, Log: logger})
+	w.handler, err = graph.NewHandler(graph.Config{DB: w.db, Control: control, Records: w.records, People: w.people, Exports: w.exports, Notify: w.notify, Audit: log, Log: logger, Feed: feed, Callers: stayers{}})
 	w.NoError(err)
 
 	w.tenant, w.other = w.newTenant("acme"), w.newTenant("other")

@@ -73,8 +73,10 @@ func (a admission) subscribed(ctx context.Context, next graphql.OperationHandler
 func open[T any](ctx context.Context, c Config, from source[T]) <-chan T {
 	events := make(chan T, 1)
 	var waiting []T
+	var now context.Context //nolint:fatcontext,contextcheck // REASON: what was read together is answered under one
 	last, looked := false, false
 	s, _ := ctx.Value(streamKey{}).(*stream)
+	field := graphql.GetFieldContext(ctx) // of which gqlgen keeps nothing for the events
 	context.AfterFunc(ctx, from.close)
 	s.pull = func(ctx context.Context) (context.Context, bool, error) {
 		for len(waiting) == 0 {
@@ -87,21 +89,17 @@ func open[T any](ctx context.Context, c Config, from source[T]) <-chan T {
 				}
 			}
 			looked = true
-			now, err := c.renewed(ctx)
-			if err == nil {
-				waiting, last, err = from.look(now)
+			var err error
+			if now, err = c.renewed(ctx); err == nil {
+				waiting, last, err = from.look(withShared(now))
 			}
 			if err != nil {
 				return now, false, err
 			}
 		}
-		now, err := c.renewed(ctx)
-		if err != nil {
-			return now, false, err
-		}
 		events <- waiting[0]
 		waiting = waiting[1:]
-		return now, true, nil
+		return graphql.WithFieldContext(withShared(now), field), true, nil
 	}
 	return events
 }
@@ -120,7 +118,7 @@ func (c Config) renewed(ctx context.Context) (context.Context, error) {
 		return ctx, record.Refuse(lifecycle.AuthzUnavailable, "Access could not be decided; try again.")
 	}
 	ctx = visible.With(pinned, c.Control.Rows(pinned, who))
-	return withShared(ent.WithRecordHost(ctx, host{c})), nil
+	return ent.WithRecordHost(ctx, host{c}), nil
 }
 
 const (
@@ -361,11 +359,10 @@ func (e *recordEvents) operations(ctx context.Context, changes []live.Change) (m
 func (r *Resolver) newNotifications(ctx context.Context) (<-chan *ent.Notification, error) {
 	a := actor.From(ctx)
 	n := &newNotifications{r: r, field: graphql.GetFieldContext(ctx).Field, seen: map[gid.ID]bool{}}
-	n.signal, n.end = r.Feed.Signal(a.Tenant)
 	if _, err := n.unseen(ctx); err != nil { // what there is by now is no news
-		n.end()
 		return nil, err
 	}
+	n.signal, n.end = r.Feed.Signal(a.Tenant)
 	return open(ctx, r.Config, n), nil
 }
 

@@ -40,6 +40,8 @@ type Feed struct {
 	log  *slog.Logger
 	name string // of this process, to know its own announcements by
 	poll time.Duration
+	// listening is called when it begins to hear of others.
+	listening func()
 
 	outgoing chan announced
 
@@ -52,7 +54,7 @@ type Feed struct {
 // New returns a feed of a database.
 func New(db *store.DB, log *slog.Logger) *Feed {
 	return &Feed{
-		db: db, log: log, name: gid.New(gid.Event).UUID(), poll: pollEvery, outgoing: make(chan announced, 1_024),
+		db: db, log: log, name: gid.New(gid.Event).UUID(), poll: pollEvery, listening: func() {}, outgoing: make(chan announced, 1_024),
 		readers: map[gid.ID]map[*Changes]struct{}{}, seen: map[gid.ID]map[int64]*instant{}, signals: map[gid.ID]map[*Signal]struct{}{},
 	}
 }

@@ -202,3 +202,17 @@ func (f *Feed) Signal(topic gid.ID) (signal *Signal, end func()) {
 		}
 	}
 }
+
+// Waiting is how many wait for changes or signals.
+func (f *Feed) Waiting() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for _, readers := range f.readers {
+		n += len(readers)
+	}
+	for _, signals := range f.signals {
+		n += len(signals)
+	}
+	return n
+}

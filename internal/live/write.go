@@ -191,7 +191,7 @@ func (f *Feed) send(ctx context.Context, messages []json.RawMessage) {
 // listen hears what others announce.
 func (f *Feed) listen(ctx context.Context) {
 	for {
-		err := f.db.Listen(ctx, channel, func() {}, f.hear)
+		err := f.db.Listen(ctx, channel, f.listening, f.hear)
 		if ctx.Err() != nil {
 			return
 		}
