@@ -72,12 +72,12 @@ func (t SSE) Do(w http.ResponseWriter, r *http.Request, exec graphql.GraphExecut
 		return
 	}
 
-	ctx, cancel := context.WithCancel(ctx)
+	connected, cancel := context.WithCancel(ctx)
 	var beating sync.WaitGroup
-	beating.Go(func() { s.beat(ctx, cancel) })
+	beating.Go(func() { s.beat(connected, cancel) })
 	defer beating.Wait()
 	defer cancel()
-	responses, ctx := exec.DispatchOperation(ctx, operation)
+	responses, ctx := exec.DispatchOperation(connected, operation)
 	for {
 		response := responses(ctx)
 		if response == nil {
