@@ -27,7 +27,7 @@ func dial(t *testing.T, url, secret string) *socket {
 	t.Helper()
 	s := &socket{Assertions: require.New(t), t: t}
 	var err error
-	s.conn, _, err = websocket.Dial(t.Context(), url+"/graphql", &websocket.DialOptions{Subprotocols: []string{"graphql-transport-ws"}}) //nolint:bodyclose // REASON: of a socket, which the connection closes
+	s.conn, _, err = websocket.Dial(t.Context(), url+"/graphql", &websocket.DialOptions{Subprotocols: []string{"graphql-transport-ws"}})
 	s.NoError(err)
 	t.Cleanup(func() { _ = s.conn.CloseNow() })
 	s.say(fmt.Sprintf(`{"type":"connection_init","payload":{"Authorization":"Bearer %s"}}`, secret))

@@ -73,7 +73,7 @@ func (a admission) subscribed(ctx context.Context, next graphql.OperationHandler
 func open[T any](ctx context.Context, c Config, from source[T]) <-chan T {
 	events := make(chan T, 1)
 	var waiting []T
-	var now context.Context //nolint:fatcontext,contextcheck // REASON: what was read together is answered under one
+	var now context.Context
 	last, looked := false, false
 	s, _ := ctx.Value(streamKey{}).(*stream)
 	field := graphql.GetFieldContext(ctx) // of which gqlgen keeps nothing for the events

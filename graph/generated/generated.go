@@ -23604,6 +23604,7 @@ type RecordEvent {
   operation: Operation
 }
 
+"""What a client is told of as it happens, over WebSocket or server-sent events."""
 type Subscription {
   """
   An operation: as it is, and each time that it got on, until it has ended. It ends without one more where the caller may no

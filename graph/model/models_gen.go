@@ -1504,6 +1504,7 @@ type Statistics struct {
 	Types []*TypeStatistics `json:"types"`
 }
 
+// What a client is told of as it happens, over WebSocket or server-sent events.
 type Subscription struct {
 }
 

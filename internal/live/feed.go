@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -189,7 +190,7 @@ func (f *Feed) look(ctx context.Context) error {
 		}
 		s.others = at.spans
 		s.count, at.count = s.count-at.count, s.count
-		at.spans, at.found = append(at.spans[:len(at.spans):len(at.spans)], *s), true
+		at.spans, at.found = append(slices.Clip(at.spans), *s), true
 		f.hand(s)
 	}
 	for _, known := range f.seen {

@@ -105,7 +105,7 @@ type events struct {
 func (s *events) write(text string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) //nolint:forbidigo // REASON: the network's time; a writer without deadlines is one of a test
+	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if _, err := io.WriteString(s.w, text); err != nil {
 		return err
 	}

@@ -128,7 +128,7 @@ func connect(t *testing.T, with transport.WebSocket, subprotocols ...string) *cl
 		subprotocols = []string{"graphql-transport-ws"}
 	}
 	var err error
-	c.conn, _, err = websocket.Dial(t.Context(), server.URL, &websocket.DialOptions{Subprotocols: subprotocols}) //nolint:bodyclose // REASON: of a socket, which the connection closes
+	c.conn, _, err = websocket.Dial(t.Context(), server.URL, &websocket.DialOptions{Subprotocols: subprotocols})
 	c.NoError(err)
 	t.Cleanup(func() { _ = c.conn.CloseNow() })
 	return c
@@ -351,7 +351,7 @@ func TestPagesOfOtherSitesOpenNoSocket(t *testing.T) {
 		if origin != "" {
 			header.Set("Origin", origin)
 		}
-		conn, response, err := websocket.Dial(t.Context(), server.URL, &websocket.DialOptions{Subprotocols: []string{"graphql-transport-ws"}, HTTPHeader: header}) //nolint:bodyclose // REASON: of a socket
+		conn, response, err := websocket.Dial(t.Context(), server.URL, &websocket.DialOptions{Subprotocols: []string{"graphql-transport-ws"}, HTTPHeader: header})
 		if in {
 			require.NoError(t, err, origin)
 			require.NoError(t, conn.CloseNow())
