@@ -35,7 +35,7 @@ external: ## Have age, standardwebhooks and LibreOffice read what Lethe writes
 # The packages with properties, each on 100 times the usual number of cases; those
 # of the lifecycle for as long as LETHE_LONG says, each on each database. What reads
 # files and ids of others is given whatever there is for a minute each.
-long: ## Run the property tests and the fuzz tests for long, and kill the server 50 times
+long: ## Run the property tests and the fuzz tests for long, kill the server 50 times, and soak it
 	go test -count=1 -timeout 60m -rapid.checks=10000 \
 		$$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/pgregory.net\/rapid/ { print $$1 }')
 	LETHE_LONG=60s go test -count=1 -timeout 60m -v -run Property ./internal/record
@@ -43,6 +43,7 @@ long: ## Run the property tests and the fuzz tests for long, and kill the server
 	grep -ro --include='*_test.go' '^func Fuzz[A-Za-z]*' . | sed 's|/[^/]*:func | |' | while read -r package fuzz; do \
 		go test -run '^$$' -fuzz "^$$fuzz$$" -fuzztime 60s -fuzzminimizetime 10x "$$package" </dev/null || exit 1; done
 	LETHE_KILLS=50 go test -count=1 -timeout 60m -v -run Killed ./e2e
+	LETHE_SOAK=10m go test -count=1 -timeout 60m -v -run Soaked ./e2e
 
 # The databases stay in BENCH, some 3 GB each, and are found there the next time.
 BENCH ?= lethe-bench

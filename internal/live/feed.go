@@ -28,8 +28,10 @@ const (
 	// window is how long a transaction may take from writing its events to committing
 	// them, and still be found by who looks.
 	window = 30 * time.Second
-	// maxWaiting is how many transactions a slow reader may be behind.
-	maxWaiting = 100
+	// maxWaiting is how many transactions a slow reader may be behind, and together how
+	// many changes he takes at a time, but for those of the same transaction.
+	maxWaiting = 1_000
+	together   = 500
 )
 
 // ErrLost reports a reader who was so far behind that he has missed changes.
@@ -45,6 +47,7 @@ type Feed struct {
 	listening func()
 
 	outgoing chan announced
+	reading  sync.Mutex // the log, see read
 
 	mu      sync.Mutex
 	readers map[gid.ID]map[*Changes]struct{} // by tenant

@@ -1,8 +1,10 @@
 package live
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,38 +27,64 @@ type Change struct {
 	Operation *gid.ID
 }
 
-// transaction is what one transaction did, read from the log once, by the first of
-// those who want to know.
+// transaction is what one transaction did, read from the log once, for all who want to
+// know.
 type transaction struct {
 	span
 
-	mu      sync.Mutex
-	changes []Change
+	changes []Change // nil until they are read
 }
 
-func (t *transaction) read(ctx context.Context, db *store.DB) ([]Change, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.changes != nil {
-		return t.changes, nil
+// read reads what transactions of a tenant did, those together that nobody has read:
+// where there are many readers, each transaction is read once, and where there are many
+// transactions, with one statement.
+func (f *Feed) read(ctx context.Context, transactions []*transaction) error {
+	f.reading.Lock()
+	defer f.reading.Unlock()
+	unread := slices.DeleteFunc(slices.Clone(transactions), func(t *transaction) bool { return t.changes != nil })
+	if len(unread) == 0 {
+		return nil
 	}
-	stmt := store.Build(db).Add(`SELECT id, at, action, record_id, from_state, to_state, version, operation_id FROM audit_events
-		WHERE tenant_id = ? AND id >= ? AND id <= ? AND at = ? AND outcome = 'SUCCEEDED' AND record_id IS NOT NULL AND `, t.tenant, t.first, t.last, t.at).Strings("action", Actions)
-	for _, other := range t.others {
-		stmt.Add(` AND NOT (id >= ? AND id <= ?)`, other.first, other.last)
+	first, last := unread[0].first, unread[0].last
+	by := map[int64][]*transaction{}
+	for _, t := range unread {
+		if bytes.Compare(t.first[:], first[:]) < 0 {
+			first = t.first
+		}
+		if bytes.Compare(t.last[:], last[:]) > 0 {
+			last = t.last
+		}
+		by[t.at.UnixMicro()] = append(by[t.at.UnixMicro()], t)
 	}
-	changes := make([]Change, 0, t.count)
-	err := stmt.Add(` ORDER BY id`).Query(ctx, db, func(row store.Row) error {
+	read := make(map[*transaction][]Change, len(unread))
+	stmt := store.Build(f.db).Add(`SELECT id, at, action, record_id, from_state, to_state, version, operation_id FROM audit_events
+		WHERE tenant_id = ? AND id >= ? AND id <= ? AND outcome = 'SUCCEEDED' AND record_id IS NOT NULL AND `, unread[0].tenant, first, last).Strings("action", Actions)
+	err := stmt.Add(` ORDER BY id`).Query(ctx, f.db, func(row store.Row) error {
 		var c Change
-		err := row.Scan(&c.Event, &c.At, &c.Action, &c.Record, &c.From, &c.To, &c.Version, &c.Operation)
-		changes = append(changes, c)
-		return err
+		if err := row.Scan(&c.Event, &c.At, &c.Action, &c.Record, &c.From, &c.To, &c.Version, &c.Operation); err != nil {
+			return err
+		}
+		for _, t := range by[c.At.UnixMicro()] { // between them may be events of others
+			if t.holds(c.Event) {
+				read[t] = append(read[t], c)
+			}
+		}
+		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("reading changes from the audit log: %w", err)
+		return fmt.Errorf("reading changes from the audit log: %w", err)
 	}
-	t.changes = changes
-	return changes, nil
+	for _, t := range unread {
+		if t.changes = read[t]; t.changes == nil {
+			t.changes = []Change{}
+		}
+	}
+	return nil
+}
+
+// holds reports whether an event that carries its time is one of a transaction.
+func (t *transaction) holds(event gid.ID) bool {
+	return t.has(event) && !slices.ContainsFunc(t.others, func(other span) bool { return other.has(event) })
 }
 
 // Changes are those of a tenant since somebody began to wait for them.
@@ -126,32 +154,38 @@ func (c *Changes) add(t *transaction) {
 	c.signal.raise()
 }
 
-// Next waits for the changes of the next transaction. Who is too far behind gets
+// Next waits for changes, and answers those of all transactions that are known by
+// then, up to some number: who is slow takes more at a time. Who is too far behind gets
 // ErrLost.
 func (c *Changes) Next(ctx context.Context) ([]Change, error) {
 	for {
 		c.mu.Lock()
-		var next *transaction
-		lost := c.lost
-		if len(c.waiting) > 0 {
-			next = c.waiting[0]
-		}
+		next, lost := c.waiting, c.lost
 		c.mu.Unlock()
 		switch {
 		case lost:
 			return nil, ErrLost
-		case next == nil:
+		case len(next) == 0:
 			if err := c.signal.Wait(ctx); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		changes, err := next.read(ctx, c.feed.db)
-		if err != nil {
+		taken, size := 0, 0
+		for taken < len(next) && size < together {
+			size += next[taken].count
+			taken++
+		}
+		next = next[:taken]
+		if err := c.feed.read(ctx, next); err != nil {
 			return nil, err
 		}
+		var changes []Change
+		for _, t := range next {
+			changes = append(changes, t.changes...)
+		}
 		c.mu.Lock()
-		c.waiting = c.waiting[1:]
+		c.waiting = c.waiting[taken:]
 		c.mu.Unlock()
 		if len(changes) > 0 {
 			return changes, nil
