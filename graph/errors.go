@@ -18,6 +18,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/telemetry"
 	"github.com/lethe-crm/lethe/internal/transport"
 )
 
@@ -76,11 +77,14 @@ func (c Config) present(ctx context.Context, err error) *gqlerror.Error {
 		}
 		out.Message, extensions["code"] = "Something went wrong on our side.", string(lifecycle.Internal)
 		if !errors.Is(err, context.Canceled) { // the client has gone
-			c.Log.Log(ctx, level, "a request failed", "error", err, "path", out.Path.String(), "requestID", c.requestID(ctx))
+			c.Log.Log(ctx, level, "a request failed", "error", err, "path", out.Path.String())
 		}
 	}
 	if id := c.requestID(ctx); id != "" {
 		extensions["requestID"] = id
+	}
+	if id := telemetry.TraceID(ctx); id != "" {
+		extensions["traceID"] = id
 	}
 	out.Extensions = extensions
 	return out

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,6 +26,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/server"
 	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/telemetry"
 )
 
 // optimizeEvery is how often SQLite's statistics are brought up to date.
@@ -36,6 +38,9 @@ const reindexPause = 20 * time.Millisecond
 
 // reindexAgain is after how long that is tried again the first time that it failed, and reindexLatest at most.
 const reindexAgain, reindexLatest = 5 * time.Second, 10 * time.Minute
+
+// lastSpans is how long is waited for spans that are still to be sent at the end.
+const lastSpans = time.Second
 
 // sweepEvery is how late what is due may be.
 const sweepEvery = 15 * time.Second
@@ -85,7 +90,16 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 			return fmt.Errorf("reading the issuers: %w", err)
 		}
 	}
-	a, err := cmd.open(ctx, log, opening{create: true, migrate: cmd.Migrate})
+	spans, err := telemetry.Open(ctx, os.Getenv, log, readBuild().Version)
+	if err != nil {
+		return &usageError{err.Error()}
+	}
+	defer func() {
+		left, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSpans)
+		defer cancel()
+		err = errors.Join(err, spans.Close(left))
+	}()
+	a, err := cmd.open(ctx, log, opening{create: true, migrate: cmd.Migrate, tracer: spans.Tracer()})
 	if err != nil {
 		return err
 	}
@@ -101,15 +115,19 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	records := a.records(control)
 	exports := a.exports(control, records)
 	telling := a.notifying(control, cmd.AllowPrivateWebhooks)
-	queue, err := a.jobs(ctx, records, exports, telling)
+	telling.Attempted, exports.Ended = metrics.Attempted, metrics.Exported
+	queue, err := a.jobs(ctx, records, exports, telling, metrics.Worked)
 	if err != nil {
 		return err
 	}
 	records.WithQueue(queue)
 	exports.Queue = queue
 	records.OnBrake(metrics.Braked)
+	records.OnEnd(metrics.Ended)
+	records.OnChange(metrics.Changed)
+	metrics.Read(server.Sources{Pool: a.db.Pool, Jobs: queue.Depths, Deliveries: telling.Pending, Now: a.db.Now, Log: log})
 	policies := policy.New(a.db, control, a.audit, log).WithApprovals(records)
-	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Notify: telling, Audit: a.audit, Log: log, RequestID: server.RequestID})
+	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Notify: telling, Audit: a.audit, Log: log, RequestID: server.RequestID, Observe: metrics.Operated, Tracer: a.tracer})
 	if err != nil {
 		return fmt.Errorf("building the API: %w", err)
 	}
@@ -171,7 +189,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	intakes := intake.NewHandler(intake.Config{
 		DB: a.db, Control: control, Records: records, Audit: a.audit, Log: log, Now: a.db.Now, ActAs: a.actAs, MaxImport: int64(cmd.MaxImport), RequestID: server.RequestID,
 	})
-	config := server.Config{Import: intakes, GraphQL: api, AuthZEN: decisions, Attachments: files, Exports: exports, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics}
+	config := server.Config{Import: intakes, GraphQL: api, AuthZEN: decisions, Attachments: files, Exports: exports, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics, Requested: metrics.Requested, Tracer: a.tracer}
 	if watched != nil {
 		config.Metrics = nil
 		log.InfoContext(ctx, "metrics on http://"+watched.Addr().String()+"/metrics")
@@ -238,9 +256,9 @@ func reachable(addr net.Addr) string {
 }
 
 // jobs is the queue of what is done in the background.
-func (a *app) jobs(ctx context.Context, records *record.Service, exports *export.Service, telling *notify.Service) (*jobs.Runner, error) {
+func (a *app) jobs(ctx context.Context, records *record.Service, exports *export.Service, telling *notify.Service, ended func(kind, result string, took time.Duration)) (*jobs.Runner, error) {
 	return jobs.New(ctx, jobs.Config{
-		DB: a.db, Log: a.log, Every: sweepEvery,
+		DB: a.db, Log: a.log, Every: sweepEvery, Ended: ended, Tracer: a.tracer,
 		Work:   func(ctx context.Context, tenant, op gid.ID) error { return records.Work(ctx, a.actAs, tenant, op) },
 		GiveUp: records.Stop,
 		Export: exports.Work, GiveUpExport: exports.GiveUp,
