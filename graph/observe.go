@@ -136,7 +136,7 @@ func (s spans) InterceptOperation(ctx context.Context, next graphql.OperationHan
 // InterceptRootField implements graphql.RootFieldInterceptor.
 func (s spans) InterceptRootField(ctx context.Context, next graphql.RootResolver) graphql.Marshaler {
 	field := graphql.GetRootFieldContext(ctx)
-	ctx, span := s.Tracer.Start(ctx, field.Object+"."+field.Field.Name)
+	ctx, span := s.Tracer.Start(ctx, field.Field.ObjectDefinition.Name+"."+field.Field.Name)
 	defer span.End()
 	value := next(ctx)
 	if span.IsRecording() {

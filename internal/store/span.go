@@ -85,7 +85,7 @@ func summary(query string) string {
 	for i, word := range words[:len(words)-1] {
 		switch strings.ToUpper(word) {
 		case "FROM", "INTO", "UPDATE", "COPY":
-			if table := strings.Trim(words[i+1], `"(),;`); isName(table) {
+			if table := strings.Trim(words[i+1], "`\"(),;"); isName(table) {
 				return verb + " " + table
 			}
 		}
