@@ -206,7 +206,7 @@ func (m *Metrics) Names() map[string][]string {
 }
 
 // description is how a prometheus.Desc, which is opaque, shows itself.
-var description = regexp.MustCompile(`fqName: "(lethe_\w+)".*variableLabels: \{(.*)\}`)
+var description = regexp.MustCompile(`fqName: "(lethe_\w+)".*variableLabels: \{([^}]*)\}`)
 
 // The results that are counted.
 const (
