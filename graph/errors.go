@@ -50,7 +50,7 @@ func (c Config) present(ctx context.Context, err error) *gqlerror.Error {
 	extensions := map[string]any{}
 	var refused *record.Error
 	argument, isArgument := argumentOf(ctx, out.Path)
-	switch code, _ := coded(located); {
+	switch code := coded(located); {
 	case errors.As(err, &refused):
 		maps.Copy(extensions, refused.Extensions)
 		out.Message, extensions["code"] = refused.Message, string(refused.Code)
@@ -106,12 +106,12 @@ func (c Config) requestID(ctx context.Context) string {
 	return ""
 }
 
-func coded(err *gqlerror.Error) (string, bool) {
+func coded(err *gqlerror.Error) string {
 	if err == nil {
-		return "", false
+		return ""
 	}
-	code, ok := err.Extensions["code"].(string)
-	return code, ok
+	code, _ := err.Extensions["code"].(string)
+	return code
 }
 
 // argumentOf says which argument an error is about. gqlgen reports an argument

@@ -91,7 +91,7 @@ func (o observed) codeOf(answer *graphql.Response) string {
 	if len(answer.Errors) == 0 {
 		return ok
 	}
-	if code, _ := coded(answer.Errors[0]); slices.Contains(o.codes, code) {
+	if code := coded(answer.Errors[0]); slices.Contains(o.codes, code) {
 		return code
 	}
 	return otherCode
@@ -119,9 +119,9 @@ func (s spans) InterceptOperation(ctx context.Context, next graphql.OperationHan
 	if op.Name != "" {
 		attributes = append(attributes, attribute.String("graphql.operation.name", op.Name[:min(len(op.Name), maxName)]))
 	}
-	ctx, span := s.Tracer.Start(ctx, string(op.Operation), trace.WithAttributes(attributes...))
+	ctx, span := s.Tracer.Start(ctx, string(op.Operation), trace.WithAttributes(attributes...)) //nolint:spancheck // it ends with the last answer
 	answers := next(ctx)
-	return func(ctx context.Context) *graphql.Response {
+	return func(ctx context.Context) *graphql.Response { //nolint:spancheck // as said
 		answer := answers(ctx)
 		if answer != nil {
 			failed(span, answer.Errors)
@@ -156,6 +156,5 @@ func failed(span trace.Span, errs gqlerror.List) {
 	if len(errs) == 0 {
 		return
 	}
-	code, _ := coded(errs[0])
-	span.SetStatus(otelcodes.Error, code)
+	span.SetStatus(otelcodes.Error, coded(errs[0]))
 }

@@ -84,7 +84,9 @@ func traced(t *testing.T, test func(w *world, front http.Handler, kept *tracetes
 			t.Parallel()
 			kept := tracetest.NewInMemoryExporter()
 			tracer := sdktrace.NewTracerProvider(sdktrace.WithSyncer(kept)).Tracer("test")
-			w := newWorld(t, func(tb testing.TB, opts ...store.Option) *store.DB { return open(tb, append(opts, store.WithTracer(tracer))...) })
+			w := newWorld(t, func(tb testing.TB, opts ...store.Option) *store.DB {
+				return open(tb, append(opts, store.WithTracer(tracer))...)
+			})
 			w.config.Tracer, w.notify.Tracer = tracer, tracer
 			test(w, w.front(server.Config{Tracer: tracer}), kept)
 		})
@@ -109,7 +111,7 @@ func spansOf(kept *tracetest.InMemoryExporter, name string) (found tracetest.Spa
 func attributeOf(s tracetest.SpanStub, name string) string {
 	for _, a := range s.Attributes {
 		if string(a.Key) == name {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return ""
@@ -309,18 +311,18 @@ func TestWhatClientsChooseAddsNoSeries(t *testing.T) {
 	c := w.create("agent", "Customer", record.Values{"name": "c"})
 	requests := func() {
 		for i := range 500 {
-			any := fmt.Sprintf("x%d", rand.Uint64())
-			method := []string{http.MethodGet, http.MethodPost, "X" + strings.ToUpper(any)}[i%3]
-			path := []string{"/" + any, "/graphiql/" + any, "/exports/" + any, "/" + any + "/" + any, "//graphql", "/graphql?query=" + any, "/signin?token=" + any}[i%7]
-			r := httptest.NewRequest(method, path, strings.NewReader(any))
-			r.Header.Set("X-Request-ID", any)
+			chosen := fmt.Sprintf("x%d", rand.Uint64())
+			method := []string{http.MethodGet, http.MethodPost, "X" + strings.ToUpper(chosen)}[i%3]
+			path := []string{"/" + chosen, "/graphiql/" + chosen, "/exports/" + chosen, "/" + chosen + "/" + chosen, "//graphql", "/graphql?query=" + chosen, "/signin?token=" + chosen}[i%7]
+			r := httptest.NewRequest(method, path, strings.NewReader(chosen))
+			r.Header.Set("X-Request-ID", chosen)
 			front.ServeHTTP(httptest.NewRecorder(), r)
 			w.post(front, "agent", []string{
-				`query ` + any + ` { viewer { tenant } }`, `{ ` + any + ` }`, `mutation ` + any + ` { createCustomer(input: {name: "` + any + `"}) { customer { id } } }`,
-				`query ` + any + ` { ` + any + `: node(id: "` + any + `") { id } }`, any,
-				`mutation ` + any + ` { ` + any + `: archiveRecords(input: {select: {ids: ["` + c.String() + `"]}, reason: "` + any + `"}) { operation { id } } }`,
+				`query ` + chosen + ` { viewer { tenant } }`, `{ ` + chosen + ` }`, `mutation ` + chosen + ` { createCustomer(input: {name: "` + chosen + `"}) { customer { id } } }`,
+				`query ` + chosen + ` { ` + chosen + `: node(id: "` + chosen + `") { id } }`, chosen,
+				`mutation ` + chosen + ` { ` + chosen + `: archiveRecords(input: {select: {ids: ["` + c.String() + `"]}, reason: "` + chosen + `"}) { operation { id } } }`,
 			}[i%6], nil)
-			m.Operated(any, any, 0)
+			m.Operated(chosen, chosen, 0)
 		}
 	}
 	series := func() []string {

@@ -151,6 +151,7 @@ func TestTheSpanOfAJobPointsToTheRequestThatAskedForIt(t *testing.T) {
 			},
 		})
 		ctx, request := tracer.Start(t.Context(), "request")
+		defer request.End()
 		require.NoError(t, db.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 			return r.Enqueue(ctx, tx, gid.New(gid.Tenant), gid.New(gid.Operation))
 		}))

@@ -290,7 +290,7 @@ func (s *Service) make(ctx context.Context, a *attempt) error {
 	at := s.DB.Now()
 	got := s.sender.send(ctx, a.url, a.id.String(), at, sign(a.id.String(), at, a.body, a.secrets...), a.body)
 	if ctx.Err() != nil { // nobody knows: it is made again when its lease is over
-		return nil //nolint:nilerr // there is nothing to be written down
+		return nil
 	}
 	end(&got)
 	for try := 1; ; try++ {
@@ -362,9 +362,10 @@ func (s *Service) span(ctx context.Context, a *attempt) (_ context.Context, end 
 	if s.Tracer == nil {
 		return ctx, func(*answer) {}
 	}
+	//nolint:spancheck // who makes the attempt ends it
 	ctx, span := s.Tracer.Start(telemetry.WithParent(ctx, a.traceparent), "webhook", trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(attribute.String("http.request.method", http.MethodPost), attribute.Int("lethe.webhook.attempt", a.number)))
-	return ctx, func(got *answer) {
+	return ctx, func(got *answer) { //nolint:spancheck // as said
 		if got != nil && got.status != 0 {
 			span.SetAttributes(attribute.Int("http.response.status_code", got.status))
 		}

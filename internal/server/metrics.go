@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -143,6 +142,17 @@ func (m *Metrics) begin() {
 	}
 }
 
+// What may stand in labels of GraphQL operations.
+var operationTypes, outcomeCodes = setOf(graph.OperationTypes()), setOf(graph.OutcomeCodes())
+
+func setOf(names []string) map[string]bool {
+	set := map[string]bool{}
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
+}
+
 // verbs are those of operations.
 func verbs() []lifecycle.Verb { return append(lifecycle.Verbs(), lifecycle.Undo) }
 
@@ -157,7 +167,7 @@ func (m *Metrics) Requested(route, method string, status int, took time.Duration
 
 // Operated counts a GraphQL operation, as graph.Config has it.
 func (m *Metrics) Operated(kind, code string, took time.Duration) {
-	if !slices.Contains(graph.OperationTypes(), kind) || !slices.Contains(graph.OutcomeCodes(), code) {
+	if !operationTypes[kind] || !outcomeCodes[code] {
 		return
 	}
 	m.queries.WithLabelValues(kind, code).Inc()

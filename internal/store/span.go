@@ -36,8 +36,8 @@ func (db *DB) span(ctx context.Context, name, query string) (end func(error)) {
 	if query != "" {
 		attributes = append(attributes, attribute.String("db.query.text", shortened(query)))
 	}
-	_, span := db.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attributes...))
-	return func(err error) {
+	_, span := db.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attributes...)) //nolint:spancheck // who asked for it ends it
+	return func(err error) {                                                                                             //nolint:spancheck // as said
 		if err != nil { // its text may hold values
 			span.SetStatus(codes.Error, "")
 		}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -181,9 +182,7 @@ func TestVariablesThatMeanNothingAreRefused(t *testing.T) {
 		"reading OTEL_EXPORTER_OTLP_CER": {"OTEL_EXPORTER_OTLP_CERTIFICATE": empty + "er"},
 	} {
 		e := env{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
-		for name, value := range more {
-			e[name] = value
-		}
+		maps.Copy(e, more)
 		_, err := telemetry.Open(t.Context(), e.get, slog.New(slog.DiscardHandler), "v1")
 		require.ErrorContains(t, err, want)
 		require.NotContains(t, err.Error(), "secret")
@@ -201,6 +200,7 @@ func TestASpanIsFoundAgainByItsText(t *testing.T) {
 	}
 
 	ctx, span := sdktrace.NewTracerProvider().Tracer("test").Start(t.Context(), "asked")
+	defer span.End()
 	text := telemetry.Parent(ctx)
 	require.Regexp(t, `^00-[0-9a-f]{32}-[0-9a-f]{16}-01$`, text)
 	require.Equal(t, span.SpanContext().TraceID().String(), telemetry.TraceID(ctx))
