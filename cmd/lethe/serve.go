@@ -262,17 +262,17 @@ func (a *app) jobs(ctx context.Context, records *record.Service, exports *export
 		Work:   func(ctx context.Context, tenant, op gid.ID) error { return records.Work(ctx, a.actAs, tenant, op) },
 		GiveUp: records.Stop,
 		Export: exports.Work, GiveUpExport: exports.GiveUp,
-		Sweep: func(ctx context.Context) {
-			a.does(ctx, func(ctx context.Context) (swept, error) { return a.sweep(ctx, records, exports, telling) })
+		Sweep: func(ctx context.Context) error {
+			return a.does(ctx, func(ctx context.Context) (swept, error) { return a.sweep(ctx, records, exports, telling) })
 		},
-		Rules: func(ctx context.Context) {
-			a.does(ctx, func(ctx context.Context) (swept, error) { return a.applyRules(ctx, records) })
+		Rules: func(ctx context.Context) error {
+			return a.does(ctx, func(ctx context.Context) (swept, error) { return a.applyRules(ctx, records) })
 		},
 	})
 }
 
 // does what the clock brings about, and says what that was.
-func (a *app) does(ctx context.Context, what func(context.Context) (swept, error)) {
+func (a *app) does(ctx context.Context, what func(context.Context) (swept, error)) error {
 	did, err := what(ctx)
 	switch {
 	case ctx.Err() != nil:
@@ -281,6 +281,7 @@ func (a *app) does(ctx context.Context, what func(context.Context) (swept, error
 	case did != (swept{}):
 		a.log.InfoContext(ctx, "did what was due", "did", did)
 	}
+	return err
 }
 
 // reindex has records found that were written before there was an index of words, or by another version of it. After an

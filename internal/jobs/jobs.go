@@ -54,10 +54,11 @@ type Config struct {
 	// says that this has failed too often.
 	Export       func(ctx context.Context, tenant, export gid.ID) error
 	GiveUpExport func(ctx context.Context, tenant, export gid.ID) error
-	// Sweep does what is due; one process does it at a time, every so often.
-	Sweep func(ctx context.Context)
+	// Sweep does what is due; one process does it at a time, every so often. Its error is
+	// counted: it has said itself what it is.
+	Sweep func(ctx context.Context) error
 	// Rules lets retention rules act whose time has come, as often, beside that.
-	Rules func(ctx context.Context)
+	Rules func(ctx context.Context) error
 	Every time.Duration
 
 	// Ended is told of each job how it ended, in one of Results, and how long it took; nil is nobody.
@@ -269,12 +270,17 @@ func (c Config) try(ctx context.Context, job *rivertype.JobRow, tenant, id gid.I
 	})
 }
 
-func (c Config) clock(ctx context.Context, job *rivertype.JobRow, do func(context.Context)) error {
+func (c Config) clock(ctx context.Context, job *rivertype.JobRow, do func(context.Context) error) error {
 	if job.AttemptedAt != nil && job.AttemptedAt.Sub(job.ScheduledAt) > c.Every {
 		return nil // the one before took longer than the time between them: the next one is waiting already
 	}
 	return c.watched(ctx, job, func(ctx context.Context) (string, error) {
-		do(ctx)
+		switch err := do(ctx); {
+		case ctx.Err() != nil:
+			return stopped, nil //nolint:nilerr // the next one is made by the clock
+		case err != nil:
+			return failed, nil // and so is this one's
+		}
 		return done, nil
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,9 +40,9 @@ func running(t *testing.T, c jobs.Config) *jobs.Runner {
 	if c.Every == 0 {
 		c.Every = time.Hour
 	}
-	c.Rules = func(context.Context) {}
+	c.Rules = func(context.Context) error { return nil }
 	if c.Sweep == nil {
-		c.Sweep = func(context.Context) {}
+		c.Sweep = func(context.Context) error { return nil }
 	}
 	r, err := jobs.New(t.Context(), c)
 	require.NoError(t, err)
@@ -113,7 +114,7 @@ func TestOneProcessSweepsAtATime(t *testing.T) {
 	each(t, func(t *testing.T, db *store.DB) {
 		var mu sync.Mutex
 		now, most, swept := 0, 0, make(chan struct{}, 100)
-		c := jobs.Config{DB: db, Every: time.Second, Work: func(context.Context, gid.ID, gid.ID) error { return nil }, Sweep: func(context.Context) {
+		c := jobs.Config{DB: db, Every: time.Second, Work: func(context.Context, gid.ID, gid.ID) error { return nil }, Sweep: func(context.Context) error {
 			mu.Lock()
 			now++
 			most = max(most, now)
@@ -123,6 +124,7 @@ func TestOneProcessSweepsAtATime(t *testing.T) {
 			now--
 			mu.Unlock()
 			swept <- struct{}{}
+			return nil
 		}}
 		running(t, c)
 		if db.Dialect() == "postgres" { // SQLite is for one process
@@ -181,15 +183,36 @@ func TestTheSpanOfAJobPointsToTheRequestThatAskedForIt(t *testing.T) {
 	})
 }
 
+func TestASweepThatFailsIsCountedAndComesAgain(t *testing.T) {
+	each(t, func(t *testing.T, db *store.DB) {
+		var tried atomic.Bool
+		ended := make(chan string, 100)
+		running(t, jobs.Config{
+			DB: db, Every: time.Second, Sweep: func(context.Context) error {
+				if !tried.Swap(true) {
+					return errors.New("the database went away")
+				}
+				return nil
+			},
+			Ended: func(kind, result string, _ time.Duration) {
+				if kind == "sweep" {
+					ended <- result
+				}
+			},
+		})
+		require.Equal(t, "failed", <-ended)
+		require.Equal(t, "done", <-ended)
+	})
+}
+
 func TestHowJobsEndIsTold(t *testing.T) {
 	each(t, func(t *testing.T, db *store.DB) {
 		ended, hold := make(chan string, 10), make(chan struct{})
-		fails := true
+		var tried atomic.Bool
 		r := running(t, jobs.Config{
 			DB: db,
 			Work: func(context.Context, gid.ID, gid.ID) error {
-				if fails {
-					fails = false
+				if !tried.Swap(true) {
 					return errors.New("the database went away")
 				}
 				<-hold
