@@ -277,9 +277,9 @@ func (c Config) clock(ctx context.Context, job *rivertype.JobRow, do func(contex
 	return c.watched(ctx, job, func(ctx context.Context) (string, error) {
 		switch err := do(ctx); {
 		case ctx.Err() != nil:
-			return stopped, nil //nolint:nilerr // the next one is made by the clock
+			return stopped, nil
 		case err != nil:
-			return failed, nil // and so is this one's
+			return failed, nil //nolint:nilerr // it has said itself what that is, and the clock makes the next one
 		}
 		return done, nil
 	})
