@@ -277,7 +277,7 @@ func (c Config) clock(ctx context.Context, job *rivertype.JobRow, do func(contex
 	return c.watched(ctx, job, func(ctx context.Context) (string, error) {
 		switch err := do(ctx); {
 		case ctx.Err() != nil:
-			return stopped, nil
+			return stopped, nil //nolint:nilerr // the clock makes the next one
 		case err != nil:
 			return failed, nil //nolint:nilerr // it has said itself what that is, and the clock makes the next one
 		}
