@@ -18,6 +18,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/telemetry"
 	"github.com/lethe-crm/lethe/internal/transport"
 )
 
@@ -49,7 +50,7 @@ func (c Config) present(ctx context.Context, err error) *gqlerror.Error {
 	extensions := map[string]any{}
 	var refused *record.Error
 	argument, isArgument := argumentOf(ctx, out.Path)
-	switch code, _ := coded(located); {
+	switch code := coded(located); {
 	case errors.As(err, &refused):
 		maps.Copy(extensions, refused.Extensions)
 		out.Message, extensions["code"] = refused.Message, string(refused.Code)
@@ -76,11 +77,14 @@ func (c Config) present(ctx context.Context, err error) *gqlerror.Error {
 		}
 		out.Message, extensions["code"] = "Something went wrong on our side.", string(lifecycle.Internal)
 		if !errors.Is(err, context.Canceled) { // the client has gone
-			c.Log.Log(ctx, level, "a request failed", "error", err, "path", out.Path.String(), "requestID", c.requestID(ctx))
+			c.Log.Log(ctx, level, "a request failed", "error", err, "path", out.Path.String())
 		}
 	}
 	if id := c.requestID(ctx); id != "" {
 		extensions["requestID"] = id
+	}
+	if id := telemetry.TraceID(ctx); id != "" {
+		extensions["traceID"] = id
 	}
 	out.Extensions = extensions
 	return out
@@ -102,12 +106,12 @@ func (c Config) requestID(ctx context.Context) string {
 	return ""
 }
 
-func coded(err *gqlerror.Error) (string, bool) {
+func coded(err *gqlerror.Error) string {
 	if err == nil {
-		return "", false
+		return ""
 	}
-	code, ok := err.Extensions["code"].(string)
-	return code, ok
+	code, _ := err.Extensions["code"].(string)
+	return code
 }
 
 // argumentOf says which argument an error is about. gqlgen reports an argument

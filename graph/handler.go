@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/99designs/gqlgen/graphql/handler"
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/formatter"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/lethe-crm/lethe/graph/generated"
 	"github.com/lethe-crm/lethe/internal/access"
@@ -51,6 +53,12 @@ type Config struct {
 	// MayIntrospect says who may ask for the schema; nil is everybody who is
 	// signed in.
 	MayIntrospect func(context.Context) bool
+
+	// Observe is told of each operation its type, out of OperationTypes, how it ended,
+	// out of OutcomeCodes, and how long it took; nil is nobody.
+	Observe func(kind, code string, took time.Duration)
+	// Tracer makes spans of operations and of their root fields; nil makes none.
+	Tracer trace.Tracer
 }
 
 // documents is how many parsed documents are kept.
@@ -77,6 +85,12 @@ func NewHandler(c Config) (http.Handler, error) {
 	}
 	srv.AddTransport(transport.POST{})
 	srv.AddTransport(transport.GET{})
+	if c.Observe != nil {
+		srv.Use(observed{c, OutcomeCodes()})
+	}
+	if c.Tracer != nil {
+		srv.Use(spans{c})
+	}
 	srv.Use(admission{c, newUsedFields(schema.Schema())}) // before all else: strangers learn nothing of the schema
 	srv.Use(transport.NewLimiter(limits, cache))
 	srv.Use(&transport.OneOf{})

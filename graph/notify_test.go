@@ -301,6 +301,8 @@ func TestWebhooksAreToldOnceAndNothingPersonal(t *testing.T) {
 func TestDeliveriesAreTriedAgainUnderOneID(t *testing.T) {
 	each(t, func(w *world) {
 		r := newReceiver(t)
+		attempted := map[string]int{}
+		w.notify.Attempted = func(result string) { attempted[result]++ }
 		hook := w.newWebhook(r, `, kinds: [DELETED]`)
 		r.answers(http.StatusInternalServerError)
 		w.deleted("manager", w.customer("agent", "c"))
@@ -317,6 +319,7 @@ func TestDeliveriesAreTriedAgainUnderOneID(t *testing.T) {
 			w.later(30 * time.Hour)
 			w.delivered()
 		}
+		w.Equal(len(r.ids()), attempted["failed"]+attempted["dead"], "each attempt is counted: %v", attempted)
 		nodes = at(get[object](w, "admin", listDeliveries), "webhookDeliveries", "nodes")
 		w.NotEqual("PENDING", at(nodes, 0, "status"), "it is given up")
 		w.Equal(false, at(get[object](w, "admin", `query($id: ID!) { webhook(id: $id) { enabled } }`, vars{"id": hook}), "webhook", "enabled"), "what fails for five days is disabled")

@@ -88,6 +88,7 @@ type world struct {
 	exports *export.Service
 	notify  *notify.Service
 	feed    *live.Feed
+	config  graph.Config
 	handler http.Handler
 	sql     *statements
 	log     *logged
@@ -180,7 +181,8 @@ func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *w
 			return w.people.ActAs(ctx, tenant, user, "")
 		},
 	})
-	w.handler, err = graph.NewHandler(graph.Config{DB: w.db, Control: control, Records: w.records, People: w.people, Exports: w.exports, Notify: w.notify, Audit: log, Log: logger, Feed: feed, Callers: stayers{}})
+	w.config = graph.Config{DB: w.db, Control: control, Records: w.records, People: w.people, Exports: w.exports, Notify: w.notify, Audit: log, Log: logger, Feed: feed, Callers: stayers{}}
+	w.handler, err = graph.NewHandler(w.config)
 	w.NoError(err)
 
 	w.tenant, w.other = w.newTenant("acme"), w.newTenant("other")

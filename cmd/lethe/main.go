@@ -20,6 +20,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/lethe-crm/lethe/internal/importer"
+	"github.com/lethe-crm/lethe/internal/server"
 )
 
 // The exit statuses.
@@ -90,7 +91,7 @@ func (c *console) print(asJSON bool, text string, value any) error {
 }
 
 func (c *console) logger(level slog.Level) *slog.Logger {
-	return slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: level}))
+	return slog.New(server.LogHandler(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: level})))
 }
 
 // output is the flag of commands whose result may be parsed.

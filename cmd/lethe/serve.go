@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/server"
 	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/telemetry"
 )
 
 // optimizeEvery is how often SQLite's statistics are brought up to date.
@@ -37,6 +39,9 @@ const reindexPause = 20 * time.Millisecond
 
 // reindexAgain is after how long that is tried again the first time that it failed, and reindexLatest at most.
 const reindexAgain, reindexLatest = 5 * time.Second, 10 * time.Minute
+
+// lastSpans is how long is waited for spans that are still to be sent at the end.
+const lastSpans = time.Second
 
 // sweepEvery is how late what is due may be.
 const sweepEvery = 15 * time.Second
@@ -86,7 +91,16 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 			return fmt.Errorf("reading the issuers: %w", err)
 		}
 	}
-	a, err := cmd.open(ctx, log, opening{create: true, migrate: cmd.Migrate})
+	spans, err := telemetry.Open(ctx, os.Getenv, log, readBuild().Version)
+	if err != nil {
+		return &usageError{err.Error()}
+	}
+	defer func() {
+		left, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSpans)
+		defer cancel()
+		err = errors.Join(err, spans.Close(left))
+	}()
+	a, err := cmd.open(ctx, log, opening{create: true, migrate: cmd.Migrate, tracer: spans.Tracer()})
 	if err != nil {
 		return err
 	}
@@ -102,19 +116,23 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	records := a.records(control)
 	exports := a.exports(control, records)
 	telling := a.notifying(control, cmd.AllowPrivateWebhooks)
-	queue, err := a.jobs(ctx, records, exports, telling)
+	telling.Attempted, exports.Ended = metrics.Attempted, metrics.Exported
+	queue, err := a.jobs(ctx, records, exports, telling, metrics.Worked)
 	if err != nil {
 		return err
 	}
 	records.WithQueue(queue)
 	exports.Queue = queue
 	records.OnBrake(metrics.Braked)
+	records.OnEnd(metrics.Ended)
+	records.OnChange(metrics.Changed)
+	metrics.Read(server.Sources{Pool: a.db.Pool, Jobs: queue.Depths, Deliveries: telling.Pending, Now: a.db.Now, Log: log})
 	policies := policy.New(a.db, control, a.audit, log).WithApprovals(records)
 	verifier := cmd.verifier(a, issuers, log)
 	callers := server.NewCallers(a.identity, verifier, a.identity, log)
 	api, err := graph.NewHandler(graph.Config{
 		Feed: a.feed, Callers: callers, Origins: origins(cmd.URL),
-		DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Notify: telling, Audit: a.audit, Log: log, RequestID: server.RequestID,
+		DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Notify: telling, Audit: a.audit, Log: log, RequestID: server.RequestID, Observe: metrics.Operated, Tracer: a.tracer,
 	})
 	if err != nil {
 		return fmt.Errorf("building the API: %w", err)
@@ -187,7 +205,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	intakes := intake.NewHandler(intake.Config{
 		DB: a.db, Control: control, Records: records, Audit: a.audit, Log: log, Now: a.db.Now, ActAs: a.actAs, MaxImport: int64(cmd.MaxImport), RequestID: server.RequestID,
 	})
-	config := server.Config{Callers: callers, Issued: verifier, Import: intakes, GraphQL: api, AuthZEN: decisions, Attachments: files, Exports: exports, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics}
+	config := server.Config{Callers: callers, Issued: verifier, Import: intakes, GraphQL: api, AuthZEN: decisions, Attachments: files, Exports: exports, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics, Requested: metrics.Requested, Tracer: a.tracer}
 	if watched != nil {
 		config.Metrics = nil
 		log.InfoContext(ctx, "metrics on http://"+watched.Addr().String()+"/metrics")
@@ -267,23 +285,23 @@ func reachable(addr net.Addr) string {
 }
 
 // jobs is the queue of what is done in the background.
-func (a *app) jobs(ctx context.Context, records *record.Service, exports *export.Service, telling *notify.Service) (*jobs.Runner, error) {
+func (a *app) jobs(ctx context.Context, records *record.Service, exports *export.Service, telling *notify.Service, ended func(kind, result string, took time.Duration)) (*jobs.Runner, error) {
 	return jobs.New(ctx, jobs.Config{
-		DB: a.db, Log: a.log, Every: sweepEvery,
+		DB: a.db, Log: a.log, Every: sweepEvery, Ended: ended, Tracer: a.tracer,
 		Work:   func(ctx context.Context, tenant, op gid.ID) error { return records.Work(ctx, a.actAs, tenant, op) },
 		GiveUp: records.Stop,
 		Export: exports.Work, GiveUpExport: exports.GiveUp,
-		Sweep: func(ctx context.Context) {
-			a.does(ctx, func(ctx context.Context) (swept, error) { return a.sweep(ctx, records, exports, telling) })
+		Sweep: func(ctx context.Context) error {
+			return a.does(ctx, func(ctx context.Context) (swept, error) { return a.sweep(ctx, records, exports, telling) })
 		},
-		Rules: func(ctx context.Context) {
-			a.does(ctx, func(ctx context.Context) (swept, error) { return a.applyRules(ctx, records) })
+		Rules: func(ctx context.Context) error {
+			return a.does(ctx, func(ctx context.Context) (swept, error) { return a.applyRules(ctx, records) })
 		},
 	})
 }
 
 // does what the clock brings about, and says what that was.
-func (a *app) does(ctx context.Context, what func(context.Context) (swept, error)) {
+func (a *app) does(ctx context.Context, what func(context.Context) (swept, error)) error {
 	did, err := what(ctx)
 	switch {
 	case ctx.Err() != nil:
@@ -292,6 +310,7 @@ func (a *app) does(ctx context.Context, what func(context.Context) (swept, error
 	case did != (swept{}):
 		a.log.InfoContext(ctx, "did what was due", "did", did)
 	}
+	return err
 }
 
 // reindex has records found that were written before there was an index of words, or by another version of it. After an

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/authz/casbin"
 	"github.com/lethe-crm/lethe/internal/access"
@@ -40,14 +42,14 @@ func (s storage) config() config.Storage {
 
 // connect opens the database as it is. Without create a SQLite database must be
 // there: a mistyped path would otherwise become an empty one.
-func (s storage) connect(ctx context.Context, create bool) (*store.DB, error) {
+func (s storage) connect(ctx context.Context, create bool, opts ...store.Option) (*store.DB, error) {
 	c := s.config()
 	if path, ok := c.SQLitePath(); ok && !create {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("there is no database at %s; name it with --data or --database, or make one with `lethe serve`", path)
 		}
 	}
-	return store.Open(ctx, c.URL())
+	return store.Open(ctx, c.URL(), opts...)
 }
 
 // chain reads who decides on access, and what policies may name because of it.
@@ -72,6 +74,7 @@ type app struct {
 	identity *identity.Service
 	blobs    *blob.Bucket
 	log      *slog.Logger
+	tracer   trace.Tracer   // nil makes no spans
 	members  []authz.Config // of the chain; none for the policy alone
 	// loaded is told of policies that were read, where somebody wants to know.
 	loaded func(findings []casbin.Finding, err error)
@@ -81,8 +84,9 @@ type app struct {
 
 // opening says how open treats a database that is not as it should be.
 type opening struct {
-	create  bool // make a SQLite database that is not there
-	migrate bool // change a PostgreSQL database, too
+	create  bool         // make a SQLite database that is not there
+	migrate bool         // change a PostgreSQL database, too
+	tracer  trace.Tracer // nil makes no spans
 }
 
 // open opens the database, brings its tables up to date, and checks the key.
@@ -91,7 +95,7 @@ func (s storage) open(ctx context.Context, log *slog.Logger, o opening) (a *app,
 	if err != nil {
 		return nil, err
 	}
-	db, err := s.connect(ctx, o.create)
+	db, err := s.connect(ctx, o.create, store.WithTracer(o.tracer))
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +136,7 @@ func (s storage) open(ctx context.Context, log *slog.Logger, o opening) (a *app,
 	outbox, feed := notify.NewOutbox(), live.New(db, log)
 	events := audit.New(keys).Feeding(outbox, feed)
 	return &app{
-		db: db, audit: events, outbox: outbox, feed: feed, identity: identity.New(db, events, log).WithVocabulary(vocabulary), blobs: bucket, log: log, members: members, vocabulary: vocabulary,
+		db: db, audit: events, outbox: outbox, feed: feed, identity: identity.New(db, events, log).WithVocabulary(vocabulary), blobs: bucket, log: log, tracer: o.tracer, members: members, vocabulary: vocabulary,
 	}, nil
 }
 
@@ -170,7 +174,7 @@ func (a *app) control() (*access.Control, error) {
 
 // notifying tells what happened.
 func (a *app) notifying(control *access.Control, allowPrivate bool) *notify.Service {
-	return notify.New(notify.Config{DB: a.db, Control: control, Audit: a.audit, Outbox: a.outbox, Log: a.log, Told: a.feed.Touch, AllowPrivate: allowPrivate})
+	return notify.New(notify.Config{DB: a.db, Control: control, Audit: a.audit, Outbox: a.outbox, Log: a.log, Told: a.feed.Touch, AllowPrivate: allowPrivate, Tracer: a.tracer})
 }
 
 // records is the pipeline.

@@ -90,6 +90,8 @@ type Config struct {
 	Queue Queue
 	// PublicURL is what links begin with.
 	PublicURL string
+	// Ended is told of each export that succeeded or failed; nil is nobody.
+	Ended func(format, status string)
 }
 
 // Service makes exports.

@@ -323,9 +323,22 @@ func (s *Service) finish(ctx context.Context, e *ent.Export, u *under) error {
 		if err != nil {
 			return fmt.Errorf("finishing an export: %w", err)
 		}
+		s.tell(tx, e, export.StatusSUCCEEDED)
 		return s.log(ctx, tx, "EXPORT_FINISH", e.ID, e.RecordType, map[string]any{
 			"exportManifest": sum, "rows": u.manifest.Rows, "complete": u.manifest.Complete, "sha256": u.manifest.SHA256, "policyVersion": u.manifest.PolicyVersion,
 		})
+	})
+}
+
+// tell tells of an export that ends with the transaction.
+func (s *Service) tell(tx *store.Tx, e *ent.Export, status export.Status) {
+	if s.Ended == nil {
+		return
+	}
+	tx.AfterEnd(func(committed bool) {
+		if committed {
+			s.Ended(string(e.Format), string(status))
+		}
 	})
 }
 
@@ -355,6 +368,7 @@ func (s *Service) fail(ctx context.Context, e *ent.Export, code lifecycle.Code) 
 		if err := s.forget(ctx, tx, e.ID); err != nil {
 			return err
 		}
+		s.tell(tx, e, export.StatusFAILED)
 		event := audit.Event{Action: "EXPORT_FINISH", Outcome: audit.Failed, Code: code, PolicyVersion: s.Control.Version(ctx, e.TenantID), Detail: map[string]any{"export": e.ID.String(), "type": e.RecordType}}
 		return s.Audit.Append(ctx, tx, event)
 	})

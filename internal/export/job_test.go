@@ -48,6 +48,9 @@ func (w *world) fetch(as, link string) *httptest.ResponseRecorder {
 
 func TestAnExportIsMadeInTheBackground(t *testing.T) {
 	each(t, func(w *world) {
+		var ended []string
+		w.exports.Ended = func(format, status string) { ended = append(ended, format+" "+status) }
+		defer func() { w.Equal([]string{"CSV SUCCEEDED"}, ended[:1]) }()
 		w.customer("admin", "one")
 		id, err := w.exports.Create(w.as("compliance"), customers)
 		w.NoError(err)

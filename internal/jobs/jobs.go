@@ -8,6 +8,7 @@ package jobs
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,9 +19,13 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/riverdriver/riversqlite"
 	"github.com/riverqueue/river/rivertype"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/telemetry"
 )
 
 const (
@@ -49,11 +54,34 @@ type Config struct {
 	// says that this has failed too often.
 	Export       func(ctx context.Context, tenant, export gid.ID) error
 	GiveUpExport func(ctx context.Context, tenant, export gid.ID) error
-	// Sweep does what is due; one process does it at a time, every so often.
-	Sweep func(ctx context.Context)
+	// Sweep does what is due; one process does it at a time, every so often. Its error is
+	// counted: it has said itself what it is.
+	Sweep func(ctx context.Context) error
 	// Rules lets retention rules act whose time has come, as often, beside that.
-	Rules func(ctx context.Context)
+	Rules func(ctx context.Context) error
 	Every time.Duration
+
+	// Ended is told of each job how it ended, in one of Results, and how long it took; nil is nobody.
+	Ended func(kind, result string, took time.Duration)
+	// Tracer makes a span of each job, linked to the span in which it was asked for; nil makes none.
+	Tracer trace.Tracer
+}
+
+// How a job can end: done; failed, and tried again; given up after it has failed too
+// often; or stopped with the process, and done by another or by the next.
+const (
+	done    = "done"
+	failed  = "failed"
+	gaveUp  = "given_up"
+	stopped = "stopped"
+)
+
+// Results are how a job can end.
+func Results() []string { return []string{done, failed, gaveUp, stopped} }
+
+// Kinds are those of jobs.
+func Kinds() []string {
+	return []string{operation{}.Kind(), export{}.Kind(), sweep{}.Kind(), retention{}.Kind()}
 }
 
 // Runner is a queue with its workers.
@@ -62,6 +90,7 @@ type Runner struct {
 	client client
 	add    func(ctx context.Context, tx *store.Tx, args river.JobArgs) error
 	close  func()
+	db     *store.DB
 }
 
 // client is what both of River's have in common.
@@ -106,7 +135,7 @@ func (retention) Kind() string { return "retention" }
 
 // New makes a queue whose workers begin with Run.
 func New(ctx context.Context, c Config) (*Runner, error) {
-	r := &Runner{log: c.Log}
+	r := &Runner{log: c.Log, db: c.DB}
 	connections := 5 // one listens
 	if c.DB.Dialect() == "sqlite3" {
 		connections = 1
@@ -122,17 +151,17 @@ func New(ctx context.Context, c Config) (*Runner, error) {
 		r.add = func(ctx context.Context, tx *store.Tx, args river.JobArgs) error {
 			return addTo(ctx, tx, args, queue.InsertTx, func(pg pgx.Tx, _ *sql.Tx) pgx.Tx { return pg })
 		}
-		return r, failed(err)
+		return r, made(err)
 	}
 	queue, err := river.NewClient(riversqlite.New(own.SQLite), c.config())
 	r.client = queue
 	r.add = func(ctx context.Context, tx *store.Tx, args river.JobArgs) error {
 		return addTo(ctx, tx, args, queue.InsertTx, func(_ pgx.Tx, lite *sql.Tx) *sql.Tx { return lite })
 	}
-	return r, failed(err)
+	return r, made(err)
 }
 
-func failed(err error) error {
+func made(err error) error {
 	if err != nil {
 		return fmt.Errorf("making the job queue: %w", err)
 	}
@@ -142,12 +171,55 @@ func failed(err error) error {
 func addTo[T, R any](ctx context.Context, tx *store.Tx, args river.JobArgs, into func(context.Context, T, river.JobArgs, *river.InsertOpts) (R, error), as func(pgx.Tx, *sql.Tx) T) error {
 	pg, lite, err := tx.Raw(ctx)
 	if err == nil {
-		_, err = into(ctx, as(pg, lite), args, nil)
+		_, err = into(ctx, as(pg, lite), args, options(ctx))
 	}
 	if err != nil {
 		return fmt.Errorf("adding a job: %w", err)
 	}
 	return nil
+}
+
+// metadata is kept with a job.
+type metadata struct {
+	// Parent is the span in which the job was asked for.
+	Parent string `json:"traceparent,omitempty"`
+}
+
+// options are nil where nothing is traced.
+func options(ctx context.Context) *river.InsertOpts {
+	parent := telemetry.Parent(ctx)
+	if parent == "" {
+		return nil
+	}
+	text, err := json.Marshal(metadata{parent})
+	if err != nil {
+		return nil // a job without a link is a job
+	}
+	return &river.InsertOpts{Metadata: text}
+}
+
+// watched does a job, and tells how it ended.
+func (c Config) watched(ctx context.Context, job *rivertype.JobRow, do func(context.Context) (result string, err error)) error {
+	begun := c.DB.Now()
+	var span trace.Span
+	if c.Tracer != nil {
+		var kept metadata
+		_ = json.Unmarshal(job.Metadata, &kept) // of which others keep theirs
+		ctx, span = c.Tracer.Start(ctx, "job "+job.Kind, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindConsumer), trace.WithLinks(telemetry.Link(kept.Parent)...),
+			trace.WithAttributes(attribute.String("lethe.job.kind", job.Kind), attribute.Int("lethe.job.attempt", job.Attempt)))
+		defer span.End()
+	}
+	result, err := do(ctx)
+	if span != nil {
+		span.SetAttributes(attribute.String("lethe.job.result", result))
+		if result != done {
+			span.SetStatus(codes.Error, "")
+		}
+	}
+	if c.Ended != nil {
+		c.Ended(job.Kind, result, max(c.DB.Now().Sub(begun), 0))
+	}
+	return err
 }
 
 func (c Config) config() *river.Config {
@@ -182,23 +254,61 @@ func (c Config) export(ctx context.Context, job *river.Job[export]) error {
 
 // try works on something, and gives it up when that has failed too often.
 func (c Config) try(ctx context.Context, job *rivertype.JobRow, tenant, id gid.ID, work, giveUp func(ctx context.Context, tenant, id gid.ID) error) error {
-	err := work(ctx, tenant, id)
-	if err == nil || ctx.Err() != nil { // another process goes on with it, or this one when it is back
-		return err
-	}
-	c.Log.ErrorContext(ctx, "work in the background failed", job.Kind, id, "attempt", job.Attempt, "error", err)
-	if job.Attempt >= job.MaxAttempts {
-		err = errors.Join(err, giveUp(ctx, tenant, id))
-	}
-	return err
+	return c.watched(ctx, job, func(ctx context.Context) (string, error) {
+		err := work(ctx, tenant, id)
+		switch {
+		case err == nil:
+			return done, nil
+		case ctx.Err() != nil: // another process goes on with it, or this one when it is back
+			return stopped, err
+		}
+		c.Log.ErrorContext(ctx, "work in the background failed", job.Kind, id, "attempt", job.Attempt, "error", err)
+		if job.Attempt >= job.MaxAttempts {
+			return gaveUp, errors.Join(err, giveUp(ctx, tenant, id))
+		}
+		return failed, err
+	})
 }
 
-func (c Config) clock(ctx context.Context, job *rivertype.JobRow, do func(context.Context)) error {
+func (c Config) clock(ctx context.Context, job *rivertype.JobRow, do func(context.Context) error) error {
 	if job.AttemptedAt != nil && job.AttemptedAt.Sub(job.ScheduledAt) > c.Every {
 		return nil // the one before took longer than the time between them: the next one is waiting already
 	}
-	do(ctx)
-	return nil
+	return c.watched(ctx, job, func(ctx context.Context) (string, error) {
+		switch err := do(ctx); {
+		case ctx.Err() != nil:
+			return stopped, nil //nolint:nilerr // the clock makes the next one
+		case err != nil:
+			return failed, nil //nolint:nilerr // it has said itself what that is, and the clock makes the next one
+		}
+		return done, nil
+	})
+}
+
+// Depth is how many jobs of a kind are in the queue.
+type Depth struct {
+	Kind string
+	// Running says of those that they are worked on, and else they wait, to be tried
+	// for the first time or again.
+	Running bool
+	Jobs    int
+}
+
+// Depths counts the jobs that have not ended.
+func (r *Runner) Depths(ctx context.Context) (depths []Depth, err error) {
+	err = store.Build(r.db).Add(`SELECT kind, CASE WHEN state = 'running' THEN 1 ELSE 0 END, COUNT(*) FROM river_job
+		WHERE state IN ('available', 'pending', 'retryable', 'running', 'scheduled') GROUP BY 1, 2`).Query(ctx, r.db, func(row store.Row) error {
+		var d Depth
+		var running int
+		err := row.Scan(&d.Kind, &running, &d.Jobs)
+		d.Running = running == 1
+		depths = append(depths, d)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("counting jobs: %w", err)
+	}
+	return depths, nil
 }
 
 // Enqueue has an operation worked on once the transaction is committed.

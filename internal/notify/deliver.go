@@ -4,11 +4,17 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/telemetry"
 )
 
 const (
@@ -42,8 +48,19 @@ func deliveryRow(tenant, webhook gid.ID, event string, body []byte, now time.Tim
 	return []any{gid.New(gid.WebhookDelivery), tenant, webhook, event, body, "PENDING", 0, now, now}
 }
 
-func addDeliveries(ctx context.Context, tx *store.Tx, rows [][]any) error {
+// addDeliveries adds deliveries of what happened in the span that parent names, if any.
+func addDeliveries(ctx context.Context, tx *store.Tx, rows [][]any, parent string) error {
 	if err := tx.Insert(ctx, "webhook_deliveries", []string{"id", "tenant_id", "webhook_id", "event_type", "body", "status", "attempts", "created_at", "next_at"}, rows); err != nil {
+		return fmt.Errorf("writing deliveries: %w", err)
+	}
+	if parent == "" {
+		return nil
+	}
+	traces := make([][]any, len(rows))
+	for i, row := range rows {
+		traces[i] = []any{row[0], parent}
+	}
+	if err := tx.Insert(ctx, "webhook_traces", []string{"delivery_id", "traceparent"}, traces); err != nil {
 		return fmt.Errorf("writing deliveries: %w", err)
 	}
 	return nil
@@ -57,6 +74,7 @@ type attempt struct {
 	url                 string
 	body                []byte
 	secrets             [][]byte
+	traceparent         string // the span in which it happened what is told
 }
 
 // Run tells and delivers until the context ends. Attempts that are under way then
@@ -213,7 +231,8 @@ func (s *Service) claim(ctx context.Context, most int, full, crowded []gid.ID) (
 	err = s.DB.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		attempts = nil
 		until := tx.Now().Add(lease)
-		stmt := store.Build(tx).Add(`SELECT d.id, d.tenant_id, d.webhook_id, d.attempts + 1, d.body, w.url, w.secret, w.previous_secret, w.previous_secret_until
+		stmt := store.Build(tx).Add(`SELECT d.id, d.tenant_id, d.webhook_id, d.attempts + 1, d.body, w.url, w.secret, w.previous_secret, w.previous_secret_until,
+				(SELECT t.traceparent FROM webhook_traces t WHERE t.delivery_id = d.id)
 			FROM webhooks w JOIN webhook_deliveries d ON d.webhook_id = w.id
 			AND d.id = (SELECT x.id FROM webhook_deliveries x WHERE x.webhook_id = w.id AND x.next_at <= ? ORDER BY x.next_at, x.id LIMIT 1)
 			WHERE w.enabled = ? AND d.next_at <= ? AND NOT (`, tx.Now(), true, tx.Now()).IDs("w.id", full).Add(` OR `).IDs("w.tenant_id", crowded).Add(`) ORDER BY d.next_at, d.id LIMIT ?`, most).ForUpdateOf("d")
@@ -222,8 +241,12 @@ func (s *Service) claim(ctx context.Context, most int, full, crowded []gid.ID) (
 			var a attempt
 			var secret, previous []byte
 			var overlaps *time.Time
-			if err := row.Scan(&a.id, &a.tenant, &a.webhook, &a.number, &a.body, &a.url, &secret, &previous, &overlaps); err != nil {
+			var parent *string
+			if err := row.Scan(&a.id, &a.tenant, &a.webhook, &a.number, &a.body, &a.url, &secret, &previous, &overlaps, &parent); err != nil {
 				return err
+			}
+			if parent != nil {
+				a.traceparent = *parent
 			}
 			sealed := [][]byte{secret}
 			if previous != nil && overlaps != nil && tx.Now().Before(*overlaps) {
@@ -262,11 +285,14 @@ func wrapped(err error) error {
 
 // make makes an attempt and writes down what became of it.
 func (s *Service) make(ctx context.Context, a *attempt) error {
+	ctx, end := s.span(ctx, a)
+	defer end(nil)
 	at := s.DB.Now()
 	got := s.sender.send(ctx, a.url, a.id.String(), at, sign(a.id.String(), at, a.body, a.secrets...), a.body)
 	if ctx.Err() != nil { // nobody knows: it is made again when its lease is over
-		return nil //nolint:nilerr // there is nothing to be written down
+		return nil
 	}
+	end(&got)
 	for try := 1; ; try++ {
 		err := s.settle(ctx, a, got)
 		if err == nil || try == 5 || !store.Busy(err) || store.Pause(ctx, try) != nil {
@@ -293,10 +319,24 @@ func (s *Service) settle(ctx context.Context, a *attempt, got answer) error {
 		default:
 			next = now.Add(jitter(backoff[a.number-1]))
 		}
+		result := Failed
+		switch status {
+		case "DELIVERED":
+			result = Delivered
+		case "DEAD":
+			result = Dead
+		}
 		n, err := store.Build(tx).Add(`UPDATE webhook_deliveries SET status = ?, next_at = ?, delivered_at = ?, status_code = ?, failure = ? WHERE id = ? AND next_at = ? AND status = 'PENDING'`,
 			status, next, delivered, orNull(got.status), orNull(got.failure), a.id, a.until).Exec(ctx, tx)
 		if err != nil || n == 0 {
 			return err
+		}
+		if s.Attempted != nil {
+			tx.AfterEnd(func(committed bool) {
+				if committed {
+					s.Attempted(result)
+				}
+			})
 		}
 		if got.failure == "" {
 			_, err = store.Build(tx).Add(`UPDATE webhooks SET failing_since = NULL WHERE id = ? AND failing_since IS NOT NULL`, a.webhook).Exec(ctx, tx)
@@ -315,6 +355,34 @@ func (s *Service) settle(ctx context.Context, a *attempt, got answer) error {
 		}
 		return err
 	})
+}
+
+// span begins a span of an attempt, which belongs to what it tells of.
+func (s *Service) span(ctx context.Context, a *attempt) (_ context.Context, end func(*answer)) {
+	if s.Tracer == nil {
+		return ctx, func(*answer) {}
+	}
+	//nolint:spancheck // who makes the attempt ends it
+	ctx, span := s.Tracer.Start(telemetry.WithParent(ctx, a.traceparent), "webhook", trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attribute.String("http.request.method", http.MethodPost), attribute.Int("lethe.webhook.attempt", a.number)))
+	return ctx, func(got *answer) { //nolint:spancheck // as said
+		if got != nil && got.status != 0 {
+			span.SetAttributes(attribute.Int("http.response.status_code", got.status))
+		}
+		if got != nil && got.failure != "" {
+			span.SetAttributes(attribute.String("error.type", got.failure))
+			span.SetStatus(codes.Error, "")
+		}
+		span.End()
+	}
+}
+
+// Pending is how many deliveries are still to be made, now or later.
+func (s *Service) Pending(ctx context.Context) (n int, err error) {
+	if _, err := store.Build(s.DB).Add(`SELECT COUNT(*) FROM webhook_deliveries WHERE next_at IS NOT NULL`).One(ctx, s.DB, &n); err != nil {
+		return 0, fmt.Errorf("counting deliveries: %w", err)
+	}
+	return n, nil
 }
 
 // jitter lengthens a wait by up to a fifth, so that what failed together does not

@@ -100,7 +100,7 @@ func (s *Service) tellWebhooks(ctx context.Context, tx *store.Tx, t *telling, de
 			rows = append(rows, deliveryRow(t.tenant, id, t.event, body, tx.Now()))
 		}
 	}
-	return addDeliveries(ctx, tx, rows)
+	return addDeliveries(ctx, tx, rows, t.traceparent)
 }
 
 // body is the event for who is told of some types, nil where there is none of them.

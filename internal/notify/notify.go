@@ -19,6 +19,8 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/ent/notification"
@@ -54,7 +56,21 @@ type Config struct {
 	// AllowPrivate lets webhooks be at private addresses, and be spoken to without
 	// TLS: for tests.
 	AllowPrivate bool
+	// Attempted is told of each attempt at a delivery how it ended: Delivered, Failed or
+	// Dead. Nil is nobody.
+	Attempted func(result string)
+	// Tracer makes a span of each attempt, and has receivers go on with its trace; nil
+	// makes none.
+	Tracer trace.Tracer
 }
+
+// How an attempt at a delivery can end: taken; not taken, and made again later; or not
+// taken, and given up.
+const (
+	Delivered = "delivered"
+	Failed    = "failed"
+	Dead      = "dead"
+)
 
 // Service tells, and changes who is told of what.
 type Service struct {

@@ -8,6 +8,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/telemetry"
 )
 
 // heard says of the events of the audit log which become facts, and which of their
@@ -111,7 +112,8 @@ func (l *listener) End(ctx context.Context) error {
 	if len(l.facts) == 0 {
 		return nil
 	}
-	stmt := store.Build(l.tx).Add(`INSERT INTO notify_facts (id, tenant_id, at, action, outcome, actor_id, operation_id, subject_id, about_id, count, records, weighed) VALUES `)
+	stmt := store.Build(l.tx).Add(`INSERT INTO notify_facts (id, tenant_id, at, action, outcome, actor_id, operation_id, subject_id, about_id, count, records, weighed, traceparent) VALUES `)
+	parent := orNull(telemetry.Parent(ctx))
 	for i, n := range l.facts {
 		if i > 0 {
 			stmt.Add(`, `)
@@ -120,7 +122,7 @@ func (l *listener) End(ctx context.Context) error {
 		if len(n.records) > 0 {
 			records = store.JSONStrings(n.records)
 		}
-		stmt.Add(`(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, n.id, n.tenant, l.tx.Now(), n.action, string(n.outcome), nullID(n.actor), nullID(n.operation), nullID(n.subject), nullID(n.about), n.count, records, false)
+		stmt.Add(`(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, n.id, n.tenant, l.tx.Now(), n.action, string(n.outcome), nullID(n.actor), nullID(n.operation), nullID(n.subject), nullID(n.about), n.count, records, false, parent)
 	}
 	// The batches of a job all add to one fact. What is weighed against alert rules is what came since.
 	stmt.Add(` ON CONFLICT (id) DO UPDATE SET count = notify_facts.count + excluded.count, weighed = excluded.weighed, at = excluded.at`)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/telemetry"
 )
 
 const (
@@ -151,6 +152,9 @@ func (s *sender) send(ctx context.Context, url, id string, at time.Time, signatu
 	r.Header.Set("Webhook-Id", id)
 	r.Header.Set("Webhook-Timestamp", strconv.FormatInt(at.Unix(), 10))
 	r.Header.Set("Webhook-Signature", signature)
+	if parent := telemetry.Parent(ctx); parent != "" {
+		r.Header.Set("Traceparent", parent)
+	}
 	got, err := s.client.Do(r)
 	if err != nil {
 		return answer{failure: failureOf(err)}

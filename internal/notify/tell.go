@@ -27,6 +27,7 @@ type fact struct {
 	actor, operation, subject, about *gid.ID
 	count                            int
 	records                          []gid.ID
+	traceparent                      string // the span in which it happened
 }
 
 // telling is what is told of a fact.
@@ -104,12 +105,15 @@ func (s *Service) ready(ctx context.Context, failed []gid.ID) ([]gid.ID, error) 
 func (s *Service) tellOne(ctx context.Context, id gid.ID) error {
 	err := s.DB.InTx(ctx, func(ctx context.Context, tx *store.Tx) error {
 		f := &fact{id: id}
-		var records *string
-		found, err := store.Build(tx).Add(`SELECT f.tenant_id, f.at, f.action, f.outcome, f.actor_id, f.operation_id, f.subject_id, f.about_id, f.count, f.records
+		var records, parent *string
+		found, err := store.Build(tx).Add(`SELECT f.tenant_id, f.at, f.action, f.outcome, f.actor_id, f.operation_id, f.subject_id, f.about_id, f.count, f.records, f.traceparent
 			FROM notify_facts f WHERE f.id = ? AND f.weighed = ?`, id, true).ForUpdateOf("f").
-			One(ctx, tx, &f.tenant, &f.at, &f.action, &f.outcome, &f.actor, &f.operation, &f.subject, &f.about, &f.count, &records)
+			One(ctx, tx, &f.tenant, &f.at, &f.action, &f.outcome, &f.actor, &f.operation, &f.subject, &f.about, &f.count, &records, &parent)
 		if err != nil || !found {
 			return err
+		}
+		if parent != nil {
+			f.traceparent = *parent
 		}
 		if records != nil {
 			if f.records, err = parseIDs(*records); err != nil {

@@ -25,6 +25,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/telemetry"
 )
 
 const (
@@ -281,7 +282,7 @@ func (s *Service) TestWebhook(ctx context.Context, id gid.ID) (delivery gid.ID, 
 		row := deliveryRow(a.Tenant, id, "webhook.test", body, tx.Now())
 		delivery, _ = row[0].(gid.ID)
 		tx.AfterEnd(func(committed bool) { s.Outbox.awake() })
-		return map[string]any{"webhook": id.String()}, addDeliveries(ctx, tx, [][]any{row})
+		return map[string]any{"webhook": id.String()}, addDeliveries(ctx, tx, [][]any{row}, telemetry.Parent(ctx))
 	})
 	return delivery, err
 }

@@ -9,9 +9,11 @@ import (
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/ent"
 	"github.com/lethe-crm/lethe/ent/approval"
+	"github.com/lethe-crm/lethe/ent/operation"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/audit"
 	"github.com/lethe-crm/lethe/internal/gid"
+	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/store"
 	"github.com/lethe-crm/lethe/internal/visible"
 )
@@ -34,6 +36,48 @@ func (s *Service) ActingAs(actAs ActAs) { s.actAs = actAs }
 
 // OnBrake has f told of each cap that an operation came over.
 func (s *Service) OnBrake(f func(name string)) { s.onBrake = f }
+
+// OnEnd has f told of each operation that has ended, and how.
+func (s *Service) OnEnd(f func(verb lifecycle.Verb, status string)) { s.onEnd = f }
+
+// OnChange has f told how many records of a type operations have changed, those that came along included.
+func (s *Service) OnChange(f func(verb lifecycle.Verb, typ string, records int)) { s.onChange = f }
+
+// tellEnd tells of an operation that ends with the transaction.
+func (r *run) tellEnd(verb lifecycle.Verb, status operation.Status) {
+	if r.onEnd == nil {
+		return
+	}
+	r.tx.AfterEnd(func(committed bool) {
+		if committed {
+			r.onEnd(verb, string(status))
+		}
+	})
+}
+
+// tellChanges tells of what the plan changes, once it is committed.
+func (r *run) tellChanges() {
+	if r.onChange == nil {
+		return
+	}
+	verb, counts := r.req.Verb, map[string]int{}
+	for _, it := range r.items {
+		if it.outcome == changed && it.typ != nil {
+			counts[it.typ.Name]++
+		}
+	}
+	for _, n := range r.along {
+		counts[n.row.RecordType().Name]++
+	}
+	r.tx.AfterEnd(func(committed bool) {
+		if !committed {
+			return
+		}
+		for typ, n := range counts {
+			r.onChange(verb, typ, n)
+		}
+	})
+}
 
 // Request asks others for something, if there are rules about it, and answers the request; zero where there are none, and
 // it may be done at once. Asked for again while it waits, by the same user, it is the same request.

@@ -568,6 +568,7 @@ func (r *run) finish(ctx context.Context, op *ent.Operation) error {
 		return fmt.Errorf("ending a job: %w", err)
 	}
 	r.logFailed(ctx, op)
+	r.tellEnd(op.Verb, status)
 	return nil
 }
 

@@ -298,6 +298,9 @@ func (r *run) apply(ctx context.Context) (*ent.Operation, error) {
 	if err == nil { // a failure belongs here, and not to the end of the document
 		err = r.tx.Flush(ctx)
 	}
+	if err == nil {
+		r.tellChanges()
+	}
 	return op, err
 }
 
@@ -595,6 +598,7 @@ func (r *run) writeDown(ctx context.Context) (*ent.Operation, error) {
 		refused.Action, refused.Operation, refused.Count = string(r.req.Verb), &r.id, counts[failed]
 		r.logRefusal(ctx, r.tx, refused)
 	}
+	r.tellEnd(op.Verb, op.Status)
 	return r.Client(ctx).AdoptOperation(op), nil
 }
 

@@ -43,10 +43,12 @@ type Service struct {
 	// forgotten is when the last record was purged whose words SQLite's file has no more.
 	forgotten time.Time
 	// actAs lets others act for what they asked for, approvables are what is asked for besides operations, and onBrake is
-	// told of every cap that an operation came over.
+	// told of every cap that an operation came over; onEnd and onChange of what was committed.
 	actAs       ActAs
 	approvables map[approval.Subject]Approvable
 	onBrake     func(name string)
+	onEnd       func(verb lifecycle.Verb, status string)
+	onChange    func(verb lifecycle.Verb, typ string, records int)
 	reader      func() *ent.Client // reads outside of transactions
 	// Previews have room of their own: they hold neither locks nor connections
 	// for long, and need not wait for operations.

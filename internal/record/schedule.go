@@ -201,6 +201,7 @@ func (s *Service) failScheduled(ctx context.Context, id gid.ID, code lifecycle.C
 			return err
 		}
 		r.logRefusal(ctx, tx, audit.Event{Action: string(op.Verb), Code: code, Operation: &id, Count: op.Total})
+		r.tellEnd(op.Verb, operation.StatusFAILED)
 		return nil
 	})
 	return done, err
@@ -246,7 +247,11 @@ func (r *run) callOff(ctx context.Context, op *ent.Operation, status operation.S
 		}
 		r.logFailed(actor.With(ctx, &actor.Actor{Kind: actor.User, Tenant: op.TenantID, User: *op.ActorID}), op)
 	}
-	return r.endScheduled(ctx, status, notProcessed, "")
+	if err := r.endScheduled(ctx, status, notProcessed, ""); err != nil {
+		return err
+	}
+	r.tellEnd(op.Verb, status)
+	return nil
 }
 
 // steer changes the course of an operation that has not ended, in the transaction of the context or one of its own, and

@@ -14,6 +14,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/lifecycle"
 	"github.com/lethe-crm/lethe/internal/record"
+	"github.com/lethe-crm/lethe/internal/telemetry"
 	"github.com/lethe-crm/lethe/internal/visible"
 )
 
@@ -99,7 +100,7 @@ type Problem struct {
 func (e Endpoint) Problems(r *http.Request, err error) (status int, problems []Problem) {
 	refused, ok := errors.AsType[*record.Error](err)
 	if !ok {
-		e.Log.ErrorContext(r.Context(), "a request failed", "path", r.URL.Path, "error", err, "requestID", e.requestID(r.Context()))
+		e.Log.ErrorContext(r.Context(), "a request failed", "path", r.URL.Path, "error", err)
 		refused = record.Refuse(lifecycle.Internal, "Something went wrong on our side.")
 	}
 	extensions := maps.Clone(refused.Extensions)
@@ -112,6 +113,9 @@ func (e Endpoint) Problems(r *http.Request, err error) (status int, problems []P
 	}
 	if id := e.requestID(r.Context()); id != "" {
 		extensions["requestID"] = id
+	}
+	if id := telemetry.TraceID(r.Context()); id != "" {
+		extensions["traceID"] = id
 	}
 	status, known := statuses[refused.Code]
 	switch {

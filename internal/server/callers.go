@@ -61,7 +61,7 @@ func (c *Callers) SignIn(ctx context.Context, token string) (context.Context, bo
 	}
 	a, err := c.signIn(ctx, token)
 	if err != nil {
-		c.log.ErrorContext(ctx, "authenticating failed", "error", err, "requestID", RequestID(ctx))
+		c.log.ErrorContext(ctx, "authenticating failed", "error", err)
 		return ctx, false, err
 	}
 	if a == nil {
@@ -109,7 +109,7 @@ func (c *Callers) Now(held context.Context) (context.Context, error) {
 		return held, nil
 	}
 	if err := c.check(held, []*hold{h}); err != nil {
-		c.log.ErrorContext(held, "authenticating failed", "error", err, "requestID", RequestID(held))
+		c.log.ErrorContext(held, "authenticating failed", "error", err)
 		return held, err
 	}
 	return c.Latest(held)

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/lethe-crm/lethe/internal/lifecycle"
+	"github.com/lethe-crm/lethe/internal/telemetry"
 )
 
 const (
@@ -49,23 +49,6 @@ func isRequestID(id string) bool {
 	})
 }
 
-// logged writes a line for each request. Queries are left out: a sign-in link
-// has its secret there.
-func (s *Server) logged(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !s.Log.Enabled(r.Context(), slog.LevelDebug) {
-			next.ServeHTTP(w, r)
-			return
-		}
-		start, seen := time.Now(), &statusWriter{ResponseWriter: w}
-		defer func() {
-			s.Log.DebugContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path, "status", seen.status,
-				"duration", time.Since(start), "requestID", RequestID(r.Context()))
-		}()
-		next.ServeHTTP(seen, r)
-	})
-}
-
 // statusWriter remembers the status, and is still what streaming needs.
 type statusWriter struct {
 	http.ResponseWriter
@@ -86,6 +69,14 @@ func (w *statusWriter) Write(b []byte) (int, error) {
 	return w.ResponseWriter.Write(b)
 }
 
+// answered is the status that the client was sent.
+func (w *statusWriter) answered() int {
+	if w.status == 0 {
+		return http.StatusOK
+	}
+	return w.status
+}
+
 // Unwrap is for http.ResponseController.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
@@ -94,6 +85,9 @@ func (w *statusWriter) Flush() { _ = http.NewResponseController(w.ResponseWriter
 
 // Hijack is for those who ask for an http.Hijacker.
 func (w *statusWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if w.status == 0 {
+		w.status = http.StatusSwitchingProtocols
+	}
 	return http.NewResponseController(w.ResponseWriter).Hijack()
 }
 
@@ -126,7 +120,7 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 				panic(value)
 			}
 			s.Log.ErrorContext(r.Context(), "a handler panicked", "panic", fmt.Sprint(value), "path", r.URL.Path,
-				"requestID", RequestID(r.Context()), "stack", string(debug.Stack()))
+				"stack", string(debug.Stack()))
 			refuse(w, r, http.StatusInternalServerError, "Something went wrong on our side.")
 		}()
 		next.ServeHTTP(w, r)
@@ -144,13 +138,14 @@ func refuseAs(w http.ResponseWriter, r *http.Request, status int, code lifecycle
 	type extensions struct {
 		Code      lifecycle.Code `json:"code"`
 		RequestID string         `json:"requestID"`
+		TraceID   string         `json:"traceID,omitempty"`
 	}
 	type problem struct {
 		Message    string     `json:"message"`
 		Extensions extensions `json:"extensions"`
 	}
 	// The client may have gone.
-	_ = json.NewEncoder(w).Encode(map[string][]problem{"errors": {{message, extensions{code, RequestID(r.Context())}}}}) //nolint:errchkjson // as said
+	_ = json.NewEncoder(w).Encode(map[string][]problem{"errors": {{message, extensions{code, RequestID(r.Context()), telemetry.TraceID(r.Context())}}}}) //nolint:errchkjson // as said
 }
 
 // impatient bounds how long a client takes to send a body. http.Server's

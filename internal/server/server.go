@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
@@ -82,12 +84,18 @@ type Config struct {
 	// Metrics are served beside the API, to whoever asks; nil where they have a
 	// listener of their own.
 	Metrics http.Handler
+	// Requested is told of each request by which route it was served, with which method,
+	// out of a few, and how it was answered after which time; nil is nobody.
+	Requested func(route, method string, status int, took time.Duration)
+	// Tracer makes a span of each request, of the trace that the client says; nil makes none.
+	Tracer trace.Tracer
 }
 
 // Server is an http.Handler that can be run.
 type Server struct {
 	Config
 	handler  http.Handler
+	routes   map[string]string // by pattern
 	grace    time.Duration
 	migrated atomic.Bool
 	draining atomic.Bool
@@ -95,14 +103,14 @@ type Server struct {
 
 // New returns a server.
 func New(c Config) *Server {
-	s := &Server{Config: c, grace: grace}
+	s := &Server{Config: c, routes: map[string]string{}, grace: grace}
 	sameOrigin := http.NewCrossOriginProtection() // a form elsewhere signs nobody in or out
 
 	mux := http.NewServeMux()
-	mux.Handle("/graphql", s.authenticated(c.GraphQL))
+	s.handle(mux, "/graphql", s.authenticated(c.GraphQL))
 	if c.AuthZEN != nil {
-		mux.Handle("/access/v1/", s.authenticated(c.AuthZEN))
-		mux.Handle("/.well-known/authzen-configuration", c.AuthZEN)
+		s.handle(mux, "/access/v1/", s.authenticated(c.AuthZEN))
+		s.handle(mux, "/.well-known/authzen-configuration", c.AuthZEN)
 	}
 	// A form elsewhere sends files with the cookie of whoever looks at it.
 	own := http.NewCrossOriginProtection()
@@ -110,28 +118,28 @@ func New(c Config) *Server {
 		refuseAs(w, r, http.StatusForbidden, lifecycle.Forbidden, "This is not for pages of other sites.")
 	}))
 	if c.Import != nil {
-		mux.Handle("/import", own.Handler(s.authenticated(c.Import)))
+		s.handle(mux, "/import", own.Handler(s.authenticated(c.Import)))
 	}
 	if c.Attachments != nil {
 		files := own.Handler(s.authenticated(c.Attachments))
-		mux.Handle("/attachments", files)
-		mux.Handle("/attachments/", files)
+		s.handle(mux, "/attachments", files)
+		s.handle(mux, "/attachments/", files)
 	}
 	if c.Exports != nil {
-		mux.Handle("GET /exports/{id}", s.authenticated(c.Exports))
+		s.handle(mux, "GET /exports/{id}", s.authenticated(c.Exports))
 	}
-	mux.HandleFunc("GET /signin", s.showSignIn)
-	mux.Handle("POST /signin", sameOrigin.Handler(http.HandlerFunc(s.signIn)))
-	mux.Handle("POST /signout", sameOrigin.Handler(s.authenticated(http.HandlerFunc(s.signOut))))
-	mux.Handle("/graphiql/", http.StripPrefix("/graphiql", graphiql.Handler("/graphql")))
-	mux.Handle("GET /{$}", http.RedirectHandler("/graphiql/", http.StatusFound))
-	mux.HandleFunc("GET /healthz", s.healthy)
-	mux.HandleFunc("GET /readyz", s.ready)
+	s.handle(mux, "GET /signin", http.HandlerFunc(s.showSignIn))
+	s.handle(mux, "POST /signin", sameOrigin.Handler(http.HandlerFunc(s.signIn)))
+	s.handle(mux, "POST /signout", sameOrigin.Handler(s.authenticated(http.HandlerFunc(s.signOut))))
+	s.handle(mux, "/graphiql/", http.StripPrefix("/graphiql", graphiql.Handler("/graphql")))
+	s.handle(mux, "GET /{$}", http.RedirectHandler("/graphiql/", http.StatusFound))
+	s.handle(mux, "GET /healthz", http.HandlerFunc(s.healthy))
+	s.handle(mux, "GET /readyz", http.HandlerFunc(s.ready))
 	if c.Metrics != nil {
-		mux.Handle("GET /metrics", c.Metrics)
+		s.handle(mux, "GET /metrics", c.Metrics)
 	}
 
-	s.handler = s.named(s.logged(headers(s.recovered(impatient(mux)))))
+	s.handler = s.named(s.observed(headers(s.recovered(impatient(mux)))))
 	return s
 }
 
@@ -216,7 +224,7 @@ func (s *Server) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a, err := s.actor(r)
 		if err != nil {
-			s.Log.ErrorContext(r.Context(), "authenticating failed", "error", err, "requestID", RequestID(r.Context()))
+			s.Log.ErrorContext(r.Context(), "authenticating failed", "error", err)
 			refuse(w, r, http.StatusServiceUnavailable, "The server cannot tell who you are just now; try again.")
 			return
 		}
@@ -255,7 +263,7 @@ func authenticate(ctx context.Context, own identity.Authenticator, issued Issued
 	if issued != nil && issued.Takes(secret) {
 		if a, err = issued.Authenticate(ctx, secret); errors.Is(err, identity.ErrUnauthenticated) {
 			// Why it is refused is for the log only: the answer is that of any credential that is no good.
-			log.InfoContext(ctx, "an issuer's token was refused", "reason", err, "requestID", RequestID(ctx))
+			log.InfoContext(ctx, "an issuer's token was refused", "reason", err)
 		}
 	} else {
 		a, err = own.Authenticate(ctx, secret)

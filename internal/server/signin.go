@@ -113,7 +113,7 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) {
 		s.page(w, r, http.StatusUnauthorized, text, text.Invalid, "")
 		return
 	case err != nil:
-		s.Log.ErrorContext(r.Context(), "signing in failed", "error", err, "requestID", RequestID(r.Context()))
+		s.Log.ErrorContext(r.Context(), "signing in failed", "error", err)
 		answer(w, http.StatusServiceUnavailable, "Something went wrong on our side; try again.")
 		return
 	}
@@ -125,7 +125,7 @@ func (s *Server) signOut(w http.ResponseWriter, r *http.Request) {
 	// A token is not signed out by whoever shows it, but revoked.
 	if a := actor.From(r.Context()); a != nil && a.Kind == actor.User {
 		if err := s.Identity.RevokeSession(r.Context(), a.Tenant, a.Credential); err != nil {
-			s.Log.ErrorContext(r.Context(), "signing out failed", "error", err, "requestID", RequestID(r.Context()))
+			s.Log.ErrorContext(r.Context(), "signing out failed", "error", err)
 			answer(w, http.StatusServiceUnavailable, "Something went wrong on our side; try again.")
 			return
 		}

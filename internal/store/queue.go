@@ -49,6 +49,7 @@ func (tx *Tx) Flush(ctx context.Context) error {
 	for _, q := range queue {
 		batch.Queue(q.query, q.args...)
 	}
+	end := tx.db.spanOf(ctx, queue)
 	answers := tx.pg.SendBatch(ctx, batch)
 	var err error
 	for _, q := range queue {
@@ -60,6 +61,7 @@ func (tx *Tx) Flush(ctx context.Context) error {
 	if closed := answers.Close(); err == nil {
 		err = closed
 	}
+	end(err)
 	return err
 }
 

@@ -202,10 +202,12 @@ func (tx *Tx) InsertEach(ctx context.Context, table string, columns []string, n 
 }
 
 func (tx *Tx) copy(ctx context.Context, table string, columns []string, n int, fill func(i int, row []any) error) error {
-	tx.db.trace(fmt.Sprintf(`COPY "%s" ("%s") FROM STDIN`, table, strings.Join(columns, `","`)))
+	query := fmt.Sprintf(`COPY "%s" ("%s") FROM STDIN`, table, strings.Join(columns, `","`))
+	tx.db.trace(query)
 	if err := errors.Join(tx.begin(), tx.Flush(ctx)); err != nil {
 		return err
 	}
+	end := tx.db.span(ctx, "COPY "+table, query)
 	row := make([]any, len(columns))
 	_, err := tx.pg.CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromSlice(n, func(i int) ([]any, error) {
 		clear(row)
@@ -221,5 +223,6 @@ func (tx *Tx) copy(ctx context.Context, table string, columns []string, n int, f
 		}
 		return row, nil
 	}))
+	end(err)
 	return err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/semaphore"
 	_ "modernc.org/sqlite" // the embedded database
 )
@@ -42,6 +43,7 @@ type DB struct {
 	writer  *semaphore.Weighted // SQLite's one writer; nil on PostgreSQL
 	dialect string
 	trace   func(query string)
+	tracer  trace.Tracer // nil makes no spans
 	now     func() time.Time
 }
 
@@ -118,7 +120,7 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*DB, error) {
 	default:
 		return nil, fmt.Errorf("a database URL starts with sqlite: or postgres:, not %q", scheme)
 	}
-	db.main, db.side = traced{db.main, db.trace}, traced{db.side, db.trace}
+	db.main, db.side = db.watched(db.main), db.watched(db.side)
 	if err := db.Ping(ctx); err != nil {
 		_ = db.Close()
 		return nil, fmt.Errorf("reaching the database: %w", err)
@@ -177,6 +179,24 @@ func (db *DB) Ping(ctx context.Context) error {
 		return db.pool.Ping(ctx)
 	}
 	return db.sql.PingContext(ctx)
+}
+
+// Pool is how the connections are used that requests share.
+type Pool struct {
+	InUse, Idle, Most int
+	// Waits is how often somebody waited for one, and Waited how long all of them did.
+	Waits  int64
+	Waited time.Duration
+}
+
+// Pool counts connections.
+func (db *DB) Pool() Pool {
+	if db.pool != nil {
+		s := db.pool.Stat()
+		return Pool{int(s.AcquiredConns()), int(s.IdleConns()), int(s.MaxConns()), s.EmptyAcquireCount(), s.EmptyAcquireWaitTime()}
+	}
+	s := db.sql.Stats()
+	return Pool{s.InUse, s.Idle, s.MaxOpenConnections, s.WaitCount, s.WaitDuration}
 }
 
 // Driver is the ent driver for reads outside of transactions.

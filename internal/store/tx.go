@@ -56,7 +56,7 @@ func (db *DB) Begin(ctx context.Context) (context.Context, *Tx, error) {
 		return ctx, nil, fmt.Errorf("beginning a transaction: %w", err)
 	}
 	tx := &Tx{db: db, ctx: ctx, values: map[any]any{}}
-	tx.on = traced{beginning{tx}, db.trace}
+	tx.on = db.watched(beginning{tx})
 	return context.WithValue(ctx, txKey{}, tx), tx, nil
 }
 
@@ -68,6 +68,13 @@ func (tx *Tx) begin() error {
 	if tx.ended {
 		return sql.ErrTxDone
 	}
+	end := tx.db.span(tx.ctx, "BEGIN", "")
+	err := tx.take()
+	end(err)
+	return err
+}
+
+func (tx *Tx) take() error {
 	if tx.db.pool != nil {
 		var options pgx.TxOptions
 		if tx.snapshot {
@@ -111,11 +118,13 @@ func (tx *Tx) Unused() bool { return !tx.begun && len(tx.queue) == 0 }
 // for its end: others may be waiting for what f gives back.
 func (tx *Tx) Free(f func()) { tx.free = append(tx.free, f) }
 
-func (tx *Tx) commit(ctx context.Context) error {
-	switch {
-	case !tx.begun:
+func (tx *Tx) commit(ctx context.Context) (err error) {
+	if !tx.begun {
 		return nil
-	case tx.pg != nil:
+	}
+	end := tx.db.span(ctx, "COMMIT", "")
+	defer func() { end(err) }()
+	if tx.pg != nil {
 		return tx.pg.Commit(ctx)
 	}
 	return tx.sql.Commit()
@@ -125,11 +134,13 @@ func (tx *Tx) commit(ctx context.Context) error {
 // which rolls back as well.
 const rollbackTimeout = 5 * time.Second
 
-func (tx *Tx) rollback(ctx context.Context) error {
-	switch {
-	case !tx.begun:
+func (tx *Tx) rollback(ctx context.Context) (err error) {
+	if !tx.begun {
 		return nil
-	case tx.pg == nil:
+	}
+	end := tx.db.span(ctx, "ROLLBACK", "")
+	defer func() { end(err) }()
+	if tx.pg == nil {
 		return tx.sql.Rollback()
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
@@ -209,7 +220,7 @@ func (db *DB) InTx(ctx context.Context, fn func(context.Context, *Tx) error) (er
 // it; fn does so through the context that it was not given.
 func (db *DB) Snapshot(ctx context.Context, fn func(context.Context, *Tx) error) error {
 	tx := &Tx{db: db, ctx: ctx, values: map[any]any{}, snapshot: true}
-	tx.on = traced{beginning{tx}, db.trace}
+	tx.on = db.watched(beginning{tx})
 	err := fn(context.WithValue(ctx, txKey{}, tx), tx)
 	// There is nothing to commit.
 	if e := tx.rollback(ctx); err == nil && e != nil && !errors.Is(e, sql.ErrTxDone) && !errors.Is(e, pgx.ErrTxClosed) {
