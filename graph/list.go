@@ -3,6 +3,7 @@ package graph
 import (
 	"context"
 	"reflect"
+	"slices"
 
 	"github.com/99designs/gqlgen/graphql"
 
@@ -66,12 +67,17 @@ func nodeOf[T any](v reflect.Value) (T, bool) {
 
 // below is the field of that name in what is selected below another, or nil.
 func below(ctx context.Context, parent graphql.CollectedField, name string) *graphql.CollectedField {
+	var found *graphql.CollectedField
 	for _, f := range graphql.CollectFields(graphql.GetOperationContext(ctx), parent.Selections, nil) {
-		if f.Name == name {
-			return &f
+		switch {
+		case f.Name != name:
+		case found == nil:
+			found = &f
+		default: // by another alias
+			found.Selections = slices.Concat(found.Selections, f.Selections)
 		}
 	}
-	return nil
+	return found
 }
 
 // window is a page of a list in its order: size rows after or before a cursor,

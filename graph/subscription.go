@@ -3,6 +3,7 @@ package graph
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"entgo.io/ent/dialect/sql"
@@ -29,8 +30,10 @@ type source[T any] interface {
 	// wait waits until there may be something to tell.
 	wait(ctx context.Context) error
 	// look answers what there is to tell to the caller of ctx, which may be nothing.
-	// It says over after what comes last.
+	// It says over after what comes last. What it failed to look at is there still.
 	look(ctx context.Context) (events []T, over bool, err error)
+	// again has the next look answer the last n events anew, which were not told.
+	again(n int)
 	close()
 }
 
@@ -41,13 +44,31 @@ type stream struct {
 	// pull waits for the next event, has it answered next, and returns the context for
 	// that. It answers false after the last.
 	pull func(ctx context.Context) (context.Context, bool, error)
+	// renew makes that context, or answers why there is none.
+	renew func(ctx context.Context) (context.Context, error)
 }
 
 type streamKey struct{}
 
+const (
+	// renewEvery is how long what was read is told under the rights that it was read by.
+	renewEvery = time.Second
+	// retryFor is how long a subscription outlives errors such as of a database that is
+	// away, and retryEvery how often it tries.
+	retryFor, retryEvery = 30 * time.Second, time.Second
+)
+
+// errRefused ends a subscription whose document the policy no longer allows.
+type errRefused struct{ response *graphql.Response }
+
+// Error implements error.
+func (errRefused) Error() string {
+	return "graph: the policy no longer allows what the document compares"
+}
+
 // subscribed runs a subscription.
 func (a admission) subscribed(ctx context.Context, next graphql.OperationHandler) graphql.ResponseHandler {
-	s := &stream{}
+	s := &stream{renew: a.renewed}
 	responses := next(context.WithValue(ctx, streamKey{}, s))
 	if s.pull == nil { // nothing was subscribed to: it was refused
 		return responses
@@ -65,60 +86,116 @@ func (a admission) subscribed(ctx context.Context, next graphql.OperationHandler
 		if err == nil || ctx.Err() != nil || errors.Is(err, transport.ErrSignedOut) {
 			return nil
 		}
+		if refused, ok := errors.AsType[errRefused](err); ok {
+			return refused.response
+		}
 		return a.refusal(answering, err)
 	}
 }
 
 // open has gqlgen answer the events of a source.
 func open[T any](ctx context.Context, c Config, from source[T]) <-chan T {
-	events := make(chan T, 1)
-	var waiting []T
-	var now context.Context
-	last, looked := false, false
 	s, _ := ctx.Value(streamKey{}).(*stream)
-	field := graphql.GetFieldContext(ctx) // of which gqlgen keeps nothing for the events
+	p := &puller[T]{
+		Config: c, from: from, renew: s.renew, events: make(chan T, 1), base: ctx,
+	}
 	context.AfterFunc(ctx, from.close)
-	s.pull = func(ctx context.Context) (context.Context, bool, error) {
-		for len(waiting) == 0 {
-			if last {
-				return ctx, false, nil
-			}
-			if looked {
-				if err := from.wait(ctx); err != nil {
-					return ctx, false, err
-				}
-			}
-			looked = true
-			var err error
-			if now, err = c.renewed(ctx); err == nil {
-				waiting, last, err = from.look(withShared(now))
-			}
-			if err != nil {
-				return now, false, err
+	s.pull = p.pull
+	return p.events
+}
+
+// puller takes the events of a source one by one.
+type puller[T any] struct {
+	Config
+
+	from   source[T]
+	renew  func(ctx context.Context) (context.Context, error)
+	events chan T
+	// base has what gqlgen tells resolvers, and does not keep for the events.
+	base context.Context //nolint:containedctx // REASON: it lasts as long as the subscription, whose this is
+
+	looked, last bool
+	waiting      []T
+	now          context.Context //nolint:containedctx // REASON: what was read together is answered under one, for a while
+	since        time.Time
+}
+
+func (p *puller[T]) pull(ctx context.Context) (context.Context, bool, error) {
+	if len(p.waiting) > 0 && p.DB.Now().Sub(p.since) > renewEvery { // its reader is slow
+		p.from.again(len(p.waiting))
+		p.waiting, p.last = nil, false
+		if err := p.tryLooking(ctx); err != nil {
+			return ctx, false, err
+		}
+	}
+	for len(p.waiting) == 0 {
+		if p.last {
+			return ctx, false, nil
+		}
+		if p.looked {
+			if err := p.patiently(ctx, func() error { return p.from.wait(ctx) }); err != nil {
+				return ctx, false, err
 			}
 		}
-		events <- waiting[0]
-		waiting = waiting[1:]
-		return graphql.WithFieldContext(withShared(now), field), true, nil
+		if err := p.tryLooking(ctx); err != nil {
+			return ctx, false, err
+		}
 	}
-	return events
+	p.events <- p.waiting[0]
+	p.waiting = p.waiting[1:]
+	return withShared(p.now), true, nil
+}
+
+func (p *puller[T]) tryLooking(ctx context.Context) error {
+	p.looked = true
+	return p.patiently(ctx, func() (err error) {
+		p.since = p.DB.Now()
+		if p.now, err = p.renew(p.base); err == nil { //nolint:contextcheck // REASON: see base
+			p.waiting, p.last, err = p.from.look(withShared(p.now))
+		}
+		return err
+	})
+}
+
+// patiently tries again what fails for a while, as where the database is away: clients
+// do not ask again for a subscription that ended by an error.
+func (p *puller[T]) patiently(ctx context.Context, do func() error) error {
+	tick := time.NewTicker(retryEvery)
+	defer tick.Stop()
+	for tries := retryFor / retryEvery; ; tries-- {
+		err := do()
+		refused, known := errors.AsType[*record.Error](err)
+		_, forbidden := errors.AsType[errRefused](err)
+		if err == nil || ctx.Err() != nil || tries == 0 || forbidden || errors.Is(err, transport.ErrSignedOut) || known && refused.Code != lifecycle.AuthzUnavailable {
+			return err
+		}
+		p.Log.WarnContext(ctx, "a subscription waits for the database", "error", err)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
 }
 
 // renewed is the context of a subscription's caller as he is now, and under the policy
 // as it is now.
-func (c Config) renewed(ctx context.Context) (context.Context, error) {
-	ctx, err := c.Callers.Latest(ctx)
+func (a admission) renewed(ctx context.Context) (context.Context, error) {
+	ctx, err := a.Callers.Latest(ctx)
 	if err != nil {
 		return ctx, err
 	}
 	who := actor.From(ctx)
-	pinned, err := c.Control.Repin(ctx, who.Tenant)
+	pinned, err := a.Control.Repin(ctx, who.Tenant)
 	if err != nil {
-		c.Log.ErrorContext(ctx, "the policy could not be read", "error", err)
 		return ctx, record.Refuse(lifecycle.AuthzUnavailable, "Access could not be decided; try again.")
 	}
-	ctx = visible.With(pinned, c.Control.Rows(pinned, who))
-	return ent.WithRecordHost(ctx, host{c}), nil
+	rows := a.Control.Rows(pinned, who)
+	ctx = ent.WithRecordHost(visible.With(pinned, rows), host{a.Config})
+	if refused := a.refuseHidden(ctx, rows); refused != nil {
+		return ctx, errRefused{refused}
+	}
+	return ctx, nil
 }
 
 const (
@@ -157,6 +234,8 @@ type progress struct {
 }
 
 func (p *progress) close() { p.end() }
+
+func (p *progress) again(int) { p.told = nil }
 
 func (p *progress) wait(ctx context.Context) error {
 	timer := time.NewTimer(progressEvery)
@@ -229,9 +308,14 @@ type recordEvents struct {
 	record, operation *graphql.CollectedField
 	changes           *live.Changes
 	waiting           []live.Change
+	shown             []live.Change // by the events that were answered last
 }
 
 func (e *recordEvents) close() { e.changes.Close() }
+
+func (e *recordEvents) again(n int) {
+	e.waiting = slices.Concat(e.shown[len(e.shown)-n:], e.waiting)
+}
 
 func (e *recordEvents) wait(ctx context.Context) error {
 	for len(e.waiting) == 0 {
@@ -254,7 +338,6 @@ func (e *recordEvents) wait(ctx context.Context) error {
 // look answers what the caller may know of the next changes.
 func (e *recordEvents) look(ctx context.Context) ([]*model.RecordEvent, bool, error) {
 	some := e.waiting[:min(loadedTogether, len(e.waiting))]
-	e.waiting = e.waiting[len(some):]
 	if len(some) == 0 {
 		return nil, false, nil
 	}
@@ -270,6 +353,7 @@ func (e *recordEvents) look(ctx context.Context) ([]*model.RecordEvent, bool, er
 	if err != nil {
 		return nil, false, err
 	}
+	e.waiting, e.shown = e.waiting[len(some):], nil
 	var events []*model.RecordEvent
 	for _, c := range some {
 		rec := records[c.Record]
@@ -282,7 +366,7 @@ func (e *recordEvents) look(ctx context.Context) ([]*model.RecordEvent, bool, er
 		if c.Operation != nil {
 			event.Operation = operations[*c.Operation]
 		}
-		events = append(events, event)
+		events, e.shown = append(events, event), append(e.shown, c)
 	}
 	return events, false, nil
 }
@@ -357,12 +441,13 @@ func (e *recordEvents) operations(ctx context.Context, changes []live.Change) (m
 }
 
 func (r *Resolver) newNotifications(ctx context.Context) (<-chan *ent.Notification, error) {
-	a := actor.From(ctx)
-	n := &newNotifications{r: r, field: graphql.GetFieldContext(ctx).Field, seen: map[gid.ID]bool{}}
-	if _, err := n.unseen(ctx); err != nil { // what there is by now is no news
+	n := &newNotifications{r: r, field: graphql.GetFieldContext(ctx).Field, asked: gid.New(gid.Notification).Time()}
+	before, err := n.recent(ctx, n.asked)
+	if err != nil {
 		return nil, err
 	}
-	n.signal, n.end = r.Feed.Signal(a.Tenant)
+	n.keep(before) // is no news
+	n.signal, n.end = r.Feed.Signal(actor.From(ctx).User)
 	return open(ctx, r.Config, n), nil
 }
 
@@ -372,44 +457,56 @@ type newNotifications struct {
 	field  graphql.CollectedField
 	signal *live.Signal
 	end    func()
-	seen   map[gid.ID]bool // of the recent ones
+	asked  time.Time       // when it was last looked
+	seen   map[gid.ID]bool // of those that were recent then
+	told   []gid.ID        // last
 }
 
 func (n *newNotifications) close() { n.end() }
 
 func (n *newNotifications) wait(ctx context.Context) error { return n.signal.Wait(ctx) }
 
-// unseen are the recent notifications that were not seen before, and are by now.
-func (n *newNotifications) unseen(ctx context.Context) ([]gid.ID, error) {
-	since := gid.Derive(gid.Notification, gid.New(gid.Notification).Time().Add(-recent), "")
-	ids, err := n.r.client(ctx).Notification.Query().Where(notification.IDGT(since)).Order(notification.ByID()).IDs(ctx)
-	if err != nil {
-		return nil, err
+func (n *newNotifications) again(left int) {
+	for _, id := range n.told[len(n.told)-left:] {
+		delete(n.seen, id)
 	}
-	seen := make(map[gid.ID]bool, len(ids))
-	var unseen []gid.ID
+}
+
+// recent are the notifications that may have been committed since it was last looked.
+func (n *newNotifications) recent(ctx context.Context, looked time.Time) ([]gid.ID, error) {
+	since := gid.Derive(gid.Notification, looked.Add(-recent), "")
+	return n.r.client(ctx).Notification.Query().Where(notification.IDGT(since)).Order(notification.ByID()).IDs(ctx)
+}
+
+func (n *newNotifications) keep(ids []gid.ID) {
+	n.seen = make(map[gid.ID]bool, len(ids))
 	for _, id := range ids {
-		if seen[id] = true; !n.seen[id] {
-			unseen = append(unseen, id)
-		}
+		n.seen[id] = true
 	}
-	n.seen = seen
-	return unseen, nil
 }
 
 func (n *newNotifications) look(ctx context.Context) ([]*ent.Notification, bool, error) {
-	ids, err := n.unseen(ctx)
-	if err != nil || len(ids) == 0 {
+	now := gid.New(gid.Notification).Time()
+	ids, err := n.recent(ctx, n.asked)
+	if err != nil {
 		return nil, false, err
 	}
-	found, err := n.r.client(ctx).NodesByID(ctx, ids, &n.field)
-	var told []*ent.Notification
-	for _, id := range ids {
-		if node, ok := found[id].(*ent.Notification); ok {
-			told = append(told, node)
+	unseen := slices.DeleteFunc(slices.Clone(ids), func(id gid.ID) bool { return n.seen[id] })
+	var found map[gid.ID]ent.Noder
+	if len(unseen) > 0 {
+		if found, err = n.r.client(ctx).NodesByID(ctx, unseen, &n.field); err != nil {
+			return nil, false, err
 		}
 	}
-	return told, false, err
+	n.keep(ids)
+	n.asked, n.told = now, nil
+	var told []*ent.Notification
+	for _, id := range unseen {
+		if node, ok := found[id].(*ent.Notification); ok {
+			told, n.told = append(told, node), append(n.told, id)
+		}
+	}
+	return told, false, nil
 }
 
 // panicked logs what an operation on a socket panicked with.

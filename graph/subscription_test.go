@@ -24,7 +24,9 @@ func (stayers) SignIn(ctx context.Context, _ string) (context.Context, bool, err
 	return ctx, actor.From(ctx) != nil, nil
 }
 
-func (stayers) Hold(ctx context.Context) (context.Context, func()) { return ctx, func() {} }
+func (stayers) Hold(ctx context.Context) (context.Context, func(), error) { return ctx, func() {}, nil }
+
+func (stayers) Attend(ctx context.Context) (context.Context, func()) { return ctx, func() {} }
 
 func (stayers) Now(held context.Context) (context.Context, error) { return held, nil }
 
@@ -293,5 +295,42 @@ func TestChangesAreReadTogether(t *testing.T) {
 		}
 		few, many := cost(2), cost(40)
 		w.LessOrEqual(many, few+3, "%d statements for 2, %d for 40", few, many)
+	})
+}
+
+// What a slow reader has not taken yet he takes by the rights that he has by then.
+func TestASlowReaderIsToldByTheRightsHeHasByThen(t *testing.T) {
+	each(t, func(w *world) {
+		// The first is taken at once, and waits to be read; the others are looked at by then.
+		s := w.subscribe("agent", `subscription { recordChanged { recordID a: record { id } b: record { ... on Customer { name } } } }`)
+		big := strings.Repeat("x", 400)
+		list := make([]gid.ID, 100)
+		for i := range list {
+			list[i] = w.customer("agent", big)
+		}
+		first := s.field("recordChanged")
+		w.Equal(big, at(first, "b", "name"), "another alias has values, too")
+		w.hide("agent", "Customer.name", "read", "any")
+		w.later(2 * time.Second)
+		last := s.next()
+		for range list[2:] {
+			last = s.next()
+		}
+		w.Contains(last.raw, list[len(list)-1].String())
+		w.NotContains(last.raw, "xxx")
+		w.Equal([]string{"recordChanged.b.name"}, last.masked())
+	})
+}
+
+// A document that compares what is hidden is refused, also once it is under way.
+func TestASubscriptionEndsThatComparesWhatIsHidden(t *testing.T) {
+	each(t, func(w *world) {
+		s := w.subscribe("agent", `subscription { recordChanged { record { ... on Customer { deals(first: 5, where: {amountGT: 1}) { nodes { id } } } } } }`)
+		c := w.customer("agent", "c")
+		w.NotNil(s.field("recordChanged")["record"])
+		w.hide("agent", "Deal.amount", "read", "any")
+		w.deleted("admin", c)
+		w.Equal("FIELD_FORBIDDEN", s.next().code())
+		s.ends()
 	})
 }

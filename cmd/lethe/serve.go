@@ -126,10 +126,10 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	records.OnBrake(metrics.Braked)
 	records.OnEnd(metrics.Ended)
 	records.OnChange(metrics.Changed)
-	metrics.Read(server.Sources{Pool: a.db.Pool, Jobs: queue.Depths, Deliveries: telling.Pending, Now: a.db.Now, Log: log})
-	policies := policy.New(a.db, control, a.audit, log).WithApprovals(records)
 	verifier := cmd.verifier(a, issuers, log)
 	callers := server.NewCallers(a.identity, verifier, a.identity, log)
+	metrics.Read(server.Sources{Connections: callers.Connections, Subscriptions: a.feed.Waiting, Pool: a.db.Pool, Jobs: queue.Depths, Deliveries: telling.Pending, Now: a.db.Now, Log: log})
+	policies := policy.New(a.db, control, a.audit, log).WithApprovals(records)
 	api, err := graph.NewHandler(graph.Config{
 		Feed: a.feed, Callers: callers, Origins: origins(cmd.URL),
 		DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Notify: telling, Audit: a.audit, Log: log, RequestID: server.RequestID, Observe: metrics.Operated, Tracer: a.tracer,

@@ -9659,6 +9659,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			}
 		}
 	case ast.Subscription:
+		ctx = graphql.WithLazyInputUnmarshalerIndex(ctx, inputUnmarshalers)
 		next := ec._Subscription(ctx, opCtx.Operation.SelectionSet)
 
 		var buf bytes.Buffer

@@ -205,6 +205,8 @@ func hook(filename string, objects []*Object) error {
 		{"var buf bytes.Buffer\n", "var buf bytes.Buffer\n\t\tbuf.Grow(answerSize)\n"},
 		// Elements of lists are loaded by then; a goroutine each costs more than it saves.
 		{"graphql.MarshalSliceConcurrently(ctx, len(v), 64, false, func", "marshalSlice(ctx, len(v), func"},
+		// Without it no field below a subscription can have an input object; queries and mutations have it.
+		{"next := ec._Subscription(ctx, ", "ctx = graphql.WithLazyInputUnmarshalerIndex(ctx, inputUnmarshalers)\n\t\tnext := ec._Subscription(ctx, "},
 	}
 	for _, o := range objects {
 		direct := fmt.Sprintf("\tif fields := ec.direct%s(ctx, sel); fields != nil {\n\t\treturn graphql.WriterFunc(func(w io.Writer) { ec.write%s(w, fields, obj) })\n\t}\n", o.Name, o.Name)

@@ -47,19 +47,28 @@ type Feed struct {
 	listening func()
 
 	outgoing chan announced
-	reading  sync.Mutex // the log, see read
 
 	mu      sync.Mutex
-	readers map[gid.ID]map[*Changes]struct{} // by tenant
-	seen    map[gid.ID]map[int64]*instant    // by tenant and time, of tenants that have readers
-	signals map[gid.ID]map[*Signal]struct{}  // by topic
+	tenants map[gid.ID]*tenant // that have readers
+	topics  map[gid.ID]*topic  // that somebody waits for
+}
+
+// tenant is one whose changes somebody waits for.
+type tenant struct {
+	readers map[*Changes]struct{}
+	seen    map[int64]*instant // by time
+	// ready is closed once it is known what there was before there were readers.
+	ready chan struct{}
+	known bool
+	// reading is taken by who reads the log.
+	reading chan struct{}
 }
 
 // New returns a feed of a database.
 func New(db *store.DB, log *slog.Logger) *Feed {
 	return &Feed{
 		db: db, log: log, name: gid.New(gid.Event).UUID(), poll: pollEvery, listening: func() {}, outgoing: make(chan announced, 1_024),
-		readers: map[gid.ID]map[*Changes]struct{}{}, seen: map[gid.ID]map[int64]*instant{}, signals: map[gid.ID]map[*Signal]struct{}{},
+		tenants: map[gid.ID]*tenant{}, topics: map[gid.ID]*topic{},
 	}
 }
 
@@ -105,7 +114,15 @@ func (s *span) has(id gid.ID) bool {
 type instant struct {
 	count int
 	spans []span
-	found bool // by looking
+	found bool   // by looking
+	last  gid.ID // of its events
+}
+
+func (at *instant) add(s *span) {
+	at.spans = append(slices.Clip(at.spans), *s)
+	if bytes.Compare(s.last[:], at.last[:]) > 0 {
+		at.last = s.last
+	}
 }
 
 // committed hands on what was committed here.
@@ -124,52 +141,52 @@ func (f *Feed) committed(s *span, topics []gid.ID) {
 func (f *Feed) take(s *span, topics []gid.ID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, topic := range append(topics, s.operations...) {
-		for signal := range f.signals[topic] {
-			signal.raise()
+	for _, list := range [][]gid.ID{topics, s.operations} {
+		for _, id := range list {
+			f.topics[id].raise()
 		}
 	}
-	readers := f.readers[s.tenant]
-	if s.count == 0 || len(readers) == 0 {
+	t := f.tenants[s.tenant]
+	if s.count == 0 || t == nil {
 		return
 	}
-	at := f.instant(s.tenant, s.at)
+	at := t.instant(s.at)
 	for i := range at.spans {
 		if at.spans[i].first == s.first || at.found && at.spans[i].has(s.first) {
 			return
 		}
 	}
-	at.spans = append(at.spans, *s)
+	at.add(s)
 	at.count += s.count
-	f.hand(s)
+	t.hand(s)
 }
 
-func (f *Feed) instant(tenant gid.ID, at time.Time) *instant {
-	known := f.seen[tenant]
+func (t *tenant) instant(at time.Time) *instant {
 	key := at.UnixMicro()
-	if known[key] == nil {
-		known[key] = &instant{}
+	if t.seen[key] == nil {
+		t.seen[key] = &instant{}
 	}
-	return known[key]
+	return t.seen[key]
 }
 
-func (f *Feed) hand(s *span) {
-	t := &transaction{span: *s}
-	for reader := range f.readers[s.tenant] {
-		reader.add(t)
+func (t *tenant) hand(s *span) {
+	what := &transaction{span: *s}
+	for reader := range t.readers {
+		reader.add(what)
 	}
 }
 
 // look finds what nobody told of.
 func (f *Feed) look(ctx context.Context) error {
+	return errors.Join(f.lookForChanges(ctx), f.lookForTopics(ctx))
+}
+
+func (f *Feed) lookForChanges(ctx context.Context) error {
+	var tenants []gid.ID
 	f.mu.Lock()
-	tenants := make([]gid.ID, 0, len(f.readers))
-	for tenant := range f.readers {
-		tenants = append(tenants, tenant)
-	}
-	for _, signals := range f.signals {
-		for signal := range signals {
-			signal.raise() // that something was told of is nothing the log has
+	for id, t := range f.tenants {
+		if t.known {
+			tenants = append(tenants, id)
 		}
 	}
 	f.mu.Unlock()
@@ -184,22 +201,24 @@ func (f *Feed) look(ctx context.Context) error {
 	defer f.mu.Unlock()
 	for i := range found {
 		s := &found[i]
-		if f.readers[s.tenant] == nil {
+		t := f.tenants[s.tenant]
+		if t == nil || !t.known {
 			continue
 		}
-		at := f.instant(s.tenant, s.at)
+		at := t.instant(s.at)
 		if s.count <= at.count {
 			continue
 		}
 		s.others = at.spans
 		s.count, at.count = s.count-at.count, s.count
-		at.spans, at.found = append(slices.Clip(at.spans), *s), true
-		f.hand(s)
+		at.add(s)
+		at.found = true
+		t.hand(s)
 	}
-	for _, known := range f.seen {
-		for key, at := range known {
-			if last := at.spans[len(at.spans)-1].last; bytes.Compare(last[:], oldest[:]) < 0 {
-				delete(known, key)
+	for _, t := range f.tenants {
+		for key, at := range t.seen {
+			if bytes.Compare(at.last[:], oldest[:]) < 0 {
+				delete(t.seen, key)
 			}
 		}
 	}

@@ -228,7 +228,70 @@ func TestTopicsAreSignalledAcrossProcesses(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		require.ErrorIs(t, signal.Wait(ctx), context.DeadlineExceeded)
+	})
+}
+
+// What nobody told of is found, for all that wait with one statement for each kind.
+func TestNotificationsThatNobodyToldOfAreFound(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, here, _ *process) {
+		user := gid.New(gid.User)
+		for _, statement := range []struct {
+			text string
+			args []any
+		}{
+			{`INSERT INTO tenants (id, name, bin_days, created_at) VALUES (?, 'acme', 30, ?)`, []any{here.tenant, here.db.Now()}},
+			{`INSERT INTO users (id, tenant_id, email, email_key, name, active, created_at) VALUES (?, ?, 'a', 'a', 'a', ?, ?)`, []any{user, here.tenant, true, here.db.Now()}},
+		} {
+			_, err := store.Build(here.db).Add(statement.text, statement.args...).Exec(t.Context(), here.db)
+			require.NoError(t, err)
+		}
+		signal, end := here.feed.Signal(user)
+		t.Cleanup(end)
+		raised := func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			return signal.Wait(ctx) == nil
+		}
 		here.look()
-		require.NoError(t, raised())
+		require.False(t, raised(), "there is nothing")
+		_, err := store.Build(here.db).Add(`INSERT INTO notifications (id, tenant_id, fact_id, user_id, kind, at, records) VALUES (?, ?, ?, ?, 'ALERT', ?, 0)`,
+			gid.New(gid.Notification), here.tenant, gid.New(gid.Event), user, here.db.Now()).Exec(t.Context(), here.db)
+		require.NoError(t, err)
+		here.look()
+		require.True(t, raised())
+		here.look()
+		require.False(t, raised(), "there is nothing new")
+	})
+}
+
+// Those who come while it is found out what is no news wait for that; nobody misses
+// what is committed once he is told that he waits.
+func TestAllWhoComeAtOnceHearTheSame(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, here, there *process) {
+		here.write(nil, "CREATE")
+		readers := make(chan *live.Changes, 20)
+		for range cap(readers) {
+			go func() {
+				c, err := here.feed.Changes(t.Context(), here.tenant)
+				if err != nil {
+					t.Error(err)
+				}
+				readers <- c
+			}()
+		}
+		var all []*live.Changes
+		for range cap(readers) {
+			c := <-readers
+			t.Cleanup(c.Close)
+			all = append(all, c)
+			here.look()
+		}
+		records := there.write(nil, "DELETE")
+		here.look()
+		for _, c := range all {
+			require.Equal(t, records, next(t, c))
+		}
 	})
 }

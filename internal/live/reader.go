@@ -35,12 +35,21 @@ type transaction struct {
 	changes []Change // nil until they are read
 }
 
+// readWithin is how long the database has to answer one reader, for whom others wait.
+const readWithin = 10 * time.Second
+
 // read reads what transactions of a tenant did, those together that nobody has read:
 // where there are many readers, each transaction is read once, and where there are many
 // transactions, with one statement.
-func (f *Feed) read(ctx context.Context, transactions []*transaction) error {
-	f.reading.Lock()
-	defer f.reading.Unlock()
+func (c *Changes) read(ctx context.Context, transactions []*transaction) error {
+	select {
+	case c.of.reading <- struct{}{}:
+		defer func() { <-c.of.reading }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, readWithin)
+	defer cancel()
 	unread := slices.DeleteFunc(slices.Clone(transactions), func(t *transaction) bool { return t.changes != nil })
 	if len(unread) == 0 {
 		return nil
@@ -57,16 +66,16 @@ func (f *Feed) read(ctx context.Context, transactions []*transaction) error {
 		by[t.at.UnixMicro()] = append(by[t.at.UnixMicro()], t)
 	}
 	read := make(map[*transaction][]Change, len(unread))
-	stmt := store.Build(f.db).Add(`SELECT id, at, action, record_id, from_state, to_state, version, operation_id FROM audit_events
+	stmt := store.Build(c.feed.db).Add(`SELECT id, at, action, record_id, from_state, to_state, version, operation_id FROM audit_events
 		WHERE tenant_id = ? AND id >= ? AND id <= ? AND outcome = 'SUCCEEDED' AND record_id IS NOT NULL AND `, unread[0].tenant, first, last).Strings("action", Actions)
-	err := stmt.Add(` ORDER BY id`).Query(ctx, f.db, func(row store.Row) error {
-		var c Change
-		if err := row.Scan(&c.Event, &c.At, &c.Action, &c.Record, &c.From, &c.To, &c.Version, &c.Operation); err != nil {
+	err := stmt.Add(` ORDER BY id`).Query(ctx, c.feed.db, func(row store.Row) error {
+		var change Change
+		if err := row.Scan(&change.Event, &change.At, &change.Action, &change.Record, &change.From, &change.To, &change.Version, &change.Operation); err != nil {
 			return err
 		}
-		for _, t := range by[c.At.UnixMicro()] { // between them may be events of others
-			if t.holds(c.Event) {
-				read[t] = append(read[t], c)
+		for _, t := range by[change.At.UnixMicro()] { // between them may be events of others
+			if t.holds(change.Event) {
+				read[t] = append(read[t], change)
 			}
 		}
 		return nil
@@ -91,6 +100,7 @@ func (t *transaction) holds(event gid.ID) bool {
 type Changes struct {
 	feed   *Feed
 	tenant gid.ID
+	of     *tenant
 	signal Signal
 
 	mu      sync.Mutex
@@ -99,36 +109,55 @@ type Changes struct {
 }
 
 // Changes begins to wait for the changes of a tenant; the caller closes it.
-func (f *Feed) Changes(ctx context.Context, tenant gid.ID) (*Changes, error) {
-	c := &Changes{feed: f, tenant: tenant, signal: newSignal()}
-	f.mu.Lock()
-	first := len(f.readers[tenant]) == 0
-	if first {
-		f.readers[tenant], f.seen[tenant] = map[*Changes]struct{}{}, map[int64]*instant{}
-	}
-	f.readers[tenant][c] = struct{}{}
-	f.mu.Unlock()
-	if !first {
-		return c, nil
-	}
-	// What came before is no news.
-	before, _, err := f.events(ctx, []gid.ID{tenant})
-	if err != nil {
-		c.Close()
-		return nil, err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.seen[tenant] != nil {
-		for i := range before {
-			at := f.instant(tenant, before[i].at)
-			if before[i].count > at.count {
-				at.count = before[i].count
-				at.spans = append(at.spans, span{first: before[i].first, last: before[i].first}) // what it spans is told of by who commits it now
+func (f *Feed) Changes(ctx context.Context, id gid.ID) (*Changes, error) {
+	c := &Changes{feed: f, tenant: id, signal: newSignal()}
+	for {
+		f.mu.Lock()
+		t := f.tenants[id]
+		switch {
+		case t == nil: // who comes first finds out what is no news
+			t = &tenant{readers: map[*Changes]struct{}{c: {}}, seen: map[int64]*instant{}, ready: make(chan struct{}), reading: make(chan struct{}, 1)}
+			f.tenants[id], c.of = t, t
+			f.mu.Unlock()
+			if err := f.know(ctx, id, t); err != nil {
+				return nil, err
 			}
+			return c, nil
+		case t.known:
+			t.readers[c], c.of = struct{}{}, t
+			f.mu.Unlock()
+			return c, nil
+		}
+		f.mu.Unlock()
+		select {
+		case <-t.ready:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 	}
-	return c, nil
+}
+
+// know marks what was committed before there were readers. If that fails there are none.
+func (f *Feed) know(ctx context.Context, id gid.ID, t *tenant) error {
+	before, _, err := f.events(ctx, []gid.ID{id})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer close(t.ready)
+	if err != nil {
+		delete(f.tenants, id)
+		return err
+	}
+	for i := range before {
+		at := t.instant(before[i].at)
+		if before[i].count > at.count {
+			at.count = before[i].count
+			// Who told of it late tells of its first event; others of that time are told of by who commits them now.
+			at.add(&span{first: before[i].first, last: before[i].first})
+			at.last = before[i].last
+		}
+	}
+	t.known = true
+	return nil
 }
 
 // Close ends the wait.
@@ -136,10 +165,9 @@ func (c *Changes) Close() {
 	f := c.feed
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.readers[c.tenant], c)
-	if len(f.readers[c.tenant]) == 0 {
-		delete(f.readers, c.tenant)
-		delete(f.seen, c.tenant)
+	delete(c.of.readers, c)
+	if len(c.of.readers) == 0 && f.tenants[c.tenant] == c.of {
+		delete(f.tenants, c.tenant)
 	}
 }
 
@@ -177,13 +205,15 @@ func (c *Changes) Next(ctx context.Context) ([]Change, error) {
 			taken++
 		}
 		next = next[:taken]
-		if err := c.feed.read(ctx, next); err != nil {
+		if err := c.read(ctx, next); err != nil {
 			return nil, err
 		}
 		var changes []Change
 		for _, t := range next {
 			changes = append(changes, t.changes...)
 		}
+		// Who waited for another to commit wrote his events after him, and may be heard of before him.
+		slices.SortFunc(changes, func(a, b Change) int { return bytes.Compare(a.Event[:], b.Event[:]) })
 		c.mu.Lock()
 		c.waiting = c.waiting[taken:]
 		c.mu.Unlock()
@@ -213,40 +243,4 @@ func (s Signal) Wait(ctx context.Context) error {
 	case <-s.raised:
 		return nil
 	}
-}
-
-// Signal is raised when something is told of a topic, which is an operation or, of
-// notifications, a tenant; and every two seconds, since that may be missed. The caller
-// ends it.
-func (f *Feed) Signal(topic gid.ID) (signal *Signal, end func()) {
-	made := newSignal()
-	signal = &made
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.signals[topic] == nil {
-		f.signals[topic] = map[*Signal]struct{}{}
-	}
-	f.signals[topic][signal] = struct{}{}
-	return signal, func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		delete(f.signals[topic], signal)
-		if len(f.signals[topic]) == 0 {
-			delete(f.signals, topic)
-		}
-	}
-}
-
-// Waiting is how many wait for changes or signals.
-func (f *Feed) Waiting() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	n := 0
-	for _, readers := range f.readers {
-		n += len(readers)
-	}
-	for _, signals := range f.signals {
-		n += len(signals)
-	}
-	return n
 }

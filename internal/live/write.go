@@ -46,9 +46,8 @@ func (f *Feed) written(tx *store.Tx) *written {
 
 // Touch raises the signals of a topic once a transaction is committed.
 func (f *Feed) Touch(tx *store.Tx, topic gid.ID) {
-	if w := f.written(tx); !slices.Contains(w.topics, topic) {
-		w.topics = append(w.topics, topic)
-	}
+	w := f.written(tx)
+	w.topics = append(w.topics, topic)
 }
 
 // Of implements audit.Feed.

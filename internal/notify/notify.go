@@ -50,9 +50,8 @@ type Config struct {
 	Audit   *audit.Log
 	Outbox  *Outbox
 	Log     *slog.Logger
-	// Told is called in the transaction in which users of a tenant are told something;
-	// it may be nil.
-	Told func(tx *store.Tx, tenant gid.ID)
+	// Told is called in the transaction in which a user is told something; it may be nil.
+	Told func(tx *store.Tx, user gid.ID)
 	// AllowPrivate lets webhooks be at private addresses, and be spoken to without
 	// TLS: for tests.
 	AllowPrivate bool

@@ -424,8 +424,10 @@ func (s *Service) tellUsers(ctx context.Context, tx *store.Tx, t *telling, depar
 	if err != nil {
 		return fmt.Errorf("writing notifications: %w", err)
 	}
-	if s.Told != nil {
-		s.Told(tx, t.tenant)
+	for _, r := range readers {
+		if s.Told != nil {
+			s.Told(tx, r.user)
+		}
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lethe-crm/lethe/internal/actor"
+	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/identity"
 	"github.com/lethe-crm/lethe/internal/transport"
 )
@@ -17,6 +18,9 @@ import (
 // checkEvery is how often it is asked whether those who are connected may still be:
 // twice as often as is promised.
 const checkEvery = time.Second
+
+// maxConnections is how many sockets and streams one user may have open at a time.
+const maxConnections = 50
 
 // Stayers says of actors who came in whether they may stay, as identity.Service does.
 type Stayers interface {
@@ -32,6 +36,7 @@ type Callers struct {
 
 	mu       sync.Mutex
 	held     map[*hold]struct{}
+	of       map[gid.ID]int // connections, by user
 	stopping bool
 	released chan struct{} // closed when the server stops and nothing is held
 }
@@ -49,7 +54,7 @@ type holdKey struct{}
 
 // NewCallers returns nobody yet. Tokens are taken as in requests.
 func NewCallers(own identity.Authenticator, issued Issued, stayers Stayers, log *slog.Logger) *Callers {
-	return &Callers{stayers: stayers, log: log, held: map[*hold]struct{}{}, released: make(chan struct{}), signIn: func(ctx context.Context, token string) (*actor.Actor, error) {
+	return &Callers{stayers: stayers, log: log, held: map[*hold]struct{}{}, of: map[gid.ID]int{}, released: make(chan struct{}), signIn: func(ctx context.Context, token string) (*actor.Actor, error) {
 		return authenticate(ctx, own, issued, token, log)
 	}}
 }
@@ -72,15 +77,30 @@ func (c *Callers) SignIn(ctx context.Context, token string) (context.Context, bo
 }
 
 // Hold implements transport.Callers.
-func (c *Callers) Hold(ctx context.Context) (context.Context, func()) {
+func (c *Callers) Hold(ctx context.Context) (context.Context, func(), error) {
+	return c.hold(ctx, actor.From(ctx))
+}
+
+// Attend implements transport.Callers.
+func (c *Callers) Attend(ctx context.Context) (context.Context, func()) {
+	ctx, release, _ := c.hold(ctx, nil) // which refuses users only
+	return ctx, release
+}
+
+func (c *Callers) hold(ctx context.Context, by *actor.Actor) (context.Context, func(), error) {
 	h := &hold{}
-	ctx, h.cancel = context.WithCancelCause(context.WithValue(ctx, holdKey{}, h))
-	h.by.Store(actor.From(ctx))
+	h.by.Store(by)
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if by != nil {
+		if c.of[by.User] >= maxConnections {
+			return ctx, nil, transport.ErrTooMany
+		}
+		c.of[by.User]++
+	}
+	ctx, h.cancel = context.WithCancelCause(context.WithValue(ctx, holdKey{}, h))
 	c.held[h] = struct{}{}
-	stopping := c.stopping
-	c.mu.Unlock()
-	if stopping {
+	if c.stopping {
 		h.cancel(transport.ErrStopping)
 	}
 	return ctx, func() {
@@ -88,10 +108,15 @@ func (c *Callers) Hold(ctx context.Context) (context.Context, func()) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.held, h)
+		if by != nil {
+			if c.of[by.User]--; c.of[by.User] == 0 {
+				delete(c.of, by.User)
+			}
+		}
 		if c.stopping && len(c.held) == 0 {
 			c.closeReleased()
 		}
-	}
+	}, nil
 }
 
 func (c *Callers) closeReleased() {
@@ -199,4 +224,15 @@ func (c *Callers) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// Connections is how many sockets and streams are open.
+func (c *Callers) Connections() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for _, of := range c.of {
+		n += of
+	}
+	return n
 }

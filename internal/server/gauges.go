@@ -15,6 +15,9 @@ import (
 // Sources are asked when metrics are read.
 type Sources struct {
 	Pool func() store.Pool
+	// Connections are sockets and streams that are open, Subscriptions what is waited for
+	// on them.
+	Connections, Subscriptions func() int
 	// Jobs and Deliveries ask the database, at most every few seconds, however often
 	// metrics are read: who reads them need not be signed in.
 	Jobs       func(ctx context.Context) ([]jobs.Depth, error)
@@ -38,6 +41,8 @@ var (
 	connections = gauge("database", "connections", "Connections that requests share: in_use, idle, or max.", "state")
 	waits       = gauge("database", "connection_waits_total", "How often somebody waited for a connection.")
 	waited      = gauge("database", "connection_wait_seconds_total", "How long all who waited for a connection did.")
+	streams     = gauge("streams", "connections", "WebSockets and streams of events that are open.")
+	subscribed  = gauge("streams", "subscriptions", "Subscriptions that are open.")
 	depth       = gauge("jobs", "queue_depth", "Jobs that have not ended: waiting or running.", "kind", "state")
 	pending     = gauge("webhooks", "deliveries_pending", "Deliveries that are still to be made, now or later.")
 )
@@ -58,7 +63,7 @@ type gauges struct {
 
 // Describe implements prometheus.Collector.
 func (*gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{connections, waits, waited, depth, pending} {
+	for _, d := range []*prometheus.Desc{streams, subscribed, connections, waits, waited, depth, pending} {
 		to <- d
 	}
 }
@@ -69,6 +74,8 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, n, labels...)
 	}
 	pool := g.Pool()
+	is(streams, float64(g.Connections()))
+	is(subscribed, float64(g.Subscriptions()))
 	is(connections, float64(pool.InUse), "in_use")
 	is(connections, float64(pool.Idle), "idle")
 	is(connections, float64(pool.Most), "max")

@@ -50,6 +50,7 @@ func told(t *testing.T) *server.Metrics {
 func sources(err error, asked *int) server.Sources {
 	now := time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)
 	return server.Sources{
+		Connections: func() int { return 6 }, Subscriptions: func() int { return 11 },
 		Pool: func() store.Pool { return store.Pool{InUse: 3, Idle: 5, Most: 8, Waits: 2, Waited: time.Second} },
 		Jobs: func(context.Context) ([]jobs.Depth, error) {
 			if asked != nil {
@@ -68,6 +69,8 @@ func TestWhatIsCountedIsShown(t *testing.T) {
 	body := get(told(t), http.MethodGet, "/metrics").Body.String()
 	for _, line := range []string{
 		`lethe_http_requests_total{method="POST",route="/graphql",status="2xx"} 1`,
+		`lethe_streams_connections 6`,
+		`lethe_streams_subscriptions 11`,
 		`lethe_http_request_duration_seconds_count{route="/graphql"} 1`,
 		`lethe_graphql_operations_total{code="OK",type="query"} 1`,
 		`lethe_graphql_operations_total{code="INTERNAL",type="mutation"} 0`,

@@ -50,9 +50,7 @@ func (t SSE) Do(w http.ResponseWriter, r *http.Request, exec graphql.GraphExecut
 	} else {
 		params, why = readBody(r.Body)
 	}
-	ctx, release := t.Callers.Hold(r.Context())
-	defer release()
-
+	ctx := r.Context()
 	s := &events{w: w, control: http.NewResponseController(w)}
 	header := w.Header()
 	header.Set("X-Accel-Buffering", "no") // which nginx would keep the events by
@@ -72,7 +70,18 @@ func (t SSE) Do(w http.ResponseWriter, r *http.Request, exec graphql.GraphExecut
 		return
 	}
 
-	connected, cancel := context.WithCancel(ctx)
+	// Queries and mutations end by themselves, and the server waits for them.
+	held := ctx
+	if operation.Operation.Operation == ast.Subscription {
+		var release func()
+		var err error
+		if held, release, err = t.Callers.Hold(ctx); err != nil {
+			_ = s.end(exec.DispatchError(graphql.WithOperationContext(ctx, operation), gqlerror.List{errTooMany()}))
+			return
+		}
+		defer release()
+	}
+	connected, cancel := context.WithCancel(held)
 	var beating sync.WaitGroup
 	beating.Go(func() { s.beat(connected, cancel) })
 	defer beating.Wait()

@@ -91,15 +91,15 @@ func (t WebSocket) Do(w http.ResponseWriter, r *http.Request, exec graphql.Graph
 	conn.SetReadLimit(t.MaxMessage)
 
 	ctx, cancel := context.WithCancel(r.Context())
-	held, release := t.Callers.Hold(ctx)
+	attended, release := t.Callers.Attend(ctx)
 	defer release()
-	s := &socket{WebSocket: t, conn: conn, exec: exec, header: r.Header, ctx: ctx, held: held, running: map[string]*running{}, release: func() {}}
+	s := &socket{WebSocket: t, conn: conn, exec: exec, header: r.Header, ctx: ctx, held: ctx, running: map[string]*running{}, release: func() {}}
 	defer func() { s.release() }()
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer s.work.Wait()
 	defer cancel()
-	watching.Go(func() { s.watch(held, ctx) })
+	watching.Go(func() { s.watch(attended) })
 	watching.Go(s.ping)
 	timer := time.AfterFunc(t.InitTimeout, func() { s.late() })
 	defer timer.Stop()
@@ -122,8 +122,10 @@ type socket struct {
 	held    context.Context //nolint:containedctx // REASON: the caller's, see Callers
 	release func()
 	running map[string]*running // by the names that the client gave them
-	closing bool
-	work    sync.WaitGroup
+	busy    int                 // how many have not ended, completed by the client or not
+	// stopping says that nothing more begins, closing that the connection is being closed.
+	stopping, closing bool
+	work              sync.WaitGroup
 }
 
 // running is an operation that the client has not completed.
@@ -158,25 +160,19 @@ func (s *socket) late() {
 	}
 }
 
-// watch closes the connection when a held context ends before the connection does.
-func (s *socket) watch(held, ctx context.Context) {
-	select {
-	case <-ctx.Done():
-	case <-held.Done():
-		switch cause := context.Cause(held); {
-		case errors.Is(cause, ErrSignedOut):
-			s.close(closeForbidden, "Forbidden")
-		case errors.Is(cause, ErrStopping):
-			s.drain()
-		}
+// watch closes the connection when the server stops.
+func (s *socket) watch(attended context.Context) {
+	<-attended.Done()
+	if errors.Is(context.Cause(attended), ErrStopping) {
+		s.drain()
 	}
 }
 
 // drain lets queries and mutations that run end, and closes the connection:
-// subscriptions have ended with the held context.
+// subscriptions end with the held context.
 func (s *socket) drain() {
 	s.mu.Lock()
-	s.begun, s.known = true, false // nothing more begins
+	s.begun, s.stopping = true, true
 	s.mu.Unlock()
 	s.work.Wait()
 	s.close(websocket.StatusGoingAway, "The server is stopping")
@@ -251,21 +247,31 @@ func (s *socket) init(payload json.RawMessage) bool {
 		s.close(closeInvalidMessage, "Invalid message")
 		return false
 	}
-	ctx, in, err := s.Callers.SignIn(s.held, token)
-	if err != nil || !in {
+	ctx, in, err := s.Callers.SignIn(s.ctx, token)
+	switch {
+	case err != nil: // which says nothing about the token
+		s.close(websocket.StatusTryAgainLater, "Try again later")
+		return false
+	case !in:
 		s.close(closeForbidden, "Forbidden")
 		return false
 	}
-	held, release := s.Callers.Hold(ctx)
+	held, release, err := s.Callers.Hold(ctx)
+	if err != nil {
+		s.close(websocket.StatusTryAgainLater, "Too many connections")
+		return false
+	}
 	s.mu.Lock()
 	s.held, s.release, s.known = held, release, true
+	if !s.stopping {
+		s.work.Go(func() { s.watchCaller(held) })
+	}
 	s.mu.Unlock()
-	s.work.Go(func() { s.watchCaller(held) })
 	return s.send(message{Type: "connection_ack"}) == nil
 }
 
 // watchCaller closes the connection when who called may call no longer. That the
-// server stops, the connection's own context tells.
+// server stops, watch sees.
 func (s *socket) watchCaller(held context.Context) {
 	<-held.Done()
 	if errors.Is(context.Cause(held), ErrSignedOut) {
@@ -309,22 +315,27 @@ func (s *socket) subscribe(m message) bool {
 	ctx, cancel := context.WithCancel(s.ctx)
 	op := &running{m.ID, cancel}
 	s.mu.Lock()
-	held, known, twice, busy := s.held, s.known, s.running[m.ID] != nil, len(s.running) >= s.Operations
-	begins := known && !twice && !busy
+	held, known, stopping, twice := s.held, s.known, s.stopping, s.running[m.ID] != nil
+	// What the client completed takes a moment to end, and counts until then.
+	busy := len(s.running) >= s.Operations || s.busy >= 2*s.Operations
+	begins := known && !stopping && !twice && !busy
 	if begins {
 		s.running[m.ID] = op
+		s.busy++
 		s.work.Add(1) // under the lock, after which drain may wait
 	}
 	s.mu.Unlock()
 	switch {
 	case begins:
 		go func() {
-			defer s.work.Done()
+			defer s.ended()
 			defer cancel()
 			s.run(ctx, held, op, m.Payload)
 		}()
 		return true
-	case errors.Is(context.Cause(held), ErrStopping): // it is about to be closed
+	case stopping: // it is about to be closed, once what runs has ended
+		cancel()
+		return true
 	case !known:
 		s.close(closeUnauthorized, "Unauthorized")
 	case twice:
@@ -335,6 +346,13 @@ func (s *socket) subscribe(m message) bool {
 	}
 	cancel()
 	return false
+}
+
+func (s *socket) ended() {
+	s.mu.Lock()
+	s.busy--
+	s.mu.Unlock()
+	s.work.Done()
 }
 
 // shown is a name as far as the reason of a closing frame has room.
@@ -362,8 +380,13 @@ func (s *socket) run(ctx, held context.Context, op *running, payload []byte) {
 	}
 	params.Headers = s.header
 	params.ReadTime = graphql.TraceTiming{Start: start, End: graphql.Now()}
-	caller, err := s.Callers.Now(held)
+	asking, stop := context.WithCancel(held)
+	defer stop()
+	defer context.AfterFunc(ctx, stop)()
+	caller, err := s.Callers.Now(asking)
 	switch {
+	case ctx.Err() != nil:
+		return
 	case errors.Is(err, ErrSignedOut):
 		s.close(closeForbidden, "Forbidden")
 		return
@@ -446,5 +469,9 @@ func (s *socket) send(m message) error {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, writeTimeout)
 	defer cancel()
-	return s.conn.Write(ctx, websocket.MessageText, text)
+	err = s.conn.Write(ctx, websocket.MessageText, text)
+	if err != nil {
+		_ = s.conn.CloseNow() // or the client would wait for what it has missed
+	}
+	return err
 }

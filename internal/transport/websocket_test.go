@@ -3,6 +3,7 @@ package transport_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -26,15 +27,28 @@ type callers struct {
 	ends    []context.CancelCauseFunc
 	held    int
 	refuses error // of Now
+	full    bool
+	now     func()
 }
 
 type nameKey struct{}
 
 func (c *callers) SignIn(ctx context.Context, token string) (context.Context, bool, error) {
+	if token == "unknown" {
+		return ctx, false, errors.New("the database is away")
+	}
 	return context.WithValue(ctx, nameKey{}, token), token == "good", nil
 }
 
-func (c *callers) Hold(ctx context.Context) (context.Context, func()) {
+func (c *callers) Hold(ctx context.Context) (context.Context, func(), error) {
+	if c.full {
+		return ctx, nil, transport.ErrTooMany
+	}
+	held, release := c.Attend(ctx)
+	return held, release, nil
+}
+
+func (c *callers) Attend(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -48,7 +62,12 @@ func (c *callers) Hold(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-func (c *callers) Now(ctx context.Context) (context.Context, error) { return ctx, c.refuses }
+func (c *callers) Now(ctx context.Context) (context.Context, error) {
+	if c.now != nil {
+		c.now()
+	}
+	return ctx, c.refuses
+}
 
 func (c *callers) Latest(ctx context.Context) (context.Context, error) { return ctx, nil }
 
@@ -312,6 +331,19 @@ func TestASocketIsClosedWithTheCodesOfTheProtocol(t *testing.T) {
 		c.callers.end(transport.ErrSignedOut)
 		c.closes(4403, "Forbidden")
 	})
+	t.Run("nobody can tell", func(t *testing.T) {
+		t.Parallel()
+		c := connect(t, transport.WebSocket{})
+		c.say(`{"type":"connection_init","payload":{"Authorization":"Bearer unknown"}}`)
+		c.closes(1013, "Try again later")
+	})
+	t.Run("too many", func(t *testing.T) {
+		t.Parallel()
+		c := connect(t, transport.WebSocket{})
+		c.callers.full = true
+		c.say(`{"type":"connection_init","payload":{"Authorization":"Bearer good"}}`)
+		c.closes(1013, "Too many connections")
+	})
 	t.Run("signed out when it asks", func(t *testing.T) {
 		t.Parallel()
 		c := connect(t, transport.WebSocket{})
@@ -334,10 +366,42 @@ func TestAStoppingServerAnswersWhatItHasBegun(t *testing.T) {
 	c.say(`{"type":"ping"}`)
 	c.hears(`{"type":"pong"}`) // so that the mutation is under way
 	c.callers.end(transport.ErrStopping)
+	c.say(`{"id":"c","type":"subscribe","payload":{"query":"{ name }"}}`) // comes too late, and does no harm
+	c.say(`{"type":"ping"}`)
+	c.hears(`{"type":"pong"}`)
 	close(c.letGo)
 	c.hears(`{"id":"b","type":"next","payload":{"data":{"name":"lethe"}}}`)
 	c.hears(`{"id":"b","type":"complete"}`)
 	c.closes(1001, "The server is stopping")
+}
+
+// What is completed counts until it has ended, or a client could begin without end.
+func TestCompletedOperationsCountUntilTheyEnd(t *testing.T) {
+	t.Parallel()
+	c := connect(t, transport.WebSocket{Operations: 2})
+	asked := make(chan struct{}, 10)
+	letGo := make(chan struct{})
+	c.callers.now = func() {
+		asked <- struct{}{}
+		<-letGo
+	}
+	c.signIn()
+	for range 4 {
+		c.say(tick)
+		<-asked
+		c.say(`{"id":"a","type":"complete"}`)
+	}
+	c.say(tick)
+	_, text, err := c.conn.Read(t.Context())
+	c.NoError(err)
+	c.Contains(string(text), "QUERY_LIMIT")
+	close(letGo)
+	c.Eventually(func() bool {
+		c.say(`{"id":"b","type":"subscribe","payload":{"query":"{ name }"}}`)
+		_, text, err := c.conn.Read(t.Context())
+		c.NoError(err)
+		return strings.Contains(string(text), "next")
+	}, 10*time.Second, time.Millisecond)
 }
 
 func TestPagesOfOtherSitesOpenNoSocket(t *testing.T) {
@@ -407,6 +471,15 @@ func TestEventsAreThoseOfTheProtocol(t *testing.T) {
 	close(ticks)
 	require.Equal(t, ":\n\nevent: next\ndata: {\"data\":{\"ticks\":1}}\n\nevent: next\ndata: {\"data\":{\"ticks\":2}}\n\n"+complete, stream(t, server, post(`{"query":"subscription { ticks }"}`, "")))
 	require.Zero(t, c.holding())
+}
+
+func TestWhoHasTooManyStreamsIsToldSo(t *testing.T) {
+	t.Parallel()
+	c := &callers{full: true}
+	server := httptest.NewServer(handlerWith(t, ticking(nil, nil), transport.SSE{Callers: c}))
+	t.Cleanup(server.Close)
+	require.Contains(t, stream(t, server, post(`{"query":"subscription { ticks }"}`, "")), "RATE_LIMITED")
+	require.Contains(t, stream(t, server, post(`{"query":"{ name }"}`, "")), "lethe", "which is none")
 }
 
 // Who is signed out is told so, and does not try again; who is cut off, does.
