@@ -409,18 +409,22 @@ func (_m *AlertRuleQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, alertruleImplementors...); err != nil {
+	read := func(pager *alertrulePager, query *AlertRuleQuery) ([]*AlertRule, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, alertruleImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*AlertRule
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -679,18 +683,22 @@ func (_m *ApprovalQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, approvalImplementors...); err != nil {
+	read := func(pager *approvalPager, query *ApprovalQuery) ([]*Approval, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, approvalImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*Approval
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -843,18 +851,18 @@ func WithAttachmentSearch(text *string) AttachmentPaginateOption {
 		if text == nil {
 			return nil
 		}
-		found, err := searched(TypeAttachment, *text)
+		found, err := findingOf(TypeAttachment, *text)
 		if err != nil {
 			return badInput(searchField, err)
 		}
-		pager.found = found
+		pager.found = &found
 		return nil
 	}
 }
 
 type attachmentPager struct {
 	states  []lifecycle.State
-	found   func(*sql.Selector)
+	found   *finding
 	reverse bool
 	order   *AttachmentOrder
 	filter  func(*AttachmentQuery) (*AttachmentQuery, error)
@@ -890,7 +898,7 @@ func (p *attachmentPager) applyFilter(query *AttachmentQuery) (*AttachmentQuery,
 		query = query.Where(attachment.RetiredAtIsNil())
 	}
 	if p.found != nil {
-		query = query.Where(p.found)
+		query = query.Where(p.found.where)
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
@@ -993,18 +1001,22 @@ func (_m *AttachmentQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, attachmentImplementors...); err != nil {
+	read := func(pager *attachmentPager, query *AttachmentQuery) ([]*Attachment, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, attachmentImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*Attachment
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -1364,18 +1376,22 @@ func (_m *AuditEventQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, auditeventImplementors...); err != nil {
+	read := func(pager *auditeventPager, query *AuditEventQuery) ([]*AuditEvent, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, auditeventImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*AuditEvent
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -1528,18 +1544,18 @@ func WithCallSearch(text *string) CallPaginateOption {
 		if text == nil {
 			return nil
 		}
-		found, err := searched(TypeCall, *text)
+		found, err := findingOf(TypeCall, *text)
 		if err != nil {
 			return badInput(searchField, err)
 		}
-		pager.found = found
+		pager.found = &found
 		return nil
 	}
 }
 
 type callPager struct {
 	states  []lifecycle.State
-	found   func(*sql.Selector)
+	found   *finding
 	reverse bool
 	order   *CallOrder
 	filter  func(*CallQuery) (*CallQuery, error)
@@ -1575,7 +1591,7 @@ func (p *callPager) applyFilter(query *CallQuery) (*CallQuery, error) {
 		query = query.Where(call.RetiredAtIsNil())
 	}
 	if p.found != nil {
-		query = query.Where(p.found)
+		query = query.Where(p.found.where)
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
@@ -1588,6 +1604,24 @@ func (p *callPager) applyFilter(query *CallQuery) (*CallQuery, error) {
 		return filtered, nil
 	}
 	return query, nil
+}
+
+// walker is the pager that finds a page by walking the list, nil where that cannot be or is not faster.
+func (p *callPager) walker(ctx context.Context, query *CallQuery, after, before *Cursor) (*callPager, error) {
+	direction, from := p.order.Direction, after
+	if p.reverse {
+		direction, from = direction.Reverse(), before
+	}
+	if p.found == nil || query.path != nil || direction != entgql.OrderDirectionDesc ||
+		p.order.Field.column != call.FieldStartedAt || slices.ContainsFunc(p.states, lifecycle.State.Retired) {
+		return nil, nil
+	}
+	if frequent, err := p.found.frequent(ctx, query.driver); !frequent || err != nil {
+		return nil, err
+	}
+	walker := *p
+	walker.found = p.found.walking(call.FieldStartedAt, from)
+	return &walker, nil
 }
 
 func (p *callPager) toCursor(_m *Call) Cursor {
@@ -1656,6 +1690,7 @@ func (_m *CallQuery) Paginate(
 	if err != nil {
 		return nil, err
 	}
+	bare := _m.Clone()
 	if _m, err = pager.applyFilter(_m); err != nil {
 		return nil, err
 	}
@@ -1678,18 +1713,36 @@ func (_m *CallQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
+	limit := paginateLimit(first, last)
+	read := func(pager *callPager, query *CallQuery) ([]*Call, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
+			return nil, err
+		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, callImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
+	}
+	var nodes []*Call
+	walker, err := pager.walker(ctx, bare, after, before)
+	if err != nil {
 		return nil, err
 	}
-	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, callImplementors...); err != nil {
+	if walker != nil {
+		if bare, err = walker.applyFilter(bare); err != nil {
+			return nil, err
+		}
+		if nodes, err = read(walker, bare); err != nil {
 			return nil, err
 		}
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	if len(nodes) < limit {
+		nodes, err = read(pager, _m)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -1943,18 +1996,18 @@ func WithContactSearch(text *string) ContactPaginateOption {
 		if text == nil {
 			return nil
 		}
-		found, err := searched(TypeContact, *text)
+		found, err := findingOf(TypeContact, *text)
 		if err != nil {
 			return badInput(searchField, err)
 		}
-		pager.found = found
+		pager.found = &found
 		return nil
 	}
 }
 
 type contactPager struct {
 	states  []lifecycle.State
-	found   func(*sql.Selector)
+	found   *finding
 	reverse bool
 	order   *ContactOrder
 	filter  func(*ContactQuery) (*ContactQuery, error)
@@ -1990,7 +2043,7 @@ func (p *contactPager) applyFilter(query *ContactQuery) (*ContactQuery, error) {
 		query = query.Where(contact.RetiredAtIsNil())
 	}
 	if p.found != nil {
-		query = query.Where(p.found)
+		query = query.Where(p.found.where)
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
@@ -2093,18 +2146,22 @@ func (_m *ContactQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, contactImplementors...); err != nil {
+	read := func(pager *contactPager, query *ContactQuery) ([]*Contact, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, contactImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*Contact
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -2358,18 +2415,18 @@ func WithCustomerSearch(text *string) CustomerPaginateOption {
 		if text == nil {
 			return nil
 		}
-		found, err := searched(TypeCustomer, *text)
+		found, err := findingOf(TypeCustomer, *text)
 		if err != nil {
 			return badInput(searchField, err)
 		}
-		pager.found = found
+		pager.found = &found
 		return nil
 	}
 }
 
 type customerPager struct {
 	states  []lifecycle.State
-	found   func(*sql.Selector)
+	found   *finding
 	reverse bool
 	order   *CustomerOrder
 	filter  func(*CustomerQuery) (*CustomerQuery, error)
@@ -2405,7 +2462,7 @@ func (p *customerPager) applyFilter(query *CustomerQuery) (*CustomerQuery, error
 		query = query.Where(customer.RetiredAtIsNil())
 	}
 	if p.found != nil {
-		query = query.Where(p.found)
+		query = query.Where(p.found.where)
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
@@ -2508,18 +2565,22 @@ func (_m *CustomerQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, customerImplementors...); err != nil {
+	read := func(pager *customerPager, query *CustomerQuery) ([]*Customer, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, customerImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*Customer
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -2791,18 +2852,18 @@ func WithDealSearch(text *string) DealPaginateOption {
 		if text == nil {
 			return nil
 		}
-		found, err := searched(TypeDeal, *text)
+		found, err := findingOf(TypeDeal, *text)
 		if err != nil {
 			return badInput(searchField, err)
 		}
-		pager.found = found
+		pager.found = &found
 		return nil
 	}
 }
 
 type dealPager struct {
 	states  []lifecycle.State
-	found   func(*sql.Selector)
+	found   *finding
 	reverse bool
 	order   *DealOrder
 	filter  func(*DealQuery) (*DealQuery, error)
@@ -2838,7 +2899,7 @@ func (p *dealPager) applyFilter(query *DealQuery) (*DealQuery, error) {
 		query = query.Where(deal.RetiredAtIsNil())
 	}
 	if p.found != nil {
-		query = query.Where(p.found)
+		query = query.Where(p.found.where)
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
@@ -2941,18 +3002,22 @@ func (_m *DealQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, dealImplementors...); err != nil {
+	read := func(pager *dealPager, query *DealQuery) ([]*Deal, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, dealImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*Deal
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -3330,18 +3395,22 @@ func (_m *DepartmentQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, departmentImplementors...); err != nil {
+	read := func(pager *departmentPager, query *DepartmentQuery) ([]*Department, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, departmentImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*Department
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -3600,18 +3669,22 @@ func (_m *ExportQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, exportImplementors...); err != nil {
+	read := func(pager *exportPager, query *ExportQuery) ([]*Export, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, exportImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*Export
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -3870,18 +3943,22 @@ func (_m *ExportScheduleQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, exportscheduleImplementors...); err != nil {
+	read := func(pager *exportschedulePager, query *ExportScheduleQuery) ([]*ExportSchedule, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, exportscheduleImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*ExportSchedule
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -4140,18 +4217,22 @@ func (_m *LegalHoldQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, legalholdImplementors...); err != nil {
+	read := func(pager *legalholdPager, query *LegalHoldQuery) ([]*LegalHold, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, legalholdImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*LegalHold
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -4304,18 +4385,18 @@ func WithMessageSearch(text *string) MessagePaginateOption {
 		if text == nil {
 			return nil
 		}
-		found, err := searched(TypeMessage, *text)
+		found, err := findingOf(TypeMessage, *text)
 		if err != nil {
 			return badInput(searchField, err)
 		}
-		pager.found = found
+		pager.found = &found
 		return nil
 	}
 }
 
 type messagePager struct {
 	states  []lifecycle.State
-	found   func(*sql.Selector)
+	found   *finding
 	reverse bool
 	order   *MessageOrder
 	filter  func(*MessageQuery) (*MessageQuery, error)
@@ -4351,7 +4432,7 @@ func (p *messagePager) applyFilter(query *MessageQuery) (*MessageQuery, error) {
 		query = query.Where(message.RetiredAtIsNil())
 	}
 	if p.found != nil {
-		query = query.Where(p.found)
+		query = query.Where(p.found.where)
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
@@ -4364,6 +4445,24 @@ func (p *messagePager) applyFilter(query *MessageQuery) (*MessageQuery, error) {
 		return filtered, nil
 	}
 	return query, nil
+}
+
+// walker is the pager that finds a page by walking the list, nil where that cannot be or is not faster.
+func (p *messagePager) walker(ctx context.Context, query *MessageQuery, after, before *Cursor) (*messagePager, error) {
+	direction, from := p.order.Direction, after
+	if p.reverse {
+		direction, from = direction.Reverse(), before
+	}
+	if p.found == nil || query.path != nil || direction != entgql.OrderDirectionDesc ||
+		p.order.Field.column != message.FieldSentAt || slices.ContainsFunc(p.states, lifecycle.State.Retired) {
+		return nil, nil
+	}
+	if frequent, err := p.found.frequent(ctx, query.driver); !frequent || err != nil {
+		return nil, err
+	}
+	walker := *p
+	walker.found = p.found.walking(message.FieldSentAt, from)
+	return &walker, nil
 }
 
 func (p *messagePager) toCursor(_m *Message) Cursor {
@@ -4432,6 +4531,7 @@ func (_m *MessageQuery) Paginate(
 	if err != nil {
 		return nil, err
 	}
+	bare := _m.Clone()
 	if _m, err = pager.applyFilter(_m); err != nil {
 		return nil, err
 	}
@@ -4454,18 +4554,36 @@ func (_m *MessageQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
+	limit := paginateLimit(first, last)
+	read := func(pager *messagePager, query *MessageQuery) ([]*Message, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
+			return nil, err
+		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, messageImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
+	}
+	var nodes []*Message
+	walker, err := pager.walker(ctx, bare, after, before)
+	if err != nil {
 		return nil, err
 	}
-	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, messageImplementors...); err != nil {
+	if walker != nil {
+		if bare, err = walker.applyFilter(bare); err != nil {
+			return nil, err
+		}
+		if nodes, err = read(walker, bare); err != nil {
 			return nil, err
 		}
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	if len(nodes) < limit {
+		nodes, err = read(pager, _m)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -4719,18 +4837,18 @@ func WithNoteSearch(text *string) NotePaginateOption {
 		if text == nil {
 			return nil
 		}
-		found, err := searched(TypeNote, *text)
+		found, err := findingOf(TypeNote, *text)
 		if err != nil {
 			return badInput(searchField, err)
 		}
-		pager.found = found
+		pager.found = &found
 		return nil
 	}
 }
 
 type notePager struct {
 	states  []lifecycle.State
-	found   func(*sql.Selector)
+	found   *finding
 	reverse bool
 	order   *NoteOrder
 	filter  func(*NoteQuery) (*NoteQuery, error)
@@ -4766,7 +4884,7 @@ func (p *notePager) applyFilter(query *NoteQuery) (*NoteQuery, error) {
 		query = query.Where(note.RetiredAtIsNil())
 	}
 	if p.found != nil {
-		query = query.Where(p.found)
+		query = query.Where(p.found.where)
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
@@ -4779,6 +4897,24 @@ func (p *notePager) applyFilter(query *NoteQuery) (*NoteQuery, error) {
 		return filtered, nil
 	}
 	return query, nil
+}
+
+// walker is the pager that finds a page by walking the list, nil where that cannot be or is not faster.
+func (p *notePager) walker(ctx context.Context, query *NoteQuery, after, before *Cursor) (*notePager, error) {
+	direction, from := p.order.Direction, after
+	if p.reverse {
+		direction, from = direction.Reverse(), before
+	}
+	if p.found == nil || query.path != nil || direction != entgql.OrderDirectionDesc ||
+		p.order.Field.column != note.FieldHappenedAt || slices.ContainsFunc(p.states, lifecycle.State.Retired) {
+		return nil, nil
+	}
+	if frequent, err := p.found.frequent(ctx, query.driver); !frequent || err != nil {
+		return nil, err
+	}
+	walker := *p
+	walker.found = p.found.walking(note.FieldHappenedAt, from)
+	return &walker, nil
 }
 
 func (p *notePager) toCursor(_m *Note) Cursor {
@@ -4847,6 +4983,7 @@ func (_m *NoteQuery) Paginate(
 	if err != nil {
 		return nil, err
 	}
+	bare := _m.Clone()
 	if _m, err = pager.applyFilter(_m); err != nil {
 		return nil, err
 	}
@@ -4869,18 +5006,36 @@ func (_m *NoteQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
+	limit := paginateLimit(first, last)
+	read := func(pager *notePager, query *NoteQuery) ([]*Note, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
+			return nil, err
+		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, noteImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
+	}
+	var nodes []*Note
+	walker, err := pager.walker(ctx, bare, after, before)
+	if err != nil {
 		return nil, err
 	}
-	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, noteImplementors...); err != nil {
+	if walker != nil {
+		if bare, err = walker.applyFilter(bare); err != nil {
+			return nil, err
+		}
+		if nodes, err = read(walker, bare); err != nil {
 			return nil, err
 		}
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	if len(nodes) < limit {
+		nodes, err = read(pager, _m)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -5240,18 +5395,22 @@ func (_m *NotificationQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, notificationImplementors...); err != nil {
+	read := func(pager *notificationPager, query *NotificationQuery) ([]*Notification, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, notificationImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*Notification
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -5557,18 +5716,22 @@ func (_m *OperationQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, operationImplementors...); err != nil {
+	read := func(pager *operationPager, query *OperationQuery) ([]*Operation, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, operationImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*Operation
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -5827,18 +5990,22 @@ func (_m *OperationItemQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, operationitemImplementors...); err != nil {
+	read := func(pager *operationitemPager, query *OperationItemQuery) ([]*OperationItem, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, operationitemImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*OperationItem
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -6097,18 +6264,22 @@ func (_m *PolicyRevisionQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, policyrevisionImplementors...); err != nil {
+	read := func(pager *policyrevisionPager, query *PolicyRevisionQuery) ([]*PolicyRevision, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, policyrevisionImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*PolicyRevision
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -6367,18 +6538,22 @@ func (_m *RecipientQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, recipientImplementors...); err != nil {
+	read := func(pager *recipientPager, query *RecipientQuery) ([]*Recipient, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, recipientImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*Recipient
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -6637,18 +6812,22 @@ func (_m *RetentionRuleQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, retentionruleImplementors...); err != nil {
+	read := func(pager *retentionrulePager, query *RetentionRuleQuery) ([]*RetentionRule, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, retentionruleImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*RetentionRule
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -6801,18 +6980,18 @@ func WithTaskSearch(text *string) TaskPaginateOption {
 		if text == nil {
 			return nil
 		}
-		found, err := searched(TypeTask, *text)
+		found, err := findingOf(TypeTask, *text)
 		if err != nil {
 			return badInput(searchField, err)
 		}
-		pager.found = found
+		pager.found = &found
 		return nil
 	}
 }
 
 type taskPager struct {
 	states  []lifecycle.State
-	found   func(*sql.Selector)
+	found   *finding
 	reverse bool
 	order   *TaskOrder
 	filter  func(*TaskQuery) (*TaskQuery, error)
@@ -6848,7 +7027,7 @@ func (p *taskPager) applyFilter(query *TaskQuery) (*TaskQuery, error) {
 		query = query.Where(task.RetiredAtIsNil())
 	}
 	if p.found != nil {
-		query = query.Where(p.found)
+		query = query.Where(p.found.where)
 	}
 	if p.filter != nil {
 		filtered, err := p.filter(query)
@@ -6951,18 +7130,22 @@ func (_m *TaskQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, taskImplementors...); err != nil {
+	read := func(pager *taskPager, query *TaskQuery) ([]*Task, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, taskImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*Task
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -7322,18 +7505,22 @@ func (_m *TeamQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, teamImplementors...); err != nil {
+	read := func(pager *teamPager, query *TeamQuery) ([]*Team, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, teamImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*Team
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -7639,18 +7826,22 @@ func (_m *UserQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, userImplementors...); err != nil {
+	read := func(pager *userPager, query *UserQuery) ([]*User, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, userImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*User
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -7992,18 +8183,22 @@ func (_m *WebhookQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, webhookImplementors...); err != nil {
+	read := func(pager *webhookPager, query *WebhookQuery) ([]*Webhook, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, webhookImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*Webhook
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}
@@ -8262,18 +8457,22 @@ func (_m *WebhookDeliveryQuery) Paginate(
 	if !all {
 		return conn, nil
 	}
-	if _m, err = pager.applyCursors(_m, after, before); err != nil {
-		return nil, err
-	}
 	limit := paginateLimit(first, last)
-	_m.Limit(limit)
-	if selected != nil {
-		if err := _m.collectField(ctx, false, opCtx, *selected, webhookdeliveryImplementors...); err != nil {
+	read := func(pager *webhookdeliveryPager, query *WebhookDeliveryQuery) ([]*WebhookDelivery, error) {
+		query, err := pager.applyCursors(query, after, before)
+		if err != nil {
 			return nil, err
 		}
+		query.Limit(limit)
+		if selected != nil {
+			if err := query.collectField(ctx, false, opCtx, *selected, webhookdeliveryImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return pager.applyOrder(query).All(ctx)
 	}
-	_m = pager.applyOrder(_m)
-	nodes, err := _m.All(ctx)
+	var nodes []*WebhookDelivery
+	nodes, err = read(pager, _m)
 	if err != nil {
 		return nil, err
 	}

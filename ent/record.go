@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"entgo.io/ent/dialect"
 	"entgo.io/ent/dialect/sql"
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/lethe-crm/lethe/authz"
@@ -390,28 +391,69 @@ var RecordTypes = []*RecordType{
 	},
 }
 
-// searched narrows a query over records of a type to those in which its reader finds a text: by what he sees of all
-// records, as a filter would, or what is found would tell of what is hidden.
+// searched narrows a query over records of a type to those in which its reader finds a text.
 func searched(typ, text string) (func(*sql.Selector), error) {
+	found, err := findingOf(typ, text)
+	return found.where, err
+}
+
+// finding is what is looked for in records of a type.
+type finding struct {
+	typ    string
+	query  search.Query
+	column string // of the list's order, where the list is walked
+	from   any    // the value in it that the page begins at or below; nil is the list's beginning
+}
+
+func findingOf(typ, text string) (finding, error) {
 	query, err := search.Parse(text)
-	if err != nil {
-		return nil, err
+	return finding{typ: typ, query: query}, err
+}
+
+// of is whose records are searched, and by which fields: by what the reader sees of all records, as a filter would,
+// or what is found would tell of what is hidden.
+func (f *finding) of(ctx context.Context) (tenant gid.ID, fields []byte, ok bool) {
+	reader := visible.ReaderOf(ctx)
+	if reader == nil {
+		return gid.Nil, nil, false
 	}
-	return func(s *sql.Selector) {
-		reader := visible.ReaderOf(s.Context())
-		if reader == nil {
-			s.Where(sql.False())
-			return
+	for _, t := range recordTypesByName[f.typ].Searched {
+		if reader.Filterable(f.typ, t.GraphQL) {
+			fields = append(fields, t.As)
 		}
-		var fields []byte
-		for _, t := range recordTypesByName[typ].Searched {
-			if reader.Filterable(typ, t.GraphQL) {
-				fields = append(fields, t.As)
-			}
-		}
-		tenant, _ := reader.TenantID().(gid.ID)
-		query.Where(s, tenant, fields)
-	}, nil
+	}
+	tenant, _ = reader.TenantID().(gid.ID)
+	return tenant, fields, true
+}
+
+func (f *finding) where(s *sql.Selector) {
+	tenant, fields, ok := f.of(s.Context())
+	switch {
+	case !ok:
+		s.Where(sql.False())
+	case f.column != "":
+		f.query.Walk(s, tenant, fields, f.column, f.from)
+	default:
+		f.query.Where(s, tenant, fields)
+	}
+}
+
+// frequent reports whether so much is found that a list is better walked.
+func (f *finding) frequent(ctx context.Context, db dialect.Driver) (bool, error) {
+	tenant, fields, ok := f.of(ctx)
+	if !ok {
+		return false, nil
+	}
+	return f.query.Frequent(ctx, db, tenant, fields)
+}
+
+// walking is the finding in a list that is walked down from a cursor.
+func (f *finding) walking(column string, from *Cursor) *finding {
+	walking := &finding{typ: f.typ, query: f.query, column: column}
+	if from != nil {
+		walking.from = from.Value
+	}
+	return walking
 }
 
 // Search narrows a query over records of the type, as a search does in its list.

@@ -1,9 +1,11 @@
 package search
 
 import (
+	"context"
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -21,6 +23,11 @@ const (
 	// maxWords is how many tokens of a record count, all its fields together: no
 	// database has to take more than half a megabyte of them.
 	maxWords = 6_000
+	// MaxGathered is how many records that have the words SQLite gathers to sort them,
+	// at 7 µs each. Where there are more, a list is walked first.
+	MaxGathered = 2_000
+	// MaxWalked is how many rows of a list are walked, at 4 µs each.
+	MaxWalked = 5_000
 )
 
 // Version is of what texts are taken apart into. A change of that wants another one:
@@ -99,6 +106,46 @@ func (q Query) Where(s *sql.Selector, tenant gid.ID, fields []byte) {
 			return
 		}
 		b.WriteString("SELECT e.record_id FROM search_words w CROSS JOIN search_entries e ON e.place = w.rowid WHERE w.search_words MATCH ").Arg(match).WriteString(")")
+	}))
+}
+
+// Frequent reports whether more records have the words than SQLite should gather and
+// sort for a page: then it is better to Walk. PostgreSQL sees that by itself.
+func (q Query) Frequent(ctx context.Context, db dialect.Driver, tenant gid.ID, fields []byte) (bool, error) {
+	if db.Dialect() == dialect.Postgres || len(q) == 0 || len(fields) == 0 {
+		return false, nil
+	}
+	rows := &sql.Rows{}
+	if err := db.Query(ctx, "SELECT count(*) FROM (SELECT 1 FROM search_words WHERE search_words MATCH ? LIMIT ?)",
+		[]any{q.Match(db.Dialect(), tenant, fields), MaxGathered + 1}, rows); err != nil {
+		return false, fmt.Errorf("counting what has the words: %w", err)
+	}
+	n, err := sql.ScanInt(rows)
+	return n > MaxGathered, errors.Join(err, rows.Close())
+}
+
+// Walk is Where for the first rows of a list of live records, the highest of a column
+// first, from a value down: what it finds are the first that Where would find, but not
+// all of them. Words are looked for from the highest place in the index down to the
+// lowest that one of those rows has. A row's place is as high as it is new, so those
+// are few, however many records have the words.
+func (q Query) Walk(s *sql.Selector, tenant gid.ID, fields []byte, column string, from any) {
+	match := q.Match(s.Dialect(), tenant, fields)
+	s.Where(sql.P(func(b *sql.Builder) {
+		list := func(what, cut string) {
+			b.WriteString("SELECT ").Ident(what).WriteString(" FROM ").Ident(s.TableName()).WriteString(" WHERE tenant_id = ").Arg(tenant).WriteString(" AND retired_at IS NULL")
+			if from != nil {
+				b.WriteString(" AND ").Ident(column).WriteString(" <= ").Arg(from)
+			}
+			b.WriteString(" ORDER BY ").Ident(column).WriteString(" DESC LIMIT ").WriteString(cut)
+		}
+		b.Ident(s.C(column)).WriteString(" > coalesce((")
+		list(column, fmt.Sprintf("1 OFFSET %d", MaxWalked)) // of rows with one value some may be further down
+		b.WriteString("), '') AND (SELECT place FROM search_entries WHERE record_id = ").Ident(s.C("id"))
+		b.WriteString(") IN (SELECT rowid FROM search_words WHERE search_words MATCH ").Arg(match).WriteString(" AND rowid >= (SELECT min(e.place) FROM (")
+		list("id", strconv.Itoa(MaxWalked))
+		// Without a LIMIT the order is dropped, and the index read from its lowest place.
+		b.WriteString(") l CROSS JOIN search_entries e ON e.record_id = l.id) ORDER BY rowid DESC LIMIT -1)")
 	}))
 }
 
