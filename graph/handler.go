@@ -43,6 +43,8 @@ type Config struct {
 	// MayIntrospect says who may ask for the schema; nil is everybody who is
 	// signed in.
 	MayIntrospect func(context.Context) bool
+	// Limits bound a request; none are transport.DefaultLimits.
+	Limits transport.Limits
 }
 
 // documents is how many parsed documents are kept.
@@ -55,7 +57,10 @@ func NewHandler(c Config) (http.Handler, error) {
 	if err := checkGuards(schema.Schema()); err != nil {
 		return nil, err
 	}
-	limits, cache := transport.DefaultLimits(), transport.NewDocumentCache(documents)
+	limits, cache := c.Limits, transport.NewDocumentCache(documents)
+	if limits == (transport.Limits{}) {
+		limits = transport.DefaultLimits()
+	}
 	srv := handler.New(schema)
 	srv.SetQueryCache(cache)
 	srv.SetParserTokenLimit(limits.Tokens)
@@ -63,7 +68,7 @@ func NewHandler(c Config) (http.Handler, error) {
 	srv.SetDisableSuggestion(true)
 	srv.SetErrorPresenter(c.present)
 	srv.SetRecoverFunc(c.recovered)
-	srv.AddTransport(transport.POST{})
+	srv.AddTransport(transport.POST{MaxBody: int64(limits.Body)})
 	srv.AddTransport(transport.GET{})
 	srv.Use(admission{c, newUsedFields(schema.Schema())}) // before all else: strangers learn nothing of the schema
 	srv.Use(transport.NewLimiter(limits, cache))
@@ -71,7 +76,7 @@ func NewHandler(c Config) (http.Handler, error) {
 	srv.Use(transport.Strict{})
 	srv.Use(transport.Redact{MaySuggest: c.mayIntrospect})
 	srv.Use(transactions{c})
-	return transport.Front(srv, transport.DefaultMaxBody), nil
+	return transport.Front(srv, int64(limits.Body)), nil
 }
 
 func newSchema(c Config) graphql.ExecutableSchema {

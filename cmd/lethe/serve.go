@@ -25,6 +25,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/record"
 	"github.com/lethe-crm/lethe/internal/server"
 	"github.com/lethe-crm/lethe/internal/store"
+	"github.com/lethe-crm/lethe/internal/transport"
 )
 
 // optimizeEvery is how often SQLite's statistics are brought up to date.
@@ -49,11 +50,12 @@ type serveCmd struct {
 	// Tests and receivers within one's own network want it; tenants who are strangers to one another must not have it.
 	AllowPrivateWebhooks bool `help:"Let webhooks be at private addresses, and without TLS."`
 
-	Metrics   string     `placeholder:"ADDRESS" help:"Where to serve /metrics, and not beside the API."`
-	OIDC      string     `name:"oidc" placeholder:"FILE" help:"Whose bearer tokens are taken beside Lethe's own: a list of OpenID Connect issuers in JSON. Default is nobody's."`
-	MaxUpload size       `default:"25MiB" placeholder:"SIZE" help:"The largest file that is taken (${default})."`
-	MaxImport size       `default:"256MiB" placeholder:"SIZE" help:"The largest file that is imported over HTTP (${default})."`
-	LogLevel  slog.Level `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
+	Metrics   string           `placeholder:"ADDRESS" help:"Where to serve /metrics, and not beside the API."`
+	OIDC      string           `name:"oidc" placeholder:"FILE" help:"Whose bearer tokens are taken beside Lethe's own: a list of OpenID Connect issuers in JSON. Default is nobody's."`
+	Limits    transport.Limits `placeholder:"NAME=N,..." help:"Other limits of a GraphQL request than the defaults, as in depth=20,cost=500000. docs/http.md has their names."`
+	MaxUpload size             `default:"25MiB" placeholder:"SIZE" help:"The largest file that is taken (${default})."`
+	MaxImport size             `default:"256MiB" placeholder:"SIZE" help:"The largest file that is imported over HTTP (${default})."`
+	LogLevel  slog.Level       `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
 }
 
 // size is a number of bytes that people write, such as 25MiB.
@@ -109,7 +111,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	exports.Queue = queue
 	records.OnBrake(metrics.Braked)
 	policies := policy.New(a.db, control, a.audit, log).WithApprovals(records)
-	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Notify: telling, Audit: a.audit, Log: log, RequestID: server.RequestID})
+	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Notify: telling, Audit: a.audit, Log: log, RequestID: server.RequestID, Limits: cmd.Limits})
 	if err != nil {
 		return fmt.Errorf("building the API: %w", err)
 	}

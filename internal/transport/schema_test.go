@@ -25,8 +25,12 @@ var tiny = gqlparser.MustLoadSchema(&ast.Source{Name: "tiny.graphql", Input: `
 		name: String!
 		self: Query
 		people(first: Int, last: Int, ids: [ID!], where: Where, extra: JSON): [Query!]
+		pets(first: Int = 2, last: Int, ids: [ID!]): Pets!
+		node(ids: [ID!]!): [Query]!
 		select(by: Selector, many: [Selector!], grid: [[Selector]], wrapped: Wrapper): String
 	}
+	type Pets { nodes: [Query!]!  edges: [Edge!]!  totalCount: Int! }
+	type Edge { node: Query! }
 	type Mutation { rename(ids: [ID!], records: [Reference!], text: String): String }
 	type Subscription { ticks: Int! }
 	input Where { id: ID  name: String  first: Int  and: [Where!]  not: Where  names: [String!] }
