@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,12 +51,14 @@ type serveCmd struct {
 	// Tests and receivers within one's own network want it; tenants who are strangers to one another must not have it.
 	AllowPrivateWebhooks bool `help:"Let webhooks be at private addresses, and without TLS."`
 
-	Metrics   string           `placeholder:"ADDRESS" help:"Where to serve /metrics, and not beside the API."`
-	OIDC      string           `name:"oidc" placeholder:"FILE" help:"Whose bearer tokens are taken beside Lethe's own: a list of OpenID Connect issuers in JSON. Default is nobody's."`
-	Limits    transport.Limits `placeholder:"NAME=N,..." help:"Other limits of a GraphQL request than the defaults, as in depth=20,cost=500000. docs/http.md has their names."`
-	MaxUpload size             `default:"25MiB" placeholder:"SIZE" help:"The largest file that is taken (${default})."`
-	MaxImport size             `default:"256MiB" placeholder:"SIZE" help:"The largest file that is imported over HTTP (${default})."`
-	LogLevel  slog.Level       `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
+	Metrics        string           `placeholder:"ADDRESS" help:"Where to serve /metrics, and not beside the API."`
+	OIDC           string           `name:"oidc" placeholder:"FILE" help:"Whose bearer tokens are taken beside Lethe's own: a list of OpenID Connect issuers in JSON. Default is nobody's."`
+	Limits         transport.Limits `placeholder:"NAME=N,..." help:"Other limits of a GraphQL request than the defaults, as in depth=20,cost=500000. docs/http.md has their names."`
+	RateLimit      server.Rate      `placeholder:"N[:BURST]" help:"How many requests a second each user, token, or address of who is not signed in may send. Default is any number."`
+	TrustedProxies []netip.Prefix   `placeholder:"CIDR,..." help:"Whose X-Forwarded-For is believed, as in 10.0.0.0/8. Default is nobody's."`
+	MaxUpload      size             `default:"25MiB" placeholder:"SIZE" help:"The largest file that is taken (${default})."`
+	MaxImport      size             `default:"256MiB" placeholder:"SIZE" help:"The largest file that is imported over HTTP (${default})."`
+	LogLevel       slog.Level       `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
 }
 
 // size is a number of bytes that people write, such as 25MiB.
@@ -173,7 +176,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	intakes := intake.NewHandler(intake.Config{
 		DB: a.db, Control: control, Records: records, Audit: a.audit, Log: log, Now: a.db.Now, ActAs: a.actAs, MaxImport: int64(cmd.MaxImport), RequestID: server.RequestID,
 	})
-	config := server.Config{Import: intakes, GraphQL: api, AuthZEN: decisions, Attachments: files, Exports: exports, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics}
+	config := server.Config{Import: intakes, GraphQL: api, AuthZEN: decisions, Attachments: files, Exports: exports, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics, Rate: cmd.RateLimit, TrustedProxies: cmd.TrustedProxies}
 	if watched != nil {
 		config.Metrics = nil
 		log.InfoContext(ctx, "metrics on http://"+watched.Addr().String()+"/metrics")

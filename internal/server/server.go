@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -79,6 +80,13 @@ type Config struct {
 	// Metrics are served beside the API, to whoever asks; nil where they have a
 	// listener of their own.
 	Metrics http.Handler
+	// Rate is how often each subject may ask: a token, a user, or an address where
+	// nobody is signed in.
+	Rate Rate
+	// TrustedProxies are whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
 }
 
 // Server is an http.Handler that can be run.
@@ -88,11 +96,20 @@ type Server struct {
 	grace    time.Duration
 	migrated atomic.Bool
 	draining atomic.Bool
+	// requests are counted by subject, failures to sign in by address. The former
+	// may be nil.
+	requests, failures *meter
 }
 
 // New returns a server.
 func New(c Config) *Server {
-	s := &Server{Config: c, grace: grace}
+	s := &Server{
+		Config: c, grace: grace, requests: newMeter(c.Rate),
+		failures: newMeter(Rate{PerSecond: 1 / failureEvery.Seconds(), Burst: failuresAtOnce}),
+	}
+	if s.Now == nil {
+		s.Now = time.Now
+	}
 	sameOrigin := http.NewCrossOriginProtection() // a form elsewhere signs nobody in or out
 
 	mux := http.NewServeMux()
@@ -208,6 +225,9 @@ func (s *Server) authenticated(next http.Handler) http.Handler {
 		if err != nil {
 			s.Log.ErrorContext(r.Context(), "authenticating failed", "error", err, "requestID", RequestID(r.Context()))
 			refuse(w, r, http.StatusServiceUnavailable, "The server cannot tell who you are just now; try again.")
+			return
+		}
+		if s.limited(w, r, a) {
 			return
 		}
 		if a != nil {
