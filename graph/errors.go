@@ -66,7 +66,7 @@ func (c Config) present(ctx context.Context, err error) *gqlerror.Error {
 		}
 		out.Message = argument + ": " + out.Message
 		extensions["code"], extensions["fields"] = string(lifecycle.BadUserInput), []string{argument}
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(ctx.Err(), context.DeadlineExceeded):
 		out.Message, extensions["code"] = "The operation took too long.", transport.CodeQueryLimit
 	default:
 		level := slog.LevelError

@@ -3,10 +3,12 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/99designs/gqlgen/graphql/handler"
@@ -45,7 +47,12 @@ type Config struct {
 	MayIntrospect func(context.Context) bool
 	// Limits bound a request; none are transport.DefaultLimits.
 	Limits transport.Limits
+	// Timeout is how long an operation may take; zero is DefaultTimeout.
+	Timeout time.Duration
 }
+
+// DefaultTimeout is how long an operation may take.
+const DefaultTimeout = 30 * time.Second
 
 // documents is how many parsed documents are kept.
 const documents = 1_000
@@ -70,6 +77,7 @@ func NewHandler(c Config) (http.Handler, error) {
 	srv.SetRecoverFunc(c.recovered)
 	srv.AddTransport(transport.POST{MaxBody: int64(limits.Body)})
 	srv.AddTransport(transport.GET{})
+	srv.Use(deadline{c, cmp.Or(c.Timeout, DefaultTimeout)})
 	srv.Use(admission{c, newUsedFields(schema.Schema())}) // before all else: strangers learn nothing of the schema
 	srv.Use(transport.NewLimiter(limits, cache))
 	srv.Use(&transport.OneOf{})

@@ -54,6 +54,7 @@ type serveCmd struct {
 	Metrics        string           `placeholder:"ADDRESS" help:"Where to serve /metrics, and not beside the API."`
 	OIDC           string           `name:"oidc" placeholder:"FILE" help:"Whose bearer tokens are taken beside Lethe's own: a list of OpenID Connect issuers in JSON. Default is nobody's."`
 	Limits         transport.Limits `placeholder:"NAME=N,..." help:"Other limits of a GraphQL request than the defaults, as in depth=20,cost=500000. docs/http.md has their names."`
+	Timeout        time.Duration    `default:"30s" help:"How long a GraphQL operation may take (${default}). A mutation that takes longer changes nothing."`
 	RateLimit      server.Rate      `placeholder:"N[:BURST]" help:"How many requests a second each user, token, or address of who is not signed in may send. Default is any number."`
 	TrustedProxies []netip.Prefix   `placeholder:"CIDR,..." help:"Whose X-Forwarded-For is believed, as in 10.0.0.0/8. Default is nobody's."`
 	MaxUpload      size             `default:"25MiB" placeholder:"SIZE" help:"The largest file that is taken (${default})."`
@@ -114,7 +115,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	exports.Queue = queue
 	records.OnBrake(metrics.Braked)
 	policies := policy.New(a.db, control, a.audit, log).WithApprovals(records)
-	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Notify: telling, Audit: a.audit, Log: log, RequestID: server.RequestID, Limits: cmd.Limits})
+	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Notify: telling, Audit: a.audit, Log: log, RequestID: server.RequestID, Limits: cmd.Limits, Timeout: cmd.Timeout})
 	if err != nil {
 		return fmt.Errorf("building the API: %w", err)
 	}
