@@ -48,7 +48,13 @@ func (admission) MutateOperationParameters(ctx context.Context, _ *graphql.RawPa
 
 // MutateOperationContext implements graphql.OperationContextMutator.
 func (a admission) MutateOperationContext(ctx context.Context, op *graphql.OperationContext) *gqlerror.Error {
-	op.DisableIntrospection = !a.mayIntrospect(ctx)
+	if !transport.Introspects(op.Operation) {
+		return nil // and stays disabled
+	}
+	if !a.mayIntrospect(ctx) {
+		return a.present(ctx, a.refuseSchema(ctx))
+	}
+	op.DisableIntrospection = false
 	return nil
 }
 

@@ -7,13 +7,10 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/99designs/gqlgen/graphql/handler"
-	"github.com/vektah/gqlparser/v2/ast"
-	"github.com/vektah/gqlparser/v2/formatter"
 
 	"github.com/lethe-crm/lethe/graph/generated"
 	"github.com/lethe-crm/lethe/internal/access"
@@ -42,9 +39,6 @@ type Config struct {
 	// RequestID names the request in errors to callers who are not signed in;
 	// it may be nil. An actor carries the id himself.
 	RequestID func(context.Context) string
-	// MayIntrospect says who may ask for the schema; nil is everybody who is
-	// signed in.
-	MayIntrospect func(context.Context) bool
 	// Limits bound a request; none are transport.DefaultLimits.
 	Limits transport.Limits
 	// Timeout is how long an operation may take; zero is DefaultTimeout.
@@ -92,34 +86,4 @@ func newSchema(c Config) graphql.ExecutableSchema {
 		Resolvers:  &Resolver{c},
 		Directives: generated.DirectiveRoot{Authz: c.authz, Public: public},
 	})
-}
-
-func (c Config) mayIntrospect(ctx context.Context) bool {
-	return c.MayIntrospect == nil || c.MayIntrospect(ctx)
-}
-
-// SDL is the whole schema as it is published, without what only concerns the
-// generator.
-func SDL() string {
-	schema := *newSchema(Config{}).Schema()
-	schema.Directives = map[string]*ast.DirectiveDefinition{}
-	for name, d := range newSchema(Config{}).Schema().Directives {
-		if !strings.HasPrefix(name, "go") {
-			schema.Directives[name] = d
-		}
-	}
-	schema.Types = map[string]*ast.Definition{}
-	for name, def := range newSchema(Config{}).Schema().Types {
-		published := *def
-		published.Directives = nil
-		for _, d := range def.Directives {
-			if !strings.HasPrefix(d.Name, "go") {
-				published.Directives = append(published.Directives, d)
-			}
-		}
-		schema.Types[name] = &published
-	}
-	var b strings.Builder
-	formatter.NewFormatter(&b, formatter.WithIndent("  ")).FormatSchema(&schema)
-	return b.String()
 }

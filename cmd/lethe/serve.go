@@ -115,7 +115,8 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	exports.Queue = queue
 	records.OnBrake(metrics.Braked)
 	policies := policy.New(a.db, control, a.audit, log).WithApprovals(records)
-	api, err := graph.NewHandler(graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Notify: telling, Audit: a.audit, Log: log, RequestID: server.RequestID, Limits: cmd.Limits, Timeout: cmd.Timeout})
+	front := graph.Config{DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Notify: telling, Audit: a.audit, Log: log, RequestID: server.RequestID, Limits: cmd.Limits, Timeout: cmd.Timeout}
+	api, err := graph.NewHandler(front)
 	if err != nil {
 		return fmt.Errorf("building the API: %w", err)
 	}
@@ -177,7 +178,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	intakes := intake.NewHandler(intake.Config{
 		DB: a.db, Control: control, Records: records, Audit: a.audit, Log: log, Now: a.db.Now, ActAs: a.actAs, MaxImport: int64(cmd.MaxImport), RequestID: server.RequestID,
 	})
-	config := server.Config{Import: intakes, GraphQL: api, AuthZEN: decisions, Attachments: files, Exports: exports, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics, Rate: cmd.RateLimit, TrustedProxies: cmd.TrustedProxies}
+	config := server.Config{Import: intakes, GraphQL: api, Schema: graph.NewSchemaHandler(front), AuthZEN: decisions, Attachments: files, Exports: exports, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics, Rate: cmd.RateLimit, TrustedProxies: cmd.TrustedProxies}
 	if watched != nil {
 		config.Metrics = nil
 		log.InfoContext(ctx, "metrics on http://"+watched.Addr().String()+"/metrics")

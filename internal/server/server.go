@@ -68,7 +68,10 @@ type Config struct {
 	Import http.Handler
 	// Exports gives the files of exports, below /exports/, to who is signed in or has
 	// a link; it finds the actor where GraphQL does. Nil is none.
-	Exports  http.Handler
+	Exports http.Handler
+	// Schema gives the schema, at /schema.graphql; it finds the actor where GraphQL
+	// does. Nil is none.
+	Schema   http.Handler
 	Identity Identity
 	// Issued is asked about bearer tokens it takes; nil takes none.
 	Issued Issued
@@ -133,6 +136,9 @@ func New(c Config) *Server {
 	}
 	if c.Exports != nil {
 		mux.Handle("GET /exports/{id}", s.authenticated(c.Exports))
+	}
+	if c.Schema != nil {
+		mux.Handle("GET /schema.graphql", s.authenticated(c.Schema))
 	}
 	mux.HandleFunc("GET /signin", s.showSignIn)
 	mux.Handle("POST /signin", sameOrigin.Handler(http.HandlerFunc(s.signIn)))
