@@ -39,6 +39,8 @@ type Config struct {
 	// RequestID names the request in errors to callers who are not signed in;
 	// it may be nil. An actor carries the id himself.
 	RequestID func(context.Context) string
+	// Trusted are the documents that requests may name; nil is none.
+	Trusted *transport.TrustedDocuments
 	// Limits bound a request; none are transport.DefaultLimits.
 	Limits transport.Limits
 	// Timeout is how long an operation may take; zero is DefaultTimeout.
@@ -73,6 +75,11 @@ func NewHandler(c Config) (http.Handler, error) {
 	srv.AddTransport(transport.GET{})
 	srv.Use(deadline{c, cmp.Or(c.Timeout, DefaultTimeout)})
 	srv.Use(admission{c, newUsedFields(schema.Schema())}) // before all else: strangers learn nothing of the schema
+	trusted := c.Trusted
+	if trusted == nil {
+		trusted = &transport.TrustedDocuments{}
+	}
+	srv.Use(trusted)
 	srv.Use(transport.NewLimiter(limits, cache))
 	srv.Use(&transport.OneOf{})
 	srv.Use(transport.Strict{})
