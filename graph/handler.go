@@ -85,7 +85,7 @@ func NewHandler(c Config) (http.Handler, error) {
 	srv.Use(transport.Strict{})
 	srv.Use(transport.Redact{MaySuggest: c.mayIntrospect})
 	srv.Use(transactions{c})
-	return transport.Front(srv, int64(limits.Body)), nil
+	return speaking(transport.Front(srv, int64(limits.Body))), nil
 }
 
 func newSchema(c Config) graphql.ExecutableSchema {
