@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"unicode"
 
@@ -75,4 +79,25 @@ func TestMessagesAreInTheLanguageOfWhoAsks(t *testing.T) {
 			w.Contains(body, test.stranger)
 		}
 	})
+}
+
+// TestNothingIsTranslatedThatIsNotSaid keeps a message that was put in other words from losing its translations.
+func TestNothingIsTranslatedThatIsNotSaid(t *testing.T) {
+	t.Parallel()
+	var source strings.Builder
+	for _, dir := range []string{".", "../internal/record", "../internal/export", "../internal/notify", "../internal/policy", "../internal/attachment", "../internal/intake"} {
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		require.NoError(t, err)
+		for _, file := range files {
+			if file == "language.go" || strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			source.Write(text)
+		}
+	}
+	for message := range graph.Translations {
+		require.Contains(t, source.String(), strconv.Quote(message))
+	}
 }
