@@ -61,7 +61,7 @@ func NewSchemaHandler(c Config) http.Handler {
 func (c Config) refuseOverHTTP(w http.ResponseWriter, r *http.Request, status int, err error) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]gqlerror.List{"errors": {c.present(r.Context(), err)}}) // the client may have gone
+	_ = json.NewEncoder(w).Encode(map[string]gqlerror.List{"errors": {c.present(r.Context(), err)}}) //nolint:errchkjson // the client may have gone
 }
 
 // SDL is the whole schema as it is published, without what only concerns the

@@ -88,8 +88,8 @@ func decodeBody(body []byte) (*graphql.RawParams, *fault) {
 		case "doc_id":
 			err = decoder.Decode(&docID)
 		case "id":
-			var any json.RawMessage // of another type it may be a client's own
-			if err = decoder.Decode(&any); err == nil && json.Unmarshal(any, &id) != nil {
+			var raw json.RawMessage // of another type it may be a client's own
+			if err = decoder.Decode(&raw); err == nil && json.Unmarshal(raw, &id) != nil {
 				id = nil
 			}
 		case "variables":
