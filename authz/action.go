@@ -45,13 +45,14 @@ const (
 	SettingsEdit  Action = "settings.edit"
 	OperationRead Action = "operation.read"
 	Statistics    Action = "statistics.read"
+	SchemaRead    Action = "schema.read"
 	Evaluate      Action = "authz.evaluate"
 )
 
 var actions = []Action{
 	Read, ReadRetired, Create, Update, Delete, Void, Archive, Suspend, Restore, Purge, Erase, Export, ExportRead, Import,
 	HoldPlace, HoldRelease, HoldRead, RetentionEdit, Approve, AuditRead, AuditVerify, PolicyRead, PolicyEdit,
-	UserEdit, TeamEdit, TokenEdit, WebhookEdit, AlertEdit, SettingsEdit, OperationRead, Statistics, Evaluate,
+	UserEdit, TeamEdit, TokenEdit, WebhookEdit, AlertEdit, SettingsEdit, OperationRead, Statistics, SchemaRead, Evaluate,
 }
 
 // restricted cannot be undone, or give away the right to everything else.

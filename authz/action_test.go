@@ -29,7 +29,7 @@ func TestActionsReadBackFromTheirEnumValue(t *testing.T) {
 
 func TestRestrictedActionsAreInTheCatalogue(t *testing.T) {
 	t.Parallel()
-	require.Len(t, authz.Actions(), 32)
+	require.Len(t, authz.Actions(), 33)
 	for _, a := range authz.Restricted() {
 		require.True(t, a.Known() && a.IsRestricted())
 	}

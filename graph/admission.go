@@ -39,16 +39,23 @@ func (admission) ExtensionName() string { return "Admission" }
 func (admission) Validate(graphql.ExecutableSchema) error { return nil }
 
 // MutateOperationParameters implements graphql.OperationParameterMutator.
-func (admission) MutateOperationParameters(ctx context.Context, _ *graphql.RawParams) *gqlerror.Error {
+func (admission) MutateOperationParameters(ctx context.Context, params *graphql.RawParams) *gqlerror.Error {
 	if actor.From(ctx) != nil {
 		return nil
 	}
-	return &gqlerror.Error{Message: "Sign in first.", Extensions: map[string]any{"code": transport.CodeUnauthenticated}}
+	graphql.GetOperationContext(ctx).Headers = params.Headers
+	return &gqlerror.Error{Message: inWords(ctx, "Sign in first."), Extensions: map[string]any{"code": transport.CodeUnauthenticated}}
 }
 
 // MutateOperationContext implements graphql.OperationContextMutator.
 func (a admission) MutateOperationContext(ctx context.Context, op *graphql.OperationContext) *gqlerror.Error {
-	op.DisableIntrospection = !a.mayIntrospect(ctx)
+	if !transport.Introspects(op.Operation) {
+		return nil // and stays disabled
+	}
+	if !a.mayIntrospect(ctx) {
+		return a.present(ctx, a.refuseSchema(ctx))
+	}
+	op.DisableIntrospection = false
 	return nil
 }
 

@@ -53,7 +53,7 @@ func (c Config) present(ctx context.Context, err error) *gqlerror.Error {
 	switch code := coded(located); {
 	case errors.As(err, &refused):
 		maps.Copy(extensions, refused.Extensions)
-		out.Message, extensions["code"] = refused.Message, string(refused.Code)
+		out.Message, extensions["code"] = inWords(ctx, refused.Message), string(refused.Code)
 		if len(refused.Fields) > 0 {
 			extensions["fields"] = refused.Fields
 		}
@@ -67,15 +67,15 @@ func (c Config) present(ctx context.Context, err error) *gqlerror.Error {
 		}
 		out.Message = argument + ": " + out.Message
 		extensions["code"], extensions["fields"] = string(lifecycle.BadUserInput), []string{argument}
-	case errors.Is(err, context.DeadlineExceeded):
-		out.Message, extensions["code"] = "The operation took too long.", transport.CodeQueryLimit
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(ctx.Err(), context.DeadlineExceeded):
+		out.Message, extensions["code"] = inWords(ctx, "The operation took too long."), transport.CodeQueryLimit
 	default:
 		level := slog.LevelError
 		if s := sharedOf(ctx); s != nil && store.Busy(err) {
 			s.busy.Store(true)
 			level = slog.LevelWarn // it is tried again
 		}
-		out.Message, extensions["code"] = "Something went wrong on our side.", string(lifecycle.Internal)
+		out.Message, extensions["code"] = inWords(ctx, "Something went wrong on our side."), string(lifecycle.Internal)
 		if !errors.Is(err, context.Canceled) { // the client has gone
 			c.Log.Log(ctx, level, "a request failed", "error", err, "path", out.Path.String())
 		}

@@ -3,16 +3,14 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/99designs/gqlgen/graphql/handler"
-	"github.com/vektah/gqlparser/v2/ast"
-	"github.com/vektah/gqlparser/v2/formatter"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/lethe-crm/lethe/graph/generated"
@@ -50,16 +48,21 @@ type Config struct {
 	// RequestID names the request in errors to callers who are not signed in;
 	// it may be nil. An actor carries the id himself.
 	RequestID func(context.Context) string
-	// MayIntrospect says who may ask for the schema; nil is everybody who is
-	// signed in.
-	MayIntrospect func(context.Context) bool
-
 	// Observe is told of each operation its type, out of OperationTypes, how it ended,
 	// out of OutcomeCodes, and how long it took; nil is nobody.
 	Observe func(kind, code string, took time.Duration)
 	// Tracer makes spans of operations and of their root fields; nil makes none.
 	Tracer trace.Tracer
+	// Trusted are the documents that requests may name; nil is none.
+	Trusted *transport.TrustedDocuments
+	// Limits bound a request; none are transport.DefaultLimits.
+	Limits transport.Limits
+	// Timeout is how long an operation may take; zero is DefaultTimeout.
+	Timeout time.Duration
 }
+
+// DefaultTimeout is how long an operation may take.
+const DefaultTimeout = 30 * time.Second
 
 // documents is how many parsed documents are kept.
 const documents = 1_000
@@ -71,7 +74,10 @@ func NewHandler(c Config) (http.Handler, error) {
 	if err := checkGuards(schema.Schema()); err != nil {
 		return nil, err
 	}
-	limits, cache := transport.DefaultLimits(), transport.NewDocumentCache(documents)
+	limits, cache := c.Limits, transport.NewDocumentCache(documents)
+	if limits == (transport.Limits{}) {
+		limits = transport.DefaultLimits()
+	}
 	srv := handler.New(schema)
 	srv.SetQueryCache(cache)
 	srv.SetParserTokenLimit(limits.Tokens)
@@ -80,10 +86,10 @@ func NewHandler(c Config) (http.Handler, error) {
 	srv.SetErrorPresenter(c.present)
 	srv.SetRecoverFunc(c.recovered)
 	if c.Callers != nil { // first: what follows would take their requests
-		srv.AddTransport(transport.WebSocket{Callers: c.Callers, Recover: c.panicked, Origins: c.Origins})
+		srv.AddTransport(transport.WebSocket{Callers: c.Callers, Recover: c.panicked, Origins: c.Origins, MaxMessage: int64(limits.Body)})
 		srv.AddTransport(transport.SSE{Callers: c.Callers})
 	}
-	srv.AddTransport(transport.POST{})
+	srv.AddTransport(transport.POST{MaxBody: int64(limits.Body)})
 	srv.AddTransport(transport.GET{})
 	if c.Observe != nil {
 		srv.Use(observed{c, OutcomeCodes()})
@@ -91,13 +97,19 @@ func NewHandler(c Config) (http.Handler, error) {
 	if c.Tracer != nil {
 		srv.Use(spans{c})
 	}
+	srv.Use(deadline{c, cmp.Or(c.Timeout, DefaultTimeout)})
 	srv.Use(admission{c, newUsedFields(schema.Schema())}) // before all else: strangers learn nothing of the schema
+	trusted := c.Trusted
+	if trusted == nil {
+		trusted = &transport.TrustedDocuments{}
+	}
+	srv.Use(trusted)
 	srv.Use(transport.NewLimiter(limits, cache))
 	srv.Use(&transport.OneOf{})
 	srv.Use(transport.Strict{})
 	srv.Use(transport.Redact{MaySuggest: c.mayIntrospect})
 	srv.Use(transactions{c})
-	return transport.Front(srv, transport.DefaultMaxBody), nil
+	return speaking(transport.Front(srv, int64(limits.Body))), nil
 }
 
 func newSchema(c Config) graphql.ExecutableSchema {
@@ -105,34 +117,4 @@ func newSchema(c Config) graphql.ExecutableSchema {
 		Resolvers:  &Resolver{c},
 		Directives: generated.DirectiveRoot{Authz: c.authz, Public: public},
 	})
-}
-
-func (c Config) mayIntrospect(ctx context.Context) bool {
-	return c.MayIntrospect == nil || c.MayIntrospect(ctx)
-}
-
-// SDL is the whole schema as it is published, without what only concerns the
-// generator.
-func SDL() string {
-	schema := *newSchema(Config{}).Schema()
-	schema.Directives = map[string]*ast.DirectiveDefinition{}
-	for name, d := range newSchema(Config{}).Schema().Directives {
-		if !strings.HasPrefix(name, "go") {
-			schema.Directives[name] = d
-		}
-	}
-	schema.Types = map[string]*ast.Definition{}
-	for name, def := range newSchema(Config{}).Schema().Types {
-		published := *def
-		published.Directives = nil
-		for _, d := range def.Directives {
-			if !strings.HasPrefix(d.Name, "go") {
-				published.Directives = append(published.Directives, d)
-			}
-		}
-		schema.Types[name] = &published
-	}
-	var b strings.Builder
-	formatter.NewFormatter(&b, formatter.WithIndent("  ")).FormatSchema(&schema)
-	return b.String()
 }

@@ -230,6 +230,7 @@ func itemMessage(ctx context.Context, item *ent.OperationItem) *string {
 	if !ok {
 		return nil
 	}
+	message = inWords(ctx, message)
 	return &message
 }
 

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -141,11 +142,8 @@ func brokenThreads(ctx context.Context, p *record.Preview) ([]*record.ThreadImpa
 }
 
 // reasonMessage is the code in words, where there is nothing more to say.
-func reasonMessage(reason *record.Reason) string {
-	if reason.Message != "" {
-		return reason.Message
-	}
-	return messages[reason.Code]
+func reasonMessage(ctx context.Context, reason *record.Reason) string {
+	return inWords(ctx, cmp.Or(reason.Message, messages[reason.Code]))
 }
 
 func (r *Resolver) reasonBlockers(ctx context.Context, reason *record.Reason) ([]*model.Blocker, error) {

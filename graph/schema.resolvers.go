@@ -164,7 +164,7 @@ func (r *queryResolver) WhyNot(ctx context.Context, id gid.ID, action authz.Acti
 }
 
 func (r *reasonResolver) Message(ctx context.Context, obj *record.Reason) (string, error) {
-	return reasonMessage(obj), nil
+	return reasonMessage(ctx, obj), nil
 }
 
 func (r *reasonResolver) Blockers(ctx context.Context, obj *record.Reason) ([]*model.Blocker, error) {

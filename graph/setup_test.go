@@ -38,9 +38,14 @@ func TestMain(m *testing.M) { storetest.Main(m) }
 type statements struct {
 	mu   sync.Mutex
 	list []string
+	// before is called with each statement that is about to be sent, if there is one.
+	before func(string)
 }
 
 func (s *statements) add(q string) {
+	if s.before != nil {
+		s.before(q)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list = append(s.list, q)
@@ -92,6 +97,8 @@ type world struct {
 	handler http.Handler
 	sql     *statements
 	log     *logged
+	logger  *slog.Logger
+	audit   *audit.Log
 
 	tenant, other  gid.ID
 	sales, support gid.ID
@@ -171,6 +178,7 @@ func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *w
 	w.feed = feed
 	log := audit.New(keys).Feeding(outbox, feed)
 	w.notify = notify.New(notify.Config{DB: w.db, Control: control, Audit: log, Outbox: outbox, Log: logger, Told: feed.Touch, AllowPrivate: true})
+	w.logger, w.audit = logger, log
 	w.records, w.people = record.New(w.db, control, log, logger), identity.New(w.db, log, logger)
 	t.Cleanup(w.verify)
 	blobs, err := blob.Open(t.Context(), "mem://")

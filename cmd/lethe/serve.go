@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"strconv"
@@ -28,6 +29,7 @@ import (
 	"github.com/lethe-crm/lethe/internal/server"
 	"github.com/lethe-crm/lethe/internal/store"
 	"github.com/lethe-crm/lethe/internal/telemetry"
+	"github.com/lethe-crm/lethe/internal/transport"
 )
 
 // optimizeEvery is how often SQLite's statistics are brought up to date.
@@ -55,11 +57,17 @@ type serveCmd struct {
 	// Tests and receivers within one's own network want it; tenants who are strangers to one another must not have it.
 	AllowPrivateWebhooks bool `help:"Let webhooks be at private addresses, and without TLS."`
 
-	Metrics   string     `placeholder:"ADDRESS" help:"Where to serve /metrics, and not beside the API."`
-	OIDC      string     `name:"oidc" placeholder:"FILE" help:"Whose bearer tokens are taken beside Lethe's own: a list of OpenID Connect issuers in JSON. Default is nobody's."`
-	MaxUpload size       `default:"25MiB" placeholder:"SIZE" help:"The largest file that is taken (${default})."`
-	MaxImport size       `default:"256MiB" placeholder:"SIZE" help:"The largest file that is imported over HTTP (${default})."`
-	LogLevel  slog.Level `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
+	Metrics              string           `placeholder:"ADDRESS" help:"Where to serve /metrics, and not beside the API."`
+	OIDC                 string           `name:"oidc" placeholder:"FILE" help:"Whose bearer tokens are taken beside Lethe's own: a list of OpenID Connect issuers in JSON. Default is nobody's."`
+	Limits               transport.Limits `placeholder:"NAME=N,..." help:"Other limits of a GraphQL request than the defaults, as in depth=20,cost=500000. docs/http.md has their names."`
+	TrustedDocuments     string           `placeholder:"FILE" help:"Documents that requests may name instead of sending them: JSON of relay-compiler, graphql-codegen or Apollo. Read again on SIGHUP."`
+	TrustedDocumentsOnly bool             `help:"Refuse every other document."`
+	Timeout              time.Duration    `default:"30s" help:"How long a GraphQL operation may take (${default}). A mutation that takes longer changes nothing."`
+	RateLimit            server.Rate      `placeholder:"N[:BURST]" help:"How many requests a second each user, token, or address of who is not signed in may send. Default is any number."`
+	TrustedProxies       []netip.Prefix   `placeholder:"CIDR,..." help:"Whose X-Forwarded-For is believed, as in 10.0.0.0/8. Default is nobody's."`
+	MaxUpload            size             `default:"25MiB" placeholder:"SIZE" help:"The largest file that is taken (${default})."`
+	MaxImport            size             `default:"256MiB" placeholder:"SIZE" help:"The largest file that is imported over HTTP (${default})."`
+	LogLevel             slog.Level       `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
 }
 
 // size is a number of bytes that people write, such as 25MiB.
@@ -83,6 +91,10 @@ func (s *size) UnmarshalText(text []byte) error {
 func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	start := time.Now()
 	log := c.logger(cmd.LogLevel)
+	trusted, err := cmd.trusted()
+	if err != nil {
+		return err
+	}
 	hangups, ignore := cmd.hangups()
 	defer ignore()
 	var issuers []oidc.Issuer
@@ -130,10 +142,12 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	callers := server.NewCallers(a.identity, verifier, a.identity, log)
 	metrics.Read(server.Sources{Connections: callers.Connections, Subscriptions: a.feed.Waiting, Pool: a.db.Pool, Jobs: queue.Depths, Deliveries: telling.Pending, Now: a.db.Now, Log: log})
 	policies := policy.New(a.db, control, a.audit, log).WithApprovals(records)
-	api, err := graph.NewHandler(graph.Config{
+	front := graph.Config{
 		Feed: a.feed, Callers: callers, Origins: origins(cmd.URL),
 		DB: a.db, Control: control, Records: records, People: a.identity, Policies: policies, Exports: exports, Notify: telling, Audit: a.audit, Log: log, RequestID: server.RequestID, Observe: metrics.Operated, Tracer: a.tracer,
-	})
+		Limits: cmd.Limits, Timeout: cmd.Timeout, Trusted: trusted,
+	}
+	api, err := graph.NewHandler(front)
 	if err != nil {
 		return fmt.Errorf("building the API: %w", err)
 	}
@@ -196,7 +210,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	working.Go(func() {
 		a.reindex(background, func(ctx context.Context) (int, error) { return records.Reindex(ctx, reindexPause) }, reindexAgain)
 	})
-	working.Go(func() { cmd.reload(background, hangups, control, metrics, log) })
+	working.Go(func() { cmd.reload(background, hangups, trusted, control, metrics, log) })
 
 	decisions := pdp.NewHandler(pdp.Config{DB: a.db, Control: control, Records: records, Audit: a.audit, Log: log, PublicURL: public})
 	files := attachment.NewHandler(attachment.Config{
@@ -205,7 +219,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *console) (err error) {
 	intakes := intake.NewHandler(intake.Config{
 		DB: a.db, Control: control, Records: records, Audit: a.audit, Log: log, Now: a.db.Now, ActAs: a.actAs, MaxImport: int64(cmd.MaxImport), RequestID: server.RequestID,
 	})
-	config := server.Config{Callers: callers, Issued: verifier, Import: intakes, GraphQL: api, AuthZEN: decisions, Attachments: files, Exports: exports, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics, Requested: metrics.Requested, Tracer: a.tracer}
+	config := server.Config{Callers: callers, Issued: verifier, Import: intakes, GraphQL: api, Schema: graph.NewSchemaHandler(front), AuthZEN: decisions, Attachments: files, Exports: exports, Identity: a.identity, DB: a.db, Log: log, PublicURL: public, Metrics: metrics, Requested: metrics.Requested, Tracer: a.tracer, Rate: cmd.RateLimit, TrustedProxies: cmd.TrustedProxies}
 	if watched != nil {
 		config.Metrics = nil
 		log.InfoContext(ctx, "metrics on http://"+watched.Addr().String()+"/metrics")

@@ -9863,6 +9863,8 @@ enum Action {
   OPERATION_READ
   """Read statistics."""
   STATISTICS_READ
+  """Read the schema: introspection, GET /schema.graphql, and suggestions in errors. Everybody who is signed in may, unless a rule denies it."""
+  SCHEMA_READ
   """Ask for decisions about others."""
   AUTHZ_EVALUATE
 }

@@ -216,6 +216,8 @@ type Decision struct {
 	Permit bool
 	// Unavailable says that it was refused because a plugin could not answer.
 	Unavailable bool
+	// Silent says that it was refused because no member of the chain said anything.
+	Silent bool
 	// Rule and Version are what decided, for the audit log.
 	Rule    string
 	Version uint64
@@ -253,7 +255,9 @@ func (c *Control) Decide(ctx context.Context, a *actor.Actor, questions []Questi
 	out := make([]Decision, len(answers))
 	for i, answer := range answers {
 		out[i].Permit = answer.Effect == authz.Permit
+		out[i].Silent = !out[i].Permit
 		for _, r := range answer.Reasons {
+			out[i].Silent = out[i].Silent && r.Code == authz.CodeNoMatchingRule
 			if r.Rule != "" && out[i].Rule == "" {
 				out[i].Rule = r.Rule
 			}
@@ -274,6 +278,13 @@ func (c *Control) Fields(ctx context.Context, a *actor.Actor, typ string) []stri
 // May answers one question.
 func (c *Control) May(ctx context.Context, a *actor.Actor, q Question) bool {
 	return c.Decide(ctx, a, []Question{q})[0].Permit
+}
+
+// Forbids answers a question about what everybody may do who was not told
+// otherwise: it needs a rule, or a member that has no answer, to forbid it.
+func (c *Control) Forbids(ctx context.Context, a *actor.Actor, q Question) bool {
+	d := c.Decide(ctx, a, []Question{q})[0]
+	return !d.Permit && !d.Silent
 }
 
 // Props are the attributes policies may speak of, of a record that is read from
@@ -369,7 +380,7 @@ var attributes = func() map[string][]attribute {
 // Vocabulary is what policies may name where nothing is configured.
 func Vocabulary() casbin.Vocabulary {
 	v := casbin.Vocabulary{Schema: casbin.Schema{}, Fields: maskable}
-	for _, object := range []string{"AuditEvent", "Authz", "Policy", "User", "Team", "Token", "Webhook", "Alert", "Settings", "LegalHold", "RetentionRule", "Statistics", "Export"} {
+	for _, object := range []string{"AuditEvent", "Authz", "Policy", "User", "Team", "Token", "Webhook", "Alert", "Settings", "LegalHold", "RetentionRule", "Statistics", "Export", "Schema"} {
 		v.Schema[object] = map[string]casbin.Kind{}
 	}
 	for object, attrs := range attributes {

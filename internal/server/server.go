@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -72,7 +73,10 @@ type Config struct {
 	Exports http.Handler
 	// Callers are those who are connected for longer than a request; nil where nobody
 	// is.
-	Callers  *Callers
+	Callers *Callers
+	// Schema gives the schema, at /schema.graphql; it finds the actor where GraphQL
+	// does. Nil is none.
+	Schema   http.Handler
 	Identity Identity
 	// Issued is asked about bearer tokens it takes; nil takes none.
 	Issued Issued
@@ -89,6 +93,13 @@ type Config struct {
 	Requested func(route, method string, status int, took time.Duration)
 	// Tracer makes a span of each request, of the trace that the client says; nil makes none.
 	Tracer trace.Tracer
+	// Rate is how often each subject may ask: a token, a user, or an address where
+	// nobody is signed in.
+	Rate Rate
+	// TrustedProxies are whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
 }
 
 // Server is an http.Handler that can be run.
@@ -99,11 +110,20 @@ type Server struct {
 	grace    time.Duration
 	migrated atomic.Bool
 	draining atomic.Bool
+	// requests are counted by subject, failures to sign in by address. The former
+	// may be nil.
+	requests, failures *meter
 }
 
 // New returns a server.
 func New(c Config) *Server {
-	s := &Server{Config: c, routes: map[string]string{}, grace: grace}
+	s := &Server{
+		Config: c, routes: map[string]string{}, grace: grace, requests: newMeter(c.Rate),
+		failures: newMeter(Rate{PerSecond: 1 / failureEvery.Seconds(), Burst: failuresAtOnce}),
+	}
+	if s.Now == nil {
+		s.Now = time.Now
+	}
 	sameOrigin := http.NewCrossOriginProtection() // a form elsewhere signs nobody in or out
 
 	mux := http.NewServeMux()
@@ -127,6 +147,9 @@ func New(c Config) *Server {
 	}
 	if c.Exports != nil {
 		s.handle(mux, "GET /exports/{id}", s.authenticated(c.Exports))
+	}
+	if c.Schema != nil {
+		s.handle(mux, "GET /schema.graphql", s.authenticated(c.Schema))
 	}
 	s.handle(mux, "GET /signin", http.HandlerFunc(s.showSignIn))
 	s.handle(mux, "POST /signin", sameOrigin.Handler(http.HandlerFunc(s.signIn)))
@@ -226,6 +249,9 @@ func (s *Server) authenticated(next http.Handler) http.Handler {
 		if err != nil {
 			s.Log.ErrorContext(r.Context(), "authenticating failed", "error", err)
 			refuse(w, r, http.StatusServiceUnavailable, "The server cannot tell who you are just now; try again.")
+			return
+		}
+		if s.limited(w, r, a) {
 			return
 		}
 		if a != nil {

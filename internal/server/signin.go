@@ -46,21 +46,24 @@ func digest(s string) string {
 
 // words are what the page says in one language.
 type words struct {
-	Language, Title, Ready, Button, Missing, Invalid string
+	Language, Title, Ready, Button, Missing, Invalid, Often string
 }
 
 var translations = []words{
 	{
 		"en", "Sign in to Lethe", "This link signs you in once.", "Sign in",
 		"To sign in, open the link you were given.", "This link has been used or has expired. Ask for a new one.",
+		"Too many attempts. Wait a minute, then open your link again.",
 	},
 	{
 		"ru", "Вход в Lethe", "По этой ссылке можно войти один раз.", "Войти",
 		"Чтобы войти, откройте полученную ссылку.", "Эта ссылка уже использована или устарела. Попросите новую.",
+		"Слишком много попыток. Подождите минуту и откройте ссылку ещё раз.",
 	},
 	{
 		"zh", "登录 Lethe", "此链接仅可用于登录一次。", "登录",
 		"请打开您收到的链接进行登录。", "此链接已被使用或已过期，请索取新的链接。",
+		"尝试次数过多，请稍等一分钟后重新打开链接。",
 	},
 }
 
@@ -106,9 +109,17 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, "That is not the form of this page.")
 		return
 	}
+	from := s.client(r)
+	if wait := s.failures.look(from, s.Now()); wait > 0 {
+		retryAfter(w, wait)
+		text := wordsFor(r)
+		s.page(w, r, http.StatusTooManyRequests, text, text.Often, "")
+		return
+	}
 	c, err := s.Identity.RedeemLink(r.Context(), r.PostForm.Get("token"), RequestID(r.Context()))
 	switch {
 	case errors.Is(err, identity.ErrUnauthenticated):
+		s.failures.take(from, s.Now())
 		text := wordsFor(r)
 		s.page(w, r, http.StatusUnauthorized, text, text.Invalid, "")
 		return

@@ -13,6 +13,14 @@ type tally struct {
 	depth, aliases, directives, fields int
 	// roots are the fields of the set itself, not those below them.
 	roots int
+	// lists is how many lists of introspection are in one another.
+	lists int
+}
+
+// introspected are the fields of introspection that answer lists.
+var introspected = map[string]bool{
+	"types": true, "directives": true, "fields": true, "args": true, "interfaces": true,
+	"possibleTypes": true, "enumValues": true, "inputFields": true,
 }
 
 // add takes in a neighbour of the same level.
@@ -22,6 +30,7 @@ func (t *tally) add(u tally) {
 	t.directives = sum(t.directives, u.directives)
 	t.fields = sum(t.fields, u.fields)
 	t.roots = sum(t.roots, u.roots)
+	t.lists = max(t.lists, u.lists)
 }
 
 // sum stops at the largest int32: 40 nested fragments overflow an int64.
@@ -69,6 +78,7 @@ func (l *Limiter) checkExtent(e extent, at *ast.Position) *gqlerror.Error {
 		exceeds(e.data.directives, l.limits.Directives, at, "directives"),
 		exceeds(e.data.fields, l.limits.Fields, at, "fields"),
 		exceeds(e.introspection.depth, introspectionLimits.depth, at, "levels of introspection"),
+		exceeds(e.introspection.lists, introspectionLimits.lists, at, "lists in lists of introspection"),
 		exceeds(e.introspection.aliases, introspectionLimits.aliases, at, "aliases in introspection"),
 		exceeds(e.introspection.roots, introspectionLimits.roots, at, "introspection fields"),
 		exceeds(e.introspection.directives, introspectionLimits.directives, at, "directives in introspection"),
@@ -132,6 +142,9 @@ func (s *survey) field(field *ast.Field) (extent, *gqlerror.Error) {
 		counted = &found.introspection
 	}
 	counted.depth++
+	if introspected[field.Name] {
+		counted.lists++
+	}
 	counted.fields = sum(counted.fields, 1)
 	counted.roots = 1
 	if field.Alias != field.Name {

@@ -12,6 +12,9 @@ import (
 // Limits bound one request. All numbers are inclusive. Fragments count as
 // often as they are spread.
 type Limits struct {
+	// Body of a request, in bytes. It is enforced by Front and POST: give it to
+	// them as well.
+	Body int
 	// Tokens of the document. It is enforced by gqlgen's parser: give it to
 	// SetParserTokenLimit as well.
 	Tokens int
@@ -31,7 +34,11 @@ type Limits struct {
 	// response name that validation compares. It takes about 0.12 µs a pair,
 	// so 5,000 tokens of one repeated field would take 1.5 s.
 	MergeWork int
-	// PageSize is the largest value of an argument named first or last.
+	// Cost is values in the answer, were every page full: a list costs as many
+	// times its child as first or last say, or as it has ids in its arguments.
+	Cost int
+	// PageSize is the largest value of an argument named first or last, and 100
+	// at most, which is what the lists themselves hold to.
 	PageSize int
 	// IDs in all arguments, references such as {id, version} included.
 	IDs int
@@ -45,6 +52,7 @@ type Limits struct {
 // DefaultLimits are those of the specification, GRAPHQL.md section 4.
 func DefaultLimits() Limits {
 	return Limits{
+		Body:       1 << 20,
 		Tokens:     5_000,
 		Operations: 20,
 		Depth:      15,
@@ -53,19 +61,23 @@ func DefaultLimits() Limits {
 		Directives: 50,
 		Fields:     10_000,
 		MergeWork:  50_000,
-		PageSize:   100,
+		Cost:       200_000,
+		PageSize:   maxPageSize,
 		IDs:        1_000,
 		InputDepth: 20,
 		InputNodes: 1_000,
 	}
 }
 
+const maxPageSize = 100
+
 // introspectionLimits bound what is below __schema and __type. They are fixed,
 // because what they must allow is: the query of graphql-js' and GraphiQL's
-// getIntrospectionQuery has 15 levels, 230 fields and no alias. Answers
-// come from memory, but a list in a list multiplies the whole schema.
+// getIntrospectionQuery has 15 levels, 230 fields, no alias, and three lists in
+// one another (the arguments of the fields of the types). Answers come from
+// memory, but each list in a list multiplies what is said of the whole schema.
 var introspectionLimits = tally{
-	depth: 16, aliases: 10, roots: 3, directives: 10, fields: 1_000,
+	depth: 16, lists: 3, aliases: 10, roots: 3, directives: 10, fields: 1_000,
 }
 
 // Limiter is an extension that refuses requests over its Limits.
@@ -117,7 +129,10 @@ func (l *Limiter) MutateOperationParameters(ctx context.Context, params *graphql
 
 // MutateOperationContext implements graphql.OperationContextMutator.
 func (l *Limiter) MutateOperationContext(_ context.Context, operation *graphql.OperationContext) *gqlerror.Error {
-	return l.checkInputs(operation.Operation, operation.Variables)
+	return firstError(
+		l.checkInputs(operation.Operation, operation.Variables),
+		l.checkCost(operation.Operation, operation.Variables),
+	)
 }
 
 // exceeds refuses what is over a limit.

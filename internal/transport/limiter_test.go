@@ -106,10 +106,12 @@ func TestIntrospectionHasBoundsOfItsOwn(t *testing.T) {
 	}
 	require.Nil(t, ask(t, server, deep(14), "").code(), "deeper than a query may be")
 	for name, query := range map[string]string{
-		"depth":   deep(15),
-		"roots":   "{" + each(4, "__typename __schema{queryType{name}}") + "}",
-		"aliases": `{__type(name:"Query"){` + each(11, "a#:name") + "}}",
-		"spread":  `{...F} fragment F on Query{__schema{types{` + each(11, "a#:name") + "}}}",
+		"depth":        deep(15),
+		"roots":        "{" + each(4, "__typename __schema{queryType{name}}") + "}",
+		"aliases":      `{__type(name:"Query"){` + each(11, "a#:name") + "}}",
+		"spread":       `{...F} fragment F on Query{__schema{types{` + each(11, "a#:name") + "}}}",
+		"lists":        "{__schema{types{fields{type{fields{type{fields{name}}}}}}}}",
+		"spread lists": "{__schema{types{fields{...F}}}} fragment F on __Field{args{type{inputFields{name}}}}",
 	} {
 		require.Equal(t, "QUERY_LIMIT", ask(t, server, query, "").code(), name)
 	}

@@ -65,7 +65,7 @@ func decodeBody(body []byte) (*graphql.RawParams, *fault) {
 	}
 
 	var params graphql.RawParams
-	var query, operationName *string
+	var query, operationName, documentID, docID, id *string
 	seen := map[string]bool{}
 	for decoder.More() {
 		token, err := decoder.Token()
@@ -83,6 +83,15 @@ func decodeBody(body []byte) (*graphql.RawParams, *fault) {
 			err = decoder.Decode(&query)
 		case "operationName":
 			err = decoder.Decode(&operationName)
+		case "documentId":
+			err = decoder.Decode(&documentID)
+		case "doc_id":
+			err = decoder.Decode(&docID)
+		case "id":
+			var raw json.RawMessage // of another type it may be a client's own
+			if err = decoder.Decode(&raw); err == nil && json.Unmarshal(raw, &id) != nil {
+				id = nil
+			}
 		case "variables":
 			err = decoder.Decode(&params.Variables)
 		case "extensions":
@@ -110,7 +119,15 @@ func decodeBody(body []byte) (*graphql.RawParams, *fault) {
 	if operationName != nil {
 		params.OperationName = *operationName
 	}
+	named(&params, text(documentID), text(docID), text(id))
 	return checkParams(&params)
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 // decodeURL reads the parameters of a GET.
@@ -120,9 +137,13 @@ func decodeURL(rawQuery string) (*graphql.RawParams, *fault) {
 		return nil, unparsable("The URL's query is malformed.")
 	}
 	var params graphql.RawParams
+	var documentID, docID, id string
 	for key, into := range map[string]func(string) error{
 		"query":         func(s string) error { params.Query = s; return nil },
 		"operationName": func(s string) error { params.OperationName = s; return nil },
+		"documentId":    func(s string) error { documentID = s; return nil },
+		"doc_id":        func(s string) error { docID = s; return nil },
+		"id":            func(s string) error { id = s; return nil },
 		"variables":     func(s string) error { return decodeMap(s, &params.Variables) },
 		"extensions":    func(s string) error { return decodeMap(s, &params.Extensions) },
 	} {
@@ -136,6 +157,7 @@ func decodeURL(rawQuery string) (*graphql.RawParams, *fault) {
 			return nil, wrong("The parameter %s is not one JSON object.", key)
 		}
 	}
+	named(&params, documentID, docID, id)
 	return checkParams(&params)
 }
 
@@ -153,7 +175,7 @@ func decodeMap(text string, into *map[string]any) error {
 
 func checkParams(params *graphql.RawParams) (*graphql.RawParams, *fault) {
 	switch {
-	case params.Query == "":
+	case params.Query == "" && documentID(params) == "":
 		return nil, faultNoQuery
 	case len(params.OperationName) > maxOperationName:
 		return nil, faultName

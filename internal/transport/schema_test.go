@@ -25,8 +25,12 @@ var tiny = gqlparser.MustLoadSchema(&ast.Source{Name: "tiny.graphql", Input: `
 		name: String!
 		self: Query
 		people(first: Int, last: Int, ids: [ID!], where: Where, extra: JSON): [Query!]
+		pets(first: Int = 2, last: Int, ids: [ID!]): Pets!
+		node(ids: [ID!]!): [Query]!
 		select(by: Selector, many: [Selector!], grid: [[Selector]], wrapped: Wrapper): String
 	}
+	type Pets { nodes: [Query!]!  edges: [Edge!]!  totalCount: Int! }
+	type Edge { node: Query! }
 	type Mutation { rename(ids: [ID!], records: [Reference!], text: String): String }
 	type Subscription { ticks: Int! }
 	input Where { id: ID  name: String  first: Int  and: [Where!]  not: Where  names: [String!] }
@@ -58,12 +62,12 @@ func newServer(t *testing.T, answer answer, configure ...func(*handler.Server)) 
 	server.SetParserTokenLimit(limits.Tokens)
 	server.SetValidationRulesFn(transport.ValidationRules)
 	server.SetDisableSuggestion(true)
-	server.Use(transport.NewLimiter(limits, documents))
-	server.Use(&transport.OneOf{})
-	server.Use(transport.Strict{})
 	for _, c := range configure {
 		c(server)
 	}
+	server.Use(transport.NewLimiter(limits, documents))
+	server.Use(&transport.OneOf{})
+	server.Use(transport.Strict{})
 	server.Use(transport.Redact{})
 	server.AddTransport(transport.POST{})
 	server.AddTransport(transport.GET{})

@@ -24,5 +24,5 @@
 //	srv.Use(&transport.OneOf{})
 //	srv.Use(transport.Strict{})
 //	srv.Use(transport.Redact{MaySuggest: mayIntrospect})
-//	http.Handle("/graphql", transport.Front(srv, transport.DefaultMaxBody))
+//	http.Handle("/graphql", transport.Front(srv, int64(limits.Body)))
 package transport
