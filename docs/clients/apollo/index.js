@@ -76,13 +76,16 @@ await run(async () => {
   await shows(() => names()[0], '1st');
   console.log('optimistic update, kept and taken back');
 
-  // A subscription. What it brings goes into the cache by id, and so into every list.
+  // A subscription. What it brings goes into the cache by id, and so into every list: what is in the bin has to be taken out.
   const events = [];
   client.subscribe({
     query: gql`subscription ApolloChanged($ids: [ID!]) {
-      recordChanged(ids: $ids) { action record { id state version ... on Customer { name } } } }`,
+      recordChanged(ids: $ids) { action to recordID record { id state version ... on Customer { name } } } }`,
     variables: {ids: [first.id]},
-  }).subscribe(({data}) => events.push(data.recordChanged));
+  }).subscribe(({data: {recordChanged: event}}) => {
+    events.push(event);
+    if (event.to !== 'ACTIVE') client.cache.evict({id: `Customer:${event.recordID}`});
+  });
   const current = () => shown.edges.find(({node}) => node.id === first.id).node;
   const change = async attempt => rename(current(), `${name} 1st, heard ${attempt}`);
   assert.equal((await hears(events, change)).action, 'UPDATE');
@@ -111,7 +114,7 @@ await run(async () => {
   const deleted = (await client.mutate(remove)).data.deleteRecords.operation;
   const again = (await client.mutate(remove)).data.deleteRecords.operation;
   assert.deepEqual([deleted.status, again.id], ['SUCCEEDED', deleted.id]);
-  await shows(names, ['2', '3']);
+  await shows(() => shown.edges.some(({node}) => node.id === first.id), false);
 
   // Errors. A record that is refused is data, with its code: it is in the bin, where nothing is archived.
   const archived = await client.mutate({
