@@ -23,7 +23,7 @@ await run(async () => {
   const name = unique('graphql-sse');
   const ids = [];
   for (let i = 1; i <= 3; i++) {
-    const {createCustomer} = await ask(`mutation SseCreate($input: CreateCustomerInput!) { createCustomer(input: $input) { customer { id } } }`,
+    const {createCustomer} = await ask(/* GraphQL */ `mutation SseCreate($input: CreateCustomerInput!) { createCustomer(input: $input) { customer { id } } }`,
       {input: {name: `${name} ${i}`}});
     ids.push(createCustomer.customer.id);
   }
@@ -31,7 +31,7 @@ await run(async () => {
   // A query, page by page, this time from the end. first or last is required.
   const pages = [];
   for (let before = null, more = true; more;) {
-    const {customers} = await ask(`query SseCustomers($where: CustomerWhereInput, $before: Cursor) {
+    const {customers} = await ask(/* GraphQL */ `query SseCustomers($where: CustomerWhereInput, $before: Cursor) {
       customers(last: 2, before: $before, where: $where, orderBy: {field: NAME, direction: ASC}) {
         nodes { id name } pageInfo { hasPreviousPage startCursor } } }`, {where: {nameHasPrefix: name}, before});
     pages.push(customers.nodes.map(node => node.name.slice(name.length + 1)));
@@ -44,7 +44,7 @@ await run(async () => {
   const [id] = ids;
   const events = [];
   client.subscribe({
-    query: `subscription SseChanged($ids: [ID!]) { recordChanged(ids: $ids) { action from to record { label } } }`,
+    query: /* GraphQL */ `subscription SseChanged($ids: [ID!]) { recordChanged(ids: $ids) { action from to record { label } } }`,
     variables: {ids: [id]},
   }, {
     next: ({data}) => events.push(data.recordChanged),
@@ -54,7 +54,7 @@ await run(async () => {
   let version = 1;
   const change = async attempt => {
     ({updateCustomer: {customer: {version}}} = await ask(
-      `mutation SseRename($input: UpdateCustomerInput!) { updateCustomer(input: $input) { customer { version } } }`,
+      /* GraphQL */ `mutation SseRename($input: UpdateCustomerInput!) { updateCustomer(input: $input) { customer { version } } }`,
       {input: {id, version, name: `${name} heard ${attempt}`}}));
   };
   await hears(events, change);
@@ -67,7 +67,7 @@ await run(async () => {
 
   // Delete and restore. The key makes it safe to send it again when the answer was lost: both are one operation.
   const key = randomUUID();
-  const remove = () => ask(`mutation SseDelete($ids: [ID!]!, $key: String) {
+  const remove = () => ask(/* GraphQL */ `mutation SseDelete($ids: [ID!]!, $key: String) {
     deleteRecords(input: {select: {ids: $ids}, reason: "an example", idempotencyKey: $key}) { operation { id status } } }`, {ids: [id], key});
   const {deleteRecords: {operation}} = await remove();
   assert.deepEqual([operation.status, (await remove()).deleteRecords.operation.id], ['SUCCEEDED', operation.id]);
@@ -75,23 +75,23 @@ await run(async () => {
   // The progress of an operation, which comes once as it is, and has its end.
   const progress = [];
   for await (const {data} of client.iterate({
-    query: `subscription SseProgress($id: ID!) { operationProgress(id: $id) { status total processed } }`, variables: {id: operation.id},
+    query: /* GraphQL */ `subscription SseProgress($id: ID!) { operationProgress(id: $id) { status total processed } }`, variables: {id: operation.id},
   })) progress.push(data.operationProgress);
   assert.deepEqual(progress, [{status: 'SUCCEEDED', total: 1, processed: 1}]);
 
   // Errors. A record that is refused is data, with its code: it is in the bin, where nothing is archived.
-  const {archiveRecords} = await ask(`mutation SseArchive($ids: [ID!]!) {
+  const {archiveRecords} = await ask(/* GraphQL */ `mutation SseArchive($ids: [ID!]!) {
     archiveRecords(input: {select: {ids: $ids}}) { operation { items(first: 1) { nodes { code blockers { state allowed } } } } } }`, {ids: [id]});
   const [refused] = archiveRecords.operation.items.nodes;
   assert.equal(refused.code, 'ILLEGAL_TRANSITION');
   console.log('refused item:', refused.code, refused.blockers[0].state, 'allows', refused.blockers[0].allowed);
-  await ask(`mutation SseRestore($ids: [ID!]!) { restoreRecords(input: {select: {ids: $ids}}) { operation { status } } }`, {ids: [id]});
+  await ask(/* GraphQL */ `mutation SseRestore($ids: [ID!]!) { restoreRecords(input: {select: {ids: $ids}}) { operation { status } } }`, {ids: [id]});
   await shows(() => events.slice(-2).map(event => `${event.action}: ${event.from} to ${event.to}`),
     ['DELETE: ACTIVE to DELETED', 'RESTORE: DELETED to ACTIVE']);
   console.log('deleted and restored, and heard of it');
 
   // A request that may not be made at all is an error, with its code in the extensions, and so is one that is not valid.
-  const purge = `mutation SsePurge($ids: [ID!]!) { purgeRecords(input: {select: {ids: $ids}}) { operation { id } } }`;
+  const purge = /* GraphQL */ `mutation SsePurge($ids: [ID!]!) { purgeRecords(input: {select: {ids: $ids}}) { operation { id } } }`;
   assert.equal(code(await ask(purge, {ids: [id]}).catch(errors => errors)), 'FORBIDDEN');
   assert.equal(code(await ask('{ nothing }').catch(errors => errors)), 'GRAPHQL_VALIDATION_FAILED');
   console.log('error: FORBIDDEN');

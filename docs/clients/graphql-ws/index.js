@@ -29,7 +29,7 @@ await run(async () => {
   const name = unique('graphql-ws');
   const ids = [];
   for (let i = 1; i <= 3; i++) {
-    const {createCustomer} = await ask(`mutation WsCreate($input: CreateCustomerInput!) { createCustomer(input: $input) { customer { id } } }`,
+    const {createCustomer} = await ask(/* GraphQL */ `mutation WsCreate($input: CreateCustomerInput!) { createCustomer(input: $input) { customer { id } } }`,
       {input: {name: `${name} ${i}`}});
     ids.push(createCustomer.customer.id);
   }
@@ -37,7 +37,7 @@ await run(async () => {
   // A query, page by page. first or last is required, and a cursor is good for the same order only.
   const pages = [];
   for (let after = null, more = true; more;) {
-    const {customers} = await ask(`query WsCustomers($where: CustomerWhereInput, $after: Cursor) {
+    const {customers} = await ask(/* GraphQL */ `query WsCustomers($where: CustomerWhereInput, $after: Cursor) {
       customers(first: 2, after: $after, where: $where, orderBy: {field: NAME, direction: ASC}) {
         nodes { id name } pageInfo { hasNextPage endCursor } } }`, {where: {nameHasPrefix: name}, after});
     pages.push(customers.nodes.map(node => node.name.slice(name.length + 1)));
@@ -50,7 +50,7 @@ await run(async () => {
   const [id] = ids;
   const events = [];
   client.subscribe({
-    query: `subscription WsChanged($ids: [ID!]) { recordChanged(ids: $ids) { action from to version record { label } } }`,
+    query: /* GraphQL */ `subscription WsChanged($ids: [ID!]) { recordChanged(ids: $ids) { action from to version record { label } } }`,
     variables: {ids: [id]},
   }, {
     next: ({data}) => events.push(data.recordChanged),
@@ -60,7 +60,7 @@ await run(async () => {
   let version = 1;
   const change = async attempt => {
     ({updateCustomer: {customer: {version}}} = await ask(
-      `mutation WsRename($input: UpdateCustomerInput!) { updateCustomer(input: $input) { customer { version } } }`,
+      /* GraphQL */ `mutation WsRename($input: UpdateCustomerInput!) { updateCustomer(input: $input) { customer { version } } }`,
       {input: {id, version, name: `${name} heard ${attempt}`}}));
   };
   await hears(events, change);
@@ -74,24 +74,24 @@ await run(async () => {
 
   // Delete and restore. The key makes it safe to send it again when the answer was lost: both are one operation.
   const key = randomUUID();
-  const remove = () => ask(`mutation WsDelete($ids: [ID!]!, $key: String) {
+  const remove = () => ask(/* GraphQL */ `mutation WsDelete($ids: [ID!]!, $key: String) {
     deleteRecords(input: {select: {ids: $ids}, reason: "an example", idempotencyKey: $key}) { operation { id status } } }`, {ids: [id], key});
   const {deleteRecords: {operation}} = await remove();
   assert.deepEqual([operation.status, (await remove()).deleteRecords.operation.id], ['SUCCEEDED', operation.id]);
 
   // Errors. A record that is refused is data, with its code: it is in the bin, where nothing is archived.
-  const {archiveRecords} = await ask(`mutation WsArchive($ids: [ID!]!) {
+  const {archiveRecords} = await ask(/* GraphQL */ `mutation WsArchive($ids: [ID!]!) {
     archiveRecords(input: {select: {ids: $ids}}) { operation { items(first: 1) { nodes { code blockers { state allowed } } } } } }`, {ids: [id]});
   const [refused] = archiveRecords.operation.items.nodes;
   assert.equal(refused.code, 'ILLEGAL_TRANSITION');
   console.log('refused item:', refused.code, refused.blockers[0].state, 'allows', refused.blockers[0].allowed);
-  await ask(`mutation WsRestore($ids: [ID!]!) { restoreRecords(input: {select: {ids: $ids}}) { operation { status } } }`, {ids: [id]});
+  await ask(/* GraphQL */ `mutation WsRestore($ids: [ID!]!) { restoreRecords(input: {select: {ids: $ids}}) { operation { status } } }`, {ids: [id]});
   await shows(() => events.slice(-2).map(event => `${event.action}: ${event.from} to ${event.to}`),
     ['DELETE: ACTIVE to DELETED', 'RESTORE: DELETED to ACTIVE']);
   console.log('deleted and restored, and heard of it');
 
   // A request that may not be made at all is an error, with its code in the extensions, and so is one that is not valid.
-  const purge = `mutation WsPurge($ids: [ID!]!) { purgeRecords(input: {select: {ids: $ids}}) { operation { id } } }`;
+  const purge = /* GraphQL */ `mutation WsPurge($ids: [ID!]!) { purgeRecords(input: {select: {ids: $ids}}) { operation { id } } }`;
   assert.equal(code(await ask(purge, {ids: [id]}).catch(errors => errors)), 'FORBIDDEN');
   assert.equal(code(await ask('{ nothing }').catch(errors => errors)), 'GRAPHQL_VALIDATION_FAILED');
   console.log('error: FORBIDDEN');
