@@ -48,7 +48,7 @@ export async function hears(events, change) {
   const before = events.length;
   for (let attempt = 0; attempt < 60; attempt++) {
     await change(attempt);
-    for (let wait = 0; wait < 50 && events.length === before; wait++) await moment();
+    for (let wait = 0; wait < 100 && events.length === before; wait++) await moment();
     if (events.length > before) return events.at(-1);
   }
   assert.fail('no event was heard');
