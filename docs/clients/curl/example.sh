@@ -94,7 +94,7 @@ is 'restored' "$(ask 'mutation ($ids: [ID!]!) { restoreRecords(input: {select: {
 is error "$(ask 'mutation ($ids: [ID!]!) { purgeRecords(input: {select: {ids: $ids}}) { operation { id } } }' "$ids" |
   jq -r '.errors[0].extensions.code')" FORBIDDEN
 
-# What the statuses are: status NAME WANTED CURL-ARGUMENTS...
+# What the statuses are, as curl and the table in README.md have it: status NAME WANTED CURL-ARGUMENTS...
 status() {
   is "$1" "$(curl -sS -o "$folder/answer" -w '%{http_code}' "$endpoint" "${@:3}")" "$2"
 }
