@@ -11,11 +11,17 @@ assert(token, 'LETHE_TOKEN: a token of manager@demo.example, see README.md');
 /** A name that no other run has given. */
 export const unique = client => `${client} ${randomUUID()}`;
 
-/** A way to the server that cut() cuts, as a train in a tunnel does. The server can be reached again at once. */
+/** A way to the server that cut() cuts, as a restart does: who comes back first finds nobody, and only then is it there again. */
 export async function cuttable() {
   const {hostname, port} = new URL(endpoint);
   const open = new Set();
+  let away = false;
   const listener = net.createServer(near => {
+    if (away) {
+      away = false;
+      near.destroy();
+      return;
+    }
     const far = net.connect(port, hostname);
     for (const [one, other] of [[near, far], [far, near]]) {
       open.add(one);
@@ -23,12 +29,10 @@ export async function cuttable() {
     }
   });
   await new Promise(resolve => listener.listen(0, '127.0.0.1', resolve));
-  const cut = () => open.forEach(socket => socket.destroy());
   return {
     http: `http://127.0.0.1:${listener.address().port}/graphql`,
     webSocket: `ws://127.0.0.1:${listener.address().port}/graphql`,
-    cut,
-    close() { listener.close(); cut(); },
+    cut() { away = true; open.forEach(socket => socket.destroy()); },
   };
 }
 

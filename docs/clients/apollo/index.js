@@ -17,6 +17,7 @@ await run(async () => {
     webSocketImpl: WebSocket, // a browser has its own
     connectionParams: {Authorization: `Bearer ${token}`}, // a browser cannot send headers with a socket
     retryAttempts: Infinity,
+    shouldRetry: event => event.code !== 4403, // while nobody answers, too, as when the server starts anew; but not without a good token
     on: {connected: (_, __, wasRetry) => wasRetry && client.refetchQueries({include: 'active'})}, // nobody repeats what was missed
   });
   client = new ApolloClient({
