@@ -5,6 +5,7 @@ package graph
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -86,11 +87,21 @@ func NewHandler(c Config) (http.Handler, error) {
 	return transport.Front(srv, transport.DefaultMaxBody), nil
 }
 
+// newSchema leaves out the directives that only concern the generator, and @defer,
+// which gqlgen brings along and which is refused: what introspection tells of, clients
+// use.
 func newSchema(c Config) graphql.ExecutableSchema {
-	return generated.NewExecutableSchema(generated.Config{
+	config := generated.Config{
 		Resolvers:  &Resolver{c},
 		Directives: generated.DirectiveRoot{Authz: c.authz, Public: public},
+	}
+	schema := *generated.NewExecutableSchema(config).Schema()
+	schema.Directives = maps.Clone(schema.Directives)
+	maps.DeleteFunc(schema.Directives, func(name string, _ *ast.DirectiveDefinition) bool {
+		return name == "defer" || strings.HasPrefix(name, "go")
 	})
+	config.Schema = &schema
+	return generated.NewExecutableSchema(config)
 }
 
 func (c Config) mayIntrospect(ctx context.Context) bool {
@@ -101,12 +112,6 @@ func (c Config) mayIntrospect(ctx context.Context) bool {
 // generator.
 func SDL() string {
 	schema := *newSchema(Config{}).Schema()
-	schema.Directives = map[string]*ast.DirectiveDefinition{}
-	for name, d := range newSchema(Config{}).Schema().Directives {
-		if !strings.HasPrefix(name, "go") {
-			schema.Directives[name] = d
-		}
-	}
 	schema.Types = map[string]*ast.Definition{}
 	for name, def := range newSchema(Config{}).Schema().Types {
 		published := *def
