@@ -1,6 +1,6 @@
 # Every target is one line of what it runs; .ci/run has the reasons.
 .DEFAULT_GOAL := help
-.PHONY: help generate test race lint ci demo external long bench migration
+.PHONY: help generate test race lint ci demo external clients long bench migration
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ demo: ## Serve sample data at http://127.0.0.1:8080 and print sign-in links
 # says how to get it. The first two are part of CI.
 external: ## Have age, standardwebhooks and LibreOffice read what Lethe writes
 	LETHE_EXTERNAL=age,standardwebhooks,libreoffice go test -count=1 -timeout 10m -v -run WhatOthers ./e2e
+
+clients: ## Have Apollo, urql, Relay and others use the server, and their tools read the contract; docs/clients
+	.ci/run clients
 
 # The packages with properties, each on 100 times the usual number of cases; those
 # of the lifecycle for as long as LETHE_LONG says, each on each database. What reads

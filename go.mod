@@ -2,6 +2,9 @@ module github.com/lethe-crm/lethe
 
 go 1.26.0
 
+// Packages for Node.js bring Go code that is none of ours.
+ignore ./docs/clients/node_modules
+
 require (
 	ariga.io/atlas v0.32.1-0.20250325101103-175b25e1c1b9
 	entgo.io/contrib v0.7.0

@@ -19,32 +19,41 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestWhatOthersMakeOfOurFiles has programs that are not ours read what we write. LETHE_EXTERNAL names those that have to
-// be there; the others are left out, because they are no part of what a test needs. `make external` names all.
-func TestWhatOthersMakeOfOurFiles(t *testing.T) {
+// TestWhatOthersMakeOfIt has programs that are not ours read what we write and use what we serve. LETHE_EXTERNAL names those
+// that have to be there; the others are left out, because they are no part of what a test needs. `make external` names those
+// for files, and `make clients` the clients.
+func TestWhatOthersMakeOfIt(t *testing.T) {
 	t.Parallel()
 	wanted := strings.Split(os.Getenv("LETHE_EXTERNAL"), ",")
 	for _, tool := range []struct {
 		name     string
 		commands []string
 		install  string
-		test     func(o *office)
+		test     func(t *testing.T)
 	}{
-		{"age", []string{"age", "age-keygen"}, "apt-get install age", ageOpensExports},
-		{"standardwebhooks", []string{"node", "npm"}, "apt-get install nodejs npm", standardWebhooksVerifiesDeliveries},
-		{"libreoffice", []string{"soffice"}, "apt-get install libreoffice-calc-nogui", libreOfficeReadsWorkbooks},
+		{"age", []string{"age", "age-keygen"}, "apt-get install age", inOffice(ageOpensExports)},
+		{"standardwebhooks", []string{"node", "npm"}, "apt-get install nodejs npm", inOffice(standardWebhooksVerifiesDeliveries)},
+		{"libreoffice", []string{"soffice"}, "apt-get install libreoffice-calc-nogui", inOffice(libreOfficeReadsWorkbooks)},
+		{"clients", []string{"node", "npm", "curl", "jq"}, "apt-get install nodejs npm curl jq", clientsShowWhatTheyShow},
 	} {
 		t.Run(tool.name, func(t *testing.T) {
 			if !slices.Contains(wanted, tool.name) {
-				t.Skip("LETHE_EXTERNAL does not name it: make external")
+				t.Skip("LETHE_EXTERNAL does not name it: make external, make clients")
 			}
 			t.Parallel()
 			for _, name := range tool.commands {
 				_, err := exec.LookPath(name)
 				require.NoError(t, err, tool.install)
 			}
-			tool.test(newOffice(t, databases["sqlite"], "LETHE_ALLOW_PRIVATE_WEBHOOKS=true"))
+			tool.test(t)
 		})
+	}
+}
+
+func inOffice(test func(o *office)) func(*testing.T) {
+	return func(t *testing.T) {
+		t.Helper()
+		test(newOffice(t, databases["sqlite"], "LETHE_ALLOW_PRIVATE_WEBHOOKS=true"))
 	}
 }
 
@@ -186,4 +195,45 @@ func libreOfficeReadsWorkbooks(o *office) {
 		require.Equal(o, imported{Read: count, Duplicate: count}, o.importing(as, filepath.Join(to, as+".csv")), "what LibreOffice wrote is known again")
 	}
 	o.Logf("%s read three workbooks", strings.TrimSpace(o.foreign("soffice", "--version")))
+}
+
+// clientsShowWhatTheyShow runs the scripts of docs/clients, each of which ends in an error where something is not as it says,
+// against the demo.
+func clientsShowWhatTheyShow(t *testing.T) {
+	t.Helper()
+	const folder = "../docs/clients"
+	_, err := os.Stat(filepath.Join(folder, "node_modules"))
+	require.NoError(t, err, "npm ci --prefix docs/clients")
+	text, err := os.ReadFile(filepath.Join(folder, "package.json"))
+	require.NoError(t, err)
+	var listed struct{ Scripts map[string]string }
+	require.NoError(t, json.Unmarshal(text, &listed))
+	require.NotEmpty(t, listed.Scripts)
+
+	dir := t.TempDir()
+	env := append(os.Environ(), "LETHE_DATABASE=", "LETHE_DATA="+filepath.Join(dir, "data"), "LETHE_KEY="+key)
+	s, err := start(env, dir, "--demo")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.end()) })
+	token, err := command(env, "token", "create", "--tenant", "demo", "--user", "manager@demo.example").Output()
+	require.NoError(t, err)
+	env = append(os.Environ(), "LETHE_URL="+s.url, "LETHE_TOKEN="+strings.TrimSpace(string(token)))
+	generated := filepath.Join(folder, "genqlient", "generated.go")
+	before, err := os.ReadFile(generated)
+	require.NoError(t, err)
+	for name := range listed.Scripts {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.CommandContext(t.Context(), "npm", "run", "--silent", name)
+			cmd.Dir, cmd.Env = folder, env
+			out, err := cmd.CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			t.Logf("%s", out)
+			if name == "genqlient" {
+				after, err := os.ReadFile(generated)
+				require.NoError(t, err)
+				require.Equal(t, string(before), string(after), "what is committed is what the contract makes of it")
+			}
+		})
+	}
 }

@@ -6,11 +6,14 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/99designs/gqlgen/graphql/handler"
+	"github.com/vektah/gqlparser/v2/ast"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/lethe-crm/lethe/graph/generated"
@@ -112,9 +115,19 @@ func NewHandler(c Config) (http.Handler, error) {
 	return speaking(transport.Front(srv, int64(limits.Body))), nil
 }
 
+// newSchema leaves out the directives that only concern the generator, and @defer,
+// which gqlgen brings along and which is refused: what introspection tells of, clients
+// use.
 func newSchema(c Config) graphql.ExecutableSchema {
-	return generated.NewExecutableSchema(generated.Config{
+	config := generated.Config{
 		Resolvers:  &Resolver{c},
 		Directives: generated.DirectiveRoot{Authz: c.authz, Public: public},
+	}
+	schema := *generated.NewExecutableSchema(config).Schema()
+	schema.Directives = maps.Clone(schema.Directives)
+	maps.DeleteFunc(schema.Directives, func(name string, _ *ast.DirectiveDefinition) bool {
+		return name == "defer" || strings.HasPrefix(name, "go")
 	})
+	config.Schema = &schema
+	return generated.NewExecutableSchema(config)
 }

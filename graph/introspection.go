@@ -68,12 +68,6 @@ func (c Config) refuseOverHTTP(w http.ResponseWriter, r *http.Request, status in
 // generator.
 func SDL() string {
 	schema := *newSchema(Config{}).Schema()
-	schema.Directives = map[string]*ast.DirectiveDefinition{}
-	for name, d := range newSchema(Config{}).Schema().Directives {
-		if !strings.HasPrefix(name, "go") {
-			schema.Directives[name] = d
-		}
-	}
 	schema.Types = map[string]*ast.Definition{}
 	for name, def := range newSchema(Config{}).Schema().Types {
 		published := *def

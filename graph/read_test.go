@@ -1,6 +1,7 @@
 package graph_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -380,5 +381,22 @@ func TestInterfacesAnswerEveryRecordType(t *testing.T) {
 			w.NotNil(at(n, "purgeAfter"))
 			w.Equal(strings.ToUpper(fmt.Sprint(at(n, "__typename"))), at(n, "type"))
 		}
+	})
+}
+
+func TestIntrospectionTellsOfTheDirectivesThatAreServed(t *testing.T) {
+	each(t, func(w *world) {
+		var got struct {
+			Schema struct{ Directives []struct{ Name string } } `json:"__schema"`
+		}
+		a := w.ask("admin", `{ __schema { directives { name } } }`)
+		w.Empty(a.Errors)
+		w.NoError(json.Unmarshal(a.Data, &got))
+		var names []string
+		for _, d := range got.Schema.Directives {
+			names = append(names, d.Name)
+		}
+		w.ElementsMatch([]string{"authz", "deprecated", "include", "oneOf", "public", "skip", "specifiedBy"}, names)
+		w.Equal("GRAPHQL_VALIDATION_FAILED", w.ask("admin", `{ ... @defer { viewer { tenant } } }`).code())
 	})
 }

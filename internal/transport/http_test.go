@@ -56,6 +56,17 @@ func TestAMediaTypeThatIsNotServedIsNotAcceptable(t *testing.T) {
 	}
 }
 
+func TestARefusalNamesItsRequest(t *testing.T) {
+	t.Parallel()
+	server := newServer(t, nil)
+	named := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-ID", "r-1")
+		server.ServeHTTP(w, r)
+	})
+	require.Contains(t, send(t, named, post(`{"query":"{name}"}`, "text/html")).text, `"extensions":{"code":"BAD_USER_INPUT","requestID":"r-1"}`)
+	require.NotContains(t, send(t, server, post(`{"query":"{name}"}`, "text/html")).text, "requestID")
+}
+
 func TestAnEventStreamIsLeftToAnotherTransportOnlyWhenItIsPreferred(t *testing.T) {
 	t.Parallel()
 	for accept, want := range map[string]bool{

@@ -157,9 +157,13 @@ func writeHeader(w http.ResponseWriter, mediaType string, status int) {
 // reject answers before, or without, a GraphQL executor. Such answers are
 // plain JSON: no GraphQL response could be agreed on or made.
 func reject(w http.ResponseWriter, status int, code, message string) {
+	refusal := refuse(code, nil, "%s", message)
+	if id := w.Header().Get("X-Request-ID"); id != "" { // by which the server has named the request; other errors get it from the presenter
+		refusal.Extensions["requestID"] = id
+	}
 	body, err := json.Marshal(struct {
 		Errors gqlerror.List `json:"errors"`
-	}{gqlerror.List{refuse(code, nil, "%s", message)}})
+	}{gqlerror.List{refusal}})
 	if err != nil {
 		panic(fmt.Errorf("encoding a refusal: %w", err))
 	}
