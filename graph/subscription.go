@@ -58,11 +58,11 @@ const (
 	retryFor, retryEvery = 30 * time.Second, time.Second
 )
 
-// errRefused ends a subscription whose document the policy no longer allows.
-type errRefused struct{ response *graphql.Response }
+// refusedError ends a subscription whose document the policy no longer allows.
+type refusedError struct{ response *graphql.Response }
 
 // Error implements error.
-func (errRefused) Error() string {
+func (refusedError) Error() string {
 	return "graph: the policy no longer allows what the document compares"
 }
 
@@ -86,7 +86,7 @@ func (a admission) subscribed(ctx context.Context, next graphql.OperationHandler
 		if err == nil || ctx.Err() != nil || errors.Is(err, transport.ErrSignedOut) {
 			return nil
 		}
-		if refused, ok := errors.AsType[errRefused](err); ok {
+		if refused, ok := errors.AsType[refusedError](err); ok {
 			return refused.response
 		}
 		return a.refusal(answering, err)
@@ -165,7 +165,7 @@ func (p *puller[T]) patiently(ctx context.Context, do func() error) error {
 	for tries := retryFor / retryEvery; ; tries-- {
 		err := do()
 		refused, known := errors.AsType[*record.Error](err)
-		_, forbidden := errors.AsType[errRefused](err)
+		_, forbidden := errors.AsType[refusedError](err)
 		if err == nil || ctx.Err() != nil || tries == 0 || forbidden || errors.Is(err, transport.ErrSignedOut) || known && refused.Code != lifecycle.AuthzUnavailable {
 			return err
 		}
@@ -193,7 +193,7 @@ func (a admission) renewed(ctx context.Context) (context.Context, error) {
 	rows := a.Control.Rows(pinned, who)
 	ctx = ent.WithRecordHost(visible.With(pinned, rows), host{a.Config})
 	if refused := a.refuseHidden(ctx, rows); refused != nil {
-		return ctx, errRefused{refused}
+		return ctx, refusedError{refused}
 	}
 	return ctx, nil
 }
