@@ -45,18 +45,24 @@ func TestFilesOfDeploymentSetWhatThereIsToSet(t *testing.T) {
 	texts["deployment.md"] = string(guide)
 	for path, text := range texts {
 		for _, name := range regexp.MustCompile(`LETHE_[A-Z_]+`).FindAllString(text, -1) {
-			require.True(t, strings.Contains(string(page), "`"+name+"`"), "%s: %s", path, name)
+			if !strings.Contains(string(page), "`"+name+"`") { // a failure need not show the page
+				t.Errorf("%s: %s", path, name)
+			}
 		}
 		for _, m := range regexp.MustCompile(`lethe((?: [a-z]+)+)[^a-z].*`).FindAllStringSubmatch(text, -1) {
 			for _, flag := range regexp.MustCompile(`--[a-z-]+`).FindAllString(m[0], -1) {
 				if strings.Contains(string(page), "\n## lethe"+m[1]+"\n") {
-					require.True(t, strings.Contains(string(page), "`"+flag), "%s: %s", path, m[0])
+					if !strings.Contains(string(page), "`"+flag) { // a failure need not show the page
+						t.Errorf("%s: %s", path, m[0])
+					}
 				}
 			}
 		}
 	}
 	for _, command := range []string{"serve", "healthy", "migrate up", "migrate status", "backup", "check", "version", "token create", "token revoke", "migrate down"} {
-		require.True(t, strings.Contains(string(page), "\n## lethe "+command+"\n"), "lethe %s, of the files and of docs/deployment.md", command)
+		if !strings.Contains(string(page), "\n## lethe "+command+"\n") { // a failure need not show the page
+			t.Errorf("lethe %s, of the files and of docs/deployment.md", command)
+		}
 	}
 }
 
