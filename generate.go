@@ -2,7 +2,8 @@
 package lethe
 
 // ent writes the entities and graph/ent.graphql, gqlgen the executable schema,
-// and the last step the contract that is served and compared in CI.
+// then the contract that is served and compared in CI, and the page of flags.
 //go:generate go run ./ent/entc.go
 //go:generate go run ./graph/gqlgen.go
 //go:generate go run ./cmd/lethe schema -o graph/contract.graphql
+//go:generate go run ./cmd/lethe configuration -o docs/configuration.md

@@ -61,6 +61,9 @@ type commands struct {
 	Check   checkCmd   `cmd:"" help:"Find attachments without their bytes, bytes without an attachment, and records that were purged."`
 	Schema  schemaCmd  `cmd:"" help:"Print the GraphQL schema."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+	Healthy healthyCmd `cmd:"" help:"Ask a server whether it is healthy: for containers, which have no other program to ask with."`
+
+	Configuration configurationCmd `cmd:"" hidden:"" help:"Print docs/configuration.md."`
 }
 
 // usageError says that a command was asked for what it does not do.

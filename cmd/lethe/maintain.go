@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -190,10 +191,13 @@ type build struct {
 	Go       string `json:"go"`
 }
 
+// version is set by -ldflags "-X main.version=..." where a release is built from an archive, which has no history.
+var version string
+
 func readBuild() build {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return build{Version: "unknown"}
+		return build{Version: cmp.Or(version, "unknown")}
 	}
 	b := build{Version: info.Main.Version, Go: info.GoVersion}
 	for _, s := range info.Settings {
@@ -205,6 +209,9 @@ func readBuild() build {
 		case "vcs.modified":
 			b.Modified = s.Value == "true"
 		}
+	}
+	if version != "" {
+		b.Version = version
 	}
 	return b
 }

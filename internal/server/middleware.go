@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -162,7 +163,9 @@ func impatient(next http.Handler) http.Handler {
 	})
 }
 
-// timedBody lifts the deadline once the body is read.
+// timedBody lifts the deadline once the body is read, and only then: http.Server
+// reads the rest of a body that its handler gave up on, and a client that is slow
+// enough would keep it at that for ever.
 type timedBody struct {
 	io.ReadCloser
 	control *http.ResponseController
@@ -170,7 +173,7 @@ type timedBody struct {
 
 func (b *timedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil {
+	if errors.Is(err, io.EOF) {
 		_ = b.control.SetReadDeadline(time.Time{}) // it could be set, so it can be lifted
 	}
 	return n, err

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"strings"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
@@ -117,12 +118,24 @@ func (l *Limiter) Validate(schema graphql.ExecutableSchema) error {
 
 // MutateOperationParameters implements graphql.OperationParameterMutator.
 func (l *Limiter) MutateOperationParameters(ctx context.Context, params *graphql.RawParams) *gqlerror.Error {
+	if err := l.checkVariables(params.Variables); err != nil {
+		return err
+	}
 	if _, ok := l.validated.Get(ctx, params.Query); ok {
 		return nil
 	}
 	document, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: params.Query}, l.limits.Tokens)
 	if err != nil {
+		switch { // the errors have no type
+		case strings.Contains(err.Error(), "exceeded token limit"):
+			return exceeds(l.limits.Tokens+1, l.limits.Tokens, nil, "tokens")
+		case strings.Contains(err.Error(), "exceeded maximum nesting depth"):
+			return exceeds(l.limits.Depth+1, l.limits.Depth, nil, "levels")
+		}
 		return nil //nolint:nilerr // REASON: gqlgen parses next and reports it
+	}
+	if err := l.checkLiterals(document); err != nil {
+		return err
 	}
 	return l.checkDocument(document)
 }

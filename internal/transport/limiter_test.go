@@ -191,3 +191,37 @@ func TestInputsAreBoundedInDepthAndSize(t *testing.T) {
 		require.Equal(t, "QUERY_LIMIT", ask(t, server, test.query, `{"v":`+test.over+`}`).code())
 	}
 }
+
+func TestVariablesNoInputCouldHaveAreRefusedUnread(t *testing.T) {
+	t.Parallel()
+	server := newServer(t, nil)
+	nested := func(n int) string { return strings.Repeat(`[`, n) + strings.Repeat("]", n) }
+	objects := func(n int) string { return `[` + strings.Repeat(`{},`, n) + `{}]` }
+	// The variable is not declared: only what reads them all can refuse it.
+	for _, over := range []string{nested(64), nested(9_000), objects(7_000)} {
+		require.Equal(t, "QUERY_LIMIT", ask(t, server, "{name}", `{"v":`+over+`}`).code())
+	}
+	for _, within := range []string{nested(63), objects(6_990)} {
+		require.Nil(t, ask(t, server, "{name}", `{"v":`+within+`}`).code())
+	}
+}
+
+func TestLiteralsNoInputCouldHaveAreRefusedBeforeTheyAreValidated(t *testing.T) {
+	t.Parallel()
+	deep := strings.Repeat("{not:", 100) + "1" + strings.Repeat("}", 100)
+	server := newServer(t, nil)
+	for _, query := range []string{
+		"{people(where:" + deep + "){name}}",
+		"query($v:Where=" + deep + "){people(where:$v){name}}",
+		"{name @nothing(a:" + deep + ")}",
+		"{...F} fragment F on Query{...{people(where:" + deep + "){name}}}",
+		"query @nothing(a:" + deep + "){name}",
+	} {
+		require.Equal(t, "QUERY_LIMIT", ask(t, server, query, "").code(), query)
+	}
+}
+
+func TestMoreTokensThanAllowedAreALimit(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "QUERY_LIMIT", ask(t, newServer(t, nil), "{"+strings.Repeat("name ", 10_000)+"}", "").code())
+}
