@@ -170,7 +170,7 @@ var (
 // mostAnswered is how long, in bytes, the answer to what is refused may be.
 const mostAnswered = 8 << 10
 
-func (w *world) post(body string) *httptest.ResponseRecorder {
+func (w *world) sent(body string) *httptest.ResponseRecorder {
 	ctx := actor.With(w.t.Context(), w.actor("admin"))
 	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/graphql", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
@@ -185,7 +185,7 @@ func TestMaliciousDocumentsAreRefusedBeforeTheyRun(t *testing.T) {
 		for name, threat := range threats {
 			for _, n := range []int{threat.size, 2 * threat.size} {
 				w.sql.take()
-				out := w.post(threat.body(n))
+				out := w.sent(threat.body(n))
 				w.Empty(w.sql.take(), "%s: nothing was asked of the database", name)
 				w.GreaterOrEqual(out.Code, 400, "%s: %s", name, out.Body)
 				w.Less(out.Code, 500, "%s: %s", name, out.Body)
@@ -250,11 +250,11 @@ func TestHugePagesAreRefusedBeforeTheyRun(t *testing.T) {
 				`{ customers(last: ` + first + `) { nodes { id } } }`,
 				`{ customers(first: 1) { nodes { contacts(first: ` + first + `) { nodes { id } } } } }`,
 			} {
-				out := w.post(`{"query":` + strconv.Quote(document) + `}`)
+				out := w.sent(`{"query":` + strconv.Quote(document) + `}`)
 				w.Equal(http.StatusBadRequest, out.Code, "%s: %s", document, out.Body)
 				w.NotContains(out.Body.String(), `"data"`, document)
 			}
-			out := w.post(`{"query":"query($n: Int) { customers(first: $n) { nodes { id } } }","variables":{"n":` + first + `}}`)
+			out := w.sent(`{"query":"query($n: Int) { customers(first: $n) { nodes { id } } }","variables":{"n":` + first + `}}`)
 			w.Equal(http.StatusBadRequest, out.Code, "%s: %s", first, out.Body)
 		}
 		w.Empty(w.sql.take())
@@ -274,7 +274,7 @@ func TestTextThatIsNoneIsRefusedBeforeItRuns(t *testing.T) {
 			"invalid UTF-8 of a value": "{\"query\":\"query($v: String) { customers(first: 1, search: $v) { nodes { id } } }\",\"variables\":{\"v\":\"\xed\xa0\x80\"}}",
 			"UTF-16":                   "\xff\xfe{\x00\"\x00}\x00",
 		} {
-			out := w.post(body)
+			out := w.sent(body)
 			w.Equal(http.StatusBadRequest, out.Code, "%s: %s", name, out.Body)
 			w.LessOrEqual(out.Body.Len(), mostAnswered, name)
 		}
