@@ -29,8 +29,9 @@ demo: ## Serve sample data at http://127.0.0.1:8080 and print sign-in links
 
 # It needs age, node, npm with a registry, and LibreOffice; what is missing fails and
 # says how to get it. The first two are part of CI.
-external: ## Have age, standardwebhooks and LibreOffice read what Lethe writes
+external: ## Have age, standardwebhooks and LibreOffice read what Lethe writes, and build the image's binary as its file says
 	LETHE_EXTERNAL=age,standardwebhooks,libreoffice go test -count=1 -timeout 10m -v -run WhatOthers ./e2e
+	LETHE_EXTERNAL=image go test -count=1 -timeout 30m -v -run TestTheImage ./docs
 
 clients: ## Have Apollo, urql, Relay and others use the server, and their tools read the contract; docs/clients
 	.ci/run clients
