@@ -26,7 +26,7 @@ func deployed(t *testing.T) map[string]string {
 			if info, err := os.Stat(path); err != nil || info.IsDir() {
 				continue
 			}
-			text, err := os.ReadFile(path) //nolint:gosec // REASON: a file of this repository
+			text, err := os.ReadFile(path)
 			require.NoError(t, err)
 			files[strings.TrimPrefix(filepath.ToSlash(path), "../deploy/")] = string(text)
 		}
@@ -171,7 +171,7 @@ func TestTheImageIsBuiltAsTheDockerfileSays(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "lethe")
 	require.Contains(t, build[1], " -trimpath ")
 	command := strings.Replace(build[1], "/out/lethe", binary, 1)
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", command) //nolint:gosec // REASON: a line of this repository
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", command)
 	cmd.Dir, cmd.Env = "..", append(os.Environ(), "VERSION=v1.2.3-test")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -185,7 +185,7 @@ func TestTheImageIsBuiltAsTheDockerfileSays(t *testing.T) {
 	for _, part := range image.Progs {
 		require.NotEqual(t, elf.PT_INTERP, part.Type, "it needs no loader")
 	}
-	said, err := exec.CommandContext(t.Context(), binary, "version").Output() //nolint:gosec // REASON: built above
+	said, err := exec.CommandContext(t.Context(), binary, "version").Output()
 	require.NoError(t, err)
 	require.Contains(t, string(said), "lethe v1.2.3-test ")
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
@@ -194,7 +194,7 @@ func TestTheImageIsBuiltAsTheDockerfileSays(t *testing.T) {
 	unit := filepath.Join(t.TempDir(), "lethe.service")
 	text := strings.ReplaceAll(deployed(t)["lethe.service"], "/usr/local/bin/lethe", binary)
 	require.NoError(t, os.WriteFile(unit, []byte(text), 0o600))
-	out, err = exec.CommandContext(t.Context(), "systemd-analyze", "verify", unit).CombinedOutput() //nolint:gosec // REASON: written above
+	out, err = exec.CommandContext(t.Context(), "systemd-analyze", "verify", unit).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.NotContains(t, string(out), "Unknown", "%s", out)
 }

@@ -218,7 +218,7 @@ func TestMaliciousDocumentsCostNoMoreThanTheirLength(t *testing.T) {
 			body, runs := threat.body(n), 0
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			began := time.Now() //nolint:forbidigo // REASON: it is reported only
+			began := time.Now()
 			allocations = testing.AllocsPerRun(2, func() {
 				runs++
 				// A document that is new each time is not found in the cache.
@@ -227,7 +227,7 @@ func TestMaliciousDocumentsCostNoMoreThanTheirLength(t *testing.T) {
 				r.Header.Set("Content-Type", "application/json")
 				handler.ServeHTTP(httptest.NewRecorder(), r)
 			})
-			took = time.Since(began) / time.Duration(runs) //nolint:forbidigo // REASON: it is reported only
+			took = time.Since(began) / time.Duration(runs)
 			runtime.ReadMemStats(&after)
 			return allocations, float64(after.TotalAlloc-before.TotalAlloc) / float64(runs), took
 		}

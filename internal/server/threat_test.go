@@ -15,7 +15,7 @@ import (
 // pipes is a listener for connections within the process, on which time is that of the test.
 type pipes struct {
 	conns chan net.Conn
-	done  context.Context //nolint:containedctx // REASON: it is how the listener is closed
+	done  context.Context
 	close context.CancelFunc
 }
 
@@ -56,16 +56,16 @@ func TestASlowClientIsCutOff(t *testing.T) {
 				client, conn := net.Pipe()
 				listener.conns <- conn
 				go func() { _, _ = io.Copy(io.Discard, client) }()
-				began := time.Now() //nolint:forbidigo // REASON: of the bubble, where time passes when all wait
+				began := time.Now()
 				_, err := io.WriteString(client, test.begins)
 				tick := time.NewTicker(time.Second)
 				defer tick.Stop()
-				for err == nil && time.Since(began) < time.Hour { //nolint:forbidigo // REASON: see above
+				for err == nil && time.Since(began) < time.Hour {
 					<-tick.C
 					_, err = io.WriteString(client, "x")
 				}
 				require.Error(t, err, "the connection is closed")
-				require.LessOrEqual(t, time.Since(began), test.within) //nolint:forbidigo // REASON: see above
+				require.LessOrEqual(t, time.Since(began), test.within)
 				stop()
 				require.NoError(t, <-ended)
 				_ = client.Close()

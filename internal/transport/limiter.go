@@ -132,7 +132,7 @@ func (l *Limiter) MutateOperationParameters(ctx context.Context, params *graphql
 		case strings.Contains(err.Error(), "exceeded maximum nesting depth"):
 			return exceeds(l.limits.Depth+1, l.limits.Depth, nil, "levels")
 		}
-		return nil //nolint:nilerr // REASON: gqlgen parses next and reports it
+		return nil
 	}
 	if err := l.checkLiterals(document); err != nil {
 		return err
