@@ -49,6 +49,10 @@ long: ## Run the property tests and the fuzz tests for long, kill the server 50 
 	LETHE_KILLS=50 go test -count=1 -timeout 60m -v -run Killed ./e2e
 	LETHE_SOAK=10m go test -count=1 -timeout 60m -v -run Soaked ./e2e
 
+# It asks the database of known vulnerabilities, which is on the Internet, and so is not part of CI.
+vulnerabilities: ## Look for known vulnerabilities in what the program uses
+	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
 # The databases stay in BENCH, some 3 GB each, and are found there the next time.
 BENCH ?= lethe-bench
 bench: ## Measure against a handler and SQL written by hand; bench/README.md says how

@@ -21,8 +21,8 @@ func (w *world) hurry(limit time.Duration, verb, table string) {
 		if !strings.HasPrefix(q, verb) || !strings.Contains(q, table) {
 			return
 		}
-		// This limit begins later than the operation's, and ends later.
-		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		// The operation's limit is over by then, and whoever waits for that has noticed.
+		ctx, cancel := context.WithTimeout(context.Background(), 2*limit)
 		defer cancel()
 		<-ctx.Done()
 	}

@@ -84,7 +84,7 @@ func (p *policies) Load(_ context.Context, tenant string) (uint64, []casbin.Rule
 type world struct {
 	*require.Assertions
 
-	t       *testing.T
+	t       testing.TB
 	db      *store.DB
 	records *record.Service
 	people  *identity.Service
@@ -150,7 +150,7 @@ func one(t *testing.T, test func(w *world)) {
 	each(t, test)
 }
 
-func newWorld(t *testing.T, open func(testing.TB, ...store.Option) *store.DB) *world {
+func newWorld(t testing.TB, open func(testing.TB, ...store.Option) *store.DB) *world {
 	t.Helper()
 	w := &world{
 		Assertions: require.New(t), t: t, sql: &statements{}, log: &logged{},
