@@ -76,6 +76,8 @@ const (
 	ActionOperationRead Action = "OPERATION_READ"
 	// Read statistics.
 	ActionStatisticsRead Action = "STATISTICS_READ"
+	// Read the schema: introspection, GET /schema.graphql, and suggestions in errors. Everybody who is signed in may, unless a rule denies it.
+	ActionSchemaRead Action = "SCHEMA_READ"
 	// Ask for decisions about others.
 	ActionAuthzEvaluate Action = "AUTHZ_EVALUATE"
 )
@@ -112,6 +114,7 @@ var AllAction = []Action{
 	ActionSettingsEdit,
 	ActionOperationRead,
 	ActionStatisticsRead,
+	ActionSchemaRead,
 	ActionAuthzEvaluate,
 }
 
