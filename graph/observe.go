@@ -70,8 +70,11 @@ func (o observed) InterceptOperation(ctx context.Context, next graphql.Operation
 	return func(ctx context.Context) *graphql.Response {
 		answer := answers(ctx)
 		if answer != nil {
-			o.Observe(kind, o.codeOf(answer), max(o.DB.Now().Sub(begun), 0))
-			begun = o.DB.Now() // of a subscription, which has more to answer
+			took := max(o.DB.Now().Sub(begun), 0)
+			if kind == string(ast.Subscription) {
+				took = 0 // it waited for something to happen, for as long as that took
+			}
+			o.Observe(kind, o.codeOf(answer), took)
 		}
 		return answer
 	}

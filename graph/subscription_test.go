@@ -12,6 +12,7 @@ import (
 
 	"github.com/lethe-crm/lethe/authz"
 	"github.com/lethe-crm/lethe/authz/casbin"
+	"github.com/lethe-crm/lethe/graph"
 	"github.com/lethe-crm/lethe/internal/actor"
 	"github.com/lethe-crm/lethe/internal/gid"
 	"github.com/lethe-crm/lethe/internal/record"
@@ -332,5 +333,25 @@ func TestASubscriptionEndsThatComparesWhatIsHidden(t *testing.T) {
 		w.deleted("admin", c)
 		w.Equal("FIELD_FORBIDDEN", s.next().code())
 		s.ends()
+	})
+}
+
+// How long nothing happened says nothing about the server.
+func TestWaitingIsNotCountedAsWork(t *testing.T) {
+	each(t, func(w *world) {
+		told := make(chan time.Duration, 10)
+		w.config.Observe = func(kind, _ string, took time.Duration) {
+			if kind == "subscription" {
+				told <- took
+			}
+		}
+		var err error
+		w.handler, err = graph.NewHandler(w.config)
+		w.NoError(err)
+		s := w.subscribe("agent", `subscription { recordChanged { recordID } }`)
+		w.later(time.Hour)
+		w.customer("agent", "c")
+		s.field("recordChanged")
+		w.Zero(<-told)
 	})
 }
